@@ -1,0 +1,173 @@
+"""What a run is: every setting once, with its type, default and sentence.
+
+The command line, the YAML job file, the Beam transforms and the functions all read these classes,
+so a default stands in one place. ``JobConfig`` is flat on purpose: a flag, a YAML key and a field
+have one name.
+"""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+
+from embedkit.records import RESERVED_COLUMNS
+
+MIB = 1 << 20
+
+
+class _Config(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class CorpusConfig(_Config):
+    """Which records to read, and how they become rows."""
+
+    inputs: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
+        description="Input files, directories or globs; local paths or any fsspec URL."
+    )
+    format: Literal["auto", "text", "jsonl", "csv", "tsv", "parquet"] = Field(
+        "auto", description="Input format; auto tells it from each file's suffix."
+    )
+    compression: Literal["auto", "none", "gzip", "zstd", "bz2", "xz"] = Field(
+        "auto", description="Compression of the inputs; auto tells it from each file's suffix."
+    )
+    text_unit: Literal["line", "paragraph", "file"] = Field(
+        "line", description="What one document of a plain text file is."
+    )
+    text_column: str = Field("text", description="Column that holds the text.")
+    text_template: str | None = Field(
+        None, description="Joins several columns into the text, such as '{title}. {body}'."
+    )
+    id_column: str | None = Field(
+        None, description="Column that holds a unique id; without it ids come from the place."
+    )
+    metadata_columns: tuple[str, ...] = Field(
+        (),
+        description="Columns to carry along, as NAME or NAME:TYPE (string, int64, float64, bool).",
+    )
+    base: str | None = Field(
+        None,
+        description="Directory that sources and derived ids are relative to; the inputs' common "
+        "parent unless given.",
+    )
+    max_record_bytes: PositiveInt = Field(
+        16 * MIB, description="A longer record is rejected instead of read into memory."
+    )
+    max_decompressed_bytes: PositiveInt = Field(
+        256 * 1024 * MIB, description="A compressed file that unpacks to more stops the run."
+    )
+    split_bytes: PositiveInt = Field(
+        32 * MIB, description="Size of the ranges that workers take, in bytes as stored."
+    )
+    block_rows: PositiveInt = Field(
+        16_384, description="Most rows of a block, the unit of encoding, retry and commit."
+    )
+    block_bytes: PositiveInt = Field(8 * MIB, description="Most bytes of text in a block.")
+    chunk: Literal["none", "tokens", "sentences", "paragraphs"] = Field(
+        "none", description="How documents are cut into chunks before they are embedded."
+    )
+    chunk_tokens: PositiveInt | None = Field(
+        None, description="Most tokens of a chunk; the model's maximum unless given."
+    )
+    chunk_overlap: Annotated[int, Field(ge=0)] = Field(
+        0, description="Tokens that a chunk shares with the one before it."
+    )
+
+    @model_validator(mode="after")
+    def _columns(self) -> Self:
+        names = [name.partition(":")[0] for name in self.metadata_columns]
+        taken = sorted(RESERVED_COLUMNS.intersection(names))
+        if taken:
+            raise ValueError(
+                f"metadata_columns: {', '.join(taken)} is a column of embedkit's own; "
+                "rename it in the input or leave it out"
+            )
+        if len(set(names)) != len(names):
+            raise ValueError("metadata_columns: a name is given twice")
+        return self
+
+
+class ModelConfig(_Config):
+    """Which vectors a text gets."""
+
+    model: str = Field(description="Model directory, or a hub id, as NAME or NAME@REVISION.")
+    prompt: str | None = Field(
+        None, description="Text put before every document, such as 'passage: '."
+    )
+    prompt_name: str | None = Field(
+        None, description="Name of a prompt in the model's own configuration."
+    )
+    max_tokens: PositiveInt | None = Field(
+        None, description="Tokens of a text that the model sees; the model's maximum unless given."
+    )
+    pooling: str | None = Field(
+        None,
+        description="Pooling of a model that names none: cls, mean, max, mean_sqrt_len_tokens, "
+        "weightedmean, lasttoken, or several joined by '+'.",
+    )
+    normalize: bool | None = Field(
+        None, description="Whether vectors get length 1; as the model says unless given."
+    )
+    dimensions: PositiveInt | None = Field(
+        None, description="Keep this many leading components (Matryoshka) and normalize again."
+    )
+    backend: Literal["auto", "torch", "openvino"] = Field(
+        "auto", description="What runs the model; auto takes openvino on CPUs where installed."
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="Where the model runs; auto takes a GPU when there is one."
+    )
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto",
+        description="Arithmetic of the model; auto takes bfloat16 where the hardware has it.",
+    )
+    batch_tokens: PositiveInt | None = Field(
+        None, description="Most tokens of a padded batch; a good value for the device unless given."
+    )
+    encoder_threads: PositiveInt | None = Field(
+        None, description="CPU threads of one encoder; its share of the machine unless given."
+    )
+
+
+class OutputConfig(_Config):
+    """What is written, and where."""
+
+    output: str = Field(description="Root directory or URL under which versions are written.")
+    version: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")] | None = Field(
+        None, description="Name of the version; derived from the job and its inputs unless given."
+    )
+    vector_dtype: Literal["float32", "float16"] = Field(
+        "float32", description="How vectors are stored; Spark cannot read float16."
+    )
+    store_text: bool = Field(False, description="Whether the text is stored beside its vector.")
+    max_reject_share: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.01, description="Share of rejected records above which a finished run exits with 3."
+    )
+
+
+class EngineConfig(_Config):
+    """How the work is spread over this machine."""
+
+    engine: Literal["local", "plain"] = Field(
+        "local",
+        description="local runs Beam and Ray on this machine; plain runs one process, no engine.",
+    )
+    encoders: PositiveInt | None = Field(
+        None, description="Encoder processes; one per GPU, or one on a CPU, unless given."
+    )
+    encoders_per_gpu: PositiveInt = Field(1, description="Encoders that share one GPU.")
+    calls_in_flight: Annotated[int, Field(ge=1, le=4)] = Field(
+        2, description="Calls that a client keeps queued at each encoder."
+    )
+    call_tokens: PositiveInt = Field(
+        65_536, description="Tokens that one call to an encoder carries."
+    )
+    workers: PositiveInt | None = Field(
+        None, description="Threads that read, tokenize and write; a good number unless given."
+    )
+    encoder_timeout: Annotated[float, Field(gt=0)] = Field(
+        900.0, description="Seconds without an answer after which an encoder counts as lost."
+    )
+
+
+class JobConfig(CorpusConfig, ModelConfig, OutputConfig, EngineConfig):
+    """A whole job: what to read, how to embed it, where to write it, what runs it."""

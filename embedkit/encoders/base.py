@@ -1,0 +1,50 @@
+"""What every encoder is to the rest of the package."""
+
+from collections.abc import Iterable, Iterator
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedkit.records import TokenBatch
+
+
+class Encoder(Protocol):
+    """Turns token ids into pooled vectors; knows its backend, not Ray, not Beam.
+
+    ``encode`` is pure: the same batch gives the same bytes, whatever came before it.
+    """
+
+    @property
+    def dimension(self) -> int:
+        """Components of a vector."""
+        ...
+
+    @property
+    def device(self) -> str:
+        """The device's name, for the manifest and the report."""
+        ...
+
+    def encode(self, batch: TokenBatch) -> NDArray[np.float32]:
+        """Encodes rows of tokens.
+
+        Args:
+            batch: Rows in any order and of any lengths up to the model's maximum.
+
+        Returns:
+            Vectors in the order of the rows, float32, shape (rows, dimension). A row whose vector
+            is not finite even when computed alone in float32 is returned as it came out.
+        """
+        ...
+
+
+class EncoderClient(Protocol):
+    """Reaches one or more encoders, in this process or in others."""
+
+    def encode_all(self, batches: Iterable[TokenBatch]) -> Iterator[NDArray[np.float32]]:
+        """Encodes batches, several at a time where it can, and yields results in their order.
+
+        Raises:
+            EncoderError: No encoder could be reached, or none answered in time.
+        """
+        ...

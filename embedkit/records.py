@@ -1,0 +1,205 @@
+"""The blocks that flow through the pipeline, their Arrow schemas, and content-derived ids.
+
+A block is rows plus what its commit must account for. Its rows are one Arrow record batch from
+the first stage to the last, so no stage ever holds a row as Python objects.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Self
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+DOCUMENT_SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("doc_id", pa.string(), nullable=False),
+        pa.field("chunk_index", pa.int32(), nullable=False),
+        pa.field("char_start", pa.int32(), nullable=False),
+        pa.field("char_end", pa.int32(), nullable=False),
+        pa.field("text_hash", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("row_index", pa.int64(), nullable=False),
+        pa.field("text", pa.string(), nullable=False),
+    ]
+)
+"""Columns of a DocumentBlock; the user's metadata columns follow them."""
+
+TOKEN_FIELDS = (
+    pa.field("input_ids", pa.list_(pa.field("item", pa.int32(), nullable=False)), nullable=False),
+    pa.field("n_tokens", pa.int32(), nullable=False),
+    pa.field("truncated", pa.bool_(), nullable=False),
+)
+"""Columns that tokenizing adds: ids as the encoder gets them, and the count before truncation."""
+
+RESERVED_COLUMNS = frozenset(
+    [*DOCUMENT_SCHEMA.names, *(field.name for field in TOKEN_FIELDS), "embedding"]
+)
+"""Names that a metadata column cannot have."""
+
+
+def embedding_type(dimension: int, dtype: str = "float32") -> pa.DataType:
+    """Returns the Arrow type of a vector column.
+
+    Args:
+        dimension: Number of components of a vector.
+        dtype: ``float32`` or ``float16``.
+    """
+    value = {"float32": pa.float32(), "float16": pa.float16()}[dtype]
+    return pa.list_(pa.field("item", value, nullable=False), dimension)
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """An input record that could not be embedded.
+
+    Attributes:
+        source: The input file, relative to the plan's base.
+        row_index: The record's place in it (see ``DOCUMENT_SCHEMA``): a byte offset for text and
+            JSONL, a record or row number for CSV and Parquet.
+        reason: A short snake_case word; reports count by it.
+        detail: One line: what is wrong and what to do about it.
+        doc_id: The record's id where it was known.
+        excerpt: The record's first characters, for a person to recognise it.
+    """
+
+    source: str
+    row_index: int
+    reason: str
+    detail: str
+    doc_id: str | None = None
+    excerpt: str = ""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Consecutive rows of a split: the unit of encoding, retry and commit.
+
+    Attributes:
+        split_id: The split it was read from.
+        seq: Its place in the split, from 0.
+        documents: Input records it accounts for: its documents plus its rejects.
+        last: Whether the split ends with it. Every split has exactly one last block, which may
+            have no rows.
+        rejects: The records of this block that could not be embedded.
+        rows: Its rows, as one record batch.
+    """
+
+    split_id: str
+    seq: int
+    documents: int
+    last: bool
+    rejects: tuple[Reject, ...]
+    rows: pa.RecordBatch
+
+    @property
+    def block_id(self) -> str:
+        """``<split_id>-<seq>``, unique in a version."""
+        return f"{self.split_id}-{self.seq:05d}"
+
+    def to_ipc(self) -> bytes:
+        """Serializes the block as one Arrow IPC stream with the header in its schema metadata."""
+        header = {
+            "split_id": self.split_id,
+            "seq": self.seq,
+            "documents": self.documents,
+            "last": self.last,
+            "rejects": [asdict(reject) for reject in self.rejects],
+        }
+        rows = self.rows.replace_schema_metadata({"embedkit.block": json.dumps(header)})
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, rows.schema) as writer:
+            writer.write_batch(rows)
+        return sink.getvalue().to_pybytes()
+
+    @classmethod
+    def from_ipc(cls, data: bytes) -> Self:
+        """Reads back what ``to_ipc`` wrote."""
+        with pa.ipc.open_stream(data) as reader:
+            rows = reader.read_next_batch()
+        header = json.loads(rows.schema.metadata[b"embedkit.block"])
+        rejects = tuple(Reject(**reject) for reject in header.pop("rejects"))
+        return cls(rejects=rejects, rows=rows.replace_schema_metadata(None), **header)
+
+
+class DocumentBlock(Block):
+    """Rows of ``DOCUMENT_SCHEMA`` and the user's metadata columns."""
+
+
+class TokenBlock(Block):
+    """A DocumentBlock's rows plus ``TOKEN_FIELDS``."""
+
+
+class EmbeddingBlock(Block):
+    """A TokenBlock's rows with ``embedding`` in the place of ``input_ids``."""
+
+    @property
+    def vectors(self) -> NDArray[np.float32]:
+        """The vectors as a view, shape (rows, dimension), float32 or float16."""
+        column = self.rows.column("embedding")
+        flat = column.flatten().to_numpy(zero_copy_only=True)
+        vectors: NDArray[np.float32] = flat.reshape(len(column), -1)
+        return vectors
+
+
+@dataclass(frozen=True, slots=True)
+class TokenBatch:
+    """Token ids of n rows without padding.
+
+    Attributes:
+        input_ids: All ids one after the other, int32, shape (tokens,).
+        offsets: Row i is ``input_ids[offsets[i]:offsets[i + 1]]``, int32, shape (n + 1,).
+    """
+
+    input_ids: NDArray[np.int32]
+    offsets: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        """Returns the number of rows."""
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> NDArray[np.int32]:
+        """Token count per row, int32, shape (n,)."""
+        return np.diff(self.offsets)
+
+    def take(self, rows: NDArray[np.intp]) -> "TokenBatch":
+        """Returns the given rows, in the given order, as a batch of their own."""
+        lengths = self.lengths[rows]
+        offsets = np.zeros(len(rows) + 1, dtype=np.int32)
+        np.cumsum(lengths, out=offsets[1:])
+        shift = np.repeat(self.offsets[:-1][rows] - offsets[:-1], lengths)
+        return TokenBatch(self.input_ids[np.arange(offsets[-1]) + shift], offsets)
+
+    @classmethod
+    def from_lists(cls, rows: Iterable[Sequence[int]]) -> "TokenBatch":
+        """Builds a batch from one sequence of ids per row."""
+        arrays = [np.asarray(row, dtype=np.int32) for row in rows]
+        offsets = np.zeros(len(arrays) + 1, dtype=np.int32)
+        np.cumsum([len(array) for array in arrays], out=offsets[1:])
+        ids = np.concatenate(arrays) if arrays else np.empty(0, dtype=np.int32)
+        return cls(ids, offsets)
+
+
+def digest(*parts: str) -> str:
+    """Returns a 128-bit BLAKE2b hex digest of strings, unambiguous in where each one ends."""
+    hasher = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        data = part.encode("utf-8", "surrogatepass")
+        hasher.update(len(data).to_bytes(8, "little"))
+        hasher.update(data)
+    return hasher.hexdigest()
+
+
+def place_id(source: str, row_index: int) -> str:
+    """Derives the id of a record without one from its place, stable across runs and machines."""
+    return digest(source, str(row_index))
+
+
+def text_hash(text: str) -> str:
+    """Returns the 128-bit BLAKE2b hex digest of a text, by which equal texts are found."""
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
