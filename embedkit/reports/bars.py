@@ -1,0 +1,65 @@
+"""How histograms are cut into the bars of a chart."""
+
+from typing import TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedkit.reports.histogram import Histogram, lowest_values
+
+_MOST_BARS = 40
+
+
+class Bars(TypedDict):
+    """The bars of a chart.
+
+    Attributes:
+        edges: Bar i counts ``edges[i] <= value < edges[i + 1]``; the last bar its end as well.
+        counts: Values per bar.
+    """
+
+    edges: list[float]
+    counts: list[int]
+
+
+def length_edges(lengths: Histogram, longest: int) -> NDArray[np.float64]:
+    """Chooses bars for token lengths, whole numbers with a long tail.
+
+    Bars are equally wide where the longest row is not far from the usual one; else each is a
+    quarter of an octave, so that the tail can be seen without pressing the rest into one bar.
+    Edges are whole numbers, and a power of two closes a bar, since models' limits are such.
+    """
+    if longest <= max(_MOST_BARS, 4 * lengths.quantile(0.5)):
+        step = _nice_step(longest / _MOST_BARS)
+        return np.arange(0, longest + step, step, dtype=np.float64) + 1
+    shortest = max(1.0, lengths.quantile(0))
+    steps = np.arange(np.floor(np.log2(shortest)) * 4 - 1, np.ceil(np.log2(longest)) * 4 + 1)
+    edges = np.unique(np.floor(2 ** (steps / 4))) + 1
+    first = int(np.searchsorted(edges, shortest, side="right")) - 1
+    last = int(np.searchsorted(edges, longest, side="right"))
+    return edges[max(0, first) : last + 1]
+
+
+def norm_bars(norms: Histogram) -> Bars | None:
+    """Groups the bins of norms into at most 40 bars; None where they are all but equal."""
+    if len(norms.bins) == 0 or norms.bins[-1] - norms.bins[0] < 4:
+        return None
+    first, last = int(norms.bins[0]), int(norms.bins[-1])
+    # Bars of whole bins: an edge inside a bin would give its count to the wrong side.
+    step = -(-(last + 1 - first) // _MOST_BARS)
+    edges = lowest_values(np.arange(first, last + 1 + step, step, dtype=np.int64))
+    return Bars(edges=edges.tolist(), counts=norms.between(edges).tolist())
+
+
+def cosine_edges(cosines: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Chooses bars of 0.025 from the smallest cosine up to 1."""
+    lowest = float(cosines.min(initial=1.0))
+    first = int(np.floor(round(lowest * _MOST_BARS, 6)))
+    return np.arange(min(first, _MOST_BARS - 1), _MOST_BARS + 1) / _MOST_BARS
+
+
+def _nice_step(at_least: float) -> int:
+    step = 1
+    while step < at_least:
+        step *= 2
+    return step

@@ -1,0 +1,125 @@
+"""The three charts of a report."""
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+from markupsafe import Markup
+
+from embedkit.reports.phrasing import count, noun, percent, significant
+from embedkit.reports.svg import Series, Tick, bar_chart
+
+_MOST_TICKS = 9
+
+
+def length_chart(tokens: Mapping[str, Any], max_tokens: int) -> Markup:
+    """Draws how long rows are, with what the model did not see in another colour.
+
+    Args:
+        tokens: The report's section of that name.
+        max_tokens: Tokens of a row that the model sees.
+    """
+    edges, counts = tokens["bars"]["edges"], tokens["bars"]["counts"]
+    over = tokens["bars"]["truncated"]
+    whole = [every - some for every, some in zip(counts, over, strict=True)]
+    rows = max(1, sum(counts))
+    tooltips = [
+        f"{_tokens(low, high - 1)}: {noun(held, 'row')} ({percent(held / rows)})"
+        for low, high, held in zip(edges, edges[1:], counts, strict=False)
+    ]
+    quantiles = tokens["quantiles"]
+    return bar_chart(
+        f"Histogram of tokens per row: half of the rows have up to {count(quantiles['p50'])}, "
+        f"95 percent up to {count(quantiles['p95'])}, the longest {count(tokens['longest'])}; "
+        f"the model sees {count(max_tokens)}.",
+        [
+            Series("seen whole", "main", whole),
+            Series("truncated", "other", over, stacked=True),
+        ],
+        tooltips,
+        [Tick(place, count(edge - 1)) for place, edge in _whole_ticks(edges)],
+        "tokens per row, before truncation",
+        lambda height: noun(round(height), "row"),
+        _mark(edges, max_tokens),
+    )
+
+
+def norm_chart(norms: Mapping[str, Any]) -> Markup:
+    """Draws the lengths of the vectors, whose ``bars`` must be there."""
+    edges, counts = norms["bars"]["edges"], norms["bars"]["counts"]
+    rows = max(1, sum(counts))
+    tooltips = [
+        f"norm {significant(low)} to {significant(high)}: {noun(held, 'row')} "
+        f"({percent(held / rows)})"
+        for low, high, held in zip(edges, edges[1:], counts, strict=False)
+    ]
+    return bar_chart(
+        f"Histogram of vector norms, from {significant(norms['low'])} to "
+        f"{significant(norms['high'])}, {significant(norms['mean'])} on average.",
+        [Series("rows", "main", counts)],
+        tooltips,
+        [Tick(place, significant(edge, 3)) for place, edge in _every(edges)],
+        "norm of the vector",
+        lambda height: noun(round(height), "row"),
+    )
+
+
+def cosine_chart(similarity: Mapping[str, Any]) -> Markup:
+    """Draws the cosines of nearest neighbours over those of all pairs, as shares of each."""
+    edges = similarity["edges"]
+    near, pairs = (_shares(similarity[name]["counts"]) for name in ("nearest", "pairs"))
+    tooltips = [
+        f"cosine {low:.3f} to {high:.3f}: nearest neighbour of {percent(one)} of rows, "
+        f"{percent(other)} of all pairs"
+        for low, high, one, other in zip(edges, edges[1:], near, pairs, strict=False)
+    ]
+    return bar_chart(
+        "Histogram of cosines: half of the pairs of different texts reach "
+        f"{similarity['pairs']['quantiles']['p50']:.2f}, half of the nearest neighbours "
+        f"{similarity['nearest']['quantiles']['p50']:.2f}.",
+        [Series("all pairs", "back", pairs), Series("nearest neighbour", "main sheer", near)],
+        tooltips,
+        [Tick(place, f"{edge:.2f}".rstrip("0").rstrip(".")) for place, edge in _every(edges)],
+        "cosine",
+        percent,
+    )
+
+
+def _shares(counts: Sequence[int]) -> list[float]:
+    total = max(1, sum(counts))
+    return [held / total for held in counts]
+
+
+def _tokens(low: int, high: int) -> str:
+    if low == high:
+        return noun(low, "token")
+    return f"{count(low)} to {count(high)} tokens"
+
+
+def _every(edges: Sequence[float]) -> list[tuple[float, float]]:
+    """Takes edges at equal distances, as place and value."""
+    bars = len(edges) - 1
+    step = next(size for size in (1, 2, 4, 5, 8, 10, 20, bars) if bars / size < _MOST_TICKS)
+    return [(place / bars, edges[place]) for place in range(0, bars + 1, step)]
+
+
+def _whole_ticks(edges: Sequence[int]) -> list[tuple[float, int]]:
+    """Takes the powers of two where bars grow wider, edges at equal distances elsewhere."""
+    bars = len(edges) - 1
+    if bars < 2 or edges[-1] - edges[-2] == edges[1] - edges[0]:
+        return [(place, int(edge)) for place, edge in _every(edges)] if bars > 0 else []
+    return [
+        (place / bars, edge)
+        for place, edge in enumerate(edges)
+        if edge > 1 and math.log2(edge - 1).is_integer()
+    ]
+
+
+def _mark(edges: Sequence[int], max_tokens: int) -> Tick | None:
+    limit = max_tokens + 1
+    for place, (low, high) in enumerate(pairwise(edges)):
+        if low <= limit < high:
+            inside = (limit - low) / (high - low)
+            return Tick((place + inside) / (len(edges) - 1), f"the model sees {count(max_tokens)}")
+    return None

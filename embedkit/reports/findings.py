@@ -1,0 +1,150 @@
+"""What in a report needs a reader's eye, in words."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, TypedDict
+
+from embedkit.reports.phrasing import count, noun, percent, significant
+
+_TRUNCATED_ROWS = 0.01
+_DUPLICATES = 0.01
+_NEAR_COPIES = 0.1
+_NARROW = 0.6
+_NORM_TOLERANCE = 1e-3
+_IDLE = 0.9
+_SMALL_SAMPLE = 30
+
+
+class Finding(TypedDict):
+    """One thing to look at.
+
+    Attributes:
+        level: ``error`` (the dataset should not be used as it is), ``warning`` (it may serve
+            worse than it could) or ``note``.
+        text: A sentence or two, with the figures and what can be done.
+    """
+
+    level: Literal["error", "warning", "note"]
+    text: str
+
+
+def findings(report: Mapping[str, Any]) -> list[Finding]:
+    """Reads the sections of a report that do not depend on the run; worst first."""
+    found = [
+        *_accounting(report["counts"], report["rejects"]),
+        *_vectors(report["norms"], report["counts"]["rows"], report["dataset"]),
+        *_truncation(report["truncation"]),
+        *_duplicates(report["duplicates"]),
+        *_similarity(report["similarity"]),
+    ]
+    order = {"error": 0, "warning": 1, "note": 2}
+    return sorted(found, key=lambda finding: order[finding["level"]])
+
+
+def run_findings(run: Mapping[str, Any]) -> list[Finding]:
+    """Reads what a run measured of itself."""
+    found: list[Finding] = []
+    if run["tokens_encoded"] and run["encoder_busy_share"] < _IDLE:
+        found.append(
+            Finding(
+                level="note",
+                text=f"Encoders were busy for {percent(run['encoder_busy_share'])} of the encoding "
+                "time: reading, tokenizing or writing held them up, or the job was short.",
+            )
+        )
+    if run["rows_reused"]:
+        found.append(
+            Finding(
+                level="note",
+                text=f"{noun(run['rows_reused'], 'row')} had been committed before this run and "
+                f"{'was' if run['rows_reused'] == 1 else 'were'} taken over as they stood; "
+                "the speed is that of the rest.",
+            )
+        )
+    return found
+
+
+def _accounting(counts: Mapping[str, Any], rejects: Mapping[str, Any]) -> Iterator[Finding]:
+    for check in counts["checks"]:
+        if not check["ok"]:
+            yield Finding(
+                level="error",
+                text=f"The accounts do not add up: {check['name']} should give "
+                f"{count(check['expected'])} and gives {count(check['found'])}. "
+                "Do not use this version; validate it and build it anew.",
+            )
+    if not counts["documents"]:
+        yield Finding(level="warning", text="The inputs hold no document.")
+    if rejects["total"]:
+        most = rejects["reasons"][0]
+        yield Finding(
+            level="warning",
+            text=f"{noun(rejects['total'], 'document')} ({percent(rejects['share'])}) could not be "
+            f"embedded, most often for {most['reason']} ({count(most['count'])}).",
+        )
+
+
+def _vectors(norms: Mapping[str, Any], rows: int, dataset: Mapping[str, Any]) -> Iterator[Finding]:
+    if norms["non_finite"]:
+        yield Finding(
+            level="error",
+            text=f"{noun(norms['non_finite'], 'vector')} of {count(rows)} hold a NaN or an "
+            "infinity. Most indexes refuse or misplace them.",
+        )
+    if norms["zero"]:
+        yield Finding(
+            level="warning",
+            text=f"{noun(norms['zero'], 'vector')} of {count(rows)} are zero: they have no "
+            "direction, and their cosine with anything is undefined.",
+        )
+    if dataset.get("normalized") and norms["low"] is not None:
+        off = max(abs(norms["low"] - 1), abs(norms["high"] - 1))
+        if off > _NORM_TOLERANCE:
+            yield Finding(
+                level="error",
+                text="The vectors are declared normalized, but a norm is off 1 by "
+                f"{significant(off, 2)}: a dot product is not their cosine.",
+            )
+
+
+def _truncation(truncation: Mapping[str, Any]) -> Iterator[Finding]:
+    if truncation["row_share"] >= _TRUNCATED_ROWS:
+        yield Finding(
+            level="warning",
+            text=f"{percent(truncation['row_share'])} of rows were longer than the model's "
+            f"{count(truncation['max_tokens'])} tokens and were truncated: "
+            f"{percent(truncation['token_share'])} of all tokens were not seen by the model. "
+            "Consider chunking, or a model with a longer context.",
+        )
+
+
+def _duplicates(duplicates: Mapping[str, Any]) -> Iterator[Finding]:
+    if duplicates["share"] >= _DUPLICATES:
+        about = "" if duplicates["exact"] else "about "
+        yield Finding(
+            level="warning",
+            text=f"{about}{percent(duplicates['share'])} of rows repeat a text that another row "
+            "has, word for word: the same hit will fill several places of a search.".capitalize(),
+        )
+
+
+def _similarity(similarity: Mapping[str, Any]) -> Iterator[Finding]:
+    if 0 < similarity["compared"] < _SMALL_SAMPLE:
+        yield Finding(
+            level="note",
+            text=f"Only {noun(similarity['compared'], 'row')} could be compared: take the figures "
+            "on similarity as anecdotes.",
+        )
+    if similarity["near_copies"] >= _NEAR_COPIES:
+        yield Finding(
+            level="warning",
+            text=f"{percent(similarity['near_copies'])} of sampled rows have a near copy in the "
+            f"sample (cosine {similarity['near_copy_cosine']} or more with a different text): "
+            "templates, boilerplate or repeated records.",
+        )
+    mean = similarity["mean_cosine"]
+    if mean is not None and mean >= _NARROW:
+        yield Finding(
+            level="note",
+            text=f"Two rows have a cosine of {significant(mean, 2)} on average: the vectors fill a "
+            "narrow cone, so compare scores with each other, never with a fixed threshold.",
+        )

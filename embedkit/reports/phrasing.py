@@ -1,0 +1,90 @@
+"""Numbers as a report writes them, and texts of strangers made fit to be shown."""
+
+import math
+import re
+import unicodedata
+
+_UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB")
+_UNSHOWN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+def count(number: float) -> str:
+    """Writes a whole number with thousands separators."""
+    return f"{round(number):,}"
+
+
+def noun(number: int, singular: str, plural: str | None = None) -> str:
+    """Writes a number with its noun, such as ``1 row`` and ``2,000 rows``."""
+    return f"{count(number)} {singular if number == 1 else plural or singular + 's'}"
+
+
+def percent(share: float) -> str:
+    """Writes a share with two significant digits; only 0 is ``0 %`` and only 1 is ``100 %``."""
+    value = 100 * share
+    if value == 0 or value == 100:
+        return f"{value:.0f} %"
+    if value < 0.01:
+        return "< 0.01 %"
+    if 99 < value < 100:
+        return f"{min(value, 99.99):.2f} %"
+    digits = max(0, 1 - math.floor(math.log10(value)))
+    return f"{value:.{digits}f} %"
+
+
+def significant(number: float, digits: int = 4) -> str:
+    """Writes a measured number with some significant digits and no needless exponent."""
+    if number == 0 or 1e-4 <= abs(number) < 10**digits:
+        return f"{number:.{digits}g}"
+    return count(number) if abs(number) >= 10**digits else f"{number:.2g}"
+
+
+def size(number: float) -> str:
+    """Writes a number of bytes in units of a thousand."""
+    step = 0
+    while number >= 1000 and step < len(_UNITS) - 1:
+        number /= 1000
+        step += 1
+    return f"{number:.3g} {_UNITS[step]}" if number < 1000 else f"{count(number)} {_UNITS[step]}"
+
+
+def duration(seconds: float) -> str:
+    """Writes a time in its two largest units."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{count(whole // 3600)} h {whole % 3600 // 60} min"
+
+
+def plain(text: str, most: int = 300) -> str:
+    """Makes a stranger's text fit to be shown in one place of a page.
+
+    Control characters, line separators and lone surrogates, which a page must not or cannot hold,
+    become visible signs; white space runs become one space; what is too long ends in an ellipsis.
+
+    Args:
+        text: Any text.
+        most: Characters to keep.
+    """
+    spaced = re.sub(r"[ \t\r\n\f\v]+", " ", text[: 4 * most]).strip()
+    shown = _UNSHOWN.sub(_visible, spaced)
+    if len(shown) <= most and len(text) <= 4 * most:
+        return shown
+    return _whole_characters(shown[: most - 1].rstrip()) + "\u2026"
+
+
+def _visible(found: re.Match[str]) -> str:
+    code = ord(found.group())
+    if code < 0x20:
+        return chr(0x2400 + code)
+    return "\u2421" if code == 0x7F else "\ufffd"
+
+
+def _whole_characters(text: str) -> str:
+    """Drops a joiner that was cut off from what it joined."""
+    while text and unicodedata.category(text[-1]) in ("Cf", "Cs"):
+        text = text[:-1]
+    return text

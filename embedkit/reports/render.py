@@ -1,0 +1,48 @@
+"""A report as one HTML file that needs nothing else: no script, no request, no other file."""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from embedkit.reports import charts, phrasing
+
+_FILTERS = ("count", "duration", "noun", "percent", "plain", "significant", "size")
+_LONGEST_TEXT = 1000
+
+
+def render_html(report: Mapping[str, Any]) -> str:
+    """Renders a report.
+
+    Everything that came from outside (texts, ids, sources, names of models, details of rejects) is
+    escaped, and control characters in it are made visible. A policy in the page forbids
+    scripts and requests besides.
+
+    Args:
+        report: What ``build_report`` gave, or ``report.json`` read back.
+
+    Returns:
+        A page that encodes to UTF-8 whatever the report holds.
+    """
+    return _environment().get_template("report.html.jinja").render(report=report, charts=charts)
+
+
+@lru_cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_shown,
+    )
+    environment.filters.update({name: getattr(phrasing, name) for name in _FILTERS})
+    return environment
+
+
+def _shown(value: Any) -> Any:
+    """Cleans every string that the template prints, so that none can be forgotten."""
+    return phrasing.plain(value, _LONGEST_TEXT) if type(value) is str else value

@@ -1,0 +1,309 @@
+"""The report of a version as plain data: ``report.json``, and what ``report.html`` shows."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, TypedDict
+
+import numpy as np
+
+from embedkit.reports.bars import cosine_edges, length_edges, norm_bars
+from embedkit.reports.duplicates import TextDuplicates
+from embedkit.reports.findings import Finding, findings, run_findings
+from embedkit.reports.quality import BlockStatistics
+from embedkit.reports.sample import SampledRow
+from embedkit.reports.similarity import Similarity, sample_similarity
+
+FORMAT = 1
+"""Number of this form of the report; it grows when a field changes its meaning or goes."""
+
+_QUANTILES = (
+    ("p1", 0.01),
+    ("p25", 0.25),
+    ("p50", 0.5),
+    ("p75", 0.75),
+    ("p95", 0.95),
+    ("p99", 0.99),
+)
+_NEAR_COPY = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Accounts:
+    """What the commit protocol says, against which the statistics are held.
+
+    Attributes:
+        files: Input files of the plan.
+        bytes: Their size as stored.
+        documents: Input records that were read, from the end records of the splits.
+        rows: Rows of all parts, from the commit records.
+        rejects: Rejected records, from the commit records.
+    """
+
+    files: int
+    bytes: int
+    documents: int
+    rows: int
+    rejects: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunFigures:
+    """What differs between two runs that wrote the same bytes.
+
+    Attributes:
+        created: When the version was finished, as ISO 8601 text.
+        wall_seconds: From the start of the run to this report.
+        encode_seconds: From the first call to an encoder to the end of the last.
+        tokens_encoded: Tokens that this run sent to encoders.
+        tokens_per_second: ``tokens_encoded`` by ``encode_seconds``.
+        encoder_busy_share: Share of ``encode_seconds`` that an encoder spent encoding, averaged.
+        rows_reused: Rows that were committed before this run began.
+        encoders: How many encoders there were; None where that is not known.
+    """
+
+    created: str
+    wall_seconds: float
+    encode_seconds: float
+    tokens_encoded: int
+    tokens_per_second: float
+    encoder_busy_share: float
+    rows_reused: int
+    encoders: int | None = None
+
+
+class Report(TypedDict):
+    """The sections of a report. All but ``run`` are the same bytes for the same dataset.
+
+    Attributes:
+        format: ``FORMAT``.
+        dataset: What the manifest says of the vectors: version, model, revision, weights_hash,
+            fingerprint, dimension, pooling, normalized, prompt, max_tokens, backend, precision,
+            device, libraries and whatever else it was given.
+        inputs: ``files`` and ``bytes``.
+        counts: ``documents`` read, those ``embedded`` and ``rejected``, ``rows``, the ``checks``
+            (name, expected, found, ok), and whether all of them hold: ``reconciled``.
+        rejects: ``total``, ``share`` of documents, and ``reasons``: reason, count and up to five
+            ``examples`` (source, row_index, doc_id, detail, excerpt), most frequent first.
+        truncation: ``max_tokens``, ``rows`` longer than that, ``row_share``, ``tokens_lost`` and
+            ``token_share`` of all tokens.
+        tokens: ``total`` before and ``seen`` after truncation, ``mean``, ``shortest`` and
+            ``longest`` row, ``quantiles``, and ``bars`` with the counts of truncated rows beside.
+        norms: Moments (``mean``, ``deviation``, ``low``, ``high``, None without a row),
+            ``quantiles``, ``bars`` or None where all are equal, rows ``non_finite`` and ``zero``.
+        duplicates: ``rows`` that repeat an earlier text, their ``share``, ``texts`` that repeat,
+            the ``top`` of them, and ``exact``; when that is false ``rows`` is an estimate from a
+            sketch and the others are None or empty.
+        similarity: Rows ``sampled`` and ``compared``, ``copies`` and ``unusable`` set aside,
+            ``mean_cosine`` of all pairs of the dataset, quantiles and counts of the sample's
+            ``nearest`` neighbours and of all its ``pairs`` over common ``edges``, ``near_copies``
+            (share of rows with a neighbour at ``near_copy_cosine`` or closer) and the ``closest``
+            pairs.
+        findings: What needs a reader's eye, worst first: ``level`` and ``text``.
+        run: ``RunFigures`` and ``findings`` of their own.
+    """
+
+    format: int
+    dataset: dict[str, Any]
+    inputs: dict[str, int]
+    counts: dict[str, Any]
+    rejects: dict[str, Any]
+    truncation: dict[str, Any]
+    tokens: dict[str, Any]
+    norms: dict[str, Any]
+    duplicates: dict[str, Any]
+    similarity: dict[str, Any]
+    findings: list[Finding]
+    run: dict[str, Any]
+
+
+def build_report(
+    statistics: BlockStatistics,
+    dataset: Mapping[str, Any],
+    accounts: Accounts,
+    run: RunFigures,
+    duplicates: TextDuplicates | None = None,
+) -> Report:
+    """Builds the report of a version.
+
+    Args:
+        statistics: All blocks' statistics, added in block order.
+        dataset: What the manifest says of the vectors, see ``Report.dataset``; JSON values only.
+            ``max_tokens`` must be there.
+        accounts: What the commit protocol says was read and written.
+        run: What the run measured of itself.
+        duplicates: Exact duplicates of text; None leaves an estimate.
+    """
+    report = Report(
+        format=FORMAT,
+        dataset=dict(dataset),
+        inputs={"files": accounts.files, "bytes": accounts.bytes},
+        counts=_counts(statistics, accounts),
+        rejects=_rejects(statistics),
+        truncation=_truncation(statistics, dataset["max_tokens"]),
+        tokens=_tokens(statistics, dataset["max_tokens"]),
+        norms=_norms(statistics),
+        duplicates=_duplicates(statistics, duplicates),
+        similarity=_similarity(statistics),
+        findings=[],
+        run={**asdict(run), "findings": run_findings(asdict(run))},
+    )
+    report["findings"] = findings(report)
+    return report
+
+
+def report_json(report: Report) -> bytes:
+    """Serializes a report, indented and in its own order."""
+    return (json.dumps(report, indent=1, allow_nan=False) + "\n").encode()
+
+
+def _counts(statistics: BlockStatistics, accounts: Accounts) -> dict[str, Any]:
+    rejected = sum(statistics.rejects.values())
+    compared = [
+        (
+            "documents read = embedded + rejected",
+            accounts.documents,
+            statistics.embedded + rejected,
+        ),
+        ("documents read = documents of all blocks", accounts.documents, statistics.documents),
+        ("rows written = rows measured", accounts.rows, statistics.rows),
+        ("rejects written = rejects counted", accounts.rejects, rejected),
+    ]
+    checks = [
+        {"name": name, "expected": expected, "found": found, "ok": expected == found}
+        for name, expected, found in compared
+    ]
+    return {
+        "documents": accounts.documents,
+        "embedded": statistics.embedded,
+        "rejected": rejected,
+        "rows": statistics.rows,
+        "checks": checks,
+        "reconciled": all(check["ok"] for check in checks),
+    }
+
+
+def _rejects(statistics: BlockStatistics) -> dict[str, Any]:
+    total = sum(statistics.rejects.values())
+    by_count = sorted(statistics.rejects.items(), key=lambda item: (-item[1], item[0]))
+    return {
+        "total": total,
+        "share": _share(total, statistics.documents),
+        "reasons": [
+            {
+                "reason": reason,
+                "count": count,
+                "examples": [asdict(reject) for reject in statistics.examples.get(reason, ())],
+            }
+            for reason, count in by_count
+        ],
+    }
+
+
+def _truncation(statistics: BlockStatistics, max_tokens: int) -> dict[str, Any]:
+    return {
+        "max_tokens": max_tokens,
+        "rows": statistics.truncated,
+        "row_share": _share(statistics.truncated, statistics.rows),
+        "tokens_lost": statistics.tokens_lost,
+        "token_share": _share(statistics.tokens_lost, statistics.n_tokens),
+    }
+
+
+def _tokens(statistics: BlockStatistics, max_tokens: int) -> dict[str, Any]:
+    lengths = statistics.lengths
+    edges = length_edges(lengths, statistics.longest)
+    return {
+        "total": statistics.n_tokens,
+        "seen": statistics.tokens,
+        "mean": _share(statistics.n_tokens, statistics.rows),
+        "shortest": int(lengths.quantile(0)),
+        "longest": statistics.longest,
+        "quantiles": {name: int(lengths.quantile(share)) for name, share in _QUANTILES},
+        "bars": {
+            "edges": edges.astype(int).tolist(),
+            "counts": lengths.between(edges).tolist(),
+            "truncated": lengths.above(max_tokens).between(edges).tolist(),
+        },
+    }
+
+
+def _norms(statistics: BlockStatistics) -> dict[str, Any]:
+    moments, histogram = statistics.norms, statistics.norm_histogram
+    known = moments.count > 0
+    return {
+        "mean": moments.mean if known else None,
+        "deviation": moments.deviation if known else None,
+        "low": moments.low if known else None,
+        "high": moments.high if known else None,
+        "quantiles": {name: histogram.quantile(share) for name, share in _QUANTILES},
+        "bars": norm_bars(histogram),
+        "non_finite": statistics.non_finite,
+        "zero": statistics.zero,
+    }
+
+
+def _duplicates(statistics: BlockStatistics, exact: TextDuplicates | None) -> dict[str, Any]:
+    if exact is None:
+        rows = max(0, round(statistics.rows - statistics.distinct_texts))
+        share = _share(rows, statistics.rows)
+        return {"exact": False, "rows": rows, "share": share, "texts": None, "top": []}
+    sampled = {row.text_hash: row.text for row in statistics.sample.rows}
+    top = [asdict(text) for text in exact.top]
+    for text in top:
+        text["text"] = text["text"] or sampled.get(text["text_hash"])
+    return {
+        "exact": True,
+        "rows": exact.rows,
+        "share": _share(exact.rows, statistics.rows),
+        "texts": exact.texts,
+        "top": top,
+    }
+
+
+def _similarity(statistics: BlockStatistics) -> dict[str, Any]:
+    found = sample_similarity(statistics.sample)
+    edges = cosine_edges(found.pairs)
+    return {
+        "sampled": found.sampled,
+        "compared": len(found.nearest),
+        "copies": found.copies,
+        "unusable": found.unusable,
+        "mean_cosine": statistics.mean_cosine,
+        "nearest": _cosines(found.nearest, edges),
+        "pairs": _cosines(found.pairs, edges),
+        "edges": edges.tolist(),
+        "near_copy_cosine": _NEAR_COPY,
+        "near_copies": _share(int((found.nearest >= _NEAR_COPY).sum()), len(found.nearest)),
+        "closest": _closest(found),
+    }
+
+
+def _cosines(cosines: np.ndarray[Any, np.dtype[np.float64]], edges: Any) -> dict[str, Any]:
+    counts, _ = np.histogram(cosines, bins=edges)
+    quantiles = (
+        {name: round(float(np.quantile(cosines, share)), 6) for name, share in _QUANTILES}
+        if len(cosines)
+        else {}
+    )
+    return {"quantiles": quantiles, "counts": counts.tolist()}
+
+
+def _closest(found: Similarity) -> list[dict[str, Any]]:
+    def told(row: SampledRow) -> dict[str, Any]:
+        return {
+            "id": row.id,
+            "text": row.text,
+            "source": row.source,
+            "row_index": row.row_index,
+            "n_tokens": row.n_tokens,
+        }
+
+    return [
+        {"cosine": pair.cosine, "left": told(pair.left), "right": told(pair.right)}
+        for pair in found.closest
+    ]
+
+
+def _share(part: int, whole: int) -> float:
+    return part / whole if whole else 0.0

@@ -1,0 +1,121 @@
+"""The rows of a version that a report looks at one by one."""
+
+import base64
+import hashlib
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from embedkit.records import EmbeddingBlock
+
+MOST_ROWS = 512
+"""Rows of a sample, unless their vectors are very long."""
+
+EXCERPT = 160
+"""Characters of a text that a sample keeps."""
+
+_MOST_COMPONENTS = 1 << 19
+"""Components of all vectors of a sample together: 2 MiB, a small part of any block's own."""
+
+
+@dataclass(frozen=True, slots=True)
+class SampledRow:
+    """What a report tells of a row besides its vector.
+
+    Attributes:
+        key: Hash of the id, by which rows are chosen.
+        id: The row's id.
+        text: Its text's first characters.
+        text_hash: Hash of the whole text.
+        source: The file it came from.
+        row_index: Its place there.
+        n_tokens: Its tokens before truncation.
+    """
+
+    key: int
+    id: str
+    text: str
+    text_hash: str
+    source: str
+    row_index: int
+    n_tokens: int
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """The rows with the smallest hash of id: as good as drawn at random, and the same every time.
+
+    The smallest of a union are among the smallest of its parts, so merging is exact, associative
+    and commutative.
+
+    Attributes:
+        rows: The rows, by ascending key.
+        vectors: Their vectors, float32, shape (rows, dimension).
+    """
+
+    rows: tuple[SampledRow, ...]
+    vectors: NDArray[np.float32]
+
+    @classmethod
+    def empty(cls) -> Self:
+        """Returns the sample of nothing."""
+        return cls((), np.empty((0, 0), np.float32))
+
+    @classmethod
+    def of(cls, block: EmbeddingBlock) -> Self:
+        """Chooses the rows of one block."""
+        if not block.rows.num_rows:
+            return cls.empty()
+        ids = block.rows.column("id").to_pylist()
+        keys = np.frombuffer(b"".join(map(_key, ids)), dtype="<u8")
+        chosen = np.argsort(keys, kind="stable")[: _most_rows(block.vectors.shape[1])]
+        columns = ["id", "text", "text_hash", "source", "row_index", "n_tokens"]
+        table = block.rows.select(columns).take(pa.array(chosen)).to_pylist()
+        rows = tuple(
+            SampledRow(int(keys[place]), **{**row, "text": row["text"][:EXCERPT]})
+            for place, row in zip(chosen, table, strict=True)
+        )
+        return cls(rows, block.vectors[chosen].astype(np.float32))
+
+    def __add__(self, other: Self) -> Self:
+        """Returns the sample of both sets of rows."""
+        if not self.rows or not other.rows:
+            return self if self.rows else other
+        rows = self.rows + other.rows
+        order = sorted(range(len(rows)), key=lambda place: (rows[place].key, rows[place].id))
+        order = order[: _most_rows(self.vectors.shape[1])]
+        vectors = np.concatenate([self.vectors, other.vectors])[order]
+        return type(self)(tuple(rows[place] for place in order), vectors)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain values for JSON, the vectors as one base64 string."""
+        names = SampledRow.__slots__
+        data = np.ascontiguousarray(self.vectors, dtype="<f4").tobytes()
+        return {
+            "columns": {name: [getattr(row, name) for row in self.rows] for name in names},
+            "dimension": self.vectors.shape[1],
+            "vectors": base64.b64encode(data).decode(),
+        }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Self:
+        """Reads back what ``to_dict`` gave."""
+        columns = data["columns"]
+        places = range(len(columns["id"]))
+        rows = tuple(
+            SampledRow(**{name: column[place] for name, column in columns.items()})
+            for place in places
+        )
+        flat = np.frombuffer(base64.b64decode(data["vectors"]), dtype="<f4")
+        return cls(rows, flat.astype(np.float32).reshape(len(rows), data["dimension"]))
+
+
+def _key(row_id: str) -> bytes:
+    return hashlib.blake2b(row_id.encode(), digest_size=8).digest()
+
+
+def _most_rows(dimension: int) -> int:
+    return min(MOST_ROWS, max(64, _MOST_COMPONENTS // dimension))
