@@ -80,9 +80,9 @@ def cosine_chart(similarity: Mapping[str, Any]) -> Markup:
         f"{similarity['nearest']['quantiles']['p50']:.2f}.",
         [Series("all pairs", "back", pairs), Series("nearest neighbour", "main sheer", near)],
         tooltips,
-        [Tick(place, f"{edge:.2f}".rstrip("0").rstrip(".")) for place, edge in _every(edges)],
+        _round_cosines(edges),
         "cosine",
-        percent,
+        lambda height: f"{100 * height:g} %",
     )
 
 
@@ -102,6 +102,17 @@ def _every(edges: Sequence[float]) -> list[tuple[float, float]]:
     bars = len(edges) - 1
     step = next(size for size in (1, 2, 4, 5, 8, 10, 20, bars) if bars / size < _MOST_TICKS)
     return [(place / bars, edges[place]) for place in range(0, bars + 1, step)]
+
+
+def _round_cosines(edges: Sequence[float]) -> list[Tick]:
+    step = next(
+        step for step in (0.05, 0.1, 0.2) if (edges[-1] - edges[0]) / step < _MOST_TICKS + 3
+    )
+    return [
+        Tick(place / (len(edges) - 1), f"{edge:.2f}".removesuffix("0"))
+        for place, edge in enumerate(edges)
+        if abs(edge / step - round(edge / step)) < 1e-6
+    ]
 
 
 def _whole_ticks(edges: Sequence[int]) -> list[tuple[float, int]]:

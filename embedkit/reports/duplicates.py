@@ -8,7 +8,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from embedkit.reports.quality import hash64
-from embedkit.reports.sample import EXCERPT
+from embedkit.reports.sample import excerpt
 from embedkit.uniqueness import repeated
 
 COLUMNS = ("text_hash", "id", "source", "row_index")
@@ -84,8 +84,8 @@ def _first_rows(
         rows = batch.select(names).take(pa.array(places)).to_pylist()
         for value, row in zip(found, rows, strict=True):
             text = row.pop("text", None)
-            excerpt = text if text is None else text[:EXCERPT]
-            yield RepeatedText(count=wanted[int(value)], text=excerpt, **row)
+            shown = None if text is None else excerpt(text)
+            yield RepeatedText(count=wanted[int(value)], text=shown, **row)
         if not len(missing):
             return
 

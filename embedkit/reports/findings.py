@@ -5,6 +5,7 @@ from typing import Any, Literal, TypedDict
 
 from embedkit.reports.phrasing import count, noun, percent, significant
 
+_REJECTS = 0.01
 _TRUNCATED_ROWS = 0.01
 _DUPLICATES = 0.01
 _NEAR_COPIES = 0.1
@@ -77,7 +78,7 @@ def _accounting(counts: Mapping[str, Any], rejects: Mapping[str, Any]) -> Iterat
     if rejects["total"]:
         most = rejects["reasons"][0]
         yield Finding(
-            level="warning",
+            level="warning" if rejects["share"] >= _REJECTS else "note",
             text=f"{noun(rejects['total'], 'document')} ({percent(rejects['share'])}) could not be "
             f"embedded, most often for {most['reason']} ({count(most['count'])}).",
         )
@@ -119,11 +120,11 @@ def _truncation(truncation: Mapping[str, Any]) -> Iterator[Finding]:
 
 def _duplicates(duplicates: Mapping[str, Any]) -> Iterator[Finding]:
     if duplicates["share"] >= _DUPLICATES:
-        about = "" if duplicates["exact"] else "about "
+        about = "" if duplicates["exact"] else "About "
         yield Finding(
             level="warning",
-            text=f"{about}{percent(duplicates['share'])} of rows repeat a text that another row "
-            "has, word for word: the same hit will fill several places of a search.".capitalize(),
+            text=f"{about}{percent(duplicates['share'])} of rows repeat the text of another row "
+            "word for word: the same hit will fill several places of a search.",
         )
 
 

@@ -15,7 +15,7 @@ MOST_ROWS = 512
 """Rows of a sample, unless their vectors are very long."""
 
 EXCERPT = 160
-"""Characters of a text that a sample keeps."""
+"""Characters of a text that a report keeps."""
 
 _MOST_COMPONENTS = 1 << 19
 """Components of all vectors of a sample together: 2 MiB, a small part of any block's own."""
@@ -28,7 +28,7 @@ class SampledRow:
     Attributes:
         key: Hash of the id, by which rows are chosen.
         id: The row's id.
-        text: Its text's first characters.
+        text: Its text's first characters, see ``excerpt``.
         text_hash: Hash of the whole text.
         source: The file it came from.
         row_index: Its place there.
@@ -75,7 +75,7 @@ class Sample:
         columns = ["id", "text", "text_hash", "source", "row_index", "n_tokens"]
         table = block.rows.select(columns).take(pa.array(chosen)).to_pylist()
         rows = tuple(
-            SampledRow(int(keys[place]), **{**row, "text": row["text"][:EXCERPT]})
+            SampledRow(int(keys[place]), **{**row, "text": excerpt(row["text"])})
             for place, row in zip(chosen, table, strict=True)
         )
         return cls(rows, block.vectors[chosen].astype(np.float32))
@@ -111,6 +111,11 @@ class Sample:
         )
         flat = np.frombuffer(base64.b64decode(data["vectors"]), dtype="<f4")
         return cls(rows, flat.astype(np.float32).reshape(len(rows), data["dimension"]))
+
+
+def excerpt(text: str) -> str:
+    """Returns a text's first characters, with an ellipsis where it goes on."""
+    return text if len(text) <= EXCERPT else text[:EXCERPT] + "\u2026"
 
 
 def _key(row_id: str) -> bytes:
