@@ -1,0 +1,75 @@
+"""The encoder that every backend stands behind: normalizes, and doubts what looks wrong."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedkit.encoders.normalization import doubtful_rows, normalized
+from embedkit.records import TokenBatch
+
+
+class Backend(Protocol):
+    """Runs a network; what it is given is pooled, but not normalized."""
+
+    @property
+    def device(self) -> str:
+        """The device's name."""
+        ...
+
+    def run(self, batch: TokenBatch) -> NDArray[np.float32]:
+        """Returns the vectors of rows of tokens, in their order, shape (rows, dimension)."""
+        ...
+
+
+class CheckedEncoder:
+    """An Encoder over a backend.
+
+    A vector that is not finite, or not of length 1 where it should be, is computed again: alone,
+    in float32, as half precision overflows where single precision does not.
+    """
+
+    def __init__(
+        self, backend: Backend, exact: Callable[[], Backend], dimension: int, normalize: bool
+    ) -> None:
+        self._backend = backend
+        self._make_exact = exact
+        self._exact: Backend | None = None
+        self._dimension = dimension
+        self._normalize = normalize
+
+    @property
+    def dimension(self) -> int:
+        """Components of a vector."""
+        return self._dimension
+
+    @property
+    def device(self) -> str:
+        """The device's name."""
+        return self._backend.device
+
+    def encode(self, batch: TokenBatch) -> NDArray[np.float32]:
+        """Encodes rows of tokens.
+
+        Args:
+            batch: Rows in any order and of any lengths up to the model's maximum.
+
+        Returns:
+            Vectors in the order of the rows, float32, shape (rows, dimension). A row that is not
+            finite even when computed alone in float32 is returned as it came out.
+
+        Raises:
+            EncoderError: The device has no memory for even one row.
+        """
+        if len(batch) == 0:
+            return np.empty((0, self._dimension), dtype=np.float32)
+        vectors = self._finish(self._backend.run(batch))
+        for row in doubtful_rows(vectors, self._normalize):
+            if self._exact is None:
+                self._exact = self._make_exact()
+            vectors[row] = self._finish(self._exact.run(batch.take(np.array([row]))))[0]
+        return vectors
+
+    def _finish(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        return normalized(vectors) if self._normalize else vectors

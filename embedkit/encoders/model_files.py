@@ -1,0 +1,293 @@
+"""A model, settled: everything that an encoder needs to know, and no weights."""
+
+import hashlib
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from embedkit.config import ModelConfig
+from embedkit.encoders.hardware import choose_placement
+from embedkit.encoders.model_modules import POOLING_FLAGS, DenseLayer, ModelLayout, read_layout
+from embedkit.encoders.model_source import model_directory
+from embedkit.encoders.weights import file_hash, read_json, weight_files, weights_hash
+from embedkit.errors import ConfigError
+from embedkit.tokens.tokenization import (
+    TextTokenizer,
+    TokenizerSpec,
+    first_line,
+    quiet_transformers,
+    read_tokenizer,
+    text_tokenizer,
+)
+
+_log = logging.getLogger(__name__)
+
+_TOKENIZER_FILES = ("*.txt", "*.model", "*token*.json", "vocab.json")
+_SHIFTED_POSITIONS = frozenset(
+    {"camembert", "longformer", "mpnet", "roberta", "xlm-roberta", "xlm-roberta-xl", "xmod"}
+)
+_UNLIMITED_POSITIONS = frozenset({"deberta", "deberta-v2", "modernbert", "mt5", "t5", "umt5"})
+_NO_LIMIT = 1 << 24
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A model with every ``auto`` resolved; small and picklable.
+
+    Attributes:
+        directory: The model directory on this machine.
+        transformer: Directory of the transformer, below it or the same.
+        model_id: The model as the user gave it.
+        revision: The hub's commit hash, or None for a directory of the user's own.
+        weights: The safetensors files, relative to ``directory``.
+        weights_hash: SHA-256 over them.
+        config_hash: SHA-256 of the transformer's ``config.json``.
+        tokenizer_hash: SHA-256 over the tokenizer's files.
+        tokenizer: How texts become tokens.
+        pad_id: Id that fills up the shorter rows of a batch.
+        architecture: The transformer's ``model_type``.
+        pooling: Pooling modes, joined in this order.
+        prompt_length: Leading tokens that are left out of the pooling.
+        dense: Layers after the pooling.
+        normalize: Whether vectors have length 1.
+        dimension: Components of a vector, after Dense and Matryoshka truncation.
+        metric: How vectors are compared: cosine, dot, euclidean or manhattan.
+        prompts: Names and texts of the prompts that the model knows.
+        backend: ``torch`` or ``openvino``.
+        device: ``cpu`` or ``cuda``.
+        precision: ``float32``, ``bfloat16`` or ``float16``.
+        batch_tokens: Most tokens of a padded batch.
+        threads: CPU threads of an encoder; None takes every core that its process may use.
+    """
+
+    directory: str
+    transformer: str
+    model_id: str
+    revision: str | None
+    weights: tuple[str, ...]
+    weights_hash: str
+    config_hash: str
+    tokenizer_hash: str
+    tokenizer: TokenizerSpec
+    pad_id: int
+    architecture: str
+    pooling: tuple[str, ...]
+    prompt_length: int
+    dense: tuple[DenseLayer, ...]
+    normalize: bool
+    dimension: int
+    metric: str
+    prompts: tuple[tuple[str, str], ...]
+    backend: str
+    device: str
+    precision: str
+    batch_tokens: int
+    threads: int | None
+
+    def vector_ingredients(self) -> dict[str, str | int | bool]:
+        """Returns all that changes a vector, by name, for the fingerprint."""
+        layers = [f"{d.weights}:{d.activation}:{int(d.residual)}" for d in self.dense]
+        return {
+            "weights": self.weights_hash,
+            "architecture": self.config_hash,
+            "tokenizer": self.tokenizer_hash,
+            "lower_case": self.tokenizer.lower_case,
+            "prompt": self.tokenizer.prompt,
+            "max_tokens": self.tokenizer.max_tokens,
+            "pooling": "+".join(self.pooling),
+            "pooling_skips": self.prompt_length,
+            "dense": " ".join(layers),
+            "normalize": self.normalize,
+            "dimension": self.dimension,
+            "backend": self.backend,
+            "device": self.device,
+            "precision": self.precision,
+            "batch_tokens": self.batch_tokens,
+        }
+
+
+def read_model(config: ModelConfig) -> ModelSpec:
+    """Reads a model's files, all but the values of its weights, and settles how it runs.
+
+    Args:
+        config: The model and the job's wishes.
+
+    Raises:
+        ConfigError: The model cannot be found, is damaged, would need foreign code, or cannot do
+            what the job asks of it.
+    """
+    root, revision = model_directory(config.model)
+    layout = read_layout(root)
+    transformer = _transformer_config(layout.transformer)
+    loaded = read_tokenizer(str(layout.transformer))
+    tokenizer = text_tokenizer(
+        loaded,
+        TokenizerSpec(
+            directory=str(layout.transformer),
+            max_tokens=_max_tokens(config, layout, transformer, loaded.model_max_length),
+            prompt=_prompt(config, layout),
+            lower_case=layout.lower_case,
+        ),
+    )
+    _check_vocabulary(tokenizer, transformer, layout.transformer)
+    pooling = _pooling(config, layout, root)
+    placement = choose_placement(config, transformer.model_type)
+    files = [*weight_files(layout.transformer), *(root / layer.weights for layer in layout.dense)]
+    return ModelSpec(
+        directory=str(root),
+        transformer=str(layout.transformer),
+        model_id=config.model,
+        revision=revision,
+        weights=tuple(file.relative_to(root).as_posix() for file in files),
+        weights_hash=weights_hash(files, root),
+        config_hash=file_hash(layout.transformer / "config.json"),
+        tokenizer_hash=_tokenizer_hash(layout.transformer),
+        tokenizer=tokenizer.spec,
+        pad_id=tokenizer.pad_id,
+        architecture=transformer.model_type,
+        pooling=pooling,
+        prompt_length=0 if layout.include_prompt else tokenizer.prompt_length,
+        dense=layout.dense,
+        normalize=layout.normalize if config.normalize is None else config.normalize,
+        dimension=_dimension(config, layout, transformer.hidden_size * len(pooling), root),
+        metric=layout.metric,
+        prompts=layout.prompts,
+        backend=placement.backend,
+        device=placement.device,
+        precision=placement.precision,
+        batch_tokens=placement.batch_tokens,
+        threads=config.encoder_threads,
+    )
+
+
+def _transformer_config(directory: Path) -> Any:
+    from transformers import AutoConfig
+
+    file = directory / "config.json"
+    raw = read_json(file)
+    if "quantization_config" in raw:
+        raise ConfigError(f"{file}: quantized weights are not supported; take the model's original")
+    try:
+        with quiet_transformers():
+            config = AutoConfig.from_pretrained(
+                directory, trust_remote_code=False, local_files_only=True
+            )
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+        reason = (
+            "it needs code from its directory, which never runs"
+            if "auto_map" in raw
+            else first_line(error)
+        )
+        raise ConfigError(
+            f"{file}: model type {raw.get('model_type')!r} cannot be used ({reason}); expected an "
+            "encoder that the installed transformers library knows"
+        ) from error
+    if not isinstance(getattr(config, "hidden_size", None), int):
+        raise ConfigError(f"{file}: no hidden_size; expected a text encoder's configuration")
+    return config
+
+
+def _max_tokens(
+    config: ModelConfig, layout: ModelLayout, transformer: Any, tokenizer_limit: int
+) -> int:
+    positions = getattr(transformer, "max_position_embeddings", None) or -1
+    shift = (transformer.pad_token_id or 0) + 1
+    usable = positions - shift if transformer.model_type in _SHIFTED_POSITIONS else positions
+    unlimited = positions < 1 or transformer.model_type in _UNLIMITED_POSITIONS
+    if config.max_tokens is not None:
+        if not unlimited and config.max_tokens > usable:
+            raise ConfigError(
+                f"max_tokens is {config.max_tokens}, but {layout.transformer} has {usable} "
+                "positions; take fewer tokens, or chunk the documents"
+            )
+        return config.max_tokens
+    limit = layout.max_tokens
+    if limit is None:
+        limit = min(tokenizer_limit, positions if positions > 0 else _NO_LIMIT)
+    if not unlimited:
+        limit = min(limit, usable)
+    if limit >= _NO_LIMIT:
+        raise ConfigError(
+            f"{layout.transformer}: the model names no maximum length; give max_tokens"
+        )
+    return int(limit)
+
+
+def _prompt(config: ModelConfig, layout: ModelLayout) -> str:
+    prompts = dict(layout.prompts)
+    if config.prompt is not None:
+        return config.prompt
+    name = config.prompt_name or layout.default_prompt
+    if name is None:
+        known = sorted(name for name, text in prompts.items() if text)
+        if known:
+            _log.warning(
+                "the model knows the prompts %s and uses none of them by itself; choose one with "
+                "prompt_name if documents need it",
+                ", ".join(known),
+            )
+        return ""
+    if name not in prompts:
+        raise ConfigError(
+            f"{config.model}: no prompt named {name!r}; expected one of "
+            f"{', '.join(sorted(prompts)) or 'none, for it has no prompts'}"
+        )
+    return prompts[name]
+
+
+def _check_vocabulary(tokenizer: TextTokenizer, transformer: Any, directory: Path) -> None:
+    largest = max(tokenizer.tokenizer.get_vocab(with_added_tokens=True).values())
+    if largest >= transformer.vocab_size:
+        raise ConfigError(
+            f"{directory}: the tokenizer has ids up to {largest}, but the model knows only "
+            f"{transformer.vocab_size} of them; the two do not belong together"
+        )
+    if any(tokenizer.tokenizer.encode("a").type_ids):
+        raise ConfigError(
+            f"{directory}: the tokenizer gives a single text a token type other than 0, which is "
+            "not supported"
+        )
+
+
+def _pooling(config: ModelConfig, layout: ModelLayout, root: Path) -> tuple[str, ...]:
+    known = tuple(POOLING_FLAGS.values())
+    if config.pooling is None:
+        if layout.pooling:
+            return layout.pooling
+        raise ConfigError(
+            f"{root}: the model names no pooling; give one, of {', '.join(known)}, or several "
+            "joined by '+'"
+        )
+    modes = tuple(mode.strip() for mode in config.pooling.split("+"))
+    unknown = [mode for mode in modes if mode not in known]
+    if unknown:
+        raise ConfigError(f"pooling {unknown[0]!r} is unknown; expected some of {', '.join(known)}")
+    if layout.pooling not in ((), modes):
+        raise ConfigError(
+            f"pooling is {config.pooling}, but {root} is made for {'+'.join(layout.pooling)}; "
+            "leave the setting out"
+        )
+    return modes
+
+
+def _dimension(config: ModelConfig, layout: ModelLayout, pooled: int, root: Path) -> int:
+    width = pooled
+    for layer in layout.dense:
+        if layer.in_features != width:
+            raise ConfigError(
+                f"{root / layer.weights}: takes {layer.in_features} components, but gets {width}"
+            )
+        width = layer.out_features
+    wanted = config.dimensions or layout.dimensions or width
+    if wanted > width:
+        raise ConfigError(
+            f"dimensions is {wanted}, but vectors of {root} have {width} components; take fewer"
+        )
+    return wanted
+
+
+def _tokenizer_hash(directory: Path) -> str:
+    files = {file for pattern in _TOKENIZER_FILES for file in directory.glob(pattern)}
+    lines = "".join(f"{file.name} {file_hash(file)}\n" for file in sorted(files))
+    return hashlib.sha256(lines.encode()).hexdigest()

@@ -1,0 +1,72 @@
+"""A model's name to its directory on this machine."""
+
+import re
+from pathlib import Path
+
+from embedkit.errors import ConfigError
+from embedkit.tokens.tokenization import first_line
+
+_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_WANTED = ["*.safetensors", "*.json", "*.txt", "*.model"]
+_UNWANTED = ["onnx/*", "openvino/*", "*.bin.index.json"]
+
+
+def model_directory(model: str) -> tuple[Path, str | None]:
+    """Finds a model on disk, or fetches it from the Hugging Face hub.
+
+    Args:
+        model: A directory, or a hub id as NAME or NAME@REVISION.
+
+    Returns:
+        The directory, and the hub's commit hash (None for a directory of the user's own).
+
+    Raises:
+        ConfigError: There is no such directory and no such model on the hub or in its cache.
+    """
+    directory = Path(model).expanduser()
+    if directory.is_dir():
+        return directory.resolve(), None
+    name, _, revision = model.partition("@")
+    if not _HUB_ID.fullmatch(name) or model.startswith((".", "~")):
+        raise ConfigError(
+            f"model {model}: no such directory, and not a hub id (NAME or NAME@REVISION) either"
+        )
+    return _fetch(name, revision or None)
+
+
+def _fetch(name: str, revision: str | None) -> tuple[Path, str]:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    label = f"{name}@{revision}" if revision else name
+    try:
+        path = snapshot_download(
+            name, revision=revision, allow_patterns=_WANTED, ignore_patterns=_UNWANTED
+        )
+    except LocalEntryNotFoundError as error:
+        raise ConfigError(
+            f"model {label}: no such directory, not in the hub's cache, and the hub cannot be "
+            "reached (or HF_HUB_OFFLINE is set); give a directory, or download it where there is a "
+            "network"
+        ) from error
+    except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
+        raise ConfigError(
+            f"model {label}: no such directory, and the hub has no such model or revision "
+            f"({first_line(error)}); check the name, and HF_TOKEN if it is private"
+        ) from error
+    except (HfHubHTTPError, OSError) as error:
+        raise ConfigError(
+            f"model {label}: the hub could not be read ({first_line(error)}); give a directory, or "
+            "try again"
+        ) from error
+    commit = Path(path).name
+    if not _COMMIT.fullmatch(commit):
+        raise ConfigError(f"model {label}: {path} is not a snapshot of the hub's cache")
+    return Path(path), commit

@@ -1,0 +1,160 @@
+"""A model as one torch module: token ids in, vectors out, not yet normalized."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from embedkit.encoders.model_files import ModelSpec
+from embedkit.encoders.model_modules import DenseLayer
+from embedkit.encoders.pooling import pool, without_prompt
+from embedkit.encoders.weights import weights_hash
+from embedkit.errors import ConfigError, EncoderError
+from embedkit.tokens.tokenization import first_line, quiet_transformers
+
+
+class SentenceNetwork(nn.Module):
+    """Transformer, pooling, dense layers and Matryoshka truncation.
+
+    Everything after the transformer is float32, whatever the transformer computes in.
+    """
+
+    def __init__(self, transformer: nn.Module, dense: nn.Sequential, spec: ModelSpec) -> None:
+        super().__init__()
+        self.transformer = transformer
+        self.dense = dense
+        self._pooling = spec.pooling
+        self._prompt_length = spec.prompt_length
+        self._dimension = spec.dimension
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Encodes a padded batch.
+
+        Args:
+            input_ids: int64, shape (rows, tokens).
+            attention_mask: 1 for a token, 0 for fill, int64, of the same shape.
+
+        Returns:
+            Vectors, float32, shape (rows, dimension).
+        """
+        output = self.transformer(input_ids=input_ids, attention_mask=attention_mask)
+        hidden = output.last_hidden_state.float()
+        mask = attention_mask
+        if self._prompt_length:
+            mask = without_prompt(mask, self._prompt_length)
+        vectors: Tensor = self.dense(pool(hidden, mask, self._pooling))
+        return vectors[:, : self._dimension]
+
+
+class Dense(nn.Module):
+    """A linear layer with an activation, and its input added where the model says so."""
+
+    def __init__(self, layer: DenseLayer) -> None:
+        super().__init__()
+        self.linear = nn.Linear(layer.in_features, layer.out_features, bias=layer.bias)
+        self.activation: nn.Module = getattr(nn, layer.activation)()
+        self._adds_input = layer.residual
+        if layer.residual and layer.in_features != layer.out_features:
+            self.residual: nn.Module = nn.Linear(layer.in_features, layer.out_features, bias=False)
+        else:
+            self.residual = nn.Identity()
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """Maps vectors, shape (rows, in_features), to shape (rows, out_features)."""
+        out: Tensor = self.activation(self.linear(vectors))
+        return out + self.residual(vectors) if self._adds_input else out
+
+
+def load_network(spec: ModelSpec) -> SentenceNetwork:
+    """Loads a model's weights in float32, on the CPU, ready for inference.
+
+    Args:
+        spec: The model.
+
+    Raises:
+        ConfigError: The weights are not those of this architecture.
+        EncoderError: The files are not what they were when the job was planned.
+    """
+    root = Path(spec.directory)
+    files = [root / name for name in spec.weights]
+    missing = [file for file in files if not file.is_file()]
+    if missing:
+        raise EncoderError(
+            f"{missing[0]}: missing; the model must be at this path on every machine"
+        )
+    found = weights_hash(files, root)
+    if found != spec.weights_hash:
+        raise EncoderError(
+            f"{root}: the weights changed since the job was planned (sha256 {found}, expected "
+            f"{spec.weights_hash}); restore them, or start the job anew"
+        )
+    dense = nn.Sequential(*(_load_dense(root, layer) for layer in spec.dense))
+    network = SentenceNetwork(_load_transformer(spec.transformer), dense, spec)
+    return network.eval().requires_grad_(False)
+
+
+def _load_transformer(directory: str) -> nn.Module:
+    from transformers import AutoConfig
+
+    try:
+        with quiet_transformers():
+            config = AutoConfig.from_pretrained(
+                directory, trust_remote_code=False, local_files_only=True
+            )
+            model_class = _model_class(config, directory)
+            model, report = model_class.from_pretrained(
+                directory,
+                config=config,
+                dtype=torch.float32,
+                attn_implementation="sdpa" if model_class._supports_sdpa else "eager",
+                use_safetensors=True,
+                trust_remote_code=False,
+                local_files_only=True,
+                output_loading_info=True,
+            )
+    except (ValueError, KeyError, RuntimeError, OSError, ImportError, AttributeError) as error:
+        raise ConfigError(
+            f"{directory}: the model cannot be loaded ({first_line(error)})"
+        ) from error
+    _check_complete(report, directory)
+    transformer: nn.Module = model
+    return transformer
+
+
+def _model_class(config: Any, directory: str) -> Any:
+    from transformers import MODEL_FOR_TEXT_ENCODING_MAPPING, MODEL_MAPPING
+
+    mapping = MODEL_FOR_TEXT_ENCODING_MAPPING if config.is_encoder_decoder else MODEL_MAPPING
+    found = mapping.get(type(config), None)
+    if found is None:
+        raise ConfigError(
+            f"{directory}: no text encoder for model type {config.model_type!r} in the installed "
+            "transformers library"
+        )
+    return found[0] if isinstance(found, (tuple, list)) else found
+
+
+def _check_complete(report: dict[str, Any], directory: str) -> None:
+    # Only token vectors are used, so the pooler on top of some models may be absent.
+    lost = sorted(key for key in report["missing_keys"] if "pooler." not in key)
+    lost += sorted(str(entry[0]) for entry in report.get("mismatched_keys", ()))
+    if lost:
+        raise ConfigError(
+            f"{directory}: the weights lack {lost[0]} and {len(lost) - 1} more tensors of this "
+            "architecture, which would be random; take weights that belong to config.json"
+        )
+
+
+def _load_dense(root: Path, layer: DenseLayer) -> Dense:
+    from safetensors.torch import load_file
+
+    module = Dense(layer)
+    try:
+        module.load_state_dict(load_file(root / layer.weights))
+    except RuntimeError as error:
+        raise ConfigError(
+            f"{root / layer.weights}: not the weights of its config.json "
+            f"({' '.join(str(error).split())})"
+        ) from error
+    return module.float()

@@ -1,0 +1,105 @@
+"""The torch backend, on CPU and CUDA."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from embedkit.encoders.hardware import processor_name
+from embedkit.encoders.model_files import ModelSpec
+from embedkit.encoders.network import load_network
+from embedkit.errors import EncoderError
+from embedkit.records import TokenBatch
+from embedkit.tokens.batching import padded, token_batches
+
+_DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+
+
+class TorchBackend:
+    """Runs a network with torch.
+
+    Args:
+        network: Takes padded ids and their mask, as ``SentenceNetwork`` does.
+        device: ``cpu`` or ``cuda``.
+        batch_tokens: Most tokens of a padded batch.
+        pad_id: Id that fills up shorter rows.
+    """
+
+    def __init__(self, network: nn.Module, device: str, batch_tokens: int, pad_id: int) -> None:
+        self._network = network
+        self._device = torch.device(device)
+        self._batch_tokens = batch_tokens
+        self._pad_id = pad_id
+
+    @property
+    def device(self) -> str:
+        """The device's name."""
+        if self._device.type == "cuda":
+            return torch.cuda.get_device_name(self._device)
+        return processor_name()
+
+    def run(self, batch: TokenBatch) -> NDArray[np.float32]:
+        """Returns the vectors of rows of tokens, in their order, shape (rows, dimension).
+
+        Raises:
+            EncoderError: The device has no memory for even one row.
+        """
+        # Results stay on the device until the last batch is under way, so that a GPU never waits
+        # for the host between batches.
+        groups = token_batches(batch.lengths, self._batch_tokens)
+        with torch.inference_mode():
+            outputs = [self._fitting(batch.take(rows)) for rows in groups]
+            ordered = torch.cat(outputs).cpu().numpy()
+        vectors = np.empty_like(ordered)
+        vectors[np.concatenate(groups)] = ordered
+        return vectors
+
+    def _fitting(self, batch: TokenBatch) -> Tensor:
+        try:
+            return self._forward(batch)
+        except torch.OutOfMemoryError as error:
+            if len(batch) == 1:
+                raise EncoderError(
+                    f"{self.device}: no memory for one text of {len(batch.input_ids)} tokens; take "
+                    "a lower precision or fewer max_tokens, or free the device"
+                ) from error
+        # Outside the except clause: the error holds on to the tensors that filled the memory.
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+        rows = np.arange(len(batch))
+        half = len(batch) // 2
+        return torch.cat(
+            [self._fitting(batch.take(rows[:half])), self._fitting(batch.take(rows[half:]))]
+        )
+
+    def _forward(self, batch: TokenBatch) -> Tensor:
+        ids, mask = (self._on_device(array) for array in padded(batch, self._pad_id))
+        vectors: Tensor = self._network(ids, mask)
+        return vectors
+
+    def _on_device(self, array: NDArray[np.int64]) -> Tensor:
+        tensor = torch.from_numpy(array)
+        if self._device.type == "cuda":
+            tensor = tensor.pin_memory().to(self._device, non_blocking=True)
+        return tensor
+
+
+def torch_backend(spec: ModelSpec) -> TorchBackend:
+    """Loads a model for torch.
+
+    Args:
+        spec: The model; its backend is not looked at.
+
+    Raises:
+        ConfigError: The weights are not those of the architecture.
+        EncoderError: The files are not what they were when the job was planned.
+    """
+    if spec.device == "cpu" and spec.threads:
+        torch.set_num_threads(spec.threads)
+    network = load_network(spec)
+    network.transformer.to(_DTYPES[spec.precision])
+    return TorchBackend(network.to(spec.device), spec.device, spec.batch_tokens, spec.pad_id)

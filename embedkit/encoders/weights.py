@@ -1,0 +1,135 @@
+"""The weights of a model directory: safetensors files, found, checked and hashed."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from embedkit.errors import ConfigError
+
+_SINGLE = "model.safetensors"
+_INDEX = "model.safetensors.index.json"
+_PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+
+
+def weight_files(directory: Path) -> tuple[Path, ...]:
+    """Finds the safetensors files of a module.
+
+    Args:
+        directory: The module's own directory.
+
+    Returns:
+        ``model.safetensors``, or the shards that its index names, in order of their names.
+
+    Raises:
+        ConfigError: There are none, one is missing, or one is no safetensors file.
+    """
+    if (directory / _SINGLE).is_file():
+        files = [directory / _SINGLE]
+    elif (directory / _INDEX).is_file():
+        files = _shards(directory / _INDEX)
+    else:
+        raise _no_weights(directory)
+    for file in files:
+        tensor_shapes(file)
+    return tuple(files)
+
+
+def tensor_shapes(file: Path) -> dict[str, tuple[int, ...]]:
+    """Reads the names and shapes of a file's tensors, and none of their values.
+
+    Raises:
+        ConfigError: The file is damaged or no safetensors file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="np") as tensors:
+            return {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}
+    except (SafetensorError, OSError) as error:
+        raise ConfigError(
+            f"{file}: not a whole safetensors file ({error}); download the model again"
+        ) from error
+
+
+def weights_hash(files: Iterable[Path], root: Path) -> str:
+    """Returns the SHA-256 of a single file, or of all names and SHA-256s where there are several.
+
+    Args:
+        files: Safetensors files.
+        root: The model directory, which names are relative to.
+    """
+    hashes = [(file.relative_to(root).as_posix(), file_hash(file)) for file in files]
+    if len(hashes) == 1:
+        return hashes[0][1]
+    lines = "".join(f"{name} {value}\n" for name, value in sorted(hashes))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def file_hash(file: Path) -> str:
+    """Returns the SHA-256 of a file, in hex."""
+    with file.open("rb") as data:
+        return hashlib.file_digest(data, "sha256").hexdigest()
+
+
+def read_json(file: Path) -> Any:
+    """Reads a JSON file of a model directory.
+
+    Raises:
+        ConfigError: It is missing or no JSON.
+    """
+    try:
+        return json.loads(file.read_bytes())
+    except OSError as error:
+        raise ConfigError(
+            f"{file}: cannot be read ({error.strerror}); is this a model's directory?"
+        ) from error
+    except ValueError as error:
+        raise ConfigError(f"{file}: not JSON ({error}); download the model again") from error
+
+
+def below(directory: Path, name: Any, file: Path) -> Path:
+    """Returns a path that a model's file names, if it stays below the model's directory.
+
+    Args:
+        directory: The model's directory.
+        name: The relative path.
+        file: The file that names it, for the message.
+
+    Raises:
+        ConfigError: It leads out of the directory.
+    """
+    if not isinstance(name, str):
+        raise ConfigError(f"{file}: expected a relative path, found {name!r}")
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or "\\" in name:
+        raise ConfigError(
+            f"{file}: {name!r} leads out of the model's directory; it is not followed"
+        )
+    return directory / path
+
+
+def _shards(index: Path) -> list[Path]:
+    found = read_json(index)
+    names = found.get("weight_map") if isinstance(found, dict) else None
+    if not isinstance(names, dict) or not names:
+        raise ConfigError(f"{index}: no weight_map; download the model again")
+    files = [below(index.parent, name, index) for name in sorted(set(map(str, names.values())))]
+    for file in files:
+        if not file.is_file():
+            raise ConfigError(
+                f"{file}: named by {index.name} but missing; download the model again"
+            )
+    return files
+
+
+def _no_weights(directory: Path) -> ConfigError:
+    pickles = [name for name in _PICKLES if (directory / name).is_file()]
+    if pickles:
+        return ConfigError(
+            f"{directory / pickles[0]}: a pickle could run code, so only safetensors are read; "
+            "load the model once with transformers or sentence-transformers and save it again, "
+            "which writes model.safetensors"
+        )
+    return ConfigError(f"{directory}: no {_SINGLE} in it; is this a model's directory?")

@@ -1,0 +1,287 @@
+"""Text to token ids, exactly as sentence-transformers feeds them to a model."""
+
+import contextlib
+import logging
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from tokenizers import Tokenizer, normalizers
+
+from embedkit.errors import ConfigError
+from embedkit.records import TOKEN_FIELDS, DocumentBlock, TokenBlock
+
+_SLICE_CHARS = 1 << 20
+_PROBES = ("a", "the", "0", ".", "A b")
+_quiet = threading.Lock()
+
+
+@dataclass(frozen=True)
+class TokenizerSpec:
+    """What a process needs to load a model's tokenizer.
+
+    Attributes:
+        directory: Directory that holds the tokenizer's files.
+        max_tokens: Tokens of a text that the model sees, special tokens and prompt included.
+        prompt: Text put before every document.
+        lower_case: Whether text is lower-cased before the tokenizer's own normalization.
+    """
+
+    directory: str
+    max_tokens: int
+    prompt: str = ""
+    lower_case: bool = False
+
+
+class TextTokenizer:
+    """A fast tokenizer with the model's prompt and maximum length; any threads may share it.
+
+    Attributes:
+        tokenizer: The tokenizer itself, without padding and truncation.
+        spec: What it was made from.
+        max_tokens: Tokens of a text that the model sees.
+        max_content_tokens: Tokens left for the text beside special tokens and the prompt.
+        prompt: Text put before every document.
+        pad_id: Id that fills up the shorter rows of a batch.
+        prompt_length: Tokens at the start of a row that belong to the prompt, leading special
+            tokens included; 0 without a prompt.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        spec: TokenizerSpec,
+        pad_id: int = 0,
+        special_ids: frozenset[int] = frozenset(),
+        truncate_left: bool = False,
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.spec = spec
+        self.max_tokens = spec.max_tokens
+        self.prompt = spec.prompt
+        self.pad_id = pad_id
+        self._prefix, self._suffix = _special_places(tokenizer, spec.directory)
+        self._truncate_left = truncate_left
+        prompt_tokens = len(tokenizer.encode(spec.prompt, add_special_tokens=False).ids)
+        special = self._prefix + self._suffix
+        self.max_content_tokens = spec.max_tokens - special - prompt_tokens
+        if self.max_content_tokens < 1:
+            raise ConfigError(
+                f"{spec.directory}: max_tokens is {spec.max_tokens}, but {special} special tokens "
+                f"and {prompt_tokens} of the prompt leave no room for text; give more max_tokens"
+            )
+        self.prompt_length = _prompt_length(tokenizer, spec.prompt, special_ids)
+
+    def encode(
+        self, texts: list[str]
+    ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
+        """Tokenizes texts, with the prompt before each of them.
+
+        Args:
+            texts: Any texts.
+
+        Returns:
+            The ids of all texts one after the other, int32, shape (tokens,), each text cut as the
+            tokenizer's own truncation cuts it; the ends of the texts' ids among them, int32, shape
+            (texts + 1,), beginning with 0; tokens per text before the cut, int32, shape (texts,).
+        """
+        counts: list[int] = []
+        flat: list[NDArray[np.int32]] = []
+        for encodings in self._encodings(texts):
+            rows = [encoding.ids for encoding in encodings]
+            lengths = [len(row) for row in rows]
+            counts += lengths
+            if max(lengths, default=0) > self.max_tokens:
+                rows = [self._cut(row) for row in rows]
+                lengths = [len(row) for row in rows]
+            flat.append(np.fromiter(chain.from_iterable(rows), np.int32, count=sum(lengths)))
+        n_tokens = np.array(counts, dtype=np.int32)
+        offsets = np.zeros(len(texts) + 1, dtype=np.int32)
+        np.cumsum(np.minimum(n_tokens, self.max_tokens), out=offsets[1:])
+        ids = np.concatenate(flat) if flat else np.empty(0, dtype=np.int32)
+        return ids, offsets, n_tokens
+
+    def count(self, texts: list[str]) -> list[int]:
+        """Counts each text's tokens before truncation, special tokens and prompt included."""
+        return [len(row) for encodings in self._encodings(texts) for row in encodings]
+
+    def _encodings(self, texts: list[str]) -> Iterator[list[Any]]:
+        # An Encoding takes some 100 bytes per token, so a block is tokenized in slices, and only
+        # the ids of a slice outlive it.
+        if self.prompt:
+            texts = [self.prompt + text for text in texts]
+        start = size = 0
+        for stop, text in enumerate(texts, 1):
+            size += len(text)
+            if size >= _SLICE_CHARS or stop == len(texts):
+                yield self.tokenizer.encode_batch_fast(texts[start:stop])
+                start, size = stop, 0
+
+    def _cut(self, ids: list[int]) -> list[int]:
+        surplus = len(ids) - self.max_tokens
+        if surplus <= 0:
+            return ids
+        if self._truncate_left:
+            return ids[: self._prefix] + ids[self._prefix + surplus :]
+        end = len(ids) - self._suffix
+        return ids[: end - surplus] + ids[end:]
+
+
+def load_tokenizer(spec: TokenizerSpec) -> TextTokenizer:
+    """Loads a model's fast tokenizer; no code from the directory runs.
+
+    Args:
+        spec: Where it is, and how the model uses it.
+
+    Raises:
+        ConfigError: The directory holds no tokenizer that can be read, or the maximum length
+            leaves no room for text.
+    """
+    return text_tokenizer(read_tokenizer(spec.directory), spec)
+
+
+def text_tokenizer(loaded: Any, spec: TokenizerSpec) -> TextTokenizer:
+    """Makes a model's tokenizer ready for use.
+
+    Args:
+        loaded: What ``read_tokenizer`` returned.
+        spec: How the model uses it.
+
+    Raises:
+        ConfigError: The maximum length leaves no room for text.
+    """
+    tokenizer = loaded.backend_tokenizer
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    tokenizer.encode_special_tokens = loaded.split_special_tokens
+    if spec.lower_case:
+        tokenizer.normalizer = _lower_cased(tokenizer.normalizer)
+    return TextTokenizer(
+        tokenizer,
+        spec,
+        pad_id=loaded.pad_token_id or 0,
+        special_ids=frozenset(loaded.all_special_ids),
+        truncate_left=loaded.truncation_side == "left",
+    )
+
+
+def read_tokenizer(directory: str) -> Any:
+    """Reads a tokenizer with the transformers library, quietly.
+
+    Args:
+        directory: Directory that holds the tokenizer's files.
+
+    Returns:
+        A ``transformers`` tokenizer that is backed by a ``tokenizers.Tokenizer``.
+
+    Raises:
+        ConfigError: There is none, or it cannot be read.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        with quiet_transformers():
+            loaded = AutoTokenizer.from_pretrained(
+                directory, trust_remote_code=False, local_files_only=True
+            )
+    # The library raises whatever its parsers raise, a bare Exception for a broken tokenizer.json.
+    except Exception as error:
+        raise ConfigError(
+            f"{directory}: the tokenizer cannot be read ({first_line(error)}); the directory needs "
+            "tokenizer.json and tokenizer_config.json as the model's authors publish them"
+        ) from error
+    if not getattr(loaded, "is_fast", False):
+        raise ConfigError(
+            f"{directory}: {type(loaded).__name__} has no fast tokenizer; save the model once with "
+            "a tokenizer.json"
+        )
+    return loaded
+
+
+def tokenize_text(block: DocumentBlock, tokenizer: TextTokenizer) -> TokenBlock:
+    """Tokenizes the texts of a block.
+
+    Args:
+        block: Rows of ``DOCUMENT_SCHEMA``.
+        tokenizer: The model's tokenizer.
+
+    Returns:
+        The rows with ``TOKEN_FIELDS`` after their own columns.
+    """
+    rows = block.rows
+    ids, offsets, n_tokens = tokenizer.encode(rows.column("text").to_pylist())
+    columns = [
+        pa.ListArray.from_arrays(pa.array(offsets), pa.array(ids), type=TOKEN_FIELDS[0].type),
+        pa.array(n_tokens),
+        pa.array(n_tokens > tokenizer.max_tokens),
+    ]
+    schema = rows.schema
+    for field in TOKEN_FIELDS:
+        schema = schema.append(field)
+    return TokenBlock(
+        split_id=block.split_id,
+        seq=block.seq,
+        documents=block.documents,
+        last=block.last,
+        rejects=block.rejects,
+        rows=pa.RecordBatch.from_arrays([*rows.columns, *columns], schema=schema),
+        documents_before=block.documents_before,
+    )
+
+
+@contextlib.contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Keeps the transformers library from printing bars and notices while it loads something."""
+    from transformers.utils import logging as noise
+
+    with _quiet:
+        level, bars = noise.get_verbosity(), noise.is_progress_bar_enabled()
+        noise.set_verbosity(logging.CRITICAL)
+        noise.disable_progress_bar()
+        try:
+            yield
+        finally:
+            noise.set_verbosity(level)
+            if bars:
+                noise.enable_progress_bar()
+
+
+def first_line(error: BaseException) -> str:
+    """Returns the first line of an error's message, for a message of one line."""
+    lines = str(error).strip().splitlines()
+    return lines[0].strip() if lines else type(error).__name__
+
+
+def _special_places(tokenizer: Tokenizer, directory: str) -> tuple[int, int]:
+    count = tokenizer.num_special_tokens_to_add(False)
+    for probe in _PROBES:
+        places = tokenizer.encode(probe).sequence_ids
+        content = [place for place, sequence in enumerate(places) if sequence is not None]
+        if content and len(places) - len(content) == count:
+            prefix = content[0]
+            return prefix, count - prefix
+    raise ConfigError(
+        f"{directory}: cannot tell where the tokenizer puts its {count} special tokens; "
+        "its post-processor must keep the text in one piece"
+    )
+
+
+def _prompt_length(tokenizer: Tokenizer, prompt: str, special_ids: frozenset[int]) -> int:
+    # As sentence-transformers counts: the prompt alone, without one special token at its end.
+    ids = tokenizer.encode(prompt).ids if prompt else []
+    return len(ids) - (1 if ids and ids[-1] in special_ids else 0)
+
+
+def _lower_cased(normalizer: Any) -> Any:
+    steps: list[Any] = [normalizer]
+    if isinstance(normalizer, normalizers.Sequence):
+        steps = [normalizer[place] for place in range(len(normalizer))]
+    steps = [step for step in steps if step is not None]
+    if any(isinstance(step, normalizers.Lowercase) for step in steps):
+        return normalizer
+    return normalizers.Sequence([normalizers.Lowercase(), *steps])
