@@ -1,0 +1,313 @@
+"""The commit of a block: its part, its sidecars and, last, the record that makes it count.
+
+Every object is created only if absent and never changed, so attempts at one block may run one
+after the other or at once, and be killed anywhere: what the first of them created stays, and the
+others build on it.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from embedkit.dataset.identity import id_digest
+from embedkit.dataset.json_record import REDO, JsonRecord
+from embedkit.dataset.parquet import part_table, read_table, write_part
+from embedkit.dataset.schema import PartOptions
+from embedkit.dataset.stores import create, read_all
+from embedkit.dataset.version import (
+    Version,
+    block_of,
+    block_order,
+    sha256,
+    split_of,
+)
+from embedkit.errors import IntegrityError
+from embedkit.records import EmbeddingBlock
+
+
+@dataclass(frozen=True, slots=True)
+class CommitRecord(JsonRecord):
+    """What a block added to its version.
+
+    Attributes:
+        block_id: The block.
+        part: Its Parquet file relative to the version, or None where it has no rows.
+        size: Bytes of the part.
+        sha256: SHA-256 of the part as hex.
+        documents: Input records it accounts for, rejects included.
+        rows: Rows of the part.
+        rejects: Records that could not be embedded.
+        id_digest: Digest of the set of its ids, see ``id_digest``.
+        tokens: Tokens of all rows as the model saw them.
+        n_tokens: Tokens of all rows before truncation.
+        tokens_encoded: ``tokens`` over the distinct texts of the block.
+        truncated: Rows that were longer than the model sees.
+    """
+
+    block_id: str
+    part: str | None
+    size: int
+    sha256: str
+    documents: int
+    rows: int
+    rejects: int
+    id_digest: str
+    tokens: int
+    n_tokens: int
+    tokens_encoded: int
+    truncated: int
+
+
+@dataclass(frozen=True, slots=True)
+class SplitEnd(JsonRecord):
+    """What a split consists of, known once it was read to its end.
+
+    Attributes:
+        split_id: The split.
+        blocks: Number of its blocks.
+        documents: Input records in them, rejects included.
+    """
+
+    split_id: str
+    blocks: int
+    documents: int
+
+
+def commit_block(
+    version: Version, block: EmbeddingBlock, options: PartOptions, max_tokens: int, stats: bytes
+) -> CommitRecord:
+    """Writes a block's part, rejects and statistics, and commits them.
+
+    Args:
+        version: Where it goes.
+        block: The block with its vectors; it may have been committed, wholly or in part, before.
+        options: How parts are written.
+        max_tokens: Tokens of a row that the model saw at most.
+        stats: The block's statistics, serialized.
+
+    Returns:
+        The commit record that stands, this attempt's or an earlier one's.
+
+    Raises:
+        IntegrityError: The block does not account for its documents, or something that an
+            earlier attempt left is damaged or of another block.
+        StoreError: The store failed; the same call again is safe.
+    """
+    key = version.commit_key(block.block_id)
+    standing = _standing(version, key)
+    if standing is not None:
+        return standing
+    record = _account(block, max_tokens)
+    if record.rows:
+        record = _with_part(record, version, block, options)
+    elif version.store.size(version.part_key(block.block_id)) is not None:
+        raise IntegrityError(
+            f"{version.url_of(version.part_key(block.block_id))}: a part of a block that has no "
+            f"rows; {REDO}"
+        )
+    if block.rejects:
+        _create_rejects(version, block)
+    create(version.store, version.stats_key(block.block_id), stats)
+    if create(version.store, key, record.to_json()):
+        return record
+    standing = CommitRecord.from_json(version.store.read(key), version.url_of(key))
+    if standing != record:
+        raise IntegrityError(
+            f"{version.url_of(key)}: says other than the same block does when it is encoded again; "
+            f"remove it and its part, then run the same command again"
+        )
+    return standing
+
+
+def end_split(version: Version, split_id: str, blocks: int, documents: int) -> None:
+    """Records that a split was read to its end.
+
+    Args:
+        version: Where its blocks go.
+        split_id: The split.
+        blocks: Number of its blocks.
+        documents: Input records in them, rejects included.
+
+    Raises:
+        IntegrityError: An earlier attempt found another number of either.
+        StoreError: The store failed; the same call again is safe.
+    """
+    key = version.split_key(split_id)
+    end = SplitEnd(split_id, blocks, documents)
+    if create(version.store, key, end.to_json()):
+        return
+    standing = SplitEnd.from_json(version.store.read(key), version.url_of(key))
+    if standing != end:
+        raise IntegrityError(
+            f"{version.url_of(key)}: says {standing.blocks} blocks and {standing.documents} "
+            f"documents, this attempt read {blocks} and {documents}; the input has changed since, "
+            "so give the job another version name"
+        )
+
+
+def committed(
+    version: Version, known: Mapping[str, CommitRecord] | None = None
+) -> dict[str, CommitRecord]:
+    """Returns the commit records of a version in block order.
+
+    Args:
+        version: A version, complete or not.
+        known: Records that were read before and need not be read again.
+
+    Raises:
+        IntegrityError: A record is damaged.
+        StoreError: The store failed.
+    """
+    records = dict(known or {})
+    blocks = [block_of(key) for key in version.store.list(version.key("_meta/commits/"))]
+    missing = sorted(
+        (block for block in blocks if block is not None and block not in records), key=block_order
+    )
+    records.update((record.block_id, record) for record in commit_records(version, missing))
+    return dict(sorted(records.items(), key=lambda item: block_order(item[0])))
+
+
+def commit_records(version: Version, blocks: list[str]) -> Iterator[CommitRecord]:
+    """Yields the commit records of blocks in the order given, few of them in memory at a time.
+
+    Raises:
+        IntegrityError: A record is damaged, or of another block than its name says.
+        FileNotFoundError: A block has none.
+        StoreError: The store failed.
+    """
+    keys = (version.commit_key(block) for block in blocks)
+    for block, (key, data) in zip(blocks, read_all(version.store, keys), strict=True):
+        yield _checked_record(version, block, key, data)
+
+
+def ended_splits(version: Version) -> dict[str, SplitEnd]:
+    """Returns the end records of a version in the order of the splits.
+
+    Raises:
+        IntegrityError: A record is damaged, or of another split than its name says.
+        StoreError: The store failed.
+    """
+    found = [split_of(key) for key in version.store.list(version.key("_meta/splits/"))]
+    splits = sorted((split for split in found if split is not None), key=int)
+    ends = {}
+    for key, data in read_all(version.store, map(version.split_key, splits)):
+        end = SplitEnd.from_json(data, version.url_of(key))
+        if version.split_key(end.split_id) != key:
+            raise IntegrityError(f"{version.url_of(key)}: of split {end.split_id!r}; {REDO}")
+        ends[end.split_id] = end
+    return ends
+
+
+def _standing(version: Version, key: str) -> CommitRecord | None:
+    try:
+        data = version.store.read(key)
+    except FileNotFoundError:
+        return None
+    block = block_of(key)
+    assert block is not None, "the key was made from a block's id"
+    return _checked_record(version, block, key, data)
+
+
+def _checked_record(version: Version, block: str, key: str, data: bytes) -> CommitRecord:
+    record = CommitRecord.from_json(data, version.url_of(key))
+    part = version.part_key(block).removeprefix(version.key("")) if record.rows else None
+    if record.block_id != block or record.part != part:
+        raise IntegrityError(
+            f"{version.url_of(key)}: of block {record.block_id!r} with part {record.part!r}, "
+            f"expected {block} and {part}; {REDO}"
+        )
+    return record
+
+
+def _account(block: EmbeddingBlock, max_tokens: int) -> CommitRecord:
+    rows = block.rows
+    n_tokens = rows.column("n_tokens").to_numpy().astype(np.int64)
+    tokens = np.minimum(n_tokens, max_tokens)
+    codes = pc.dictionary_encode(rows.column("text_hash")).indices.to_numpy()
+    first = np.unique(codes, return_index=True)[1]
+    embedded = pc.count_distinct(rows.column("doc_id")).as_py()
+    if embedded + len(block.rejects) != block.documents:
+        raise IntegrityError(
+            f"block {block.block_id}: {block.documents} documents came in, but {embedded} are in "
+            f"its rows and {len(block.rejects)} in its rejects; this is a fault in a step before"
+        )
+    if pc.count_distinct(rows.column("id")).as_py() != rows.num_rows:
+        raise IntegrityError(
+            f"block {block.block_id}: an id occurs twice; without unique ids in the input, leave "
+            "the id column out"
+        )
+    return CommitRecord(
+        block_id=block.block_id,
+        part=None,
+        size=0,
+        sha256="",
+        documents=block.documents,
+        rows=rows.num_rows,
+        rejects=len(block.rejects),
+        id_digest=id_digest(rows.column("id")),
+        tokens=int(tokens.sum()),
+        n_tokens=int(n_tokens.sum()),
+        tokens_encoded=int(tokens[first].sum()),
+        truncated=int(pc.sum(rows.column("truncated")).as_py() or 0),
+    )
+
+
+def _with_part(
+    record: CommitRecord, version: Version, block: EmbeddingBlock, options: PartOptions
+) -> CommitRecord:
+    key = version.part_key(block.block_id)
+    data = write_part(block, options)
+    if not create(version.store, key, data):
+        stored = version.store.read(key)
+        if stored != data:
+            _check_same_rows(stored, version.url_of(key), part_table(block, options))
+            data = stored
+    part = key.removeprefix(version.key(""))
+    return replace(record, part=part, size=len(data), sha256=sha256(data))
+
+
+def _check_same_rows(stored: bytes, name: str, ours: pa.Table) -> None:
+    """Checks a part that another attempt left: vectors may differ as hardware does, no more."""
+    theirs = read_table(stored, name)
+    mark = b"embedkit.fingerprint"
+    fault = None
+    if not theirs.schema.equals(ours.schema):
+        fault = "its columns differ"
+    elif (theirs.schema.metadata or {}).get(mark) != (ours.schema.metadata or {}).get(mark):
+        fault = "its fingerprint differs"
+    elif not theirs.drop_columns(["embedding"]).equals(ours.drop_columns(["embedding"])):
+        fault = "its rows differ"
+    else:
+        vectors = theirs.column("embedding").combine_chunks().flatten().to_numpy()
+        if not np.isfinite(vectors).all():
+            fault = "its vectors are not finite"
+    if fault is not None:
+        raise IntegrityError(
+            f"{name}: left by another attempt at the block, but {fault} from this one's; {REDO}"
+        )
+
+
+def _create_rejects(version: Version, block: EmbeddingBlock) -> None:
+    key = version.reject_key(block.block_id)
+    lines = [json.dumps(asdict(reject), sort_keys=True) + "\n" for reject in block.rejects]
+    data = "".join(lines).encode()
+    if create(version.store, key, data):
+        return
+    stored = version.store.read(key)
+    if stored != data and _places(stored) != _places(data):
+        raise IntegrityError(
+            f"{version.url_of(key)}: left by another attempt at the block, but names other records "
+            f"than this one rejects; {REDO}"
+        )
+
+
+def _places(lines: bytes) -> list[tuple[str, int]] | None:
+    try:
+        rejects = [json.loads(line) for line in lines.splitlines()]
+        return sorted((reject["source"], reject["row_index"]) for reject in rejects)
+    except (ValueError, KeyError, TypeError):
+        return None

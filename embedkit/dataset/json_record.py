@@ -1,0 +1,49 @@
+"""Small JSON objects with exactly the fields of a dataclass, checked when they are read."""
+
+import json
+from dataclasses import asdict, fields
+from typing import Any, Self
+
+from embedkit.dataset.version import canonical_json
+from embedkit.errors import IntegrityError
+
+REDO = "remove it and run the same command again, which encodes its block anew"
+
+
+class JsonRecord:
+    """A small JSON object with exactly the fields of a dataclass."""
+
+    def to_json(self) -> bytes:
+        """Serializes the record in one way only."""
+        return canonical_json(asdict(self))  # type: ignore[call-overload]
+
+    @classmethod
+    def from_json(cls, data: bytes, name: str) -> Self:
+        """Reads a record.
+
+        Args:
+            data: What ``to_json`` wrote.
+            name: What an error calls it.
+
+        Raises:
+            IntegrityError: It is not such a record.
+        """
+        try:
+            record = json.loads(data)
+        except ValueError as error:
+            raise IntegrityError(f"{name}: not valid JSON ({error}); {REDO}") from error
+        if not isinstance(record, dict):
+            raise IntegrityError(f"{name}: not a JSON object; {REDO}")
+        kinds = {field.name: field.type for field in fields(cls)}  # type: ignore[arg-type]
+        wrong = sorted(record.keys() ^ kinds.keys()) or sorted(
+            field for field, value in record.items() if not _fits(value, kinds[field])
+        )
+        if wrong:
+            raise IntegrityError(f"{name}: wrong or missing fields {', '.join(wrong)}; {REDO}")
+        return cls(**record)
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return isinstance(value, kind)

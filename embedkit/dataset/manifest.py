@@ -1,0 +1,349 @@
+"""From committed blocks to a complete version: reconcile, describe, publish."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from embedkit.dataset.commit import (
+    CommitRecord,
+    SplitEnd,
+    commit_records,
+    committed,
+    ended_splits,
+)
+from embedkit.dataset.identity import add_digests
+from embedkit.dataset.schema import FORMAT
+from embedkit.dataset.stores import create
+from embedkit.dataset.version import (
+    LATEST,
+    Version,
+    block_of,
+    canonical_json,
+    latest_name,
+    sha256,
+)
+from embedkit.errors import ConfigError, IntegrityError, ResumableError
+
+REQUIRED = ("dimension", "metric", "normalized")
+"""What a description must say, because readers of the vectors depend on it."""
+
+_COUNTS = ("documents", "rows", "rejects", "tokens", "n_tokens", "tokens_encoded", "truncated")
+_RESUME = "run the same command again to resume"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A Parquet file of a version.
+
+    Attributes:
+        path: Relative to the version.
+        size: In bytes.
+        sha256: As hex.
+        rows: Number of rows.
+    """
+
+    path: str
+    size: int
+    sha256: str
+    rows: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a complete version is.
+
+    Attributes:
+        version: The version's name.
+        description: What made the vectors: model, fingerprint, dimension, metric, normalized, ...
+        documents: Input records, each of them in a part or among the rejects.
+        rows: Rows of all parts.
+        rejects: Input records that could not be embedded.
+        tokens: Tokens of all rows as the model saw them.
+        n_tokens: Tokens of all rows before truncation.
+        tokens_encoded: ``tokens`` over the distinct texts of each block.
+        truncated: Rows that were longer than the model sees.
+        size: Bytes of all parts.
+        id_digest: Digest of the set of all ids.
+        splits: Number of splits.
+        blocks: Number of blocks.
+        parts: The parts in block order.
+    """
+
+    version: str
+    description: dict[str, Any]
+    documents: int
+    rows: int
+    rejects: int
+    tokens: int
+    n_tokens: int
+    tokens_encoded: int
+    truncated: int
+    size: int
+    id_digest: str
+    splits: int
+    blocks: int
+    parts: tuple[Part, ...]
+
+    def to_json(self) -> bytes:
+        """Serializes the manifest in one way only."""
+        return canonical_json({"format": FORMAT, **asdict(self)})
+
+    @classmethod
+    def from_json(cls, data: bytes, name: str) -> "Manifest":
+        """Reads a manifest.
+
+        Raises:
+            IntegrityError: It is not a manifest of this format.
+        """
+        try:
+            fields = json.loads(data)
+            if fields.pop("format") != FORMAT:
+                raise ValueError("another format")
+            parts = tuple(Part(**part) for part in fields.pop("parts"))
+            return cls(parts=parts, **fields)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise IntegrityError(
+                f"{name}: not a manifest of format {FORMAT} ({error}); restore the file, or build "
+                "the version anew"
+            ) from error
+
+
+def finalize(
+    version: Version, split_ids: Sequence[str], description: Mapping[str, Any]
+) -> Manifest:
+    """Checks that nothing of the plan is missing from a version and nothing else is in it.
+
+    Nothing is written, so it may be asked any number of times.
+
+    Args:
+        version: The version whose splits have all been worked on.
+        split_ids: The splits of its plan.
+        description: JSON values for the manifest; ``dimension``, ``metric`` and ``normalized``
+            must be among them.
+
+    Raises:
+        ConfigError: The description lacks a required name.
+        ResumableError: A split has not ended or a block is not committed.
+        IntegrityError: Counts do not add up, or there is a file that belongs to no block.
+        StoreError: The store failed.
+    """
+    missing = [name for name in REQUIRED if name not in description]
+    if missing:
+        raise ConfigError(f"{version.url}: the description lacks {', '.join(missing)}; add them")
+    ends = _check_splits(version, split_ids)
+    blocks = [f"{split}-{seq:05d}" for split in split_ids for seq in range(ends[split].blocks)]
+    _check_committed(version, blocks)
+    totals = _Totals()
+    for record in _checked_by_split(version, commit_records(version, blocks), ends):
+        totals.add(record)
+    _check_listing(version, "data/", {version.key(part.path) for part in totals.parts})
+    _check_listing(version, "rejects/", set(map(version.reject_key, totals.blocks_with_rejects)))
+    _check_listing(version, "_meta/stats/", set(map(version.stats_key, blocks)))
+    return Manifest(
+        version=version.name,
+        description=dict(description),
+        **totals.counts,
+        size=sum(part.size for part in totals.parts),
+        id_digest=totals.id_digest,
+        splits=len(split_ids),
+        blocks=len(blocks),
+        parts=tuple(totals.parts),
+    )
+
+
+def publish(version: Version, manifest: Manifest, card: str) -> Manifest:
+    """Makes a version complete, and the latest one unless a newer one is.
+
+    Args:
+        version: A version whose reports, if any, have been written.
+        manifest: What ``finalize`` returned.
+        card: The dataset card.
+
+    Returns:
+        The manifest that stands. Of a version that is complete already, nothing is changed.
+
+    Raises:
+        IntegrityError: Another manifest of other parts stands.
+        StoreError: The store failed; the same call again is safe.
+    """
+    if not version.is_complete():
+        store = version.store
+        store.replace(version.card_key, card.encode())
+        create(store, version.manifest_key, manifest.to_json())
+        data = store.read(version.manifest_key)
+        standing = Manifest.from_json(data, version.url_of(version.manifest_key))
+        if standing.parts != manifest.parts:
+            raise IntegrityError(
+                f"{version.url_of(version.manifest_key)}: lists other parts than are committed; "
+                f"remove it, then {_RESUME}"
+            )
+        number = _number(version.store, version.root, latest_name(store)) + 1
+        success = canonical_json({"manifest_sha256": sha256(data), "number": number})
+        create(store, version.success_key, success)
+    point_latest(version)
+    return read_manifest(version)
+
+
+def point_latest(version: Version) -> None:
+    """Points ``LATEST`` to a complete version unless it names one that was completed later.
+
+    Complete versions of a root are numbered as they are completed, so finding an old version
+    complete again does not bring it back, and a run that was killed just before it moved
+    ``LATEST`` can be made good.
+
+    Raises:
+        IntegrityError: The version is not complete, or ``LATEST`` is damaged.
+        StoreError: The store failed.
+    """
+    if not version.is_complete():
+        raise IntegrityError(f"{version.url}: not complete; {_RESUME}")
+    store = version.store
+    name = latest_name(store)
+    if _number(store, version.root, version.name) > _number(store, version.root, name):
+        store.replace(LATEST, f"{version.name}\n".encode())
+
+
+def read_manifest(version: Version) -> Manifest:
+    """Reads the manifest of a complete version.
+
+    Raises:
+        ConfigError: The version is not complete.
+        IntegrityError: The manifest is damaged.
+        StoreError: The store failed.
+    """
+    if not version.is_complete():
+        raise ConfigError(f"{version.url}: not complete yet; run its job to the end first")
+    data = version.store.read(version.manifest_key)
+    return Manifest.from_json(data, version.url_of(version.manifest_key))
+
+
+def describe(version: Version) -> dict[str, Any]:
+    """Describes a version for a person; one that is still growing by what is committed so far.
+
+    Raises:
+        IntegrityError: A record or the manifest is damaged.
+        StoreError: The store failed.
+    """
+    complete = version.is_complete()
+    described: dict[str, Any] = {"version": version.name, "url": version.url, "complete": complete}
+    if complete:
+        manifest = asdict(read_manifest(version))
+        described |= manifest.pop("description")
+        described |= manifest | {"parts": len(manifest["parts"])}
+        return described
+    totals = _Totals()
+    for record in committed(version).values():
+        totals.add(record)
+    return described | {
+        **totals.counts,
+        "size": sum(part.size for part in totals.parts),
+        "splits_ended": len(ended_splits(version)),
+        "blocks": totals.blocks,
+        "parts": len(totals.parts),
+    }
+
+
+class _Totals:
+    """Adds up commit records."""
+
+    def __init__(self) -> None:
+        self.counts = dict.fromkeys(_COUNTS, 0)
+        self.id_digest = add_digests([])
+        self.blocks = 0
+        self.parts: list[Part] = []
+        self.blocks_with_rejects: list[str] = []
+
+    def add(self, record: CommitRecord) -> None:
+        for name in _COUNTS:
+            self.counts[name] += getattr(record, name)
+        self.id_digest = add_digests([self.id_digest, record.id_digest])
+        self.blocks += 1
+        if record.part is not None:
+            self.parts.append(Part(record.part, record.size, record.sha256, record.rows))
+        if record.rejects:
+            self.blocks_with_rejects.append(record.block_id)
+
+
+def _check_splits(version: Version, split_ids: Iterable[str]) -> dict[str, SplitEnd]:
+    ends = ended_splits(version)
+    planned = set(split_ids)
+    open_splits = sorted(planned - ends.keys(), key=int)
+    if open_splits:
+        raise ResumableError(
+            f"{version.url}: {len(open_splits)} of {len(planned)} splits have not ended, the first "
+            f"is {open_splits[0]}; {_RESUME}"
+        )
+    foreign = sorted(ends.keys() - planned, key=int)
+    if foreign:
+        raise IntegrityError(
+            f"{version.url_of(version.split_key(foreign[0]))}: of a split that the plan does not "
+            "have; remove it with the split's blocks"
+        )
+    return ends
+
+
+def _check_committed(version: Version, blocks: Sequence[str]) -> None:
+    found = set(version.store.list(version.key("_meta/commits/")))
+    expected = dict.fromkeys(map(version.commit_key, blocks))
+    missing = [key for key in expected if key not in found]
+    if missing:
+        raise ResumableError(
+            f"{version.url}: {len(missing)} of {len(blocks)} blocks are not committed, the first "
+            f"is {block_of(missing[0])}; {_RESUME}"
+        )
+    _check_nothing_else(version, found, expected)
+
+
+def _checked_by_split(
+    version: Version, records: Iterable[CommitRecord], ends: Mapping[str, SplitEnd]
+) -> Iterator[CommitRecord]:
+    documents = dict.fromkeys(ends, 0)
+    for record in records:
+        documents[record.block_id.partition("-")[0]] += record.documents
+        yield record
+    for split, end in ends.items():
+        if documents[split] != end.documents:
+            raise IntegrityError(
+                f"{version.url_of(version.split_key(split))}: {end.documents} documents were read, "
+                f"but its blocks account for {documents[split]}; build the version anew"
+            )
+
+
+def _check_listing(version: Version, folder: str, expected: set[str]) -> None:
+    found = set(version.store.list(version.key(folder)))
+    missing = sorted(expected - found)
+    if missing:
+        block = block_of(missing[0])
+        record = f"_meta/commits/{block}.json"
+        raise IntegrityError(
+            f"{version.url_of(missing[0])}: committed, but gone; restore it, or remove {record} "
+            "and run the same command again"
+        )
+    _check_nothing_else(version, found, expected)
+
+
+def _check_nothing_else(version: Version, found: Iterable[str], expected: Iterable[str]) -> None:
+    foreign = sorted(set(found) - set(expected))
+    if foreign:
+        raise IntegrityError(
+            f"{version.url_of(foreign[0])!r}: belongs to no committed block of the plan; "
+            "move it out of the version"
+        )
+
+
+def _number(store: Any, root: str, name: str | None) -> int:
+    if name is None:
+        return 0
+    version = Version(root, name)
+    try:
+        data = store.read(version.success_key)
+    except FileNotFoundError:
+        return 0
+    try:
+        return int(json.loads(data)["number"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise IntegrityError(
+            f"{version.url_of(version.success_key)}: not what embedkit wrote; restore it, or build "
+            "that version anew"
+        ) from error

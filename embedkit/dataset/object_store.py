@@ -1,0 +1,263 @@
+"""Object stores through fsspec, where the service itself refuses to create a key twice.
+
+fsspec's own ``mode="create"`` looks first and writes then, so two writers can both succeed. Only
+file systems that hand the condition to the service are taken here.
+"""
+
+import threading
+import time
+from collections.abc import Iterator
+from http import HTTPStatus
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+from fsspec.asyn import AsyncFileSystem
+from fsspec.spec import AbstractFileSystem
+
+from embedkit.dataset.store_keys import checked_key, one_line, store_errors
+from embedkit.errors import ConfigError
+
+CONFLICT_TRIES = 5
+"""Times that a create is sent while the service reports another one under way on its key."""
+
+_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
+
+
+def object_store(root: str) -> "ObjectStore":
+    """Opens the store at a URL.
+
+    Args:
+        root: A URL as ``normalize_root`` spells it.
+
+    Raises:
+        ConfigError: The file system is unknown, not installed, or cannot create exclusively.
+    """
+    protocol = root.partition("://")[0]
+    try:
+        kind = fsspec.get_filesystem_class(protocol)
+        if protocol != "memory" and not _creates_by_itself(kind):
+            raise ConfigError(
+                f"{root}: {protocol}:// cannot create an object only if it is absent; write to a "
+                "local directory, s3:// or gs://, and copy the finished version"
+            )
+        # Another writer's objects must be seen, so a listing is never taken from memory.
+        system, path = fsspec.url_to_fs(root, use_listings_cache=False)
+    except (ImportError, ValueError, OSError) as error:
+        extra = f"embedkit[{_EXTRAS[protocol]}]" if protocol in _EXTRAS else "its fsspec package"
+        raise ConfigError(f"{root}: {one_line(error)}; check it, or install {extra}") from error
+    if protocol == "memory":
+        return MemoryStore(root, system, path)
+    if _EXTRAS.get(protocol) == "s3":
+        return S3Store(root, system, path, _s3_errors())
+    errors = _gcs_errors() if protocol in _EXTRAS else (OSError,)
+    return ObjectStore(root, system, path, errors)
+
+
+class ObjectStore:
+    """Objects of any fsspec file system whose ``pipe_file`` knows ``mode="create"``."""
+
+    def __init__(
+        self, url: str, system: Any, path: str, errors: tuple[type[Exception], ...]
+    ) -> None:
+        self._url = url
+        self._system = system
+        self._base = path.rstrip("/")
+        self._errors = errors
+
+    @property
+    def url(self) -> str:
+        """The root's URL."""
+        return self._url
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Creates an object unless the key is taken."""
+        path = self._path(key)
+        with store_errors(self._url, key, "create", self._errors):
+            try:
+                self._put_if_absent(path, data)
+            except FileExistsError:
+                return False
+        return True
+
+    def replace(self, key: str, data: bytes) -> None:
+        """Creates or replaces an object."""
+        path = self._path(key)
+        with store_errors(self._url, key, "replace", self._errors):
+            self._system.pipe_file(path, data)
+
+    def read(self, key: str) -> bytes:
+        """Returns an object's bytes."""
+        path = self._path(key)
+        with store_errors(self._url, key, "read", self._errors, missing=True):
+            data: bytes = self._system.cat_file(path)
+            return data
+
+    def size(self, key: str) -> int | None:
+        """Returns an object's size in bytes, or None where there is no such object."""
+        path = self._path(key)
+        with store_errors(self._url, key, "look up", self._errors):
+            try:
+                return int(self._system.info(path)["size"])
+            except FileNotFoundError:
+                return None
+
+    def list(self, prefix: str) -> Iterator[str]:
+        """Yields the keys below a prefix, sorted."""
+        with store_errors(self._url, prefix, "list", self._errors):
+            self._system.invalidate_cache()
+            found = sorted(self._system.find(f"{self._base}/{prefix}".rstrip("/")))
+        start = len(self._base) + 1
+        for path in found:
+            yield path[start:]
+
+    def open(self, key: str) -> Any:
+        """Opens an object for reads of ranges, each of them one request."""
+        path = self._path(key)
+        with store_errors(self._url, key, "open", self._errors, missing=True):
+            return pa.PythonFile(self._system.open(path, "rb", cache_type="none"), mode="r")
+
+    def remove(self, key: str) -> None:
+        """Removes an object where it exists."""
+        path = self._path(key)
+        with store_errors(self._url, key, "remove", self._errors):
+            try:
+                self._system.rm_file(path)
+            except FileNotFoundError:
+                return
+
+    def _path(self, key: str) -> str:
+        return f"{self._base}/{checked_key(key)}"
+
+    def _put_if_absent(self, path: str, data: bytes) -> None:
+        # One request, however large: the condition of an upload in parts is only checked at its
+        # end, and not by every service.
+        self._system.pipe_file(path, data, mode="create", chunksize=len(data) + 1)
+
+
+class S3Store(ObjectStore):
+    """Objects of Amazon S3 or a service that speaks its protocol, created by If-None-Match."""
+
+    def size(self, key: str) -> int | None:
+        """Returns an object's size in bytes, or None where there is no such object."""
+        bucket, name = self._split(self._path(key))
+        with store_errors(self._url, key, "look up", self._errors):
+            try:
+                answer = self._system.call_s3("head_object", Bucket=bucket, Key=name)
+            except FileNotFoundError:
+                return None
+        return int(answer["ContentLength"])
+
+    def list(self, prefix: str) -> Iterator[str]:
+        """Yields the keys below a prefix page by page, in the service's order, which is sorted."""
+        bucket, folder = self._split(f"{self._base}/{prefix}")
+        start = len(folder) - len(prefix)
+        page: dict[str, Any] = {"Bucket": bucket, "Prefix": folder}
+        while True:
+            with store_errors(self._url, prefix, "list", self._errors):
+                answer = self._system.call_s3("list_objects_v2", **page)
+            for entry in answer.get("Contents", ()):
+                yield entry["Key"][start:]
+            if not answer.get("IsTruncated"):
+                return
+            page["ContinuationToken"] = answer["NextContinuationToken"]
+
+    def remove(self, key: str) -> None:
+        """Removes an object where it exists."""
+        bucket, name = self._split(self._path(key))
+        with store_errors(self._url, key, "remove", self._errors):
+            self._system.call_s3("delete_object", Bucket=bucket, Key=name)
+
+    def _split(self, path: str) -> tuple[str, str]:
+        bucket, _, name = path.partition("/")
+        return bucket, name
+
+    def _put_if_absent(self, path: str, data: bytes) -> None:
+        for attempt in range(CONFLICT_TRIES):
+            try:
+                return super()._put_if_absent(path, data)
+            except OSError as error:
+                status = _http_status(error)
+                if status == HTTPStatus.PRECONDITION_FAILED:
+                    raise FileExistsError(path) from error
+                if status != HTTPStatus.CONFLICT or attempt == CONFLICT_TRIES - 1:
+                    raise
+            # Another create of the same key is under way; whether it succeeds is not known yet.
+            time.sleep(0.1 * 2**attempt)
+
+
+class MemoryStore(ObjectStore):
+    """Objects in this process, for tests and small experiments."""
+
+    _lock = threading.RLock()
+
+    def __init__(self, url: str, system: Any, path: str) -> None:
+        super().__init__(url, system, path, (OSError,))
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Creates an object unless the key is taken."""
+        with self._lock:
+            if self.size(key) is not None:
+                return False
+            self.replace(key, data)
+            return True
+
+    def replace(self, key: str, data: bytes) -> None:
+        """Creates or replaces an object."""
+        with self._lock:
+            super().replace(key, data)
+
+    def read(self, key: str) -> bytes:
+        """Returns an object's bytes."""
+        with self._lock:
+            return super().read(key)
+
+    def size(self, key: str) -> int | None:
+        """Returns an object's size in bytes, or None where there is no such object."""
+        with self._lock:
+            return super().size(key)
+
+    def list(self, prefix: str) -> Iterator[str]:
+        """Yields the keys below a prefix, sorted."""
+        with self._lock:
+            found = list(super().list(prefix))
+        yield from found
+
+    def open(self, key: str) -> Any:
+        """Opens an object; the file system itself would share one position among all readers."""
+        return pa.BufferReader(self.read(key))
+
+    def remove(self, key: str) -> None:
+        """Removes an object where it exists."""
+        with self._lock:
+            super().remove(key)
+
+
+def _http_status(error: OSError) -> int | None:
+    response = getattr(error.__cause__, "response", None) or {}
+    status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    return int(status) if status is not None else None
+
+
+def _creates_by_itself(kind: Any) -> bool:
+    own = getattr(kind, "_pipe_file", None) or kind.pipe_file
+    return own not in {AbstractFileSystem.pipe_file, AsyncFileSystem._pipe_file}
+
+
+def _s3_errors() -> tuple[type[Exception], ...]:
+    from aiohttp import ClientError as HttpClientError
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    return (OSError, BotoCoreError, ClientError, HttpClientError)
+
+
+def _gcs_errors() -> tuple[type[Exception], ...]:
+    from aiohttp import ClientError as HttpClientError
+    from gcsfs.retry import ChecksumError, HttpError, NonRetryableError
+    from google.auth.exceptions import GoogleAuthError
+
+    # A refused request comes as a ValueError.
+    return (
+        OSError, ValueError, HttpClientError, HttpError, ChecksumError, NonRetryableError,
+        GoogleAuthError,
+    )  # fmt: skip

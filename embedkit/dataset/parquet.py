@@ -1,0 +1,107 @@
+"""Parts as bytes: an EmbeddingBlock to Parquet, and Parquet back to rows."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from embedkit.dataset.schema import PartOptions, metadata_columns, part_schema
+from embedkit.dataset.store_keys import one_line
+from embedkit.errors import IntegrityError
+from embedkit.records import EmbeddingBlock
+
+ROW_GROUP_BYTES = 64 << 20
+
+
+def part_table(block: EmbeddingBlock, options: PartOptions) -> pa.Table:
+    """Returns a block's rows with the columns of a part; vectors of the same type are not copied.
+
+    Raises:
+        IntegrityError: The block lacks a column, or its vectors have another dimension.
+    """
+    schema = part_schema(block.rows.schema, options)
+    try:
+        columns = [block.rows.column(field.name).cast(field.type) for field in schema]
+    except (KeyError, pa.ArrowException) as error:
+        raise IntegrityError(
+            f"block {block.block_id}: its rows do not fit the columns of a part "
+            f"({one_line(error)}); this is a fault in the step that made it"
+        ) from error
+    return pa.table(columns, schema=schema)
+
+
+def write_part(block: EmbeddingBlock, options: PartOptions) -> bytes:
+    """Serializes a block's rows as one Parquet file; the same rows give the same bytes.
+
+    Args:
+        block: At least one row.
+        options: How parts are written.
+
+    Raises:
+        IntegrityError: The rows do not fit the schema.
+    """
+    table = part_table(block, options)
+    # Dictionaries pay for what repeats; on vectors, ids and texts they only cost.
+    dictionary = ["source"] + [
+        name for name in metadata_columns(table.schema) if _is_string(table.schema.field(name).type)
+    ]
+    sink = pa.BufferOutputStream()
+    pq.write_table(
+        table,
+        sink,
+        row_group_size=max(1, ROW_GROUP_BYTES * len(table) // max(1, table.nbytes)),
+        compression="zstd",
+        use_dictionary=dictionary,
+        write_statistics=[name for name in table.schema.names if name != "embedding"],
+        data_page_version="1.0",
+        store_schema=True,
+    )
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
+
+
+@contextmanager
+def readable(name: str) -> Iterator[None]:
+    """Turns what Arrow raises on damaged bytes into an error that names the file.
+
+    Raises:
+        IntegrityError: The file is not the Parquet file that was written.
+    """
+    try:
+        yield
+    except (pa.ArrowException, OSError, EOFError) as error:
+        raise IntegrityError(
+            f"{name}: not a readable part ({one_line(error)}); restore the file, or build the "
+            "version anew"
+        ) from error
+
+
+def read_table(data: bytes, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """Reads a part from memory.
+
+    Args:
+        data: The file's bytes.
+        name: What an error calls it.
+        columns: The columns to read; all unless given.
+
+    Raises:
+        IntegrityError: It is not readable.
+    """
+    with readable(name):
+        return pq.ParquetFile(pa.BufferReader(data)).read(columns=columns)
+
+
+def open_part(file: Any, name: str) -> pq.ParquetFile:
+    """Opens a part for reading some of its columns.
+
+    Raises:
+        IntegrityError: It is not readable.
+    """
+    with readable(name):
+        return pq.ParquetFile(file, pre_buffer=True)
+
+
+def _is_string(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))

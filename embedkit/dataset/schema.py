@@ -1,0 +1,69 @@
+"""The columns of a part, and what may vary in them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from embedkit.records import RESERVED_COLUMNS, embedding_type
+
+FORMAT = "1"
+"""Version of the layout and schema, as parts and manifests carry it."""
+
+
+@dataclass(frozen=True)
+class PartOptions:
+    """How the parts of a version are written.
+
+    Attributes:
+        dimension: Components of a vector.
+        vector_dtype: ``float32`` or ``float16``.
+        store_text: Whether the text stands beside its vector.
+        file_metadata: Names and values that every part carries in its footer:
+            ``embedkit.fingerprint``, ``embedkit.model`` and so on.
+    """
+
+    dimension: int
+    vector_dtype: str = "float32"
+    store_text: bool = False
+    file_metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+def part_schema(rows: pa.Schema, options: PartOptions) -> pa.Schema:
+    """Returns the schema of a part for a block's rows.
+
+    Args:
+        rows: Schema of an EmbeddingBlock's rows; its columns that are not embedkit's own are the
+            user's metadata and come last.
+        options: How parts are written.
+    """
+    metadata = {
+        **options.file_metadata,
+        "embedkit.format": FORMAT,
+        "embedkit.dimension": str(options.dimension),
+        "embedkit.vector_dtype": options.vector_dtype,
+    }
+    fields = [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field(
+            "embedding", embedding_type(options.dimension, options.vector_dtype), nullable=False
+        ),
+        pa.field("doc_id", pa.string(), nullable=False),
+        pa.field("chunk_index", pa.int32(), nullable=False),
+        pa.field("char_start", pa.int32(), nullable=False),
+        pa.field("char_end", pa.int32(), nullable=False),
+        pa.field("n_tokens", pa.int32(), nullable=False),
+        pa.field("truncated", pa.bool_(), nullable=False),
+        pa.field("text_hash", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("row_index", pa.int64(), nullable=False),
+    ]
+    if options.store_text:
+        fields.append(pa.field("text", pa.string(), nullable=False))
+    fields += [rows.field(name) for name in metadata_columns(rows)]
+    return pa.schema(fields, metadata=dict(sorted(metadata.items())))
+
+
+def metadata_columns(schema: pa.Schema) -> list[str]:
+    """Returns the names of the user's metadata columns, in their order."""
+    return [name for name in schema.names if name not in RESERVED_COLUMNS]

@@ -1,0 +1,85 @@
+"""Roots and keys of stores: how they are spelled, and what an error says about them."""
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from embedkit.errors import ConfigError, StoreError
+
+_KEY = re.compile(r"\.?[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*")
+
+
+def is_local(root: str) -> bool:
+    """Whether a root is a path of this machine and not a URL."""
+    return "://" not in root
+
+
+def normalize_root(root: str) -> str:
+    """Spells a root in one way: an absolute path, or a URL without a final slash.
+
+    Raises:
+        ConfigError: The root is empty or chains several file systems.
+    """
+    if root.startswith(("file://", "local://")):
+        root = root.partition("://")[2]
+    if not root or "::" in root or "\0" in root:
+        raise ConfigError(
+            f"{root!r} is no place for a dataset; expected a directory or a URL such as "
+            "s3://bucket/folder"
+        )
+    if is_local(root):
+        return os.path.abspath(root)
+    scheme, _, rest = root.partition("://")
+    return f"{scheme}://{rest.strip('/')}"
+
+
+def checked_key(key: str) -> str:
+    """Returns a key that stays below its root.
+
+    Raises:
+        ConfigError: It does not: it has other characters than a key may have, or climbs.
+    """
+    if not _KEY.fullmatch(key):
+        raise ConfigError(
+            f"{key!r} is not the name of an object; expected letters, digits, '.', '_' and '-' "
+            "between slashes"
+        )
+    return key
+
+
+def one_line(value: object) -> str:
+    """Returns a value as text on one line, for a message."""
+    return " ".join(str(value).split())
+
+
+@contextmanager
+def store_errors(
+    url: str,
+    key: str,
+    verb: str,
+    errors: tuple[type[Exception], ...] = (OSError,),
+    missing: bool = False,
+) -> Iterator[None]:
+    """Turns what a file system raises into a StoreError that names the object.
+
+    Args:
+        url: The store's root.
+        key: The object's key.
+        verb: What was tried, such as ``read``.
+        errors: What the file system is known to raise.
+        missing: Whether FileNotFoundError is an answer and no failure.
+
+    Raises:
+        StoreError: One of the errors was raised inside.
+    """
+    try:
+        yield
+    except errors as error:
+        if missing and isinstance(error, FileNotFoundError):
+            raise
+        detail = one_line(error) or "no reason given"
+        raise StoreError(
+            f"{url}/{key}: could not {verb} it ({type(error).__name__}: {detail}); "
+            "check the output store, then run the same command again"
+        ) from error

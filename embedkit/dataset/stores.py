@@ -1,0 +1,158 @@
+"""Where versions are written: a few operations on keys, of which one creates only if absent.
+
+Everything else in this folder builds on that one: whatever the number of attempts at a block, and
+wherever they are killed, the object that one of them created first is the one that stays.
+"""
+
+import secrets
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Protocol
+
+from embedkit.dataset.local_store import LocalStore
+from embedkit.dataset.object_store import object_store
+from embedkit.dataset.store_keys import is_local, normalize_root
+from embedkit.errors import ConfigError, StoreError
+
+READERS = 16
+"""Small objects that ``read_all`` asks for at once."""
+
+
+_HOPELESS = (PermissionError, NotADirectoryError, FileExistsError, FileNotFoundError)
+"""What a retry does not mend: no rights, a file where a folder should be, no such bucket."""
+
+
+class Store(Protocol):
+    """A root under which objects have keys, '/'-separated.
+
+    All operations raise StoreError with the key when the store fails; the outcome of the failed
+    operation is then unknown.
+    """
+
+    @property
+    def url(self) -> str:
+        """The root, as a path or URL without a final slash."""
+        ...
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Creates an object that becomes visible whole, unless the key is taken.
+
+        Returns:
+            Whether this call created it; False where it existed already.
+        """
+        ...
+
+    def replace(self, key: str, data: bytes) -> None:
+        """Creates or replaces an object; readers see the old one or the new one, whole."""
+        ...
+
+    def read(self, key: str) -> bytes:
+        """Returns an object's bytes.
+
+        Raises:
+            FileNotFoundError: There is no such object.
+        """
+        ...
+
+    def size(self, key: str) -> int | None:
+        """Returns an object's size in bytes, or None where there is no such object."""
+        ...
+
+    def list(self, prefix: str) -> Iterator[str]:
+        """Yields the keys below a prefix that is empty or ends in '/', as they are now, sorted."""
+        ...
+
+    def open(self, key: str) -> Any:
+        """Opens an object as a pyarrow file with random access.
+
+        Raises:
+            FileNotFoundError: There is no such object.
+        """
+        ...
+
+    def remove(self, key: str) -> None:
+        """Removes an object; one that does not exist is none of its business."""
+        ...
+
+
+def open_store(root: str) -> Store:
+    """Opens the store at a path or URL without touching it.
+
+    Args:
+        root: A local path, ``memory://``, ``s3://``, ``gs://``, or the URL of another fsspec file
+            system with an exclusive create of its own.
+
+    Raises:
+        ConfigError: The file system is unknown, not installed, or cannot create exclusively.
+    """
+    root = normalize_root(root)
+    return LocalStore(root) if is_local(root) else object_store(root)
+
+
+def probe(store: Store) -> None:
+    """Checks that a store can be written and creates a key only once.
+
+    Raises:
+        ConfigError: It cannot, so that two attempts at a block could overwrite each other.
+        StoreError: The store could not be asked.
+    """
+    if isinstance(store, LocalStore):
+        store.sweep()
+    key = f".tmp/probe-{secrets.token_hex(8)}"
+    try:
+        created = store.create(key, b"first")
+        again = store.create(key, b"second")
+        kept = store.read(key)
+        listed = key in store.list(".tmp/")
+        store.remove(key)
+    except StoreError as error:
+        if isinstance(error.__cause__, _HOPELESS):
+            raise ConfigError(f"cannot write the output: {error}") from error
+        raise
+    if not created or again or kept != b"first" or not listed:
+        raise ConfigError(
+            f"{store.url} lets a second writer replace an object that was to be created only if "
+            "absent, so repeated attempts could damage the dataset; write to a local disk, "
+            "Amazon S3, Google Cloud Storage, or a store with conditional writes"
+        )
+
+
+def create(store: Store, key: str, data: bytes) -> bool:
+    """Creates an object if absent, where the answer may be lost on its way.
+
+    Returns:
+        Whether this call is known to have created it; False says that it is there, and the caller
+        has to read what it is.
+
+    Raises:
+        StoreError: The store failed, and the object is not there.
+    """
+    try:
+        return store.create(key, data)
+    except StoreError:
+        if store.size(key) is None:
+            raise
+        return False
+
+
+def read_all(store: Store, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+    """Reads many small objects, a bounded number at a time, in the order of their keys.
+
+    Yields:
+        Each key and its bytes.
+
+    Raises:
+        FileNotFoundError: An object is not there.
+        StoreError: The store failed.
+    """
+    waiting: deque[tuple[str, Future[bytes]]] = deque()
+    with ThreadPoolExecutor(READERS) as pool:
+        for key in keys:
+            waiting.append((key, pool.submit(store.read, key)))
+            if len(waiting) > 2 * READERS:
+                first, future = waiting.popleft()
+                yield first, future.result()
+        while waiting:
+            first, future = waiting.popleft()
+            yield first, future.result()

@@ -1,0 +1,277 @@
+"""A version: one complete or growing dataset below a root, and the names of all it consists of."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from embedkit.dataset.store_keys import normalize_root
+from embedkit.dataset.stores import Store, create, open_store
+from embedkit.errors import ConfigError, IntegrityError
+from embedkit.records import digest
+
+LATEST = "LATEST"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_BLOCK = re.compile(r"\d{5,}-\d{5,}")
+_SPLIT = re.compile(r"\d{5,}")
+_FIXED_BY_PLAN = {
+    "fingerprint": "another model or other settings of it",
+    "inputs_digest": "other inputs",
+    "job_digest": "other settings of its rows",
+}
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version's place; its store is opened when it is first used, in each process anew.
+
+    Attributes:
+        root: The directory or URL that holds the versions.
+        name: The version's own folder below it.
+    """
+
+    root: str
+    name: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "root", normalize_root(self.root))
+        if not _NAME.fullmatch(self.name) or self.name == LATEST:
+            raise ConfigError(
+                f"version {self.name!r}: expected at most 100 letters, digits, '.', '_' and '-', "
+                f"beginning with a letter or digit, and not {LATEST}"
+            )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Leaves the open store behind when a version goes to another process."""
+        return Version, (self.root, self.name)
+
+    @cached_property
+    def store(self) -> Store:
+        """The store at the root; all keys are relative to the root."""
+        return open_store(self.root)
+
+    @property
+    def url(self) -> str:
+        """The version's own folder as a path or URL."""
+        return f"{self.root}/{self.name}"
+
+    def url_of(self, key: str) -> str:
+        """Returns the path or URL of one of its keys, for a person."""
+        return f"{self.root}/{key}"
+
+    def key(self, path: str) -> str:
+        """Returns the key of a path relative to the version."""
+        return f"{self.name}/{path}"
+
+    def part_key(self, block_id: str) -> str:
+        """The Parquet file of a block."""
+        return self.key(f"data/part-{_checked(block_id, _BLOCK)}.parquet")
+
+    def reject_key(self, block_id: str) -> str:
+        """The rejects of a block, a JSON object per line."""
+        return self.key(f"rejects/{_checked(block_id, _BLOCK)}.jsonl")
+
+    def stats_key(self, block_id: str) -> str:
+        """The statistics of a block."""
+        return self.key(f"_meta/stats/{_checked(block_id, _BLOCK)}.json")
+
+    def commit_key(self, block_id: str) -> str:
+        """The commit record of a block."""
+        return self.key(f"_meta/commits/{_checked(block_id, _BLOCK)}.json")
+
+    def split_key(self, split_id: str) -> str:
+        """The end record of a split."""
+        return self.key(f"_meta/splits/{_checked(split_id, _SPLIT)}.json")
+
+    @property
+    def plan_key(self) -> str:
+        """The plan."""
+        return self.key("_meta/plan.json")
+
+    @property
+    def manifest_key(self) -> str:
+        """The manifest."""
+        return self.key("_meta/manifest.json")
+
+    @property
+    def card_key(self) -> str:
+        """The dataset card."""
+        return self.key("README.md")
+
+    @property
+    def success_key(self) -> str:
+        """The mark of a complete version."""
+        return self.key("_SUCCESS")
+
+    def is_complete(self) -> bool:
+        """Whether every record of the corpus is in the version, and the version will not change."""
+        store = self.store
+        return store.size(self.success_key) is not None and (
+            store.size(self.manifest_key) is not None
+        )
+
+    def is_committed(self, block_id: str) -> bool:
+        """Whether a block has its commit record."""
+        return self.store.size(self.commit_key(block_id)) is not None
+
+    def split_is_done(self, split_id: str) -> bool:
+        """Whether a split has its end record and all of its blocks are committed."""
+        try:
+            end = json.loads(self.store.read(self.split_key(split_id)))
+        except FileNotFoundError:
+            return False
+        return all(self.is_committed(f"{split_id}-{seq:05d}") for seq in range(end["blocks"]))
+
+
+def fingerprint(ingredients: Mapping[str, Any]) -> str:
+    """Returns the hash of all that changes a vector, 32 hex digits.
+
+    Args:
+        ingredients: Names and JSON values; the order of the names does not matter.
+    """
+    return digest(canonical_json(ingredients).decode())
+
+
+def version_name(fingerprint: str, inputs_digest: str, job_digest: str) -> str:
+    """Names a version after what is in it, so that the same job finds it again.
+
+    Args:
+        fingerprint: What changes a vector.
+        inputs_digest: Which records are read.
+        job_digest: What else changes the dataset, such as its columns.
+    """
+    return "v" + digest(fingerprint, inputs_digest, job_digest)[:12]
+
+
+def canonical_json(value: Any) -> bytes:
+    """Serializes a value in one way only: sorted keys, ASCII, two spaces, a final newline."""
+    return (json.dumps(value, sort_keys=True, indent=2, allow_nan=False) + "\n").encode()
+
+
+def sha256(data: bytes) -> str:
+    """Returns the SHA-256 of bytes as hex."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def create_or_check_plan(version: Version, plan_json: str) -> str:
+    """Creates the plan of a version unless it has one.
+
+    Args:
+        version: The version to begin or to join.
+        plan_json: A JSON object; what its ``fingerprint``, ``inputs_digest`` and ``job_digest``
+            name must be the same for all who write to a version.
+
+    Returns:
+        The plan that stands, which is an earlier run's where there was one.
+
+    Raises:
+        ConfigError: The version was begun with another model, other inputs or other settings.
+        IntegrityError: The plan that stands is damaged.
+        StoreError: The store failed.
+    """
+    if create(version.store, version.plan_key, plan_json.encode()):
+        return plan_json
+    stored = version.store.read(version.plan_key).decode("utf-8", "replace")
+    try:
+        ours, theirs = json.loads(plan_json), json.loads(stored)
+    except json.JSONDecodeError as error:
+        raise IntegrityError(
+            f"{version.url_of(version.plan_key)}: not valid JSON ({error}); restore the file, or "
+            "remove the version and run the job again"
+        ) from error
+    for name, what in _FIXED_BY_PLAN.items():
+        if ours.get(name) != theirs.get(name):
+            raise ConfigError(
+                f"{version.url} was begun with {what} ({name} {theirs.get(name)}, this job has "
+                f"{ours.get(name)}); give this job another version name, or none"
+            )
+    return stored
+
+
+def latest(root: str) -> Version:
+    """Returns the newest complete version below a root.
+
+    Raises:
+        ConfigError: There is none.
+        IntegrityError: ``LATEST`` names something that is not a complete version.
+    """
+    root = normalize_root(root)
+    name = latest_name(open_store(root))
+    if name is None:
+        raise ConfigError(
+            f"{root}: no {LATEST} there, so no version is complete yet, or it is not an embedkit "
+            "output; give the path of one version, or run the job to its end"
+        )
+    version = Version(root, name)
+    if not version.is_complete():
+        raise IntegrityError(
+            f"{root}/{LATEST} names {name}, which is not complete; restore that version, or run "
+            "its job again"
+        )
+    return version
+
+
+def latest_name(store: Store) -> str | None:
+    """Returns the name that a root's ``LATEST`` holds, or None where there is none.
+
+    Raises:
+        IntegrityError: It holds something else than a name.
+    """
+    try:
+        name = store.read(LATEST).decode("utf-8", "replace").strip()
+    except FileNotFoundError:
+        return None
+    if not _NAME.fullmatch(name):
+        raise IntegrityError(
+            f"{store.url}/{LATEST} holds {name[:100]!r}, which names no version; write the name of "
+            "a complete version into it"
+        )
+    return name
+
+
+def open_version(path: str) -> Version:
+    """Opens a version by its own path, or the latest one by its root's.
+
+    A version that is still growing can be opened by its path.
+
+    Raises:
+        ConfigError: Neither is there.
+    """
+    path = normalize_root(path)
+    here = open_store(path)
+    if here.size(LATEST) is not None:
+        return latest(path)
+    parent, _, name = path.rpartition("/")
+    if _NAME.fullmatch(name) and here.size("_meta/plan.json") is not None:
+        return Version(parent, name)
+    raise ConfigError(
+        f"{path}: neither a version nor a root with a complete one; expected a folder that holds "
+        f"{LATEST} or _meta/plan.json; check the path, or run the job to its end"
+    )
+
+
+def block_order(block_id: str) -> tuple[int, int]:
+    """Sorts blocks by split and place, also where ids have more digits than others."""
+    split, _, seq = block_id.partition("-")
+    return int(split), int(seq)
+
+
+def block_of(key: str) -> str | None:
+    """Returns the block that a key of a part, commit record or sidecar belongs to, if any."""
+    stem = key.rpartition("/")[2].partition(".")[0].removeprefix("part-")
+    return stem if _BLOCK.fullmatch(stem) else None
+
+
+def split_of(key: str) -> str | None:
+    """Returns the split that the key of an end record belongs to, if any."""
+    stem = key.rpartition("/")[2].partition(".")[0]
+    return stem if _SPLIT.fullmatch(stem) else None
+
+
+def _checked(name: str, pattern: re.Pattern[str]) -> str:
+    if not pattern.fullmatch(name):
+        raise ConfigError(f"{name!r} is no id of a block or split; expected digits such as 00000")
+    return name
