@@ -1,6 +1,7 @@
 """From committed blocks to a complete version: reconcile, describe, publish."""
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -28,7 +29,10 @@ from embedkit.errors import ConfigError, IntegrityError, ResumableError
 REQUIRED = ("dimension", "metric", "normalized")
 """What a description must say, because readers of the vectors depend on it."""
 
-_COUNTS = ("documents", "rows", "rejects", "tokens", "n_tokens", "tokens_encoded", "truncated")
+COUNTS = ("documents", "rows", "rejects", "tokens", "n_tokens", "tokens_encoded", "truncated")
+"""What commit records and manifests count."""
+
+_PART = re.compile(r"data/part-\d{5,}-\d{5,}\.parquet")
 _RESUME = "run the same command again to resume"
 
 
@@ -101,6 +105,8 @@ class Manifest:
             if fields.pop("format") != FORMAT:
                 raise ValueError("another format")
             parts = tuple(Part(**part) for part in fields.pop("parts"))
+            if not all(_PART.fullmatch(part.path) for part in parts):
+                raise ValueError("a part with another name than parts have")
             return cls(parts=parts, **fields)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise IntegrityError(
@@ -248,14 +254,14 @@ class _Totals:
     """Adds up commit records."""
 
     def __init__(self) -> None:
-        self.counts = dict.fromkeys(_COUNTS, 0)
+        self.counts = dict.fromkeys(COUNTS, 0)
         self.id_digest = add_digests([])
         self.blocks = 0
         self.parts: list[Part] = []
         self.blocks_with_rejects: list[str] = []
 
     def add(self, record: CommitRecord) -> None:
-        for name in _COUNTS:
+        for name in COUNTS:
             self.counts[name] += getattr(record, name)
         self.id_digest = add_digests([self.id_digest, record.id_digest])
         self.blocks += 1

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from embedkit.dataset.schema import PartOptions, metadata_columns, part_schema
 from embedkit.dataset.store_keys import one_line
@@ -93,14 +94,11 @@ def read_table(data: bytes, name: str, columns: Sequence[str] | None = None) -> 
         return pq.ParquetFile(pa.BufferReader(data)).read(columns=columns)
 
 
-def open_part(file: Any, name: str) -> pq.ParquetFile:
-    """Opens a part for reading some of its columns.
-
-    Raises:
-        IntegrityError: It is not readable.
-    """
-    with readable(name):
-        return pq.ParquetFile(file, pre_buffer=True)
+def vectors_of(column: pa.FixedSizeListArray) -> NDArray[np.float32]:
+    """Returns a vector column as a view, shape (rows, dimension), float32 or float16."""
+    flat = column.flatten().to_numpy(zero_copy_only=True)
+    vectors: NDArray[np.float32] = flat.reshape(len(column), column.type.list_size)
+    return vectors
 
 
 def _is_string(kind: pa.DataType) -> bool:

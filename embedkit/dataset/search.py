@@ -1,0 +1,285 @@
+"""Exact nearest neighbours, part by part: every row is compared, few are in memory at a time."""
+
+import heapq
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from embedkit.dataset.manifest import Manifest, Part, read_manifest
+from embedkit.dataset.parquet import readable, vectors_of
+from embedkit.dataset.version import Version
+from embedkit.errors import ConfigError, IntegrityError
+from embedkit.records import RESERVED_COLUMNS
+
+METRICS = ("cosine", "dot", "euclidean", "manhattan")
+ROWS_AT_ONCE = 4096
+QUERIES_AT_ONCE = 1024
+
+_PLACE = ("id", "doc_id", "source", "row_index", "char_start", "char_end")
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A row that was found.
+
+    Attributes:
+        id: The row's id.
+        doc_id: The document it is of.
+        score: How near it is by the dataset's metric: cosine, dot product, or the negative of the
+            Euclidean or Manhattan distance; higher is nearer.
+        source: The input file.
+        row_index: The record's place in it.
+        char_start: Where the row's text begins in the document.
+        char_end: Where it ends.
+        text: The text, where the dataset stores it.
+        metadata: The user's metadata columns.
+    """
+
+    id: str
+    doc_id: str
+    score: float
+    source: str
+    row_index: int
+    char_start: int
+    char_end: int
+    text: str | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the hit as JSON values; metadata of other types becomes text."""
+        found = asdict(self)
+        found["metadata"] = {
+            name: value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
+            for name, value in self.metadata.items()
+        }
+        return found
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class _Candidate:
+    """A row's rank: better scores first, equal ones by id."""
+
+    distance: float
+    id: str
+    part: int
+    row: int
+
+
+def search(version: Version, queries: NDArray[np.float32], k: int) -> list[list[Hit]]:
+    """Finds the rows nearest to each query, exactly.
+
+    Scores are computed in float64, each row by itself, so equal vectors have equal scores
+    wherever they stand, and rows of equal score come in the order of their ids.
+
+    Args:
+        version: A complete version.
+        queries: Vectors of the dataset's model, shape (queries, dimension); one vector of shape
+            (dimension,) is one query.
+        k: Most hits per query.
+
+    Returns:
+        Per query its hits, best first; fewer than ``k`` where the version has fewer rows.
+
+    Raises:
+        ConfigError: The version is not complete, the queries have another dimension or are not
+            finite, or ``k`` is not positive.
+        IntegrityError: A part is damaged or missing.
+    """
+    manifest = read_manifest(version)
+    queries = _checked_queries(queries, k, manifest)
+    scorer = _Scorer(queries, manifest.description["metric"])
+    best = _Best(len(queries), k)
+    for number, part in enumerate(manifest.parts):
+        first_row = 0
+        for ids, vectors in _vectors(version, part):
+            best.add(scorer, ids, vectors, number, first_row)
+            first_row += len(ids)
+    found = _found_rows(version, manifest, best.hits)
+    return [
+        [_hit(candidate, found[candidate.part, candidate.row]) for candidate in hits]
+        for hits in best.hits
+    ]
+
+
+class _Scorer:
+    """Scores rows against queries: fast with a known error, or exactly."""
+
+    def __init__(self, queries: NDArray[np.float32], metric: str) -> None:
+        self._metric = metric
+        exact = queries.astype(np.float64)
+        self._queries = exact / _lengths(exact)[:, None] if metric == "cosine" else exact
+        self._fast_queries = self._queries.astype(np.float32)
+        self._query_lengths = _lengths(self._queries)
+
+    def fast(
+        self, vectors: NDArray[np.float32], group: slice
+    ) -> tuple[NDArray[np.floating[Any]], NDArray[np.float64]]:
+        """Returns scores, shape (queries, rows), and per query a bound of their error.
+
+        The bound is that of a dot product of n terms in floating point, n u |a| |b| (Higham,
+        Accuracy and Stability of Numerical Algorithms, section 3.1), with some room for the
+        rounding of its operands and of the division by the length.
+        """
+        count = len(self._fast_queries[group])
+        if self._metric in ("euclidean", "manhattan"):
+            numbers = range(group.start, group.start + count)
+            return np.stack([self.exact(vectors, n) for n in numbers]), np.zeros(count)
+        vectors = vectors.astype(np.float32, copy=False)
+        lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+        scores: NDArray[np.float32] = self._fast_queries[group] @ vectors.T
+        longest = 1.0
+        if self._metric == "cosine":
+            scores /= np.where(lengths > 0, lengths, 1)
+        else:
+            longest = float(lengths.max())
+        unit_roundoff = float(np.finfo(np.float32).eps) / 2
+        terms = 2 * (vectors.shape[1] + 8)
+        return scores, terms * unit_roundoff * longest * self._query_lengths[group]
+
+    def exact(self, vectors: NDArray[np.float32], query: int) -> NDArray[np.float64]:
+        """Returns the scores of rows against one query; a row's score depends on it alone."""
+        rows, wanted = vectors.astype(np.float64), self._queries[query]
+        scores: NDArray[np.float64]
+        match self._metric:
+            case "euclidean":
+                scores = -np.linalg.norm(rows - wanted, axis=1)
+            case "manhattan":
+                scores = -np.abs(rows - wanted).sum(axis=1)
+            case "dot":
+                scores = (rows * wanted).sum(axis=1)
+            case _:
+                scores = (rows * wanted).sum(axis=1) / _lengths(rows)
+        return scores
+
+
+class _Best:
+    """The best candidates of every query so far."""
+
+    def __init__(self, queries: int, k: int) -> None:
+        self.hits: list[list[_Candidate]] = [[] for _ in range(queries)]
+        self._k = k
+
+    def add(
+        self,
+        scorer: _Scorer,
+        ids: pa.Array,
+        vectors: NDArray[np.float32],
+        part: int,
+        first_row: int,
+    ) -> None:
+        """Compares rows with every query and keeps those that are among its best."""
+        for start in range(0, len(self.hits), QUERIES_AT_ONCE):
+            group = slice(start, start + QUERIES_AT_ONCE)
+            scores, errors = scorer.fast(vectors, group)
+            for query, (row_scores, error) in enumerate(zip(scores, errors, strict=True), start):
+                rows = self._contenders(query, row_scores, float(error))
+                if not len(rows):
+                    continue
+                exact = scorer.exact(vectors[rows], query)
+                near = [
+                    _Candidate(-score, ids[row].as_py(), part, first_row + row)
+                    for row, score in zip(rows.tolist(), exact.tolist(), strict=True)
+                ]
+                self.hits[query] = heapq.nsmallest(self._k, [*self.hits[query], *near])
+
+    def _contenders(
+        self, query: int, scores: NDArray[np.float32], error: float
+    ) -> NDArray[np.intp]:
+        """Returns the rows that may be among the best, given the error of their scores."""
+        hits = self.hits[query]
+        threshold = -np.inf
+        if len(hits) == self._k:
+            threshold = -hits[-1].distance - error
+        if len(scores) > self._k:
+            place = len(scores) - self._k
+            threshold = max(threshold, float(np.partition(scores, place)[place]) - 2 * error)
+        return np.flatnonzero(scores >= threshold)
+
+
+def _checked_queries(
+    queries: NDArray[np.float32], k: int, manifest: Manifest
+) -> NDArray[np.float32]:
+    queries = np.atleast_2d(np.asarray(queries, dtype=np.float32))
+    dimension = manifest.description["dimension"]
+    metric = manifest.description["metric"]
+    if queries.ndim != 2 or queries.shape[1] != dimension:
+        raise ConfigError(
+            f"queries of shape {queries.shape}: the vectors of {manifest.version} have {dimension} "
+            "components; encode the queries with the dataset's own model"
+        )
+    if not np.isfinite(queries).all():
+        raise ConfigError("a query's vector is not finite; encode it again")
+    if k < 1:
+        raise ConfigError(f"k is {k}, expected at least 1")
+    if metric not in METRICS:
+        raise ConfigError(f"metric {metric!r} cannot be searched; expected {' or '.join(METRICS)}")
+    return queries
+
+
+def _lengths(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Returns the lengths of rows, 1 for a row of zeros, by which they can be divided."""
+    lengths: NDArray[np.float64] = np.linalg.norm(rows, axis=1)
+    return np.where(lengths > 0, lengths, 1.0)
+
+
+@contextmanager
+def _opened(version: Version, part: Part) -> Iterator[pq.ParquetFile]:
+    key = version.key(part.path)
+    name = version.url_of(key)
+    try:
+        file = version.store.open(key)
+    except FileNotFoundError as error:
+        raise IntegrityError(
+            f"{name}: in the manifest, but gone; restore the file, or build the version anew"
+        ) from error
+    with file, readable(name):
+        yield pq.ParquetFile(file, pre_buffer=True)
+
+
+def _vectors(version: Version, part: Part) -> Iterator[tuple[pa.Array, NDArray[np.float32]]]:
+    with _opened(version, part) as file:
+        for batch in file.iter_batches(ROWS_AT_ONCE, columns=["id", "embedding"]):
+            yield batch.column("id"), vectors_of(batch.column("embedding"))
+
+
+def _found_rows(
+    version: Version, manifest: Manifest, hits: list[list[_Candidate]]
+) -> dict[tuple[int, int], dict[str, Any]]:
+    """Reads the other columns of the rows that were found, by part and row."""
+    wanted: dict[int, set[int]] = {}
+    for candidate in chain.from_iterable(hits):
+        wanted.setdefault(candidate.part, set()).add(candidate.row)
+    found = {}
+    for part, rows in sorted(wanted.items()):
+        with _opened(version, manifest.parts[part]) as file:
+            for row, values in _take(file, sorted(rows)):
+                found[part, row] = values
+    return found
+
+
+def _take(file: pq.ParquetFile, rows: list[int]) -> Iterator[tuple[int, dict[str, Any]]]:
+    columns = [name for name in file.schema_arrow.names if name != "embedding"]
+    first = 0
+    for group in range(file.num_row_groups):
+        end = first + file.metadata.row_group(group).num_rows
+        here = [row for row in rows if first <= row < end]
+        if here:
+            table = file.read_row_group(group, columns=columns)
+            yield from zip(here, table.take([row - first for row in here]).to_pylist(), strict=True)
+        first = end
+
+
+def _hit(candidate: _Candidate, row: dict[str, Any]) -> Hit:
+    return Hit(
+        **{name: row[name] for name in _PLACE},
+        score=-candidate.distance,
+        text=row.get("text"),
+        metadata={name: value for name, value in row.items() if name not in RESERVED_COLUMNS},
+    )

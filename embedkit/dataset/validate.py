@@ -1,0 +1,289 @@
+"""Reads a version back and holds it against its manifest, one part in memory at a time."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, astuple, dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from embedkit.dataset.commit import CommitRecord, commit_records, ended_splits
+from embedkit.dataset.identity import add_digests, digest_of, id_hashes
+from embedkit.dataset.manifest import COUNTS, Manifest, Part
+from embedkit.dataset.parquet import read_table
+from embedkit.dataset.part_check import PartCheck, PartFindings
+from embedkit.dataset.version import LATEST, Version, block_of, latest_name, sha256
+from embedkit.errors import IntegrityError
+from embedkit.uniqueness import repeated
+
+MOST_PROBLEMS = 1000
+"""Problems that are listed; more are counted."""
+
+_RESTORE = "restore the file, or build the version anew"
+
+
+@dataclass(frozen=True)
+class ValidationReport:
+    """What reading a version back has shown.
+
+    Attributes:
+        version: The version's path or URL.
+        parts: Parts that were read.
+        rows: Rows that were read.
+        size: Bytes of the parts that were read.
+        problems: A line per problem, naming the file and what to do about it.
+    """
+
+    version: str
+    parts: int
+    rows: int
+    size: int
+    problems: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the report as JSON values."""
+        return {**asdict(self), "problems": list(self.problems), "ok": self.ok}
+
+    def to_text(self) -> str:
+        """Returns the report for a person."""
+        read = f"{self.parts:,} parts, {self.rows:,} rows, {self.size:,} bytes read back"
+        if self.ok:
+            return f"{self.version}: {read}; all as the manifest says"
+        return "\n".join([f"{self.version}: {read}; {len(self.problems)} problems", *self.problems])
+
+
+def validate(version: Version) -> ValidationReport:
+    """Reads every part, record and reject of a complete version and checks what is said of it.
+
+    Checked are: the manifest and the checksum, size and row count of every part; the columns;
+    every vector for finite values and, where the manifest says so, for length 1; that no id
+    occurs twice in the version and the digest of all ids; rejects and counts; that no file is
+    missing or does not belong; ``LATEST``.
+
+    Args:
+        version: A version; of one that is not complete, that is the only problem reported.
+
+    Raises:
+        StoreError: The store failed.
+    """
+    check = _Check(version)
+    manifest = check.manifest()
+    if manifest is not None:
+        records = check.records(manifest)
+        check.files(manifest, records)
+        check.rejects(records)
+        check.ids(manifest, repeated(check.parts(manifest, records))[0])
+        check.latest()
+    return ValidationReport(
+        version.url, check.parts_read, check.rows_read, check.bytes_read, check.problems()
+    )
+
+
+class _Check:
+    """Collects what is wrong with a version."""
+
+    def __init__(self, version: Version) -> None:
+        self._version = version
+        self._problems: list[str] = []
+        self._more = 0
+        self.parts_read = self.rows_read = self.bytes_read = 0
+
+    def problems(self) -> tuple[str, ...]:
+        more = (f"and {self._more} problems more",) if self._more else ()
+        return (*self._problems, *more)
+
+    def add(self, key: str, fault: str, remedy: str = _RESTORE) -> None:
+        self._say(f"{self._version.url_of(key)}: {fault}; {remedy}")
+
+    def _say(self, line: str) -> None:
+        if len(self._problems) < MOST_PROBLEMS:
+            self._problems.append(line)
+        else:
+            self._more += 1
+
+    def manifest(self) -> Manifest | None:
+        """Reads the manifest; without a good one there is nothing to check against."""
+        version = self._version
+        try:
+            success = version.store.read(version.success_key)
+            data = version.store.read(version.manifest_key)
+        except FileNotFoundError:
+            self._say(f"{version.url}: not complete; run its job again to resume")
+            return None
+        try:
+            expected = json.loads(success)["manifest_sha256"]
+            if expected != sha256(data):
+                self.add(version.manifest_key, "changed after the version was completed")
+            return Manifest.from_json(data, version.url_of(version.manifest_key))
+        except (ValueError, KeyError, TypeError):
+            self.add(version.success_key, "not what embedkit wrote")
+        except IntegrityError as error:
+            self._say(str(error))
+        return None
+
+    def records(self, manifest: Manifest) -> dict[str, CommitRecord]:
+        """Reads the commit records and reconciles them with the splits and the manifest."""
+        version = self._version
+        records: dict[str, CommitRecord] = {}
+        try:
+            ends = ended_splits(version)
+            blocks = [f"{end.split_id}-{n:05d}" for end in ends.values() for n in range(end.blocks)]
+            for record in commit_records(version, blocks):
+                records[record.block_id] = record
+        except IntegrityError as error:
+            self._say(str(error))
+            return records
+        except FileNotFoundError as error:
+            self._say(f"{version.url}: a commit record is gone ({error}); {_RESTORE}")
+            return records
+        read = sum(end.documents for end in ends.values())
+        if read != manifest.documents:
+            self.add(
+                version.manifest_key,
+                f"{manifest.documents} documents, but the splits' end records say {read}",
+            )
+        for name in COUNTS:
+            said, total = getattr(manifest, name), sum(getattr(r, name) for r in records.values())
+            if total != said:
+                fault = f"{said} {name}, but the commit records add up to {total}"
+                self.add(version.manifest_key, fault)
+        return records
+
+    def files(self, manifest: Manifest, records: dict[str, CommitRecord]) -> None:
+        """Compares the listing of the version with what should be there."""
+        version = self._version
+        expected = {version.success_key, version.manifest_key, version.card_key, version.plan_key}
+        expected.update(version.key(part.path) for part in manifest.parts)
+        for block, record in records.items():
+            expected.update((version.commit_key(block), version.stats_key(block)))
+            expected.add(version.split_key(block.partition("-")[0]))
+            if record.rejects:
+                expected.add(version.reject_key(block))
+        found = set(version.store.list(version.key("")))
+        for key in sorted(expected - found):
+            self.add(key, "gone")
+        for key in sorted(found - expected):
+            if not key.startswith(version.key("report/")):
+                self._say(
+                    f"{version.url_of(key)!r}: belongs to nothing; move it out of the version"
+                )
+
+    def rejects(self, records: dict[str, CommitRecord]) -> None:
+        """Counts the rejects of every block."""
+        for block, record in records.items():
+            if not record.rejects:
+                continue
+            key = self._version.reject_key(block)
+            try:
+                lines = self._version.store.read(key).splitlines()
+            except FileNotFoundError:
+                continue
+            if len(lines) != record.rejects or not all(map(_is_reject, lines)):
+                self.add(key, f"{len(lines)} lines, expected {record.rejects} rejects as JSON")
+
+    def parts(
+        self, manifest: Manifest, records: dict[str, CommitRecord]
+    ) -> Iterator[NDArray[np.uint64]]:
+        """Checks every part and yields the leading halves of its ids' hashes."""
+        description = manifest.description
+        check = PartCheck(description["dimension"], bool(description["normalized"]))
+        total, complete = add_digests([]), True
+        for part in manifest.parts:
+            found = self._read(check, part)
+            if found is None:
+                complete = False
+                continue
+            digest = digest_of(found.hashes)
+            self._compare_with_commit(part, records.get(block_of(part.path) or ""), digest)
+            total = add_digests([total, digest])
+            yield found.hashes[:, 0].copy()
+        if complete and total != manifest.id_digest:
+            self.add(
+                self._version.manifest_key,
+                f"the ids of all parts have the digest {total}, expected {manifest.id_digest}",
+            )
+
+    def _read(self, check: PartCheck, part: Part) -> PartFindings | None:
+        key = self._version.key(part.path)
+        try:
+            data = self._version.store.read(key)
+            found = check.read(part, data, self._version.url_of(key))
+        except FileNotFoundError:
+            # The listing has named it.
+            return None
+        except IntegrityError as error:
+            self._say(str(error))
+            return None
+        self.parts_read += 1
+        self.rows_read += len(found.hashes)
+        self.bytes_read += len(data)
+        for fault in found.faults:
+            self.add(key, fault)
+        return found
+
+    def _compare_with_commit(self, part: Part, record: CommitRecord | None, digest: str) -> None:
+        if record is None:
+            return
+        key = self._version.commit_key(record.block_id)
+        if (record.part, record.size, record.sha256, record.rows) != astuple(part):
+            self.add(key, f"says other of {part.path} than the manifest")
+        if record.id_digest != digest:
+            self.add(key, f"ids of {part.path} have the digest {digest}, not {record.id_digest}")
+
+    def ids(self, manifest: Manifest, hashes: NDArray[np.uint64]) -> None:
+        """Names ids that occur more than once, among those whose hash does."""
+        if not len(hashes):
+            return
+        places: dict[str, list[str]] = {}
+        for part in manifest.parts:
+            for repeat in self._ids_among(part, hashes):
+                places.setdefault(repeat, []).append(part.path)
+        for repeat, paths in sorted(places.items()):
+            if len(paths) > 1:
+                self.add(
+                    self._version.key(paths[0]),
+                    f"id {repeat[:100]!r} occurs {len(paths)} times, also in {paths[1]}",
+                    "give the input unique ids, and build the version anew",
+                )
+
+    def _ids_among(self, part: Part, hashes: NDArray[np.uint64]) -> list[str]:
+        key = self._version.key(part.path)
+        try:
+            data = self._version.store.read(key)
+            ids = read_table(data, self._version.url_of(key), ["id"]).column("id").combine_chunks()
+        except (FileNotFoundError, IntegrityError):
+            # It was named when the part was checked.
+            return []
+        rows = np.flatnonzero(np.isin(id_hashes(ids)[:, 0], hashes))
+        found: list[str] = ids.take(pa.array(rows)).to_pylist()
+        return found
+
+    def latest(self) -> None:
+        """Checks that ``LATEST`` names a complete version."""
+        version = self._version
+        try:
+            name = latest_name(version.store)
+        except IntegrityError as error:
+            self._say(str(error))
+            return
+        if name is None:
+            self.add(LATEST, "gone", f"write {version.name} into it")
+        elif not Version(version.root, name).is_complete():
+            self.add(
+                LATEST, f"names {name}, which is not complete", f"write {version.name} into it"
+            )
+
+
+def _is_reject(line: bytes) -> bool:
+    try:
+        reject = json.loads(line)
+    except ValueError:
+        return False
+    return isinstance(reject, dict) and isinstance(reject.get("reason"), str)
