@@ -41,13 +41,15 @@ def length_edges(lengths: Histogram, longest: int) -> NDArray[np.float64]:
 
 
 def norm_bars(norms: Histogram) -> Bars | None:
-    """Groups the bins of norms into at most 40 bars; None where they are all but equal."""
+    """Chooses at most 40 equally wide bars for norms; None where they are all but equal."""
     if len(norms.bins) == 0 or norms.bins[-1] - norms.bins[0] < 4:
         return None
-    first, last = int(norms.bins[0]), int(norms.bins[-1])
-    # Bars of whole bins: an edge inside a bin would give its count to the wrong side.
-    step = -(-(last + 1 - first) // _MOST_BARS)
-    edges = lowest_values(np.arange(first, last + 1 + step, step, dtype=np.int64))
+    low, high = lowest_values(np.array([norms.bins[0], norms.bins[-1] + 1]))
+    last_bin = high - lowest_values(norms.bins[-1:])[0]
+    # Every bin begins at a multiple of its width, a power of two, and none is wider than the last:
+    # at multiples of a larger power of two no edge falls inside a bin.
+    step = max(last_bin, 2.0 ** np.ceil(np.log2((high - low) / (_MOST_BARS - 1))))
+    edges = np.arange(np.floor(low / step), np.ceil(high / step) + 1) * step
     return Bars(edges=edges.tolist(), counts=norms.between(edges).tolist())
 
 

@@ -1,7 +1,7 @@
 """The three charts of a report."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -38,7 +38,7 @@ def length_chart(tokens: Mapping[str, Any], max_tokens: int) -> Markup:
             Series("truncated", "other", over, stacked=True),
         ],
         tooltips,
-        [Tick(place, count(edge - 1)) for place, edge in _whole_ticks(edges)],
+        _length_ticks(edges),
         "tokens per row, before truncation",
         lambda height: noun(round(height), "row"),
         _mark(edges, max_tokens),
@@ -59,7 +59,7 @@ def norm_chart(norms: Mapping[str, Any]) -> Markup:
         f"{significant(norms['high'])}, {significant(norms['mean'])} on average.",
         [Series("rows", "main", counts)],
         tooltips,
-        [Tick(place, significant(edge, 3)) for place, edge in _every(edges)],
+        _round_ticks(edges[0], edges[-1]),
         "norm of the vector",
         lambda height: noun(round(height), "row"),
     )
@@ -80,7 +80,7 @@ def cosine_chart(similarity: Mapping[str, Any]) -> Markup:
         f"{similarity['nearest']['quantiles']['p50']:.2f}.",
         [Series("all pairs", "back", pairs), Series("nearest neighbour", "main sheer", near)],
         tooltips,
-        _round_cosines(edges),
+        _round_ticks(edges[0], edges[-1], lambda cosine: f"{cosine:.2f}".removesuffix("0")),
         "cosine",
         lambda height: f"{100 * height:g} %",
     )
@@ -97,31 +97,27 @@ def _tokens(low: int, high: int) -> str:
     return f"{count(low)} to {count(high)} tokens"
 
 
-def _every(edges: Sequence[float]) -> list[tuple[float, float]]:
-    """Takes edges at equal distances, as place and value."""
+def _round_ticks(
+    low: float, high: float, write: Callable[[float], str] = significant
+) -> list[Tick]:
+    """Takes round numbers from an axis of equally wide bars."""
+    if high <= low:
+        return []
+    rough = (high - low) / _MOST_TICKS
+    unit = 10.0 ** math.floor(math.log10(rough))
+    step = next(unit * nice for nice in (1, 2, 5, 10) if unit * nice >= rough * (1 - 1e-9))
+    numbers = range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)
+    return [Tick((step * n - low) / (high - low), write(step * n)) for n in numbers]
+
+
+def _length_ticks(edges: Sequence[int]) -> list[Tick]:
+    """Takes powers of two where bars grow wider; a label says how long the rows before it are."""
     bars = len(edges) - 1
-    step = next(size for size in (1, 2, 4, 5, 8, 10, 20, bars) if bars / size < _MOST_TICKS)
-    return [(place / bars, edges[place]) for place in range(0, bars + 1, step)]
-
-
-def _round_cosines(edges: Sequence[float]) -> list[Tick]:
-    step = next(
-        step for step in (0.05, 0.1, 0.2) if (edges[-1] - edges[0]) / step < _MOST_TICKS + 3
-    )
+    if bars < 1 or edges[-1] - edges[-2] == edges[1] - edges[0]:
+        ticks = _round_ticks(edges[0] - 1, edges[-1] - 1, lambda value: f"{value:,g}")
+        return [tick for tick in ticks if "." not in tick.label]
     return [
-        Tick(place / (len(edges) - 1), f"{edge:.2f}".removesuffix("0"))
-        for place, edge in enumerate(edges)
-        if abs(edge / step - round(edge / step)) < 1e-6
-    ]
-
-
-def _whole_ticks(edges: Sequence[int]) -> list[tuple[float, int]]:
-    """Takes the powers of two where bars grow wider, edges at equal distances elsewhere."""
-    bars = len(edges) - 1
-    if bars < 2 or edges[-1] - edges[-2] == edges[1] - edges[0]:
-        return [(place, int(edge)) for place, edge in _every(edges)] if bars > 0 else []
-    return [
-        (place / bars, edge)
+        Tick(place / bars, count(edge - 1))
         for place, edge in enumerate(edges)
         if edge > 1 and math.log2(edge - 1).is_integer()
     ]

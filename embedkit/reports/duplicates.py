@@ -79,7 +79,8 @@ def _first_rows(
 ) -> Iterator[RepeatedText]:
     missing = np.array(list(wanted), dtype=np.uint64)
     for batch in batches:
-        found, places, missing = _find(hash64(batch.column("text_hash")), missing)
+        hashes = hash64(batch.column("text_hash"))
+        found, places, missing = _find(hashes, missing)
         names = [name for name in (*COLUMNS, "text") if name in batch.schema.names]
         rows = batch.select(names).take(pa.array(places)).to_pylist()
         for value, row in zip(found, rows, strict=True):

@@ -31,8 +31,8 @@ class Histogram:
     @classmethod
     def of(cls, values: NDArray[Any]) -> Self:
         """Counts finite numbers >= 0, shape (n,)."""
-        exact = np.asarray(values, dtype=np.float32)
-        bins, counts = np.unique(exact.view(np.uint32) >> _SHIFT, return_counts=True)
+        singles = np.minimum(values, np.finfo(np.float32).max).astype(np.float32)
+        bins, counts = np.unique(singles.view(np.uint32) >> _SHIFT, return_counts=True)
         return cls(bins.astype(np.int64), counts.astype(np.int64))
 
     @classmethod

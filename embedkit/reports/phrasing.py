@@ -4,7 +4,7 @@ import math
 import re
 import unicodedata
 
-_UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB")
+_UNITS = ("kB", "MB", "GB", "TB", "PB")
 _UNSHOWN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
@@ -27,8 +27,9 @@ def percent(share: float) -> str:
         return "< 0.01 %"
     if 99 < value < 100:
         return f"{min(value, 99.99):.2f} %"
-    digits = max(0, 1 - math.floor(math.log10(value)))
-    return f"{value:.{digits}f} %"
+    rounded = float(f"{value:.2g}")
+    digits = max(0, 1 - math.floor(math.log10(rounded)))
+    return f"{rounded:.{digits}f} %"
 
 
 def significant(number: float, digits: int = 4) -> str:
@@ -40,16 +41,19 @@ def significant(number: float, digits: int = 4) -> str:
 
 def size(number: float) -> str:
     """Writes a number of bytes in units of a thousand."""
-    step = 0
-    while number >= 1000 and step < len(_UNITS) - 1:
+    if number < 1000:
+        return noun(round(number), "byte")
+    unit = 0
+    number /= 1000
+    while number >= 999.5 and unit < len(_UNITS) - 1:
         number /= 1000
-        step += 1
-    return f"{number:.3g} {_UNITS[step]}" if number < 1000 else f"{count(number)} {_UNITS[step]}"
+        unit += 1
+    return f"{number:.3g} {_UNITS[unit]}" if number < 999.5 else f"{count(number)} {_UNITS[unit]}"
 
 
 def duration(seconds: float) -> str:
     """Writes a time in its two largest units."""
-    if seconds < 10:
+    if seconds < 9.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)
     if whole < 60:
@@ -69,7 +73,7 @@ def plain(text: str, most: int = 300) -> str:
         text: Any text.
         most: Characters to keep.
     """
-    spaced = re.sub(r"[ \t\r\n\f\v]+", " ", text[: 4 * most]).strip()
+    spaced = re.sub(r"[ \t\r\n\f\v]+", " ", text[: 4 * most]).strip(" ")
     shown = _UNSHOWN.sub(_visible, spaced)
     if len(shown) <= most and len(text) <= 4 * most:
         return shown

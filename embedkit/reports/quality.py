@@ -92,7 +92,7 @@ class BlockStatistics:
             non_finite=0,
             zero=0,
             direction_sum=np.empty(0),
-            distinct=_sketch([]),
+            distinct=_sketch(np.empty(0, np.uint64)),
             sample=Sample.empty(),
         )
 
@@ -124,7 +124,7 @@ class BlockStatistics:
             non_finite=rows.num_rows - len(finite),
             zero=int((finite == 0).sum()),
             direction_sum=direction_sum,
-            distinct=_sketch(hash64(rows.column("text_hash")).view(np.int64).tolist()),
+            distinct=_sketch(hash64(rows.column("text_hash"))),
             sample=Sample.of(block),
         )
 
@@ -214,7 +214,7 @@ def add_up(statistics: Iterable[BlockStatistics]) -> BlockStatistics:
 
 
 def hash64(text_hashes: pa.Array) -> NDArray[np.uint64]:
-    """Returns the first 64 bits of hexadecimal text hashes, shape (n,).
+    """Returns the first 64 bits of hexadecimal text hashes, uint64, shape (n,).
 
     Args:
         text_hashes: Strings of 32 hexadecimal digits each, without nulls.
@@ -259,9 +259,9 @@ def _examples(rejects: Iterable[Reject]) -> dict[str, tuple[Reject, ...]]:
     return examples
 
 
-def _sketch(hashes: list[int]) -> bytes:
+def _sketch(hashes: NDArray[np.uint64]) -> bytes:
     sketch = datasketches.update_theta_sketch(_SKETCH_LG_K)
-    for value in hashes:
+    for value in hashes.view(np.int64).tolist():
         sketch.update(value)
     # Trimmed to its nominal size it holds exactly the smallest hashes, in whatever order they came.
     sketch.trim()
