@@ -14,6 +14,7 @@ from embedkit.errors import IntegrityError
 from embedkit.records import EmbeddingBlock
 
 ROW_GROUP_BYTES = 64 << 20
+RESTORE = "restore the file, or build the version anew"
 
 
 def part_table(block: EmbeddingBlock, options: PartOptions) -> pa.Table:
@@ -64,8 +65,12 @@ def write_part(block: EmbeddingBlock, options: PartOptions) -> bytes:
 
 
 @contextmanager
-def readable(name: str) -> Iterator[None]:
+def readable(name: str, remedy: str = RESTORE) -> Iterator[None]:
     """Turns what Arrow raises on damaged bytes into an error that names the file.
+
+    Args:
+        name: The file.
+        remedy: What to do about it.
 
     Raises:
         IntegrityError: The file is not the Parquet file that was written.
@@ -74,23 +79,25 @@ def readable(name: str) -> Iterator[None]:
         yield
     except (pa.ArrowException, OSError, EOFError) as error:
         raise IntegrityError(
-            f"{name}: not a readable part ({one_line(error)}); restore the file, or build the "
-            "version anew"
+            f"{name}: not a readable part ({one_line(error)}); {remedy}"
         ) from error
 
 
-def read_table(data: bytes, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+def read_table(
+    data: bytes, name: str, columns: Sequence[str] | None = None, remedy: str = RESTORE
+) -> pa.Table:
     """Reads a part from memory.
 
     Args:
         data: The file's bytes.
         name: What an error calls it.
         columns: The columns to read; all unless given.
+        remedy: What an error says to do about it.
 
     Raises:
         IntegrityError: It is not readable.
     """
-    with readable(name):
+    with readable(name, remedy):
         return pq.ParquetFile(pa.BufferReader(data)).read(columns=columns)
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from embedkit.dataset.identity import id_hashes
 from embedkit.dataset.manifest import Part
-from embedkit.dataset.parquet import readable, vectors_of
+from embedkit.dataset.parquet import RESTORE, readable, vectors_of
 from embedkit.dataset.schema import PartOptions, part_schema
 from embedkit.dataset.version import sha256
 from embedkit.errors import IntegrityError
@@ -87,7 +87,7 @@ class PartCheck:
         if not schema.equals(self._schema):
             raise IntegrityError(
                 f"{name}: its columns are not those of the version's other parts with vectors of "
-                f"{self._dimension} components; restore the file, or build the version anew"
+                f"{self._dimension} components; {RESTORE}"
             )
 
 

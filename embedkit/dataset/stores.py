@@ -4,6 +4,7 @@ Everything else in this folder builds on that one: whatever the number of attemp
 wherever they are killed, the object that one of them created first is the one that stays.
 """
 
+import errno
 import secrets
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -17,10 +18,6 @@ from embedkit.errors import ConfigError, StoreError
 
 READERS = 16
 """Small objects that ``read_all`` asks for at once."""
-
-
-_HOPELESS = (PermissionError, NotADirectoryError, FileExistsError, FileNotFoundError)
-"""What a retry does not mend: no rights, a file where a folder should be, no such bucket."""
 
 
 class Store(Protocol):
@@ -97,17 +94,17 @@ def probe(store: Store) -> None:
         ConfigError: It cannot, so that two attempts at a block could overwrite each other.
         StoreError: The store could not be asked.
     """
-    if isinstance(store, LocalStore):
-        store.sweep()
     key = f".tmp/probe-{secrets.token_hex(8)}"
     try:
+        if isinstance(store, LocalStore):
+            store.sweep()
         created = store.create(key, b"first")
         again = store.create(key, b"second")
         kept = store.read(key)
         listed = key in store.list(".tmp/")
         store.remove(key)
     except StoreError as error:
-        if isinstance(error.__cause__, _HOPELESS):
+        if _is_hopeless(error.__cause__):
             raise ConfigError(f"cannot write the output: {error}") from error
         raise
     if not created or again or kept != b"first" or not listed:
@@ -156,3 +153,12 @@ def read_all(store: Store, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
         while waiting:
             first, future = waiting.popleft()
             yield first, future.result()
+
+
+def _is_hopeless(error: BaseException | None) -> bool:
+    """Whether no retry can mend it: no rights, no such bucket, a file in a folder's place."""
+    if isinstance(error, (PermissionError, NotADirectoryError, FileExistsError, FileNotFoundError)):
+        return True
+    if isinstance(error, OSError):
+        return error.errno in (errno.EROFS, errno.ENOTSUP, errno.ENOSYS)
+    return type(error).__name__.endswith("CredentialsError")

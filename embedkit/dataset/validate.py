@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from embedkit.dataset.commit import CommitRecord, commit_records, ended_splits
 from embedkit.dataset.identity import add_digests, digest_of, id_hashes
 from embedkit.dataset.manifest import COUNTS, Manifest, Part
-from embedkit.dataset.parquet import read_table
+from embedkit.dataset.parquet import RESTORE, read_table
 from embedkit.dataset.part_check import PartCheck, PartFindings
 from embedkit.dataset.version import LATEST, Version, block_of, latest_name, sha256
 from embedkit.errors import IntegrityError
@@ -20,8 +20,6 @@ from embedkit.uniqueness import repeated
 
 MOST_PROBLEMS = 1000
 """Problems that are listed; more are counted."""
-
-_RESTORE = "restore the file, or build the version anew"
 
 
 @dataclass(frozen=True)
@@ -99,7 +97,7 @@ class _Check:
         more = (f"and {self._more} problems more",) if self._more else ()
         return (*self._problems, *more)
 
-    def add(self, key: str, fault: str, remedy: str = _RESTORE) -> None:
+    def add(self, key: str, fault: str, remedy: str = RESTORE) -> None:
         self._say(f"{self._version.url_of(key)}: {fault}; {remedy}")
 
     def _say(self, line: str) -> None:
@@ -141,7 +139,7 @@ class _Check:
             self._say(str(error))
             return records
         except FileNotFoundError as error:
-            self._say(f"{version.url}: a commit record is gone ({error}); {_RESTORE}")
+            self._say(f"{version.url}: a commit record is gone ({error}); {RESTORE}")
             return records
         read = sum(end.documents for end in ends.values())
         if read != manifest.documents:

@@ -1,6 +1,8 @@
 """Blocks with random vectors, and versions made of them."""
 
-from collections.abc import Callable
+import logging
+import secrets
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -131,6 +133,26 @@ def small_job(**changes: object) -> Job:
     return Job([first, second, third, fourth])
 
 
+@pytest.fixture(name="make_block", scope="session")
+def _make_block() -> Callable[..., EmbeddingBlock]:
+    return make_block
+
+
+@pytest.fixture(name="make_options", scope="session")
+def _make_options() -> Callable[..., PartOptions]:
+    return make_options
+
+
+@pytest.fixture(name="make_job", scope="session")
+def _make_job() -> Callable[..., Job]:
+    """Makes a job of the given blocks, or the small one."""
+
+    def make(blocks: list[EmbeddingBlock] | None = None, **changes: object) -> Job:
+        return small_job(**changes) if blocks is None else Job(blocks, **changes)
+
+    return make
+
+
 @pytest.fixture
 def version(tmp_path: Path) -> Version:
     return Version(str(tmp_path / "root"), "v1")
@@ -148,6 +170,30 @@ def complete(version: Version, job: Job) -> Version:
     return version
 
 
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """The URL of a server that speaks S3, over HTTP on this machine."""
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
 @pytest.fixture
-def block() -> Callable[..., EmbeddingBlock]:
-    return make_block
+def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """An empty bucket of that server, which s3fs finds by its environment."""
+    import s3fs
+
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    s3fs.S3FileSystem.clear_instance_cache()
+    name = f"bucket-{secrets.token_hex(4)}"
+    s3fs.S3FileSystem().mkdir(name)
+    yield name
+    s3fs.S3FileSystem.clear_instance_cache()

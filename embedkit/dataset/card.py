@@ -1,0 +1,164 @@
+"""The dataset card: what a version is and how to read it, as a README for people and hubs."""
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+from embedkit.dataset.manifest import Manifest
+from embedkit.dataset.parquet import readable
+from embedkit.dataset.version import Version
+
+_SIZES = (
+    (1_000, "n<1K"),
+    (10_000, "1K<n<10K"),
+    (100_000, "10K<n<100K"),
+    (1_000_000, "100K<n<1M"),
+    (10_000_000, "1M<n<10M"),
+    (100_000_000, "10M<n<100M"),
+    (1_000_000_000, "100M<n<1B"),
+)
+
+_MARKUP = re.compile(r"[^\w .,/-]|(?<![^\W_])_|_(?![^\W_])")
+"""All but letters, digits, harmless signs, and underscores inside a word."""
+
+_MEANINGS = {
+    "id": "unique in the version",
+    "embedding": "the vector",
+    "doc_id": "the input record",
+    "chunk_index": "place of the chunk in the record, from 0",
+    "char_start": "where the text begins in the record's text, in characters",
+    "char_end": "where it ends",
+    "n_tokens": "tokens of the text before truncation",
+    "truncated": "whether the model saw less than the whole text",
+    "text_hash": "128-bit BLAKE2b of the text; equal texts have equal vectors",
+    "source": "input file, relative to the corpus",
+    "row_index": "place of the record in its file",
+    "text": "the text",
+}
+
+
+def dataset_card(version: Version, manifest: Manifest) -> str:
+    """Returns the card of a version, with the front matter that Hugging Face datasets reads.
+
+    Args:
+        version: The version; the footer of its first part is read for the columns.
+        manifest: What ``finalize`` returned.
+
+    Raises:
+        IntegrityError: The first part is not readable.
+        StoreError: The store failed.
+    """
+    sections = [
+        _front_matter(manifest),
+        f"# {_literal(manifest.version)}\n\nText embeddings, complete: every input record is in "
+        "`data/` or, with its reason, in `rejects/`.\n",
+        _table(("", "", ""), _facts(manifest)),
+    ]
+    if manifest.parts:
+        sections += [
+            "## Columns\n",
+            _table(("column", "type", "meaning"), _columns(_schema(version, manifest))),
+            "## Reading it\n\nPaths are relative to this folder.\n",
+            _snippets(manifest.description["dimension"]),
+        ]
+    sections.append(
+        "`_meta/manifest.json` lists every part with its size, rows and SHA-256; "
+        "`embedkit validate` reads everything back and compares.\n"
+    )
+    return "\n".join(sections)
+
+
+def _front_matter(manifest: Manifest) -> str:
+    size = next((name for most, name in _SIZES if manifest.rows < most), "n>1B")
+    matter: dict[str, Any] = {
+        "pretty_name": f"Embeddings {manifest.version}",
+        "tags": ["embeddings", "embedkit"],
+        "task_categories": ["feature-extraction"],
+        "size_categories": [size],
+    }
+    if manifest.parts:
+        files = [{"split": "train", "path": "data/*.parquet"}]
+        matter["configs"] = [{"config_name": "default", "data_files": files}]
+    return f"---\n{yaml.safe_dump(matter, sort_keys=False)}---\n"
+
+
+def _facts(manifest: Manifest) -> Iterable[tuple[str, ...]]:
+    described = manifest.description
+    names = (
+        "model", "revision", "weights_hash", "fingerprint", "dimension", "metric", "normalized",
+        "pooling", "prompt", "max_tokens",
+    )  # fmt: skip
+    for name in names:
+        if described.get(name) not in (None, ""):
+            yield name.replace("_", " "), _literal(described[name]), ""
+    share = manifest.truncated / manifest.rows if manifest.rows else 0.0
+    yield "documents", f"{manifest.documents:,}", "input records"
+    yield "rows", f"{manifest.rows:,}", f"{share:.2%} truncated"
+    yield "rejects", f"{manifest.rejects:,}", "input records without a vector"
+    yield "tokens", f"{manifest.tokens:,}", f"{manifest.n_tokens:,} before truncation"
+    yield "parts", f"{len(manifest.parts):,}", f"{manifest.size:,} bytes"
+
+
+def _columns(schema: pa.Schema) -> Iterable[tuple[str, ...]]:
+    for column in schema:
+        kind = str(column.type)
+        if column.name == "embedding":
+            kind = f"{column.type.value_type} x {column.type.list_size}"
+        meaning = _MEANINGS.get(column.name, "metadata of the input")
+        yield _literal(column.name), _literal(kind), meaning
+
+
+def _schema(version: Version, manifest: Manifest) -> pa.Schema:
+    key = version.key(manifest.parts[0].path)
+    with readable(version.url_of(key)), version.store.open(key) as file:
+        return pq.read_schema(file)
+
+
+def _snippets(dimension: int) -> str:
+    return f"""```python
+import pyarrow.dataset
+table = pyarrow.dataset.dataset("data", format="parquet").to_table()
+vectors = table["embedding"].combine_chunks().flatten().to_numpy().reshape(-1, {dimension})
+```
+
+```python
+import polars
+frame = polars.read_parquet("data/*.parquet")
+vectors = frame["embedding"].to_numpy()
+```
+
+```python
+import numpy, pandas
+frame = pandas.read_parquet("data")
+vectors = numpy.stack(frame["embedding"])
+```
+
+```python
+import datasets
+dataset = datasets.load_dataset(".", split="train").with_format("numpy")
+```
+
+```sql
+-- DuckDB: the ten rows nearest to row 'some-id'
+WITH query AS (
+  SELECT embedding::FLOAT[{dimension}] AS vector FROM 'data/*.parquet' WHERE id = 'some-id'
+)
+SELECT id, array_cosine_similarity(embedding::FLOAT[{dimension}], vector) AS score
+FROM 'data/*.parquet', query ORDER BY score DESC LIMIT 10;
+```
+"""
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [head, ("---",) * len(head), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _literal(value: object) -> str:
+    """Returns a value as text that Markdown and HTML show as it is and never interpret."""
+    text = " ".join(str(value).split())
+    return _MARKUP.sub(lambda found: f"&#{ord(found[0])};", text)

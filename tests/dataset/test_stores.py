@@ -1,0 +1,263 @@
+"""What every store promises, on a disk, in memory and in S3."""
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from embedkit.dataset import local_store
+from embedkit.dataset.stores import create, open_store, probe, read_all
+from embedkit.errors import ConfigError, StoreError
+
+
+@pytest.fixture(params=["local", "memory", "s3"])
+def store(request, tmp_path):
+    if request.param == "local":
+        return open_store(str(tmp_path / "not" / "there"))
+    if request.param == "memory":
+        return open_store(f"memory://{tmp_path.name}")
+    return open_store(f"s3://{request.getfixturevalue('bucket')}/root")
+
+
+def test_an_object_is_created_once(store):
+    assert store.create("v/a", b"first")
+    assert not store.create("v/a", b"second")
+    assert store.read("v/a") == b"first"
+
+
+def test_replace_changes_an_object_that_is_there_or_not(store):
+    store.replace("LATEST", b"one")
+    store.replace("LATEST", b"two")
+    assert store.read("LATEST") == b"two"
+
+
+def test_missing_objects(store):
+    assert store.size("v/none") is None
+    with pytest.raises(FileNotFoundError):
+        store.read("v/none")
+    with pytest.raises(FileNotFoundError):
+        store.open("v/none").read()
+    store.remove("v/none")
+
+
+def test_size_open_and_remove(store):
+    store.create("v/a", b"0123456789")
+    assert store.size("v/a") == 10
+    with store.open("v/a") as first, store.open("v/a") as second:
+        first.seek(4)
+        second.seek(8)
+        assert (first.read(2), second.read(2)) == (b"45", b"89")
+    store.remove("v/a")
+    assert store.size("v/a") is None
+
+
+def test_a_listing_is_sorted_fresh_and_only_below_its_prefix(store):
+    assert list(store.list("v/data/")) == []
+    for key in ("v/data/b", "v/data/a", "v/data2/c", "w/d", "v/e"):
+        store.create(key, b"x")
+    assert list(store.list("v/data/")) == ["v/data/a", "v/data/b"]
+    assert list(store.list("")) == ["v/data/a", "v/data/b", "v/data2/c", "v/e", "w/d"]
+    store.create("v/data/aa", b"x")
+    assert list(store.list("v/data/")) == ["v/data/a", "v/data/aa", "v/data/b"]
+
+
+def test_a_listing_sees_another_process_s_objects(store):
+    other = open_store(store.url)
+    assert list(store.list("v/")) == list(other.list("v/")) == []
+    other.create("v/a", b"x")
+    assert list(store.list("v/")) == ["v/a"]
+    assert store.size("v/a") == 1
+
+
+def test_an_empty_and_a_large_object(store):
+    store.create("v/empty", b"")
+    assert store.read("v/empty") == b""
+    large = os.urandom(1 << 20) * 24
+    assert store.create("v/large", large)
+    assert store.read("v/large") == large
+    assert not store.create("v/large", large)
+
+
+def test_of_many_writers_at_once_one_wins(store):
+    won, start = [], threading.Barrier(8)
+
+    def write(number):
+        start.wait()
+        if store.create("v/a", bytes([number]) * 1000):
+            won.append(number)
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(won) == 1
+    assert store.read("v/a") == bytes(won) * 1000
+
+
+@pytest.mark.parametrize("key", ["../x", "v/../x", "/x", "v//x", "v/./x", "v\\x", "", "v/\n", "v/"])
+def test_no_key_leaves_the_root(store, key):
+    for operation in (store.read, store.size, store.open, store.remove):
+        with pytest.raises(ConfigError, match="the name of an object"):
+            operation(key)
+    with pytest.raises(ConfigError):
+        store.create(key, b"x")
+    with pytest.raises(ConfigError):
+        store.replace(key, b"x")
+
+
+def test_probe_accepts_and_leaves_nothing(store):
+    probe(store)
+    assert list(store.list("")) == []
+    assert list(store.list(".tmp/")) == []
+
+
+class _Forgetful:
+    """A store that lets the last writer win, as most file systems do."""
+
+    def __init__(self, store):
+        self._store = store
+
+    def __getattr__(self, name):
+        return getattr(self._store, name)
+
+    def create(self, key, data):
+        self._store.replace(key, data)
+        return True
+
+
+class _Liar(_Forgetful):
+    """A store that says it refused, and wrote all the same."""
+
+    def create(self, key, data):
+        there = self._store.size(key) is not None
+        self._store.replace(key, data)
+        return not there
+
+
+@pytest.mark.parametrize("kind", [_Forgetful, _Liar])
+def test_probe_refuses_a_store_where_the_last_writer_wins(store, kind):
+    with pytest.raises(ConfigError, match="lets a second writer replace"):
+        probe(kind(store))
+    assert list(store.list(".tmp/")) == []
+
+
+def test_read_all_keeps_the_order_and_names_what_is_missing(store):
+    keys = [f"v/{number:03d}" for number in range(70)]
+    for key in keys:
+        store.create(key, key.encode())
+    assert list(read_all(store, keys)) == [(key, key.encode()) for key in keys]
+    with pytest.raises(FileNotFoundError):
+        list(read_all(store, [*keys, "v/none"]))
+
+
+class _Lossy:
+    """Creates the object, or does not, and loses the answer."""
+
+    def __init__(self, store, writes):
+        self._store, self._writes = store, writes
+
+    def size(self, key):
+        return self._store.size(key)
+
+    def create(self, key, data):
+        if self._writes:
+            self._store.create(key, data)
+        raise StoreError("the connection was reset")
+
+
+def test_a_lost_answer_is_looked_up(store):
+    assert create(_Lossy(store, True), "v/a", b"x") is False
+    assert store.read("v/a") == b"x"
+    with pytest.raises(StoreError, match="reset"):
+        create(_Lossy(store, False), "v/b", b"x")
+
+
+def test_roots_that_are_none():
+    for root in ("", "simplecache::s3://b/x", "nosuch://b/x"):
+        with pytest.raises(ConfigError):
+            open_store(root)
+
+
+@pytest.mark.parametrize("root", ["ftp://host/x", "sftp://host/x", "zip://x", "hf://datasets/a/b"])
+def test_file_systems_without_an_exclusive_create_are_refused_unopened(root):
+    with pytest.raises(ConfigError, match=root.partition(":")[0]):
+        open_store(root)
+
+
+def test_relative_roots_become_absolute(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert open_store("out/").url == str(tmp_path / "out")
+    assert open_store(f"file://{tmp_path}/out").url == str(tmp_path / "out")
+
+
+class TestLocal:
+    def test_a_write_that_fails_leaves_nothing(self, tmp_path, monkeypatch):
+        store = open_store(str(tmp_path / "root"))
+        store.create("v/a", b"x")
+
+        def full(descriptor):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(local_store.os, "fsync", full)
+        with pytest.raises(StoreError, match=r"v/b.*No space left"):
+            store.create("v/b", b"y" * 1000)
+        assert store.size("v/b") is None
+        assert os.listdir(tmp_path / "root" / ".tmp") == []
+
+    def test_no_parquet_file_stands_aside(self, tmp_path, monkeypatch):
+        seen = []
+        monkeypatch.setattr(local_store.os, "link", lambda a, b: seen.append((a, b)))
+        open_store(str(tmp_path)).create("v1/data/part-00000-00000.parquet", b"x")
+        ((aside, name),) = seen
+        assert Path(aside).parent == tmp_path / ".tmp"
+        assert not aside.endswith(".parquet")
+        assert name.endswith(".parquet")
+
+    def test_the_data_is_on_disk_before_its_name_is(self, tmp_path, monkeypatch):
+        order = []
+        fsync, link = os.fsync, os.link
+
+        def synced(descriptor):
+            order.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+            fsync(descriptor)
+
+        def linked(source, target):
+            order.append("link")
+            link(source, target)
+
+        store = open_store(str(tmp_path / "root"))
+        monkeypatch.setattr(local_store.os, "fsync", synced)
+        monkeypatch.setattr(local_store.os, "link", linked)
+        store.create("v1/data/a", b"x")
+        at = order.index("link")
+        assert "/.tmp/" in order[at - 1]
+        assert order[at + 1] == str(tmp_path / "root" / "v1" / "data")
+        # The new folders' own names are on disk as well.
+        assert str(tmp_path / "root" / "v1") in order[:at]
+        assert str(tmp_path) in order[:at]
+
+    def test_old_temporary_files_are_swept_and_new_ones_stay(self, tmp_path):
+        folder = tmp_path / ".tmp"
+        folder.mkdir()
+        (folder / "1-old").write_bytes(b"x")
+        os.utime(folder / "1-old", (0, 0))
+        (folder / "2-new").write_bytes(b"x")
+        probe(open_store(str(tmp_path)))
+        assert os.listdir(folder) == ["2-new"]
+
+    def test_a_file_in_the_place_of_the_root(self, tmp_path):
+        (tmp_path / "root").write_text("x")
+        with pytest.raises(ConfigError, match="cannot write the output"):
+            probe(open_store(str(tmp_path / "root")))
+        with pytest.raises(ConfigError, match="cannot write the output"):
+            probe(open_store(str(tmp_path / "root" / "below")))
+
+    def test_files_get_the_rights_of_the_umask(self, tmp_path):
+        before = os.umask(0o027)
+        try:
+            open_store(str(tmp_path)).create("a", b"x")
+        finally:
+            os.umask(before)
+        assert (tmp_path / "a").stat().st_mode & 0o777 == 0o640
