@@ -139,7 +139,8 @@ vectors = numpy.stack(frame["embedding"])
 
 ```python
 import datasets
-dataset = datasets.load_dataset(".", split="train").with_format("numpy")
+dataset = datasets.load_dataset("parquet", data_files="data/*.parquet", split="train")
+dataset = dataset.with_format("numpy")
 ```
 
 ```sql

@@ -1,0 +1,362 @@
+"""Finalizing and publishing: what must be true of a complete version, and LATEST."""
+
+import dataclasses
+import json
+
+import pytest
+
+from embedkit.dataset.commit import commit_block, committed, end_split
+from embedkit.dataset.manifest import (
+    Manifest,
+    describe,
+    finalize,
+    point_latest,
+    publish,
+    read_manifest,
+)
+from embedkit.dataset.parquet import write_part
+from embedkit.dataset.version import (
+    Version,
+    create_or_check_plan,
+    fingerprint,
+    latest,
+    open_version,
+    sha256,
+    version_name,
+)
+from embedkit.errors import ConfigError, IntegrityError, ResumableError
+
+
+@pytest.fixture
+def written(version, job):
+    """All blocks committed, nothing finalized."""
+    job.write(version)
+    return version
+
+
+def test_the_manifest_adds_up(written, job):
+    manifest = finalize(written, job.splits, job.description)
+    records = committed(written)
+    assert [part.path for part in manifest.parts] == [
+        "data/part-00000-00000.parquet",
+        "data/part-00000-00001.parquet",
+        "data/part-00002-00000.parquet",
+    ]
+    for name in ("documents", "rows", "rejects", "tokens", "n_tokens", "truncated"):
+        assert getattr(manifest, name) == sum(getattr(r, name) for r in records.values())
+    assert (manifest.documents, manifest.rows, manifest.rejects) == (15, 12, 3)
+    assert (manifest.splits, manifest.blocks) == (3, 4)
+    for part in manifest.parts:
+        data = written.store.read(written.key(part.path))
+        assert (part.size, part.sha256) == (len(data), sha256(data))
+    assert manifest.description == job.description
+
+
+def test_finalize_writes_nothing_and_can_be_repeated(written, job):
+    before = list(written.store.list(""))
+    first = finalize(written, job.splits, job.description)
+    assert finalize(written, job.splits, job.description) == first
+    assert list(written.store.list("")) == before
+
+
+def test_the_manifest_is_the_same_whatever_the_order_of_work(version, job, tmp_path, make_job):
+    job.complete(version)
+    other = Version(str(tmp_path / "other"), "v1")
+    turned = make_job(list(reversed(job.blocks)))
+    turned.write(other)
+    publish(other, finalize(other, job.splits, job.description), "# card\n")
+    for key in version.store.list(""):
+        assert version.store.read(key) == other.store.read(key), key
+
+
+def test_a_round_trip_of_the_manifest(complete):
+    manifest = read_manifest(complete)
+    assert Manifest.from_json(manifest.to_json(), "x") == manifest
+
+
+def test_a_split_that_has_not_ended(written, job):
+    written.store.remove(written.split_key("00001"))
+    with pytest.raises(ResumableError, match=r"1 of 3 splits have not ended.*00001; run the same"):
+        finalize(written, job.splits, job.description)
+
+
+def test_a_block_that_is_not_committed(written, job):
+    written.store.remove(written.commit_key("00000-00001"))
+    with pytest.raises(ResumableError, match=r"1 of 4 blocks are not committed.*00000-00001; run"):
+        finalize(written, job.splits, job.description)
+
+
+def test_a_split_or_block_that_the_plan_does_not_have(written, job, make_block):
+    end_split(written, "00009", 1, 5)
+    with pytest.raises(IntegrityError, match=r"_meta/splits/00009\.json: of a split that the plan"):
+        finalize(written, job.splits, job.description)
+    written.store.remove(written.split_key("00009"))
+    commit_block(written, make_block(0, 2), job.options, 32, b"{}")
+    with pytest.raises(
+        IntegrityError, match=r"_meta/commits/00000-00002\.json.*no committed block"
+    ):
+        finalize(written, job.splits, job.description)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "data/part-00000-00002.parquet",
+        "data/notes.txt",
+        "data/sub/part-00000-00000.parquet",
+        "rejects/00000-00000.jsonl",
+        "_meta/commits/x.json",
+        "_meta/stats/00000-00002.json",
+    ],
+)
+def test_a_foreign_file(written, job, path):
+    written.store.create(written.key(path), b"x")
+    with pytest.raises(IntegrityError, match="move it out of the version") as caught:
+        finalize(written, job.splits, job.description)
+    assert path in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "data/part-00000-00001.parquet",
+        "rejects/00001-00000.jsonl",
+        "_meta/stats/00000-00000.json",
+    ],
+)
+def test_a_committed_file_that_is_gone(written, job, path):
+    written.store.remove(written.key(path))
+    with pytest.raises(IntegrityError, match="committed, but gone") as caught:
+        finalize(written, job.splits, job.description)
+    assert path in str(caught.value)
+
+
+def test_the_remedy_for_a_part_that_is_gone_works(written, job):
+    written.store.remove("v1/data/part-00000-00001.parquet")
+    with pytest.raises(IntegrityError, match=r"remove _meta/commits/00000-00001\.json and run"):
+        finalize(written, job.splits, job.description)
+    written.store.remove("v1/_meta/commits/00000-00001.json")
+    job.complete(written)
+
+
+def test_a_part_of_a_dead_attempt_is_taken_up_and_nothing_is_left_over(version, job):
+    data = write_part(job.blocks[0], job.options)
+    version.store.create(version.part_key("00000-00000"), data)
+    job.complete(version)
+
+
+def test_documents_must_reconcile_with_what_was_read(written, job):
+    written.store.replace(
+        written.split_key("00000"),
+        json.dumps({"split_id": "00000", "blocks": 2, "documents": 11}).encode(),
+    )
+    with pytest.raises(IntegrityError, match=r"11 documents were read, but its blocks .* for 10"):
+        finalize(written, job.splits, job.description)
+
+
+def test_the_description_must_serve_the_readers(written, job):
+    with pytest.raises(ConfigError, match="lacks dimension, normalized"):
+        finalize(written, job.splits, {"metric": "cosine"})
+
+
+def test_no_rows_at_all(version, make_job, make_block):
+    manifest = make_job([make_block(rows=0, rejects=2)]).complete(version)
+    assert (manifest.rows, manifest.rejects, manifest.parts) == (0, 2, ())
+    assert version.is_complete()
+
+
+def test_publish_writes_the_marks_last(written, job):
+    manifest = finalize(written, job.splits, job.description)
+    order = []
+    store = written.store
+
+    class Watched:
+        def __getattr__(self, name):
+            operation = getattr(store, name)
+            if name not in ("create", "replace"):
+                return operation
+
+            def call(key, data):
+                order.append(key)
+                return operation(key, data)
+
+            return call
+
+    watched = Version(written.root, written.name)
+    watched.__dict__["store"] = Watched()
+    publish(watched, manifest, "# card\n")
+    assert order == ["v1/README.md", "v1/_meta/manifest.json", "v1/_SUCCESS", "LATEST"]
+
+
+def test_a_complete_version_is_never_changed(complete, job):
+    before = {key: complete.store.read(key) for key in complete.store.list("")}
+    manifest = finalize(complete, job.splits, {**job.description, "device": "another"})
+    standing = publish(complete, manifest, "# another card\n")
+    assert standing.description == job.description
+    assert {key: complete.store.read(key) for key in complete.store.list("")} == before
+
+
+def test_a_manifest_of_other_parts_is_not_published(written, job):
+    manifest = finalize(written, job.splits, job.description)
+    fewer = dataclasses.replace(manifest, parts=manifest.parts[1:])
+    written.store.create(written.manifest_key, fewer.to_json())
+    with pytest.raises(IntegrityError, match="lists other parts than are committed"):
+        publish(written, manifest, "# card\n")
+    assert not written.is_complete()
+
+
+class TestLatest:
+    def test_it_moves_to_the_version_completed_last(self, tmp_path, job):
+        first, second = (Version(str(tmp_path), name) for name in ("v1", "v2"))
+        job.complete(first)
+        assert latest(str(tmp_path)) == first
+        job.complete(second)
+        assert latest(str(tmp_path)) == second
+
+    def test_an_old_version_found_complete_does_not_bring_it_back(self, tmp_path, job):
+        first, second = (Version(str(tmp_path), name) for name in ("v1", "v2"))
+        job.complete(first)
+        job.complete(second)
+        job.complete(first)
+        point_latest(first)
+        assert latest(str(tmp_path)) == second
+
+    def test_a_run_killed_before_it_moved_is_made_good(self, tmp_path, job):
+        first, second = (Version(str(tmp_path), name) for name in ("v1", "v2"))
+        job.complete(first)
+        job.complete(second)
+        second.store.replace("LATEST", b"v1\n")
+        point_latest(second)
+        assert latest(str(tmp_path)) == second
+
+    def test_a_version_that_was_removed_is_replaced(self, tmp_path, job):
+        first, second = (Version(str(tmp_path), name) for name in ("v1", "v2"))
+        job.complete(first)
+        job.complete(second)
+        for key in list(second.store.list("v2/")):
+            second.store.remove(key)
+        with pytest.raises(IntegrityError, match="LATEST names v2, which is not complete"):
+            latest(str(tmp_path))
+        job.complete(first)
+        assert latest(str(tmp_path)) == first
+
+    def test_it_never_names_an_incomplete_version(self, tmp_path, job):
+        first, second = (Version(str(tmp_path), name) for name in ("v1", "v2"))
+        job.complete(first)
+        job.write(second)
+        with pytest.raises(IntegrityError, match="not complete"):
+            point_latest(second)
+        assert latest(str(tmp_path)) == first
+
+    @pytest.mark.parametrize("text", [b"../../etc", b"", b"v1\nv2", b"\xff\xfe", b"a/b"])
+    def test_a_damaged_one_is_an_error_and_no_path(self, complete, text):
+        complete.store.replace("LATEST", text)
+        with pytest.raises(IntegrityError, match=r"LATEST holds .* which names no version"):
+            latest(complete.root)
+
+    def test_none(self, tmp_path):
+        with pytest.raises(ConfigError, match="no LATEST there"):
+            latest(str(tmp_path / "nothing"))
+
+
+class TestOpenVersion:
+    def test_by_root_and_by_path(self, complete, job):
+        other = Version(complete.root, "v0")
+        job.write(other)
+        assert open_version(complete.root) == complete
+        assert open_version(complete.url + "/") == complete
+        assert open_version(other.url) == other
+
+    def test_neither(self, tmp_path):
+        with pytest.raises(ConfigError, match="neither a version nor a root"):
+            open_version(str(tmp_path))
+        with pytest.raises(ConfigError, match="neither a version nor a root"):
+            open_version(str(tmp_path / "none" / "v1"))
+
+    def test_by_url(self, tmp_path, job):
+        version = Version(f"memory://{tmp_path.name}", "v1")
+        job.complete(version)
+        assert open_version(version.root) == open_version(version.url) == version
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "a/b", "a\\b", ".x", "_x", "LATEST", "é", "x" * 101]
+)
+def test_names_that_no_version_can_have(tmp_path, name):
+    with pytest.raises(ConfigError, match="version"):
+        Version(str(tmp_path), name)
+
+
+@pytest.mark.parametrize("block", ["", "../x", "0-0", "00000", "00000-00000/..", "00000-00000\n"])
+def test_ids_that_no_block_can_have(version, block):
+    for key in (version.part_key, version.commit_key, version.reject_key, version.stats_key):
+        with pytest.raises(ConfigError, match="no id of a block or split"):
+            key(block)
+    with pytest.raises(ConfigError, match="no id of a block or split"):
+        version.split_key("../x")
+
+
+def test_the_plan_is_created_once(version):
+    plan = '{"fingerprint": "a", "inputs_digest": "b", "job_digest": "c", "note": 1}'
+    assert create_or_check_plan(version, plan) == plan
+    assert create_or_check_plan(version, plan.replace("1", "2")) == plan
+    for name, value, what in (
+        ("fingerprint", "a", "another model"),
+        ("inputs_digest", "b", "other inputs"),
+        ("job_digest", "c", "other settings"),
+    ):
+        other = plan.replace(f'"{name}": "{value}"', f'"{name}": "z"')
+        with pytest.raises(ConfigError, match=f"begun with {what}.* another version name"):
+            create_or_check_plan(version, other)
+    version.store.replace(version.plan_key, b"{")
+    with pytest.raises(IntegrityError, match=r"plan\.json: not valid JSON"):
+        create_or_check_plan(version, plan)
+
+
+def test_names_come_from_what_is_in_a_version():
+    mark = fingerprint({"weights": "a", "max_tokens": 256})
+    assert mark == fingerprint({"max_tokens": 256, "weights": "a"})
+    assert mark != fingerprint({"max_tokens": 257, "weights": "a"})
+    name = version_name(mark, "inputs", "job")
+    assert len(name) == 13
+    assert name == version_name(mark, "inputs", "job")
+    assert len({name, version_name(mark, "inputsj", "ob"), version_name(mark, "inputs", "j")}) == 3
+
+
+def test_describe_a_complete_and_a_growing_version(complete, job, tmp_path):
+    found = describe(complete)
+    assert found["complete"] is True
+    assert (found["documents"], found["rows"], found["rejects"], found["parts"]) == (15, 12, 3, 3)
+    assert found["model"] == "tiny-model"
+    growing = Version(str(tmp_path / "growing"), "v1")
+    commit_block(growing, job.blocks[0], job.options, 32, b"{}")
+    found = describe(growing)
+    assert found["complete"] is False
+    assert (found["rows"], found["blocks"], found["splits_ended"]) == (5, 1, 0)
+    json.dumps(found)
+
+
+def test_reading_the_manifest_of_a_growing_version(written):
+    with pytest.raises(ConfigError, match="not complete yet"):
+        read_manifest(written)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        b"{",
+        b"[]",
+        b'{"format": "2"}',
+        {"parts": [{"path": "../../x", "size": 1, "sha256": "", "rows": 1}]},
+        {"parts": [{"path": "data/part-00000-00000.parquet"}]},
+        {"surplus": 1},
+    ],
+)
+def test_a_damaged_manifest_is_named(complete, change):
+    if isinstance(change, dict):
+        change = json.dumps(
+            json.loads(complete.store.read(complete.manifest_key)) | change
+        ).encode()
+    complete.store.replace(complete.manifest_key, change)
+    with pytest.raises(IntegrityError, match=r"_meta/manifest\.json: not a manifest of format 1"):
+        read_manifest(complete)
