@@ -9,8 +9,6 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
-from embedkit.records import RESERVED_COLUMNS
-
 MIB = 1 << 20
 
 
@@ -74,6 +72,11 @@ class CorpusConfig(_Config):
 
     @model_validator(mode="after")
     def _columns(self) -> Self:
+        if not self.metadata_columns:
+            return self
+        # Here, not above: pyarrow would be loaded to print the help.
+        from embedkit.records import RESERVED_COLUMNS
+
         names = [name.partition(":")[0] for name in self.metadata_columns]
         taken = sorted(RESERVED_COLUMNS.intersection(names))
         if taken:
@@ -159,7 +162,7 @@ class EngineConfig(_Config):
         2, description="Calls that a client keeps queued at each encoder."
     )
     call_tokens: PositiveInt = Field(
-        65_536, description="Tokens that one call to an encoder carries."
+        131_072, description="Tokens that one call to an encoder carries."
     )
     workers: PositiveInt | None = Field(
         None, description="Threads that read, tokenize and write; a good number unless given."

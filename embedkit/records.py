@@ -7,7 +7,7 @@ the first stage to the last, so no stage ever holds a row as Python objects.
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -87,6 +87,7 @@ class Block:
             have no rows.
         rejects: The records of this block that could not be embedded.
         rows: Its rows, as one record batch.
+        documents_before: Input records that earlier blocks of the split account for.
     """
 
     split_id: str
@@ -95,11 +96,16 @@ class Block:
     last: bool
     rejects: tuple[Reject, ...]
     rows: pa.RecordBatch
+    documents_before: int = 0
 
     @property
     def block_id(self) -> str:
         """``<split_id>-<seq>``, unique in a version."""
         return f"{self.split_id}-{self.seq:05d}"
+
+    def with_rows(self, rows: pa.RecordBatch) -> Self:
+        """Returns the block with other rows, its place and its accounts unchanged."""
+        return replace(self, rows=rows)
 
     def to_ipc(self) -> bytes:
         """Serializes the block as one Arrow IPC stream with the header in its schema metadata."""
@@ -108,6 +114,7 @@ class Block:
             "seq": self.seq,
             "documents": self.documents,
             "last": self.last,
+            "documents_before": self.documents_before,
             "rejects": [asdict(reject) for reject in self.rejects],
         }
         rows = self.rows.replace_schema_metadata({"embedkit.block": json.dumps(header)})
@@ -143,7 +150,7 @@ class EmbeddingBlock(Block):
         """The vectors as a view, shape (rows, dimension), float32 or float16."""
         column = self.rows.column("embedding")
         flat = column.flatten().to_numpy(zero_copy_only=True)
-        vectors: NDArray[np.float32] = flat.reshape(len(column), -1)
+        vectors: NDArray[np.float32] = flat.reshape(len(column), column.type.list_size)
         return vectors
 
 

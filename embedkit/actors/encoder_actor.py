@@ -1,0 +1,50 @@
+"""An encoder as a Ray actor."""
+
+import os
+
+import numpy as np
+import ray
+from numpy.typing import NDArray
+
+from embedkit.encoders.load import device_is_lost, load_encoder
+from embedkit.encoders.meter import EncoderLoad, LoadMeter
+from embedkit.encoders.model_files import ModelSpec
+from embedkit.records import TokenBatch
+
+
+class EncoderActor:
+    """Holds one encoder; calls to ``encode`` run one after the other.
+
+    The constructor takes a path and small settings, never weights: Ray keeps constructor arguments
+    to restart a lost actor.
+    """
+
+    def __init__(self, name: str, model: ModelSpec) -> None:
+        self._encoder = load_encoder(model)
+        self._meter = LoadMeter(name, f"{os.getpid()}-{os.urandom(4).hex()}")
+
+    def describe(self) -> tuple[int, str]:
+        """Returns the dimension and the device's name."""
+        return self._encoder.dimension, self._encoder.device
+
+    def encode(
+        self, input_ids: NDArray[np.int32], offsets: NDArray[np.int32]
+    ) -> NDArray[np.float32]:
+        """Encodes the rows of a token batch, given as its two arrays.
+
+        A device that is lost cannot be had back inside its process, so the process ends, and Ray
+        starts another and repeats the call there.
+        """
+        batch = TokenBatch(input_ids, offsets)
+        try:
+            with self._meter.call(len(batch), len(input_ids)):
+                return self._encoder.encode(batch)
+        except RuntimeError as error:
+            if device_is_lost(error):
+                os._exit(1)
+            raise
+
+    @ray.method(concurrency_group="observe")
+    def load(self) -> EncoderLoad:
+        """Returns what this process did so far; answers while it encodes."""
+        return self._meter.read()

@@ -1,0 +1,158 @@
+"""The command line: parse, call, print."""
+
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Annotated, Any, Literal
+
+import typer
+
+from embedkit.cli_options import job_command, read_job
+from embedkit.errors import EmbedkitError, RejectsExceededError, ResumableError
+
+app = typer.Typer(
+    name="embedkit",
+    help="Turns a text corpus into an embedding dataset.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+Inputs = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="INPUT...", help="A job file (.yaml), or files, directories, globs and URLs."
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+Root = Annotated[
+    str, typer.Argument(help="A dataset's root, for its newest version, or ROOT/VERSION.")
+]
+
+
+@app.command()
+@job_command
+def run(
+    inputs: Inputs = None,
+    *,
+    settings: dict[str, Any],
+    as_json: Json = False,
+    progress: Annotated[
+        Literal["auto", "bar", "lines", "none"],
+        typer.Option(help="How progress is shown; auto draws a bar on a terminal."),
+    ] = "auto",
+    log_format: Annotated[
+        Literal["text", "json"], typer.Option(help="How log lines are written to stderr.")
+    ] = "text",
+) -> None:
+    """Embed a corpus, or resume where an earlier run of the same job stopped."""
+    from embedkit.engines.run import run_job
+    from embedkit.logs import display_named, set_up_logs, summary
+
+    set_up_logs(log_format)
+    job = read_job(inputs or [], settings)
+    result = run_job(job, display_named(progress))
+    typer.echo(result.to_json() if as_json else summary(result))
+    if result.exceeds(job.max_reject_share):
+        raise RejectsExceededError(
+            f"{result.rejects:,} of {result.documents:,} documents were rejected, more than "
+            f"--max-reject-share {job.max_reject_share:g} allows; see {result.dataset}/rejects"
+        )
+
+
+@app.command()
+@job_command
+def plan(inputs: Inputs = None, *, settings: dict[str, Any], as_json: Json = False) -> None:
+    """Say what a run would read and how long it may take; run nothing."""
+    from embedkit.engines.estimate import estimate_job
+
+    estimate = estimate_job(read_job(inputs or [], settings))
+    typer.echo(json.dumps(estimate.to_dict()) if as_json else estimate.to_text())
+
+
+@app.command()
+def info(root: Root, *, as_json: Json = False) -> None:
+    """Describe a version."""
+    from embedkit.dataset.manifest import describe
+    from embedkit.dataset.version import open_version
+    from embedkit.logs import table
+
+    described = describe(open_version(root))
+    typer.echo(json.dumps(described) if as_json else table(described))
+
+
+@app.command()
+def search(
+    root: Root,
+    text: Annotated[str, typer.Argument(help="What to look for.")],
+    *,
+    k: Annotated[int, typer.Option("-k", min=1, help="Number of results.")] = 10,
+    model: Annotated[
+        str | None,
+        typer.Option(help="The dataset's model, where it is no longer where the run found it."),
+    ] = None,
+    prompt_name: Annotated[
+        str | None,
+        typer.Option(help="Name of the model's prompt for the query; 'query' where it has one."),
+    ] = None,
+    prompt: Annotated[
+        str | None, typer.Option(help="Text put before the query, such as 'query: '.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Find the rows nearest to a text, exactly."""
+    from embedkit.engines.query import search_text
+    from embedkit.logs import hits_text
+
+    hits = search_text(root, text, k, model, prompt_name, prompt)
+    typer.echo(json.dumps([hit.to_dict() for hit in hits]) if as_json else hits_text(hits))
+
+
+@app.command()
+def validate(root: Root, *, as_json: Json = False) -> None:
+    """Read a version back and check everything that its manifest says."""
+    from embedkit.dataset.validate import validate as validate_version
+    from embedkit.dataset.version import open_version
+
+    report = validate_version(open_version(root))
+    typer.echo(json.dumps(report.to_dict()) if as_json else report.to_text())
+    if report.problems:
+        raise typer.Exit(4)
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """Turns Ctrl-C and SIGTERM into an orderly end."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        name = signal.Signals(number).name
+        raise ResumableError(
+            f"stopped by {name}; run the same command again to resume from what is committed"
+        )
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def main() -> None:
+    """Runs the command line; the process's exit code says what a scheduler should do."""
+    try:
+        with _stopped_by_signals():
+            app()
+    except EmbedkitError as error:
+        typer.echo(f"embedkit: {error}", err=True)
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # Worker threads may still be inside a call that nobody waits for any more.
+        os._exit(error.exit_code)

@@ -1,0 +1,198 @@
+"""From committed blocks to a complete version: statistics, report, manifest, LATEST."""
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+
+import pyarrow as pa
+
+from embedkit.dataset.card import dataset_card
+from embedkit.dataset.commit import CommitRecord, committed
+from embedkit.dataset.manifest import Manifest, finalize, point_latest, publish, read_manifest
+from embedkit.dataset.rows import read_columns
+from embedkit.dataset.stores import read_all
+from embedkit.dataset.version import Version
+from embedkit.encoders.meter import EncoderLoad, busy_share
+from embedkit.job import Job
+from embedkit.reports.duplicates import COLUMNS, text_duplicates
+from embedkit.reports.quality import BlockStatistics, add_up
+from embedkit.reports.render import render_html
+from embedkit.reports.report import Accounts, RunFigures, build_report, report_json
+
+_REPORT_JSON = "report/report.json"
+_REPORT_HTML = "report/report.html"
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run did, as ``run --json`` prints it.
+
+    Attributes:
+        version: Name of the version.
+        documents: Input records accounted for, rejects included.
+        rows: Rows of the version.
+        rejects: Records that could not be embedded.
+        tokens: Tokens of all rows as the model sees them, after truncation.
+        tokens_encoded: Tokens that this run sent to encoders; equal texts of a block count once.
+        rows_reused: Rows that were committed before this run began.
+        truncated_share: Share of rows that were longer than the model sees.
+        encode_seconds: From the first call to an encoder to the end of the last.
+        encoder_busy_share: Share of that time that an encoder spent encoding, averaged over them.
+        tokens_per_second: ``tokens_encoded`` by ``encode_seconds``.
+        report: Where the HTML report is.
+    """
+
+    version: str
+    documents: int
+    rows: int
+    rejects: int
+    tokens: int
+    tokens_encoded: int
+    rows_reused: int
+    truncated_share: float
+    encode_seconds: float
+    encoder_busy_share: float
+    tokens_per_second: float
+    report: str
+    dataset: str = field(metadata={"printed": False})
+    already_complete: bool = field(default=False, metadata={"printed": False})
+
+    def to_json(self) -> str:
+        """Returns one line of JSON."""
+        values = asdict(self)
+        return json.dumps({name: values[name] for name in values if name not in _NOT_PRINTED})
+
+    def exceeds(self, max_reject_share: float) -> bool:
+        """Whether more records were rejected than a job allows."""
+        return self.rejects > max_reject_share * self.documents
+
+
+_NOT_PRINTED = ("dataset", "already_complete")
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What an engine measured.
+
+    Attributes:
+        loads: The last known load of every encoder process.
+        device: The device's name.
+        started: When the run began, in seconds since the epoch.
+    """
+
+    loads: tuple[EncoderLoad, ...]
+    device: str
+    started: float
+
+    @property
+    def encode_seconds(self) -> float:
+        """From the first call to an encoder to the end of the last."""
+        worked = [load for load in self.loads if load.first_start]
+        if not worked:
+            return 0.0
+        first = min(load.first_start for load in worked)
+        return max(load.last_end for load in worked) - first
+
+
+def complete(job: Job, before: Mapping[str, CommitRecord], figures: Figures) -> RunResult:
+    """Completes a job's version: checks it, writes its report and card, publishes it.
+
+    Args:
+        job: The job, all of its splits done.
+        before: What was committed before this run began.
+        figures: What the engine measured.
+
+    Raises:
+        ResumableError: Something is missing yet.
+        IntegrityError: The version does not add up.
+    """
+    version = job.version
+    description = {**job.description, "device_name": figures.device}
+    manifest = finalize(version, [split.split_id for split in job.plan.splits], description)
+    records = committed(version, before)
+    fresh = sum(record.tokens_encoded for name, record in records.items() if name not in before)
+    reused = sum(record.rows for record in before.values())
+    seconds = figures.encode_seconds
+    run = RunFigures(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        wall_seconds=time.time() - figures.started,
+        encode_seconds=seconds,
+        tokens_encoded=fresh,
+        tokens_per_second=fresh / seconds if seconds else 0.0,
+        encoder_busy_share=busy_share(figures.loads),
+        rows_reused=reused,
+        encoders=len({load.encoder for load in figures.loads}) or None,
+    )
+    write_report(version, manifest, list(records), (job.plan.files, job.plan.total_bytes), run)
+    manifest = publish(version, manifest, dataset_card(version, manifest))
+    return _result(version, manifest, run)
+
+
+def write_report(
+    version: Version,
+    manifest: Manifest,
+    blocks: list[str],
+    inputs: tuple[int, int],
+    run: RunFigures,
+) -> None:
+    """Merges the statistics of all blocks in block order and writes the report, twice.
+
+    Args:
+        version: The version, every block committed.
+        manifest: Its manifest.
+        blocks: Its blocks, in order.
+        inputs: Number of input files, and their bytes.
+        run: What the run measured of itself.
+    """
+    store = version.store
+
+    def statistics() -> Iterator[BlockStatistics]:
+        for _, data in read_all(store, map(version.stats_key, blocks)):
+            yield BlockStatistics.from_json(data)
+
+    columns = [*COLUMNS, *(["text"] if manifest.description.get("stores_text") else [])]
+
+    def rows() -> Iterator[pa.RecordBatch]:
+        return read_columns(version, manifest.parts, columns)
+
+    report = build_report(
+        add_up(statistics()),
+        {**manifest.description, "version": version.name},
+        Accounts(*inputs, manifest.documents, manifest.rows, manifest.rejects),
+        run,
+        text_duplicates(rows),
+    )
+    # Replaced, not created: a run that was killed here left a report without this run's figures.
+    store.replace(version.key(_REPORT_JSON), report_json(report))
+    store.replace(version.key(_REPORT_HTML), render_html(report).encode())
+
+
+def result_of_complete(version: Version) -> RunResult:
+    """Returns the result of a run that found its version complete and did nothing."""
+    point_latest(version)
+    manifest = read_manifest(version)
+    run = RunFigures("", 0.0, 0.0, 0, 0.0, 0.0, manifest.rows)
+    return _result(version, manifest, run, already_complete=True)
+
+
+def _result(
+    version: Version, manifest: Manifest, run: RunFigures, already_complete: bool = False
+) -> RunResult:
+    return RunResult(
+        version=version.name,
+        documents=manifest.documents,
+        rows=manifest.rows,
+        rejects=manifest.rejects,
+        tokens=manifest.tokens,
+        tokens_encoded=run.tokens_encoded,
+        rows_reused=run.rows_reused,
+        truncated_share=manifest.truncated / manifest.rows if manifest.rows else 0.0,
+        encode_seconds=run.encode_seconds,
+        encoder_busy_share=run.encoder_busy_share,
+        tokens_per_second=run.tokens_per_second,
+        report=version.url_of(version.key(_REPORT_HTML)),
+        dataset=version.url,
+        already_complete=already_complete,
+    )

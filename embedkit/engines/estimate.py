@@ -1,0 +1,175 @@
+"""How large a job is, told from a sample before anything is run."""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from embedkit.config import CorpusConfig, JobConfig
+from embedkit.corpus.chunking import Chunker
+from embedkit.corpus.plan import Split, estimate, plan_corpus
+from embedkit.dataset.commit import CommitRecord
+from embedkit.encoders.hardware import processor_name, usable_cores
+from embedkit.encoders.model_files import ModelSpec, read_model
+from embedkit.engines.progress import Expected, clock
+from embedkit.job import ChunkerFactory, Job
+from embedkit.tokens.tokenization import load_tokenizer
+
+_SHARE_OF_PEAK = 0.65
+"""What encoders reach of the rate of bare matrix products; see tests/benchmarks/RESULTS.md."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A job's size.
+
+    Attributes:
+        files: Input files.
+        skipped_files: Files of input directories that are no input.
+        bytes: Their bytes as stored.
+        splits: Ranges that workers take.
+        rows: Rows, estimated.
+        tokens: Tokens that the model would see, estimated.
+        truncated_share: Share of the sample's rows that are longer than the model sees.
+        seconds: Time of encoding on this machine, estimated; None on a GPU, whose speed is not
+            measured here.
+        model: The model.
+        device: What would run it.
+    """
+
+    files: int
+    skipped_files: int
+    bytes: int
+    splits: int
+    rows: int
+    tokens: int
+    truncated_share: float
+    seconds: float | None
+    model: str
+    device: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the estimate as JSON values."""
+        return asdict(self)
+
+    def to_text(self) -> str:
+        """Returns the estimate for a person."""
+        took = "not estimated" if self.seconds is None else f"about {clock(self.seconds)}"
+        skipped = f", {self.skipped_files:,} others passed over" if self.skipped_files else ""
+        return "\n".join(
+            [
+                f"files      {self.files:,}{skipped}",
+                f"bytes      {self.bytes:,}",
+                f"splits     {self.splits:,}",
+                f"rows       about {self.rows:,}",
+                f"tokens     about {self.tokens:,}",
+                f"truncated  about {self.truncated_share:.1%} of rows",
+                f"time       {took} on {self.device}",
+                f"model      {self.model}",
+            ]
+        )
+
+
+class _Counter:
+    """Counts what the model would see of texts, and what it would not."""
+
+    def __init__(self, model: ModelSpec, chunker: Chunker | None) -> None:
+        self._tokenizer = load_tokenizer(model.tokenizer)
+        self._chunker = chunker
+        self.texts = self.rows = self.truncated = 0
+
+    def __call__(self, texts: list[str]) -> list[int]:
+        whole = [[(0, len(text))] for text in texts]
+        spans = whole if self._chunker is None else self._chunker.spans(texts)
+        tokens = []
+        for text, found in zip(texts, spans, strict=True):
+            counts = self._tokenizer.count([text[start:end] for start, end in found])
+            most = self._tokenizer.max_tokens
+            tokens.append(sum(min(count, most) for count in counts))
+            self.rows += len(counts)
+            self.truncated += sum(count > most for count in counts)
+        self.texts += len(texts)
+        return tokens
+
+
+def _chunker(config: CorpusConfig, model: ModelSpec) -> Chunker | None:
+    return None if config.chunk == "none" else ChunkerFactory(config, model.tokenizer)()
+
+
+def estimate_job(config: JobConfig) -> Estimate:
+    """Estimates a job from its plan and a sample of its documents; nothing is encoded or written.
+
+    Raises:
+        ConfigError: A setting or the model cannot be used.
+        InputError: An input cannot be used.
+    """
+    model = read_model(config)
+    plan = plan_corpus(config)
+    counter = _Counter(model, _chunker(config, model))
+    found = estimate(plan, config, counter)
+    on_cpu = model.device == "cpu"
+    return Estimate(
+        files=plan.files,
+        skipped_files=plan.skipped_files,
+        bytes=plan.total_bytes,
+        splits=len(plan.splits),
+        rows=round(found.documents * counter.rows / max(1, counter.texts)),
+        tokens=found.tokens,
+        truncated_share=counter.truncated / max(1, counter.rows),
+        seconds=found.tokens / _cpu_tokens_per_second(model) if on_cpu else None,
+        model=model.model_id,
+        device=f"{usable_cores()} cores of {processor_name()}" if on_cpu else model.device,
+    )
+
+
+def expected_work(
+    job: Job, splits: Sequence[Split], before: Mapping[str, CommitRecord]
+) -> Expected:
+    """Estimates what is left of a job, for its progress display.
+
+    Args:
+        job: The job.
+        splits: The splits that are left to do, wholly or in part.
+        before: What is committed already.
+    """
+    found = estimate(
+        job.plan.with_splits(splits),
+        job.config,
+        _Counter(job.model, _chunker(job.config, job.model)),
+    )
+    left = {split.split_id for split in splits}
+    partly = [record for name, record in before.items() if name.rpartition("-")[0] in left]
+    finished = sum(record.documents for record in before.values())
+    return Expected(
+        documents=finished - sum(record.documents for record in partly) + found.documents,
+        tokens=max(0, found.tokens - sum(record.tokens for record in partly)),
+    )
+
+
+def _cpu_tokens_per_second(model: ModelSpec) -> float:
+    """Estimates a speed from the model's shape and the rate of matrix products measured now."""
+    shape = json.loads((Path(model.transformer) / "config.json").read_text())
+    hidden = int(shape["hidden_size"])
+    inner = int(shape.get("intermediate_size", 4 * hidden))
+    layers = int(shape.get("num_hidden_layers", 12))
+    # Per token and layer: four projections of attention, two of the feed-forward net.
+    flops = layers * (8 * hidden * hidden + 4 * hidden * inner)
+    return _SHARE_OF_PEAK * _matrix_product_rate(model.precision, hidden, inner) / flops
+
+
+def _matrix_product_rate(precision: str, hidden: int, inner: int) -> float:
+    """Returns floating-point operations per second of products of the model's size."""
+    import torch
+
+    dtype = getattr(torch, precision)
+    left = torch.ones(2048, hidden, dtype=dtype)
+    right = torch.ones(hidden, inner, dtype=dtype)
+    left @ right
+    start = time.perf_counter()
+    rounds = 0
+    while (seconds := time.perf_counter() - start) < 0.2:
+        left @ right
+        rounds += 1
+    return rounds * 2 * 2048 * hidden * inner / seconds

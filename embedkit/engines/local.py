@@ -1,0 +1,115 @@
+"""Beam and Ray on this machine."""
+
+import logging
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import apache_beam as beam
+import ray
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+
+from embedkit.actors.encoder_pool import EncoderPool
+from embedkit.corpus.plan import Split
+from embedkit.errors import EmbedkitError, ResumableError, error_in_traceback
+from embedkit.job import Job
+from embedkit.transforms.embed_corpus import EmbedBlocks
+from embedkit.transforms.read import ReadCorpus
+
+_LOG = logging.getLogger("embedkit")
+_OBJECT_STORE_BYTES = 1 << 30
+
+
+@contextmanager
+def ray_on_this_machine(namespace: str) -> Iterator[None]:
+    """Starts a Ray of this process's own, and ends it; joins one that the process already has."""
+    if ray.is_initialized():
+        yield
+        return
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    ray.init(
+        address="local",
+        namespace=namespace,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        object_store_memory=_OBJECT_STORE_BYTES,
+    )
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def encoder_pool(job: Job) -> Iterator[EncoderPool]:
+    """Starts the job's encoders, one per GPU or one for the CPUs unless it says otherwise."""
+    on_gpu = job.model.device == "cuda"
+    gpus = ray.cluster_resources().get("GPU", 0)
+    per_gpu = job.config.encoders_per_gpu
+    encoders = job.config.encoders or (max(1, int(gpus)) * per_gpu if on_gpu else 1)
+    cpus = ray.cluster_resources().get("CPU", 1)
+    pool = EncoderPool(
+        job.model,
+        encoders=encoders,
+        namespace=ray.get_runtime_context().namespace,
+        calls_in_flight=job.config.calls_in_flight,
+        timeout=job.config.encoder_timeout,
+        cpus=min(1.0, cpus / encoders) if on_gpu else max(1e-3, math.floor(cpus / encoders)),
+        gpus=1.0 / per_gpu if on_gpu else 0.0,
+    )
+    try:
+        pool.wait_until_ready()
+        yield pool
+    finally:
+        pool.stop()
+
+
+def run_pipeline(job: Job, pool: EncoderPool, splits: tuple[Split, ...]) -> None:
+    """Runs the flow over some splits as a Beam pipeline on threads of this process.
+
+    Args:
+        job: The job.
+        pool: Its encoders.
+        splits: The splits that are left to do.
+
+    Raises:
+        EmbedkitError: What stopped it, as raised inside the pipeline.
+    """
+    workers = job.config.workers or len(pool.connection.names) + 2
+    options = PipelineOptions(
+        flags=[],
+        direct_running_mode="multi_threading",
+        direct_num_workers=min(workers, len(splits)),
+        pickle_library="cloudpickle",
+    )
+    # Named directly: DirectRunner would first look for another runner's binary online.
+    pipeline = beam.Pipeline(runner=FnApiRunner(), options=options)
+    blocks = pipeline | "ReadCorpus" >> ReadCorpus(
+        corpus=job.config,
+        plan=job.plan.with_splits(splits),
+        make_chunker=job.make_chunker,
+        version=job.version,
+    )
+    _ = blocks | "EmbedBlocks" >> EmbedBlocks(
+        tokenizer=job.model.tokenizer,
+        connect=pool.connection,
+        call_tokens=job.config.call_tokens,
+        version=job.version,
+        options=job.options,
+    )
+    try:
+        pipeline.run().wait_until_finish()
+    except EmbedkitError:
+        raise
+    except RuntimeError as error:
+        # Beam carries an exception of a step as the text of its traceback.
+        known = error_in_traceback(str(error))
+        if known is None:
+            raise ResumableError(
+                f"the pipeline stopped: {str(error).strip().splitlines()[-1]}; "
+                "run the same command again to resume"
+            ) from error
+        raise known from error

@@ -1,0 +1,229 @@
+"""What a run shows while it goes on: a bar on a terminal, a line every 30 s elsewhere."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol, Self
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+
+from embedkit.encoders.meter import EncoderLoad, busy_share
+
+_LOG = logging.getLogger("embedkit")
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A moment of a run.
+
+    Attributes:
+        documents: Documents committed, those of earlier runs included.
+        documents_expected: Estimate of all documents.
+        tokens: Tokens that encoders have finished in this run.
+        tokens_expected: Estimate of the tokens that this run has to encode.
+        tokens_per_second: Over the last minute.
+        busy: Share of its time that an encoder encoded, averaged over encoders.
+        seconds_left: At the present rate, or None while there is none.
+    """
+
+    documents: int
+    documents_expected: int
+    tokens: int
+    tokens_expected: int
+    tokens_per_second: float
+    busy: float
+    seconds_left: float | None
+
+
+class Display(Protocol):
+    """Shows snapshots."""
+
+    interval: float
+
+    def __enter__(self) -> Self:
+        """Begins to show."""
+        ...
+
+    def __exit__(self, *error: object) -> None:
+        """Ends the showing."""
+        ...
+
+    def show(self, snapshot: Snapshot) -> None:
+        """Shows one moment."""
+        ...
+
+
+def clock(seconds: float | None) -> str:
+    """Returns seconds as ``1:02:03`` or ``2:03``; ``-:--`` for None."""
+    if seconds is None:
+        return "-:--"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+class Bar:
+    """A progress bar on a terminal."""
+
+    interval = 0.5
+
+    def __init__(self, console: Console) -> None:
+        self._progress = Progress(
+            TextColumn("[bold]embedding"),
+            BarColumn(bar_width=None),
+            TaskProgressColumn(),
+            MofNCompleteColumn(),
+            TextColumn(
+                "documents  {task.fields[rate]} tokens/s  encoders {task.fields[busy]} busy"
+            ),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[left]} left"),
+            console=console,
+            expand=True,
+        )
+        self._task = self._progress.add_task("", total=None, rate="-", busy="-", left="-:--")
+
+    def __enter__(self) -> Self:
+        """Begins to draw."""
+        self._progress.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Leaves the last state on the screen."""
+        self._progress.stop()
+
+    def show(self, snapshot: Snapshot) -> None:
+        """Redraws the bar."""
+        self._progress.update(
+            self._task,
+            completed=snapshot.documents,
+            total=max(snapshot.documents, snapshot.documents_expected),
+            rate=f"{snapshot.tokens_per_second:,.0f}",
+            busy=f"{snapshot.busy:.0%}",
+            left=clock(snapshot.seconds_left),
+        )
+
+
+class Lines:
+    """A log line every 30 seconds."""
+
+    interval = 30.0
+
+    def __enter__(self) -> Self:
+        """Nothing to begin."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Nothing to end."""
+
+    def show(self, snapshot: Snapshot) -> None:
+        """Logs one line, its figures as fields for JSON logs."""
+        _LOG.info(
+            "%d of about %d documents, %.0f tokens/s, encoders %.0f %% busy, %s left",
+            snapshot.documents,
+            snapshot.documents_expected,
+            snapshot.tokens_per_second,
+            100 * snapshot.busy,
+            clock(snapshot.seconds_left),
+            extra={"progress": vars(snapshot)},
+        )
+
+
+class Nothing:
+    """Shows nothing."""
+
+    interval = 30.0
+
+    def __enter__(self) -> Self:
+        """Nothing to begin."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Nothing to end."""
+
+    def show(self, snapshot: Snapshot) -> None:
+        """Passes over the snapshot."""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """An estimate of a run's size.
+
+    Attributes:
+        documents: All documents of the corpus.
+        tokens: Tokens that this run has to encode.
+    """
+
+    documents: int
+    tokens: int
+
+
+class Watch:
+    """Turns the encoders' loads and the committed documents into snapshots.
+
+    Args:
+        loads: Returns the load of every encoder process so far.
+        documents: Returns the documents committed so far.
+        expected: The run's estimated size.
+    """
+
+    def __init__(
+        self,
+        loads: Callable[[], list[EncoderLoad]],
+        documents: Callable[[], int],
+        expected: Expected,
+    ) -> None:
+        self._loads = loads
+        self._documents = documents
+        self._expected = expected
+        self._past = [(time.monotonic(), 0)]
+
+    def snapshot(self) -> Snapshot:
+        """Returns the present moment."""
+        loads = self._loads()
+        now = time.monotonic()
+        tokens = sum(load.tokens for load in loads)
+        self._past = [*(past for past in self._past if past[0] > now - 60), (now, tokens)]
+        then, tokens_then = self._past[0]
+        rate = (tokens - tokens_then) / (now - then) if now > then else 0.0
+        todo = max(0, self._expected.tokens - tokens)
+        return Snapshot(
+            documents=self._documents(),
+            documents_expected=self._expected.documents,
+            tokens=tokens,
+            tokens_expected=self._expected.tokens,
+            tokens_per_second=rate,
+            busy=busy_share(loads),
+            seconds_left=todo / rate if rate else None,
+        )
+
+
+@contextmanager
+def shown(watch: Watch, display: Display) -> Iterator[None]:
+    """Shows snapshots from a thread of its own while the body runs, and once more at its end."""
+    stop = threading.Event()
+
+    def loop() -> None:
+        while not stop.wait(display.interval):
+            display.show(watch.snapshot())
+
+    with display:
+        thread = threading.Thread(target=loop, name="progress", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+        display.show(watch.snapshot())

@@ -1,0 +1,266 @@
+"""The whole flow as plain functions, without an engine.
+
+    splits -> DocumentBlock -> TokenBlock -> EmbeddingBlock -> part and commit record
+
+The Beam transforms wrap these same functions, so an engine decides where the work runs and never
+what comes out.
+"""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from embedkit.config import CorpusConfig
+from embedkit.corpus.chunking import Chunker
+from embedkit.corpus.formats import read_split
+from embedkit.corpus.plan import Plan, Split
+from embedkit.dataset.commit import CommitRecord, commit_block, end_split
+from embedkit.dataset.schema import PartOptions
+from embedkit.dataset.version import Version
+from embedkit.encoders.base import EncoderClient
+from embedkit.records import (
+    DocumentBlock,
+    EmbeddingBlock,
+    Reject,
+    TokenBatch,
+    TokenBlock,
+    embedding_type,
+)
+from embedkit.reports.quality import BlockStatistics
+from embedkit.tokens.tokenization import TextTokenizer, tokenize_text
+
+
+def read_pending(
+    split: Split,
+    plan: Plan,
+    config: CorpusConfig,
+    chunker: Chunker | None = None,
+    version: Version | None = None,
+) -> Iterator[DocumentBlock]:
+    """Reads the blocks of a split that a version does not have yet.
+
+    Args:
+        split: The split to read.
+        plan: The plan it belongs to.
+        config: How records become rows.
+        chunker: Cuts documents into chunks, or None to leave them whole.
+        version: The version whose committed blocks are passed over; None reads every block.
+
+    Yields:
+        The blocks without a commit record, in order. A split that was finished earlier is not
+        opened at all.
+
+    Raises:
+        InputError: A file cannot be read, or is not the one that was planned.
+    """
+    if version is not None and version.split_is_done(split.split_id):
+        return
+    for block in read_split(split, plan, config, chunker):
+        if version is None or not version.is_committed(block.block_id):
+            yield block
+        elif block.last:
+            end_split_of(block, version)
+
+
+def read_ahead(blocks: Iterator[DocumentBlock]) -> Iterator[DocumentBlock]:
+    """Yields the same blocks, reading the next one in a thread while one is being worked on.
+
+    At most one block waits, so memory grows by one block. An error of the reader is raised in its
+    place among the blocks.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as reader:
+        waiting = reader.submit(next, blocks, None)
+        while (block := waiting.result()) is not None:
+            waiting = reader.submit(next, blocks, None)
+            yield block
+
+
+def call_batches(
+    batch: TokenBatch, call_tokens: int
+) -> Iterator[tuple[NDArray[np.intp], TokenBatch]]:
+    """Cuts rows into encoder calls of similar lengths, longest first.
+
+    Args:
+        batch: Rows in any order.
+        call_tokens: Most tokens of a call; a longer row is a call of its own.
+
+    Yields:
+        Row numbers and their tokens, so that every row is in exactly one call. The cut depends on
+        the rows alone, so a repeated block is padded, and therefore encoded, as it was before.
+    """
+    lengths = batch.lengths
+    order = np.argsort(-lengths, kind="stable")
+    ends = np.cumsum(lengths[order], dtype=np.int64)
+    start = 0
+    while start < len(order):
+        done = ends[start - 1] if start else 0
+        stop = max(start + 1, int(np.searchsorted(ends, done + call_tokens, side="right")))
+        rows = order[start:stop]
+        yield rows, batch.take(rows)
+        start = stop
+
+
+def encode_tokens(
+    block: TokenBlock, client: EncoderClient, call_tokens: int, vector_dtype: str = "float32"
+) -> EmbeddingBlock:
+    """Encodes a block; equal texts are encoded once.
+
+    Args:
+        block: Rows with their token ids.
+        client: Reaches the encoders.
+        call_tokens: Most tokens that one call carries.
+        vector_dtype: Stored type of the vectors, ``float32`` or ``float16``.
+
+    Returns:
+        The rows with their vectors. A document with a vector that is not finite is a reject
+        ``non_finite_vector`` instead, with all of its chunks.
+
+    Raises:
+        EncoderError: No encoder answered.
+    """
+    rows = block.rows
+    if rows.num_rows == 0:
+        vectors = np.empty((0, 1), dtype=np.float32)
+    else:
+        vectors = _encode_rows(rows, client, call_tokens)
+    vectors = vectors.astype(vector_dtype, copy=False)
+    finite: NDArray[np.bool_] = np.asarray(np.isfinite(vectors).all(axis=1))
+    rejects = block.rejects
+    if not finite.all():
+        rows, vectors, spoiled = _without_spoiled_documents(rows, vectors, finite)
+        rejects += spoiled
+    index = rows.schema.get_field_index("input_ids")
+    flat = pa.array(vectors.reshape(-1))
+    kind = embedding_type(vectors.shape[1], vector_dtype)
+    embedded = rows.set_column(
+        index,
+        pa.field("embedding", kind, nullable=False),
+        pa.FixedSizeListArray.from_arrays(flat, type=kind),
+    )
+    return EmbeddingBlock(
+        split_id=block.split_id,
+        seq=block.seq,
+        documents=block.documents,
+        last=block.last,
+        rejects=rejects,
+        rows=embedded,
+        documents_before=block.documents_before,
+    )
+
+
+def _encode_rows(
+    rows: pa.RecordBatch, client: EncoderClient, call_tokens: int
+) -> NDArray[np.float32]:
+    codes = pc.dictionary_encode(rows.column("text_hash")).indices.to_numpy()
+    _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
+    column = rows.column("input_ids")
+    batch = TokenBatch(
+        column.flatten().to_numpy(zero_copy_only=True),
+        (column.offsets.to_numpy() - column.offsets[0].as_py()).astype(np.int32, copy=False),
+    )
+    if len(first) < len(batch):
+        batch = batch.take(first)
+    places: list[NDArray[np.intp]] = []
+
+    def calls() -> Iterator[TokenBatch]:
+        for place, call in call_batches(batch, call_tokens):
+            places.append(place)
+            yield call
+
+    encoded: NDArray[np.float32] | None = None
+    for number, vectors in enumerate(client.encode_all(calls())):
+        if encoded is None:
+            encoded = np.empty((len(batch), vectors.shape[1]), dtype=np.float32)
+        encoded[places[number]] = vectors
+    assert encoded is not None, "a block with rows makes at least one call"
+    return encoded if len(first) == len(inverse) and (first == inverse).all() else encoded[inverse]
+
+
+def _without_spoiled_documents(
+    rows: pa.RecordBatch, vectors: NDArray[np.float32], finite: NDArray[np.bool_]
+) -> tuple[pa.RecordBatch, NDArray[np.float32], tuple[Reject, ...]]:
+    spoiled = pc.unique(rows.column("doc_id").filter(pa.array(~finite)))
+    keep = pc.invert(pc.is_in(rows.column("doc_id"), value_set=spoiled))
+    lost = rows.filter(pc.invert(keep))
+    lost = lost.take(pc.index_in(spoiled, value_set=lost.column("doc_id")))
+    rejects = tuple(
+        Reject(
+            source=row["source"],
+            row_index=row["row_index"],
+            reason="non_finite_vector",
+            detail="the model's output is not finite for this text, even alone in float32; "
+            "check the text, or the model",
+            doc_id=row["doc_id"],
+            excerpt=row["text"][:200],
+        )
+        for row in lost.select(["source", "row_index", "doc_id", "text"]).to_pylist()
+    )
+    return rows.filter(keep), vectors[keep.to_numpy(zero_copy_only=False)], rejects
+
+
+def write_block(
+    block: EmbeddingBlock, version: Version, options: PartOptions, max_tokens: int
+) -> CommitRecord:
+    """Writes and commits a block, with its statistics beside it.
+
+    Args:
+        block: The block with its vectors.
+        version: Where it goes.
+        options: How parts are written.
+        max_tokens: Tokens of a row that the model saw at most.
+
+    Returns:
+        The commit record that stands in the version now, this attempt's or an earlier one's.
+
+    Raises:
+        StoreError: The store failed.
+        IntegrityError: An earlier attempt left something that does not validate.
+    """
+    statistics = BlockStatistics.of(block, max_tokens).to_json()
+    record = commit_block(version, block, options, max_tokens, statistics)
+    if block.last:
+        end_split_of(block, version)
+    return record
+
+
+def end_split_of(block: DocumentBlock | EmbeddingBlock, version: Version) -> None:
+    """Records that a split ends with this block, which must be its last."""
+    end_split(version, block.split_id, block.seq + 1, block.documents_before + block.documents)
+
+
+def embed_split(
+    split: Split,
+    plan: Plan,
+    config: CorpusConfig,
+    chunker: Chunker | None,
+    tokenizer: TextTokenizer,
+    client: EncoderClient,
+    call_tokens: int,
+    version: Version,
+    options: PartOptions,
+) -> Iterator[CommitRecord]:
+    """Takes one split from its files to its commit records: the diagram as a function.
+
+    Args:
+        split: The split to embed.
+        plan: The plan it belongs to.
+        config: How records become rows.
+        chunker: Cuts documents into chunks, or None.
+        tokenizer: The model's tokenizer.
+        client: Reaches the encoders.
+        call_tokens: Most tokens of one call to an encoder.
+        version: Where the blocks go; what it has committed is passed over.
+        options: How parts are written.
+
+    Yields:
+        A commit record per block, as soon as it stands.
+    """
+    pending = read_pending(split, plan, config, chunker, version)
+    for documents in read_ahead(pending):
+        tokens = tokenize_text(documents, tokenizer)
+        embeddings = encode_tokens(tokens, client, call_tokens, options.vector_dtype)
+        yield write_block(embeddings, version, options, tokenizer.max_tokens)

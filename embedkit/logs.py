@@ -1,0 +1,101 @@
+"""What the command line prints: log lines, the progress display, summaries and tables."""
+
+import json
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from rich.console import Console
+
+from embedkit.completion import RunResult
+from embedkit.dataset.search import Hit
+from embedkit.engines.progress import Bar, Display, Lines, Nothing, clock
+
+
+class _JsonLines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if hasattr(record, "progress"):
+            line["progress"] = record.progress
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line)
+
+
+def set_up_logs(form: Literal["text", "json"]) -> None:
+    """Sends log lines to stderr, as text or as one JSON object each."""
+    handler = logging.StreamHandler(sys.stderr)
+    plain = logging.Formatter("%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
+    handler.setFormatter(_JsonLines() if form == "json" else plain)
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.getLogger("embedkit").setLevel(logging.INFO)
+    # Beam warns of optional packages that embedkit does not need.
+    logging.getLogger("apache_beam").setLevel(logging.ERROR)
+
+
+def display_named(name: Literal["auto", "bar", "lines", "none"]) -> Display:
+    """Returns a progress display; auto draws a bar where stderr is a terminal."""
+    if name == "none":
+        return Nothing()
+    if name == "bar" or (name == "auto" and sys.stderr.isatty()):
+        return Bar(Console(stderr=True))
+    return Lines()
+
+
+def summary(result: RunResult) -> str:
+    """Returns what a person wants to know after a run."""
+    if result.already_complete:
+        head = f"version {result.version} is complete already, nothing to do"
+    else:
+        head = (
+            f"version {result.version}: encoded {result.tokens_encoded:,} tokens in "
+            f"{clock(result.encode_seconds)} ({result.tokens_per_second:,.0f} tokens/s, "
+            f"encoders {result.encoder_busy_share:.0%} busy)"
+        )
+    reused = f", {result.rows_reused:,} of them reused" if result.rows_reused else ""
+    return "\n".join(
+        [
+            head,
+            f"  {result.documents:,} documents -> {result.rows:,} rows{reused}, "
+            f"{result.rejects:,} rejects",
+            f"  {result.truncated_share:.1%} of rows were longer than the model sees",
+            f"  dataset {result.dataset}",
+            f"  report  {result.report}",
+        ]
+    )
+
+
+def table(described: Mapping[str, Any]) -> str:
+    """Returns a mapping as aligned lines, nested mappings indented."""
+    lines: list[str] = []
+    width = max((len(name) for name in described), default=0)
+    for name, value in described.items():
+        if isinstance(value, Mapping):
+            lines.append(f"{name}:")
+            lines.extend(f"  {line}" for line in table(value).splitlines())
+        else:
+            shown = (
+                f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else value
+            )
+            lines.append(f"{name:<{width}}  {shown}")
+    return "\n".join(lines)
+
+
+def hits_text(hits: Sequence[Hit]) -> str:
+    """Returns search results as lines: score, id, place, and the text's beginning where stored."""
+    if not hits:
+        return "no rows"
+    lines = []
+    for rank, hit in enumerate(hits, 1):
+        lines.append(f"{rank:>3}  {hit.score:.4f}  {hit.id}  ({hit.source} at {hit.row_index})")
+        if hit.text:
+            shown = " ".join(hit.text.split())
+            lines.append(f"     {shown[:160]}{'…' if len(shown) > 160 else ''}")
+    return "\n".join(lines)

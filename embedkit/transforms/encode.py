@@ -1,0 +1,47 @@
+"""TokenBlocks to EmbeddingBlocks."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import apache_beam as beam
+
+from embedkit.encoders.base import EncoderClient
+from embedkit.flow import encode_tokens
+from embedkit.records import EmbeddingBlock, TokenBlock
+from embedkit.transforms.blocks import BlockTransform
+
+
+class _Encode(beam.DoFn):
+    def __init__(
+        self, connect: Callable[[], EncoderClient], call_tokens: int, vector_dtype: str
+    ) -> None:
+        self._connect = connect
+        self._call_tokens = call_tokens
+        self._vector_dtype = vector_dtype
+        self._client: EncoderClient
+
+    def setup(self) -> None:
+        self._client = self._connect()
+
+    def process(self, block: TokenBlock) -> Iterator[EmbeddingBlock]:
+        yield encode_tokens(block, self._client, self._call_tokens, self._vector_dtype)
+
+
+@dataclass
+class EncodeTokens(BlockTransform):
+    """TokenBlocks -> EmbeddingBlocks.
+
+    Attributes:
+        connect: Picklable; called once per worker, returns the client that reaches the encoders.
+        call_tokens: Most tokens of one call to an encoder.
+        vector_dtype: ``float32`` or ``float16``.
+    """
+
+    connect: Callable[[], EncoderClient]
+    call_tokens: int = 131_072
+    vector_dtype: str = "float32"
+
+    def expand(self, blocks: beam.PCollection) -> beam.PCollection:
+        """One step, fused with its neighbours: vectors are not moved between workers."""
+        encode = _Encode(self.connect, self.call_tokens, self.vector_dtype)
+        return blocks | "Encode" >> beam.ParDo(encode).with_output_types(EmbeddingBlock)

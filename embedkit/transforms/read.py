@@ -1,0 +1,97 @@
+"""Splits to DocumentBlocks."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import apache_beam as beam
+
+from embedkit.config import CorpusConfig
+from embedkit.corpus.chunking import Chunker, chunk_documents
+from embedkit.corpus.plan import Plan, Split, plan_corpus
+from embedkit.dataset.version import Version
+from embedkit.flow import read_ahead, read_pending
+from embedkit.records import DocumentBlock
+from embedkit.transforms.blocks import BlockTransform
+
+
+class _ReadSplit(beam.DoFn):
+    def __init__(
+        self,
+        plan: Plan,
+        corpus: CorpusConfig,
+        make_chunker: Callable[[], Chunker | None] | None,
+        version: Version | None,
+    ) -> None:
+        self._plan = plan.without_splits()
+        self._corpus = corpus
+        self._make_chunker = make_chunker
+        self._version = version
+        self._chunker: Chunker | None = None
+
+    def setup(self) -> None:
+        if self._make_chunker is not None:
+            self._chunker = self._make_chunker()
+
+    def process(self, split: Split) -> Iterator[DocumentBlock]:
+        yield from read_ahead(
+            read_pending(split, self._plan, self._corpus, self._chunker, self._version)
+        )
+
+
+@dataclass
+class ReadCorpus(BlockTransform):
+    """Pipeline -> DocumentBlocks of a corpus.
+
+    Attributes:
+        corpus: What to read, and how records become rows.
+        plan: Its splits; made from ``corpus`` when the transform is applied, unless given.
+        make_chunker: Makes the chunker in each worker, or None to leave documents whole.
+        version: Blocks that this version has committed are not read again.
+    """
+
+    corpus: CorpusConfig
+    plan: Plan | None = None
+    make_chunker: Callable[[], Chunker | None] | None = None
+    version: Version | None = None
+
+    def expand(self, pipeline: beam.Pipeline) -> beam.PCollection:
+        """Spreads the splits over the workers and reads them there."""
+        plan = self.plan or plan_corpus(self.corpus)
+        read = _ReadSplit(plan, self.corpus, self.make_chunker, self.version)
+        return (
+            pipeline
+            | "Splits" >> beam.Create(plan.splits, reshuffle=False)
+            | "Spread" >> beam.Reshuffle()
+            | "ReadSplit" >> beam.ParDo(read).with_output_types(DocumentBlock)
+        )
+
+
+class _Chunk(beam.DoFn):
+    def __init__(self, make_chunker: Callable[[], Chunker]) -> None:
+        self._make_chunker = make_chunker
+        self._chunker: Chunker
+
+    def setup(self) -> None:
+        self._chunker = self._make_chunker()
+
+    def process(self, block: DocumentBlock) -> Iterator[DocumentBlock]:
+        yield block.with_rows(chunk_documents(block.rows, self._chunker))
+
+
+@dataclass
+class ChunkDocuments(BlockTransform):
+    """DocumentBlocks -> DocumentBlocks whose rows are chunks; a block stays one block.
+
+    ``ReadCorpus`` with a chunker also keeps the number of chunks in a block within ``block_rows``,
+    which this transform, that sees a block at a time, cannot.
+
+    Attributes:
+        make_chunker: Makes the chunker in each worker.
+    """
+
+    make_chunker: Callable[[], Chunker]
+
+    def expand(self, blocks: beam.PCollection) -> beam.PCollection:
+        """One step."""
+        chunk = beam.ParDo(_Chunk(self.make_chunker)).with_output_types(DocumentBlock)
+        return blocks | "Chunk" >> chunk

@@ -1,0 +1,52 @@
+"""EmbeddingBlocks to committed parts."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import apache_beam as beam
+from apache_beam.metrics import Metrics
+
+from embedkit.dataset.commit import CommitRecord
+from embedkit.dataset.schema import PartOptions
+from embedkit.dataset.version import Version
+from embedkit.flow import write_block
+from embedkit.records import EmbeddingBlock
+from embedkit.transforms.blocks import BlockTransform
+
+
+class _Write(beam.DoFn):
+    def __init__(self, version: Version, options: PartOptions, max_tokens: int) -> None:
+        self._version = version
+        self._options = options
+        self._max_tokens = max_tokens
+        self._rows = Metrics.counter("embedkit", "rows")
+        self._rejects = Metrics.counter("embedkit", "rejects")
+
+    def process(self, block: EmbeddingBlock) -> Iterator[CommitRecord]:
+        record = write_block(block, self._version, self._options, self._max_tokens)
+        self._rows.inc(record.rows)
+        self._rejects.inc(record.rejects)
+        yield record
+
+
+@dataclass
+class WriteEmbeddings(BlockTransform):
+    """EmbeddingBlocks -> CommitRecords, each emitted when its block is committed.
+
+    A block is committed inside ``process``, so a bundle that runs twice, or twice at once, writes
+    nothing twice.
+
+    Attributes:
+        version: Where the parts go.
+        options: How they are written.
+        max_tokens: Tokens of a row that the model saw at most.
+    """
+
+    version: Version
+    options: PartOptions
+    max_tokens: int
+
+    def expand(self, blocks: beam.PCollection) -> beam.PCollection:
+        """One step."""
+        write = _Write(self.version, self.options, self.max_tokens)
+        return blocks | "Write" >> beam.ParDo(write).with_output_types(CommitRecord)
