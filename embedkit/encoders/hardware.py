@@ -44,6 +44,8 @@ def choose_placement(config: ModelConfig, architecture: str) -> Placement:
     Raises:
         ConfigError: This machine, or the backend, cannot do what is asked for.
     """
+    if config.backend == "openvino" and config.device == "cuda":
+        raise ConfigError("backend openvino runs on cpu; take device cpu, or backend torch")
     device = _device(config)
     backend = _backend(config, device, architecture)
     precision = _precision(config, backend, device)
@@ -81,8 +83,6 @@ def _device(config: ModelConfig) -> str:
 
 def _backend(config: ModelConfig, device: str, architecture: str) -> str:
     if config.backend == "openvino":
-        if device != "cpu":
-            raise ConfigError("backend openvino runs on cpu; take device cpu, or backend torch")
         if not _openvino_is_installed():
             raise ConfigError(
                 "backend is openvino, but it is not installed; install embedkit[openvino], or take "

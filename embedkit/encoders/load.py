@@ -14,9 +14,8 @@ def load_encoder(spec: ModelSpec) -> Encoder:
         spec: The model, as ``read_model`` settled it.
 
     Raises:
-        ConfigError: The weights are not those of the architecture.
-        EncoderError: The model cannot be run on this backend here, or its files are not what they
-            were when the job was planned.
+        ConfigError: The weights are not those of the architecture, or the backend cannot run it.
+        EncoderError: The files are not what they were when the job was planned.
     """
     backend = _backend(spec)
 

@@ -8,8 +8,9 @@ from typing import Any
 
 from embedkit.config import ModelConfig
 from embedkit.encoders.hardware import choose_placement
-from embedkit.encoders.model_modules import POOLING_FLAGS, DenseLayer, ModelLayout, read_layout
+from embedkit.encoders.model_modules import DenseLayer, ModelLayout, read_layout
 from embedkit.encoders.model_source import model_directory
+from embedkit.encoders.module_files import POOLING_FLAGS
 from embedkit.encoders.weights import file_hash, read_json, weight_files, weights_hash
 from embedkit.errors import ConfigError
 from embedkit.tokens.tokenization import (
@@ -165,7 +166,7 @@ def _transformer_config(directory: Path) -> Any:
     from transformers import AutoConfig
 
     file = directory / "config.json"
-    raw = read_json(file)
+    raw = read_json(file, dict)
     if "quantization_config" in raw:
         raise ConfigError(f"{file}: quantized weights are not supported; take the model's original")
     try:
@@ -173,7 +174,7 @@ def _transformer_config(directory: Path) -> Any:
             config = AutoConfig.from_pretrained(
                 directory, trust_remote_code=False, local_files_only=True
             )
-    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OSError, ImportError) as error:
         reason = (
             "it needs code from its directory, which never runs"
             if "auto_map" in raw

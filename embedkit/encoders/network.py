@@ -66,11 +66,12 @@ class Dense(nn.Module):
         return out + self.residual(vectors) if self._adds_input else out
 
 
-def load_network(spec: ModelSpec) -> SentenceNetwork:
+def load_network(spec: ModelSpec, attention: str = "sdpa") -> SentenceNetwork:
     """Loads a model's weights in float32, on the CPU, ready for inference.
 
     Args:
         spec: The model.
+        attention: ``sdpa``, where the architecture has it, or ``eager``.
 
     Raises:
         ConfigError: The weights are not those of this architecture.
@@ -90,11 +91,11 @@ def load_network(spec: ModelSpec) -> SentenceNetwork:
             f"{spec.weights_hash}); restore them, or start the job anew"
         )
     dense = nn.Sequential(*(_load_dense(root, layer) for layer in spec.dense))
-    network = SentenceNetwork(_load_transformer(spec.transformer), dense, spec)
+    network = SentenceNetwork(_load_transformer(spec.transformer, attention), dense, spec)
     return network.eval().requires_grad_(False)
 
 
-def _load_transformer(directory: str) -> nn.Module:
+def _load_transformer(directory: str, attention: str) -> nn.Module:
     from transformers import AutoConfig
 
     try:
@@ -107,7 +108,7 @@ def _load_transformer(directory: str) -> nn.Module:
                 directory,
                 config=config,
                 dtype=torch.float32,
-                attn_implementation="sdpa" if model_class._supports_sdpa else "eager",
+                attn_implementation=attention if model_class._supports_sdpa else "eager",
                 use_safetensors=True,
                 trust_remote_code=False,
                 local_files_only=True,
@@ -157,4 +158,4 @@ def _load_dense(root: Path, layer: DenseLayer) -> Dense:
             f"{root / layer.weights}: not the weights of its config.json "
             f"({' '.join(str(error).split())})"
         ) from error
-    return module.float()
+    return module

@@ -16,8 +16,10 @@ def normalized(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     Returns:
         New vectors, float32, of the same shape.
     """
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    scaled: NDArray[np.float32] = vectors / np.maximum(norms, np.float32(_TINY))
+    # Components that are not finite stay so; whoever looks for them uses doubtful_rows.
+    with np.errstate(over="ignore", invalid="ignore"):
+        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+        scaled: NDArray[np.float32] = vectors / np.maximum(norms, np.float32(_TINY))
     return scaled
 
 

@@ -4,9 +4,11 @@ import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 from embedkit.errors import ConfigError
+
+J = TypeVar("J", dict[str, Any], list[Any])
 
 _SINGLE = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
@@ -73,23 +75,33 @@ def file_hash(file: Path) -> str:
         return hashlib.file_digest(data, "sha256").hexdigest()
 
 
-def read_json(file: Path) -> Any:
+def read_json(file: Path, kind: type[J]) -> J:
     """Reads a JSON file of a model directory.
 
+    Args:
+        file: The file.
+        kind: ``dict`` or ``list``, whichever it must hold.
+
     Raises:
-        ConfigError: It is missing or no JSON.
+        ConfigError: It is missing, no JSON, or holds something else.
     """
     try:
-        return json.loads(file.read_bytes())
+        found = json.loads(file.read_bytes())
     except OSError as error:
         raise ConfigError(
             f"{file}: cannot be read ({error.strerror}); is this a model's directory?"
         ) from error
     except ValueError as error:
         raise ConfigError(f"{file}: not JSON ({error}); download the model again") from error
+    if not isinstance(found, kind):
+        raise ConfigError(
+            f"{file}: expected a JSON {kind.__name__}, found a {type(found).__name__}; "
+            "download the model again"
+        )
+    return found
 
 
-def below(directory: Path, name: Any, file: Path) -> Path:
+def below(directory: Path, name: str, file: Path) -> Path:
     """Returns a path that a model's file names, if it stays below the model's directory.
 
     Args:
@@ -100,8 +112,6 @@ def below(directory: Path, name: Any, file: Path) -> Path:
     Raises:
         ConfigError: It leads out of the directory.
     """
-    if not isinstance(name, str):
-        raise ConfigError(f"{file}: expected a relative path, found {name!r}")
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\\" in name:
         raise ConfigError(
@@ -111,8 +121,7 @@ def below(directory: Path, name: Any, file: Path) -> Path:
 
 
 def _shards(index: Path) -> list[Path]:
-    found = read_json(index)
-    names = found.get("weight_map") if isinstance(found, dict) else None
+    names = read_json(index, dict).get("weight_map")
     if not isinstance(names, dict) or not names:
         raise ConfigError(f"{index}: no weight_map; download the model again")
     files = [below(index.parent, name, index) for name in sorted(set(map(str, names.values())))]

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from embedkit.records import TOKEN_FIELDS, DocumentBlock, TokenBlock
 
 _SLICE_CHARS = 1 << 20
 _PROBES = ("a", "the", "0", ".", "A b")
+_VOCABULARIES = ("tokenizer.json", "vocab.json", "*.txt", "*.model", "*.tiktoken")
 _quiet = threading.Lock()
 
 
@@ -184,6 +186,12 @@ def read_tokenizer(directory: str) -> Any:
     """
     from transformers import AutoTokenizer
 
+    # Without its vocabulary the library would make up a tokenizer that knows no word.
+    if not any(file for pattern in _VOCABULARIES for file in Path(directory).glob(pattern)):
+        raise ConfigError(
+            f"{directory}: no tokenizer in it; the directory needs tokenizer.json as the model's "
+            "authors publish it"
+        )
     try:
         with quiet_transformers():
             loaded = AutoTokenizer.from_pretrained(
@@ -192,8 +200,8 @@ def read_tokenizer(directory: str) -> Any:
     # The library raises whatever its parsers raise, a bare Exception for a broken tokenizer.json.
     except Exception as error:
         raise ConfigError(
-            f"{directory}: the tokenizer cannot be read ({first_line(error)}); the directory needs "
-            "tokenizer.json and tokenizer_config.json as the model's authors publish them"
+            f"{directory}: the tokenizer cannot be read ({first_line(error)}); download the model "
+            "again"
         ) from error
     if not getattr(loaded, "is_fast", False):
         raise ConfigError(

@@ -1,0 +1,294 @@
+"""Model directories that cannot be used end as one line that says why, and run no code."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from sentence_transformers.base.modules import Dense
+
+from embedkit.config import ModelConfig
+from embedkit.encoders.load import load_encoder
+from embedkit.encoders.model_files import read_model
+from embedkit.errors import ConfigError, EncoderError
+from embedkit.records import TokenBatch
+
+
+@pytest.fixture
+def model(sentence_model, tmp_path) -> Path:
+    return Path(shutil.copytree(sentence_model(dense=(Dense(32, 8),)), tmp_path / "model"))
+
+
+def read(directory, **settings):
+    config = {"device": "cpu", "backend": "torch", "precision": "float32"} | settings
+    return read_model(ModelConfig(model=str(directory), **config))
+
+
+def fails(directory, match, **settings):
+    with pytest.raises(ConfigError, match=match) as raised:
+        read(directory, **settings)
+    assert "\n" not in str(raised.value)
+
+
+def fails_to_load(spec, error, match):
+    with pytest.raises(error, match=match) as raised:
+        load_encoder(spec)
+    assert "\n" not in str(raised.value)
+
+
+def edit(file, **changes):
+    content = json.loads(file.read_text()) if file.is_file() else {}
+    file.write_text(json.dumps(content | changes))
+
+
+def edit_module(model, number, **changes):
+    file = model / "modules.json"
+    modules = json.loads(file.read_text())
+    modules[number] |= changes
+    file.write_text(json.dumps(modules))
+
+
+def test_only_a_pickle(model):
+    (model / "model.safetensors").rename(model / "pytorch_model.bin")
+    fails(model, r"pytorch_model\.bin: a pickle could run code, so only safetensors are read")
+
+
+def test_only_a_pickle_of_a_dense_layer(model):
+    (model / "2_Dense" / "model.safetensors").rename(model / "2_Dense" / "pytorch_model.bin")
+    fails(model, r"2_Dense/pytorch_model\.bin: a pickle could run code")
+
+
+def test_no_weights(model):
+    (model / "model.safetensors").unlink()
+    fails(model, "no model.safetensors in it")
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:-1000], lambda data: b"\0" * 100])
+def test_damaged_weights(model, damage):
+    file = model / "model.safetensors"
+    file.write_bytes(damage(file.read_bytes()))
+    fails(model, "model.safetensors: not a whole safetensors file")
+
+
+def test_sharded_weights(model):
+    whole = read(model)
+    tensors = load_file(model / "model.safetensors")
+    names = sorted(tensors)
+    shards = {"a.safetensors": names[::2], "b.safetensors": names[1::2]}
+    for shard, members in shards.items():
+        metadata = {"format": "pt"}
+        save_file({name: tensors[name] for name in members}, model / shard, metadata=metadata)
+    (model / "model.safetensors").unlink()
+    weight_map = {name: shard for shard, members in shards.items() for name in members}
+    index = {"metadata": {}, "weight_map": weight_map}
+    (model / "model.safetensors.index.json").write_text(json.dumps(index))
+    spec = read(model)
+    assert spec.weights == ("a.safetensors", "b.safetensors", "2_Dense/model.safetensors")
+    assert spec.weights_hash != whole.weights_hash
+    batch = TokenBatch.from_lists([[2, 5, 6, 3], [2, 9, 3]])
+    vectors = load_encoder(spec).encode(batch)
+    shutil.rmtree(model)
+    assert vectors.shape == (2, 8)
+
+
+def test_a_missing_shard(model):
+    (model / "model.safetensors").unlink()
+    index = {"weight_map": {"x": "gone.safetensors"}}
+    (model / "model.safetensors.index.json").write_text(json.dumps(index))
+    fails(model, "gone.safetensors: named by model.safetensors.index.json but missing")
+
+
+@pytest.mark.parametrize("name", ["../other.safetensors", "/etc/passwd", "a\\b"])
+def test_a_shard_outside(model, name):
+    (model / "model.safetensors").unlink()
+    (model / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"x": name}}))
+    fails(model, "leads out of the model's directory")
+
+
+def test_a_module_outside(model):
+    edit_module(model, 1, path="../elsewhere")
+    fails(model, "'../elsewhere' leads out of the model's directory")
+
+
+def test_missing_tensors(model):
+    tensors = load_file(model / "model.safetensors")
+    kept = {name: value for name, value in tensors.items() if "layer.1" not in name}
+    save_file(kept, model / "model.safetensors", metadata={"format": "pt"})
+    fails_to_load(read(model), ConfigError, "the weights lack .*, which would be random")
+
+
+def test_tensors_of_another_shape(model):
+    edit(model / "config.json", intermediate_size=48)
+    fails_to_load(read(model), ConfigError, "cannot be loaded|the weights lack")
+
+
+def test_a_missing_pooler_does_not_matter(model):
+    tensors = load_file(model / "model.safetensors")
+    kept = {name: value for name, value in tensors.items() if not name.startswith("pooler")}
+    assert len(kept) < len(tensors)
+    save_file(kept, model / "model.safetensors", metadata={"format": "pt"})
+    load_encoder(read(model))
+
+
+def test_weights_that_change_under_a_job(model):
+    spec = read(model)
+    tensors = load_file(model / "model.safetensors")
+    save_file({k: v + 1 for k, v in tensors.items()}, model / "model.safetensors", {"format": "pt"})
+    fails_to_load(spec, EncoderError, "the weights changed since the job was planned")
+    (model / "model.safetensors").unlink()
+    fails_to_load(spec, EncoderError, "model.safetensors: missing")
+
+
+def test_an_unknown_architecture(model):
+    edit(model / "config.json", model_type="unheard_of")
+    fails(model, "model type 'unheard_of' cannot be used")
+
+
+def test_an_architecture_that_is_no_text_encoder(model):
+    edit(model / "config.json", model_type="timm_wrapper")
+    fails(model, "cannot be used|no hidden_size")
+
+
+def test_foreign_code_does_not_run(model, tmp_path):
+    ran = tmp_path / "ran"
+    (model / "evil.py").write_text(f"open({str(ran)!r}, 'w').close()")
+    auto_map = {"AutoConfig": "evil.Config", "AutoModel": "evil.Model"}
+    edit(model / "config.json", model_type="evil", auto_map=auto_map)
+    fails(model, "it needs code from its directory, which never runs")
+    edit(model / "config.json", model_type="bert")
+    load_encoder(read(model))
+    edit_module(model, 0, type="evil.Transformer")
+    fails(model, r"module evil\.Transformer is not supported, and no code of a model directory")
+    assert not ran.exists()
+
+
+def test_modules_out_of_place(model):
+    edit_module(model, 2, type="sentence_transformers.models.Normalize", path="3_Normalize")
+    edit_module(model, 3, type="sentence_transformers.models.Dense", path="2_Dense")
+    fails(model, "Transformer, Pooling, Normalize, Dense; expected Transformer, Pooling, any")
+
+
+def test_modules_that_are_not_supported(model):
+    edit_module(model, 2, type="sentence_transformers.models.LSTM")
+    fails(model, "LSTM is not supported")
+
+
+@pytest.mark.parametrize(
+    ("activation", "message"),
+    [
+        ("torch.nn.modules.activation.Tanh", None),
+        ("os.system", "activation_function: os.system is not allowed"),
+        ("torch.nn.modules.sparse.Embedding", "is not allowed"),
+        ("torch.hub.load", "is not allowed"),
+    ],
+)
+def test_activations_come_from_a_list(model, activation, message):
+    edit(model / "2_Dense" / "config.json", activation_function=activation)
+    if message:
+        fails(model, message)
+    else:
+        assert read(model).dense[0].activation == "Tanh"
+
+
+def test_dense_layers_that_do_not_fit(model):
+    edit(model / "2_Dense" / "config.json", out_features=9)
+    fails(model, r"linear.weight has shape \(8, 32\), but config.json says \(9, 32\)")
+    edit(model / "2_Dense" / "config.json", out_features=8)
+    edit(model / "1_Pooling" / "config.json", pooling_mode=["mean", "max"])
+    fails(model, "takes 32 components, but gets 64")
+
+
+def test_dense_layers_of_something_else(model):
+    edit(model / "2_Dense" / "config.json", module_input_name="token_embeddings")
+    fails(
+        model, "module_input_name: Input should be 'sentence_embedding', found 'token_embeddings'"
+    )
+
+
+def test_a_dense_layer_without_its_bias(model):
+    file = model / "2_Dense" / "model.safetensors"
+    save_file({"linear.weight": load_file(file)["linear.weight"]}, file)
+    fails_to_load(read(model), ConfigError, "not the weights of its config.json")
+
+
+@pytest.mark.parametrize(
+    "name", ["config.json", "modules.json", "1_Pooling/config.json", "2_Dense/config.json"]
+)
+def test_files_that_are_no_json(model, name):
+    (model / name).write_text("{")
+    fails(model, f"{name}: not JSON")
+
+
+@pytest.mark.parametrize("name", ["config.json", "1_Pooling/config.json", "2_Dense/config.json"])
+def test_files_that_are_missing(model, name):
+    (model / name).unlink()
+    fails(model, f"{name}: cannot be read")
+
+
+@pytest.mark.parametrize("name", ["config.json", "1_Pooling/config.json", "2_Dense/config.json"])
+def test_files_that_hold_something_else(model, name):
+    (model / name).write_text("[1]")
+    fails(model, f"{name}: expected a JSON dict, found a list")
+    (model / name).write_text("{}")
+    if name != "1_Pooling/config.json":
+        fails(model, name)
+
+
+def test_no_tokenizer(model):
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (model / name).unlink()
+    fails(model, "no tokenizer in it")
+
+
+def test_a_tokenizer_with_more_ids_than_the_model(model):
+    edit(model / "config.json", vocab_size=50)
+    fails(model, "the model knows only 50 of them")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"transformer_task": "fill-mask"},
+            "transformer_task: Input should be 'feature-extraction', found 'fill-mask'",
+        ),
+        ({"config_args": {"is_decoder": True}}, "config_args: is_decoder is not supported"),
+        ({"modality_config": {"text": {"method": "get_text_features"}}}, "modality_config"),
+        ({"modality_config": {"message": {}}}, "modality_config"),
+    ],
+)
+def test_transformers_that_are_driven_in_another_way(model, settings, message):
+    edit(model / "sentence_bert_config.json", **settings)
+    fails(model, message)
+
+
+def test_adapters_quantized_weights_and_other_kinds_of_models(model):
+    edit(model / "config_sentence_transformers.json", model_type="CrossEncoder")
+    fails(model, "model_type: Input should be 'SentenceTransformer', found 'CrossEncoder'")
+    edit(model / "config_sentence_transformers.json", model_type="SentenceTransformer")
+    edit(model / "config.json", quantization_config={"quant_method": "gptq"})
+    fails(model, "quantized weights are not supported")
+    edit(model / "adapter_config.json", base_model_name_or_path="x")
+    fails(model, "adapters are not supported")
+
+
+def test_a_model_that_openvino_gets_wrong_is_refused(model, monkeypatch):
+    from embedkit.encoders import openvino
+
+    real = openvino._with_torch
+    monkeypatch.setattr(openvino, "_with_torch", lambda *given: real(*given) + 0.5)
+    spec = read(model, backend="openvino")
+    fails_to_load(spec, ConfigError, "converted to OpenVINO, bert gives other vectors")
+
+
+def test_a_model_that_openvino_cannot_convert_is_refused(model, monkeypatch):
+    from embedkit.encoders import pooling
+
+    def unheard_of(hidden, mask):
+        return torch.linalg.eigvals(hidden[:, :1].mT @ hidden[:, :1]).real
+
+    monkeypatch.setitem(pooling._POOLERS, "mean", unheard_of)
+    spec = read(model, backend="openvino")
+    fails_to_load(spec, ConfigError, "bert cannot be converted to OpenVINO .* take backend torch")

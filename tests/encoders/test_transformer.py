@@ -1,0 +1,72 @@
+"""The torch backend: memory that runs out, the order of rows, batches within the budget."""
+
+import numpy as np
+import pytest
+import torch
+
+from embedkit.encoders.transformer import TorchBackend
+from embedkit.errors import EncoderError
+from embedkit.records import TokenBatch
+
+
+class Scarce(torch.nn.Module):
+    """Gives each row's sum and length, and has memory for a number of padded tokens only."""
+
+    def __init__(self, room: int) -> None:
+        super().__init__()
+        self.room = room
+        self.shapes: list[tuple[int, int]] = []
+
+    def forward(self, ids, mask):
+        self.shapes.append(tuple(ids.shape))
+        if ids.numel() > self.room:
+            raise torch.OutOfMemoryError("out of memory, on purpose")
+        return torch.stack([(ids * mask).sum(1), mask.sum(1)], dim=1).float()
+
+
+@pytest.fixture
+def batch() -> TokenBatch:
+    random = np.random.default_rng(5)
+    return TokenBatch.from_lists(
+        random.integers(1, 50, size=length).tolist() for length in random.integers(1, 20, size=40)
+    )
+
+
+def expected(batch: TokenBatch) -> np.ndarray:
+    sums = np.add.reduceat(batch.input_ids, batch.offsets[:-1])
+    return np.stack([sums, batch.lengths], axis=1).astype(np.float32)
+
+
+def run(network, batch, batch_tokens=200):
+    return TorchBackend(network, "cpu", batch_tokens, pad_id=3).run(batch)
+
+
+def test_rows_come_back_in_their_order(batch):
+    network = Scarce(room=10_000)
+    np.testing.assert_array_equal(run(network, batch), expected(batch))
+    assert all(rows * tokens <= 200 for rows, tokens in network.shapes)
+
+
+@pytest.mark.parametrize("room", [100, 40, 19])
+def test_batches_are_halved_until_they_fit(room, batch):
+    network = Scarce(room)
+    np.testing.assert_array_equal(run(network, batch), expected(batch))
+    assert max(rows * tokens for rows, tokens in network.shapes) > room
+    # Every batch halves at most down to single rows: twice as many calls as rows, and no more.
+    assert len(network.shapes) <= 2 * len(batch)
+
+
+def test_one_row_that_does_not_fit_ends_it(batch):
+    network = Scarce(room=10)
+    with pytest.raises(EncoderError, match=r"no memory for one text of 1\d tokens; take a lower"):
+        run(network, batch)
+    assert len(network.shapes) <= 2 * len(batch)
+
+
+def test_other_errors_are_not_swallowed(batch):
+    class Broken(torch.nn.Module):
+        def forward(self, ids, mask):
+            raise RuntimeError("CUDA error: device-side assert triggered")
+
+    with pytest.raises(RuntimeError, match="device-side assert"):
+        run(Broken(), batch)

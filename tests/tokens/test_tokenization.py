@@ -1,0 +1,221 @@
+"""Token ids, counts and truncation against the tokenizers of transformers themselves."""
+
+import itertools
+import json
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny_models import SENTENCES, make_tokenizer
+from transformers import AutoTokenizer
+
+from embedkit.errors import ConfigError
+from embedkit.records import DOCUMENT_SCHEMA, TOKEN_FIELDS, DocumentBlock, Reject
+from embedkit.tokens.tokenization import TokenizerSpec, load_tokenizer, tokenize_text
+
+KINDS = ("wordpiece", "mpnet", "unigram", "xlm", "bytes", "bare")
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    made = {}
+
+    def save(kind: str, side: str = "right") -> str:
+        if (kind, side) not in made:
+            directory = tmp_path_factory.mktemp("tokenizer")
+            make_tokenizer(kind, side).save_pretrained(directory)
+            made[kind, side] = str(directory)
+        return made[kind, side]
+
+    return save
+
+
+def rows_of(tokenizer, texts):
+    ids, offsets, n_tokens = tokenizer.encode(texts)
+    return [ids[a:b].tolist() for a, b in itertools.pairwise(offsets)], n_tokens
+
+
+def check_against_transformers(directory, texts, max_tokens, prompt=""):
+    oracle = AutoTokenizer.from_pretrained(directory)
+    whole = oracle([prompt + text for text in texts])["input_ids"]
+    cut = oracle([prompt + text for text in texts], truncation=True, max_length=max_tokens)
+    tokenizer = load_tokenizer(TokenizerSpec(directory, max_tokens, prompt))
+    rows, n_tokens = rows_of(tokenizer, texts)
+    assert rows == cut["input_ids"]
+    assert n_tokens.tolist() == [len(row) for row in whole]
+    assert tokenizer.count(texts) == n_tokens.tolist()
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_ids_and_truncation(kind, side, saved):
+    for max_tokens in (3, 4, 7, 24, 10_000):
+        check_against_transformers(saved(kind, side), SENTENCES, max_tokens)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_prompts(kind, saved):
+    check_against_transformers(saved(kind), SENTENCES, 24, prompt="passage: ")
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    texts=st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=80), max_size=6),
+    max_tokens=st.integers(3, 20),
+)
+def test_any_text(saved, texts, max_tokens):
+    if texts:
+        check_against_transformers(saved("bytes"), texts, max_tokens)
+        check_against_transformers(saved("wordpiece"), texts, max_tokens)
+
+
+def test_special_tokens_inside_texts(saved):
+    check_against_transformers(saved("wordpiece"), ["a [SEP] b [PAD] c", "[CLS]" * 9, "\0"], 6)
+
+
+def test_naughty_strings(saved, shared_data):
+    strings = json.loads((shared_data / "messy" / "blns.json").read_text())
+    for kind in KINDS:
+        check_against_transformers(saved(kind), strings, 16)
+
+
+def test_real_model_on_real_text(minilm, shared_data):
+    lines = (shared_data / "wikitext2" / "test.txt").read_text().splitlines()
+    rows = [line for line in lines if line.strip()][:400]
+    sentences = (shared_data / "multilingual" / "stsb-ja-dev.csv").read_text().splitlines()[:50]
+    check_against_transformers(minilm, rows + sentences, 256)
+
+
+def test_slices_of_a_long_block_are_joined_in_order(saved, monkeypatch):
+    tokenizer = load_tokenizer(TokenizerSpec(saved("wordpiece"), 24))
+    expected, counts = rows_of(tokenizer, SENTENCES)
+    monkeypatch.setattr("embedkit.tokens.tokenization._SLICE_CHARS", 30)
+    assert len(list(tokenizer._encodings(SENTENCES))) > 3
+    rows, sliced_counts = rows_of(tokenizer, SENTENCES)
+    assert rows == expected
+    assert sliced_counts.tolist() == counts.tolist()
+
+
+def test_threads_share_a_tokenizer(saved):
+    tokenizer = load_tokenizer(TokenizerSpec(saved("wordpiece"), 12))
+    texts = SENTENCES * 20
+    expected, _ = rows_of(tokenizer, texts)
+    with ThreadPoolExecutor(4) as threads:
+        for rows, _ in threads.map(lambda _: rows_of(tokenizer, texts), range(16)):
+            assert rows == expected
+
+
+def test_saved_padding_and_truncation_are_switched_off(minilm):
+    saved = json.loads(Path(minilm, "tokenizer.json").read_text())
+    assert saved["truncation"] and saved["padding"], "the model must have them for this test"
+    tokenizer = load_tokenizer(TokenizerSpec(minilm, 256)).tokenizer
+    assert tokenizer.truncation is None
+    assert tokenizer.padding is None
+
+
+def test_room_for_content(saved):
+    plain = load_tokenizer(TokenizerSpec(saved("wordpiece"), 24))
+    assert plain.max_content_tokens == 22
+    prompted = load_tokenizer(TokenizerSpec(saved("wordpiece"), 24, "one two "))
+    prompt_tokens = len(plain.tokenizer.encode("one two ", add_special_tokens=False).ids)
+    assert prompted.max_content_tokens == 22 - prompt_tokens
+    assert load_tokenizer(TokenizerSpec(saved("bare"), 24)).max_content_tokens == 24
+
+
+def test_no_room_for_content(saved):
+    with pytest.raises(ConfigError, match="max_tokens is 2"):
+        load_tokenizer(TokenizerSpec(saved("wordpiece"), 2))
+    with pytest.raises(ConfigError, match="of the prompt"):
+        load_tokenizer(TokenizerSpec(saved("wordpiece"), 4, "one two three four"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_lower_case(kind, saved):
+    tokenizer = load_tokenizer(TokenizerSpec(saved(kind), 24, lower_case=True))
+    (upper, lower), _ = rows_of(tokenizer, ["ALL Capitals", "all capitals"])
+    assert upper == lower
+
+
+def test_a_directory_without_a_tokenizer(tmp_path):
+    with pytest.raises(ConfigError, match="no tokenizer in it") as raised:
+        load_tokenizer(TokenizerSpec(str(tmp_path), 24))
+    assert "\n" not in str(raised.value)
+
+
+def test_a_damaged_tokenizer(tmp_path, saved):
+    for file in Path(saved("wordpiece")).iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "tokenizer.json").write_text('{"version": "1.0", "model": {')
+    with pytest.raises(ConfigError, match="tokenizer cannot be read") as raised:
+        load_tokenizer(TokenizerSpec(str(tmp_path), 24))
+    assert "\n" not in str(raised.value)
+
+
+def test_code_of_a_directory_does_not_run(tmp_path):
+    (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()")
+    (tmp_path / "tokenizer_config.json").write_text(
+        json.dumps({"auto_map": {"AutoTokenizer": ["evil.Tokenizer", "evil.Tokenizer"]}})
+    )
+    (tmp_path / "config.json").write_text(
+        json.dumps({"model_type": "evil", "auto_map": {"AutoConfig": "evil.Config"}})
+    )
+    (tmp_path / "vocab.txt").write_text("[UNK]")
+    with pytest.raises(ConfigError):
+        load_tokenizer(TokenizerSpec(str(tmp_path), 24))
+    assert not (tmp_path / "ran").exists()
+
+
+def block_of(texts):
+    count = len(texts)
+    columns = {
+        "id": [str(n) for n in range(count)],
+        "doc_id": [str(n) for n in range(count)],
+        "chunk_index": [0] * count,
+        "char_start": [0] * count,
+        "char_end": [len(text) for text in texts],
+        "text_hash": [str(n) for n in range(count)],
+        "source": ["source"] * count,
+        "row_index": list(range(count)),
+        "text": texts,
+        "year": list(range(count)),
+    }
+    rows = pa.RecordBatch.from_pydict(
+        columns, schema=DOCUMENT_SCHEMA.append(pa.field("year", "int64"))
+    )
+    reject = Reject("source", 99, "empty_text", "empty")
+    return DocumentBlock("00003", 2, count + 1, True, (reject,), rows, documents_before=7)
+
+
+def test_tokenizing_a_block(saved):
+    block = block_of(SENTENCES)
+    tokenizer = load_tokenizer(TokenizerSpec(saved("wordpiece"), 24))
+    tokens = tokenize_text(block, tokenizer)
+    rows, n_tokens = rows_of(tokenizer, SENTENCES)
+    assert tokens.rows.column("input_ids").to_pylist() == rows
+    assert tokens.rows.column("n_tokens").to_pylist() == n_tokens.tolist()
+    truncated = (n_tokens > 24).tolist()
+    assert any(truncated) and not all(truncated)
+    assert tokens.rows.column("truncated").to_pylist() == truncated
+    assert [*tokens.rows.schema][-3:] == [*TOKEN_FIELDS]
+    assert tokens.rows.select(block.rows.schema.names).equals(block.rows)
+    header = ("split_id", "seq", "documents", "last", "rejects", "documents_before")
+    assert [getattr(tokens, n) for n in header] == [getattr(block, n) for n in header]
+    tokens.rows.validate(full=True)
+
+
+def test_tokenizing_an_empty_block(saved):
+    tokens = tokenize_text(block_of([]), load_tokenizer(TokenizerSpec(saved("wordpiece"), 24)))
+    assert tokens.rows.num_rows == 0
+    assert [*tokens.rows.schema][-3:] == [*TOKEN_FIELDS]
+
+
+def test_a_spec_travels(saved):
+    spec = TokenizerSpec(saved("xlm"), 24, "query: ", True)
+    assert pickle.loads(pickle.dumps(spec)) == spec
+    ids, _, _ = load_tokenizer(spec).encode(["a"])
+    assert ids.dtype == np.int32
