@@ -1,0 +1,91 @@
+"""Settings: each once, each with its sentence, and wrong ones named."""
+
+import subprocess
+import sys
+
+import pytest
+from pydantic import ValidationError
+
+from embedkit.config import (
+    CorpusConfig,
+    EngineConfig,
+    JobConfig,
+    ModelConfig,
+    OutputConfig,
+)
+
+JOB = {"inputs": ("a.jsonl",), "model": "m", "output": "o"}
+
+
+def test_the_least_job_and_its_defaults():
+    job = JobConfig(**JOB)
+    assert (job.text_column, job.block_rows, job.chunk) == ("text", 16_384, "none")
+    assert (job.engine, job.backend, job.vector_dtype) == ("local", "auto", "float32")
+    assert (job.normalize, job.dimensions, job.id_column) == (None, None, None)
+
+
+def test_a_job_is_its_four_parts_and_nothing_is_said_twice():
+    parts = (CorpusConfig, ModelConfig, OutputConfig, EngineConfig)
+    names = [name for part in parts for name in part.model_fields]
+    assert len(names) == len(set(names))
+    assert set(names) == set(JobConfig.model_fields)
+
+
+@pytest.mark.parametrize("name", JobConfig.model_fields)
+def test_every_setting_has_a_sentence(name):
+    sentence = JobConfig.model_fields[name].description
+    assert sentence
+    assert sentence[0].isalpha()
+    assert sentence.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"inputs": ()}, "inputs"),
+        ({"format": "xml"}, "format"),
+        ({"block_rows": 0}, "block_rows"),
+        ({"split_bytes": -1}, "split_bytes"),
+        ({"chunk_overlap": -1}, "chunk_overlap"),
+        ({"max_reject_share": 1.1}, "max_reject_share"),
+        ({"max_reject_share": float("nan")}, "max_reject_share"),
+        ({"calls_in_flight": 5}, "calls_in_flight"),
+        ({"calls_in_flight": 0}, "calls_in_flight"),
+        ({"encoder_timeout": 0}, "encoder_timeout"),
+        ({"vector_dtype": "int4"}, "vector_dtype"),
+        ({"engine": "spark"}, "engine"),
+        ({"version": "../up"}, "version"),
+        ({"version": ""}, "version"),
+        ({"version": "v1\n"}, "version"),
+        ({"version": ".hidden"}, "version"),
+        ({"unheard_of": 1}, "unheard_of"),
+        ({"metadata_columns": ("embedding",)}, "embedding"),
+        ({"metadata_columns": ("text:string",)}, "text"),
+        ({"metadata_columns": ("a", "a:int64")}, "twice"),
+    ],
+)
+def test_a_wrong_setting_is_named(change, named):
+    with pytest.raises(ValidationError) as raised:
+        JobConfig(**(JOB | change))
+    assert named in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["inputs", "model", "output"])
+def test_what_has_no_default_must_be_given(name):
+    with pytest.raises(ValidationError, match=name):
+        JobConfig(**{key: value for key, value in JOB.items() if key != name})
+
+
+def test_a_job_cannot_be_changed():
+    with pytest.raises(ValidationError, match="frozen"):
+        JobConfig(**JOB).model = "other"
+
+
+def test_reading_settings_loads_nothing_heavy():
+    heavy = ("torch", "transformers", "pyarrow", "apache_beam", "ray", "openvino")
+    code = (
+        "import sys, embedkit.config, embedkit.errors, embedkit.cli;"
+        f"print([name for name in {heavy!r} if name in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"

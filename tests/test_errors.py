@@ -1,0 +1,73 @@
+"""Errors say what a scheduler should do, and survive a process border as text."""
+
+import traceback
+
+import pytest
+
+from embedkit import errors
+from embedkit.errors import (
+    ConfigError,
+    EmbedkitError,
+    EncoderError,
+    InputError,
+    IntegrityError,
+    RejectsExceededError,
+    ResumableError,
+    StoreError,
+    error_in_traceback,
+)
+
+CODES = {
+    ConfigError: 2,
+    InputError: 2,
+    RejectsExceededError: 3,
+    ResumableError: 4,
+    StoreError: 4,
+    EncoderError: 4,
+    IntegrityError: 4,
+}
+
+
+@pytest.mark.parametrize(("kind", "code"), CODES.items())
+def test_exit_codes(kind, code):
+    assert kind("x").exit_code == code
+    assert issubclass(kind, EmbedkitError)
+
+
+def test_what_a_retry_can_help_is_resumable():
+    resumable = {kind for kind in CODES if issubclass(kind, ResumableError)}
+    assert resumable == {ResumableError, StoreError, EncoderError}
+
+
+def as_text(error: Exception) -> str:
+    try:
+        raise error
+    except Exception as raised:  # noqa: BLE001
+        return "".join(traceback.format_exception(raised))
+
+
+@pytest.mark.parametrize("kind", [EmbedkitError, *CODES])
+def test_an_error_is_found_again_in_a_traceback(kind):
+    text = "[while running 'X']\n" + as_text(kind("/a/b.jsonl: broken; mend it"))
+    found = error_in_traceback(text)
+    assert type(found) is kind
+    assert str(found) == "/a/b.jsonl: broken; mend it"
+
+
+def test_the_last_error_of_a_chain_is_the_one_that_was_raised():
+    try:
+        try:
+            raise StoreError("first")
+        except StoreError as error:
+            raise EncoderError("second") from error
+    except EncoderError as error:
+        text = "".join(traceback.format_exception(error))
+    found = error_in_traceback(text)
+    assert type(found) is EncoderError
+    assert str(found) == "second"
+
+
+def test_other_errors_are_not_taken_for_ours():
+    assert error_in_traceback(as_text(ValueError("embedkit broke"))) is None
+    assert error_in_traceback(f"{errors.__name__}.NoSuchError: x") is None
+    assert error_in_traceback("") is None
