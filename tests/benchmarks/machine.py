@@ -1,0 +1,109 @@
+"""The machine that is measured: its name, its libraries, and what else runs on it."""
+
+import importlib.metadata
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import psutil
+
+from embedkit.encoders.hardware import processor_name
+
+_LIBRARIES = ("torch", "openvino", "sentence-transformers", "transformers", "apache-beam", "ray")
+_QUIET_PERCENT = 10.0
+
+
+def describe_machine() -> str:
+    """Returns the machine and the libraries in two lines."""
+    memory = psutil.virtual_memory().total / 2**30
+    versions = ", ".join(f"{name} {_version(name)}" for name in _LIBRARIES)
+    return f"{processor_name()}, {memory:.0f} GiB\n{versions}"
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "absent"
+
+
+def wait_until_quiet(seconds: float) -> None:
+    """Waits until the processor is nearly idle, but not longer than the given time."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and psutil.cpu_percent(1.0) > _QUIET_PERCENT:
+        pass
+
+
+@dataclass
+class Usage:
+    """What a process and its descendants used while they were watched.
+
+    Attributes:
+        seconds: How long they were watched.
+        foreign: Share of all cores that others used meanwhile: a measure of the noise.
+        peaks: Peak of each quantity that the watcher was asked to sample.
+    """
+
+    seconds: float = 0.0
+    foreign: float = 0.0
+    peaks: dict[str, float] = field(default_factory=dict)
+
+
+def family(pid: int) -> list[psutil.Process]:
+    """Returns a process and its descendants, as far as they still live."""
+    try:
+        parent = psutil.Process(pid)
+        return [parent, *parent.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+@contextmanager
+def watched(pid: int, interval: float = 0.5, sample=None) -> Iterator[Usage]:
+    """Watches a process with its descendants while the body runs.
+
+    Args:
+        pid: The process.
+        interval: Seconds between samples.
+        sample: Called with the processes; returns quantities by name, whose peaks are kept.
+    """
+    usage, stop = Usage(), threading.Event()
+    used: dict[int, float] = {}
+
+    def look() -> None:
+        processes = family(pid)
+        for process in processes:
+            try:
+                times = process.cpu_times()
+            except psutil.Error:
+                continue
+            used[process.pid] = times.user + times.system
+        for name, value in (sample(processes) if sample else {}).items():
+            usage.peaks[name] = max(usage.peaks.get(name, 0.0), value)
+
+    def loop() -> None:
+        while not stop.wait(interval):
+            look()
+
+    begun, busy = time.monotonic(), _busy_seconds()
+    look()
+    before = sum(used.values())
+    thread = threading.Thread(target=loop, daemon=True)
+    thread.start()
+    try:
+        yield usage
+    finally:
+        stop.set()
+        thread.join()
+        usage.seconds = time.monotonic() - begun
+        own = sum(used.values()) - before
+        foreign = max(0.0, _busy_seconds() - busy - own)
+        usage.foreign = foreign / (usage.seconds * (os.cpu_count() or 1))
+
+
+def _busy_seconds() -> float:
+    times = psutil.cpu_times()
+    return sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0)
