@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from http import HTTPStatus
+from importlib import import_module
 from typing import Any
 
 import fsspec
@@ -35,23 +36,33 @@ def object_store(root: str) -> "ObjectStore":
     """
     protocol = root.partition("://")[0]
     try:
-        kind = fsspec.get_filesystem_class(protocol)
-        if protocol != "memory" and not _creates_by_itself(kind):
-            raise ConfigError(
-                f"{root}: {protocol}:// cannot create an object only if it is absent; write to a "
-                "local directory, s3:// or gs://, and copy the finished version"
-            )
+        kind = _file_system(protocol)
         # Another writer's objects must be seen, so a listing is never taken from memory.
-        system, path = fsspec.url_to_fs(root, use_listings_cache=False)
+        system = kind(use_listings_cache=False, **kind._get_kwargs_from_urls(root))
     except (ImportError, ValueError, OSError) as error:
         extra = f"embedkit[{_EXTRAS[protocol]}]" if protocol in _EXTRAS else "its fsspec package"
         raise ConfigError(f"{root}: {one_line(error)}; check it, or install {extra}") from error
+    path = system._strip_protocol(root)
     if protocol == "memory":
         return MemoryStore(root, system, path)
     if _EXTRAS.get(protocol) == "s3":
         return S3Store(root, system, path, _s3_errors())
     errors = _gcs_errors() if protocol in _EXTRAS else (OSError,)
     return ObjectStore(root, system, path, errors)
+
+
+def _file_system(protocol: str) -> Any:
+    if _EXTRAS.get(protocol) == "gcs":
+        # Not the class that is registered: in zonal buckets that one writes objects that are seen
+        # while they grow.
+        return import_module("gcsfs.core").GCSFileSystem
+    kind = fsspec.get_filesystem_class(protocol)
+    if protocol != "memory" and not _creates_by_itself(kind):
+        raise ConfigError(
+            f"{protocol}:// cannot create an object only if it is absent; write to a local "
+            "directory, s3:// or gs://, and copy the finished version"
+        )
+    return kind
 
 
 class ObjectStore:

@@ -221,6 +221,14 @@ class TestLatest:
         point_latest(first)
         assert latest(str(tmp_path)) == second
 
+    def test_of_two_completed_at_once_neither_moves_it_again(self, tmp_path, job):
+        first, second = (Version(str(tmp_path), name) for name in ("v1", "v2"))
+        job.complete(first)
+        job.complete(second)
+        second.store.replace(second.success_key, first.store.read(first.success_key))
+        job.complete(first)
+        assert latest(str(tmp_path)) == second
+
     def test_a_run_killed_before_it_moved_is_made_good(self, tmp_path, job):
         first, second = (Version(str(tmp_path), name) for name in ("v1", "v2"))
         job.complete(first)

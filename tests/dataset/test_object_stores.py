@@ -1,0 +1,262 @@
+"""What S3 and GCS are asked, and what is made of their answers."""
+
+import json
+import threading
+from email.parser import BytesParser
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import fsspec
+import pytest
+from botocore.exceptions import ClientError, NoCredentialsError
+
+from embedkit.dataset import object_store
+from embedkit.dataset.manifest import read_manifest
+from embedkit.dataset.stores import open_store, probe
+from embedkit.dataset.validate import validate
+from embedkit.dataset.version import Version, latest
+from embedkit.errors import ConfigError, StoreError
+
+
+class GcsHandler(BaseHTTPRequestHandler):
+    """The few calls of the JSON API that a store makes, with its precondition on generation 0."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self):
+        server, url = self.server, urlsplit(self.path)
+        query = parse_qs(url.query)
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        server.asked.append((url.path, query, len(body)))
+        kind = f"Content-Type: {self.headers['Content-Type']}\n\n".encode()
+        described, media = BytesParser().parsebytes(kind + body).get_payload()
+        name = json.loads(described.get_payload())["name"]
+        data = body.split(b"\n\n", 2)[2][: -len(b"\n--==0==--")]
+        assert media is not None
+        with server.lock:
+            if query.get("ifGenerationMatch") == ["0"] and name in server.objects:
+                return self.answer(412, {"error": {"code": 412, "message": "conditionNotMet"}})
+            server.objects[name] = data
+        return self.answer(200, self.described(name))
+
+    def do_GET(self):
+        objects, url = self.server.objects, urlsplit(self.path)
+        query = {name: values[0] for name, values in parse_qs(url.query).items()}
+        bucket_path, _, name = url.path.partition("/o/")
+        if name or url.path.endswith("/o/"):
+            name = unquote(name)
+            if name not in objects:
+                return self.answer(404, {"error": {"code": 404, "message": "No such object"}})
+            if query.get("alt") == "media":
+                return self.media(objects[name])
+            return self.answer(200, self.described(name))
+        assert bucket_path.endswith("/o"), self.path
+        found = sorted(key for key in objects if key.startswith(query.get("prefix", "")))
+        items, prefixes = found, set()
+        if "delimiter" in query:
+            start = len(query.get("prefix", ""))
+            prefixes = {key[: key.index("/", start) + 1] for key in found if "/" in key[start:]}
+            items = [key for key in found if "/" not in key[start:]]
+        described = [self.described(key) for key in items]
+        return self.answer(200, {"items": described, "prefixes": sorted(prefixes)})
+
+    def do_DELETE(self):
+        name = unquote(urlsplit(self.path).path.partition("/o/")[2])
+        code = 204 if self.server.objects.pop(name, None) is not None else 404
+        return self.answer(code, {})
+
+    def described(self, name):
+        size = len(self.server.objects[name])
+        return {"name": name, "bucket": "bucket", "size": str(size), "generation": "1"}
+
+    def media(self, data):
+        code, asked = 200, self.headers.get("Range")
+        if asked:
+            first, _, last = asked.removeprefix("bytes=").partition("-")
+            data, code = data[int(first) : int(last) + 1], 206
+        self.send_response(code)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def answer(self, code, value):
+        data = b"" if code == 204 else json.dumps(value).encode()
+        self.send_response(code)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def gcs(monkeypatch):
+    """A server that stands in for Google Cloud Storage."""
+    import gcsfs
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), GcsHandler)
+    server.objects, server.asked, server.lock = {}, [], threading.Lock()
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{server.server_address[1]}")
+    monkeypatch.setitem(fsspec.config.conf, "gs", {"token": "anon"})
+    gcsfs.GCSFileSystem.clear_instance_cache()
+    yield server
+    gcsfs.GCSFileSystem.clear_instance_cache()
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+class TestGcs:
+    def test_a_create_carries_the_condition_and_is_one_request(self, gcs):
+        store = open_store("gs://bucket/root")
+        large = bytes(51 << 20)
+        assert store.create("v/a", large)
+        assert not store.create("v/a", b"second")
+        assert gcs.objects["root/v/a"] == large
+        assert [query["ifGenerationMatch"] for _, query, _ in gcs.asked] == [["0"], ["0"]]
+        assert {query["uploadType"][0] for _, query, _ in gcs.asked} == {"multipart"}
+
+    def test_replace_carries_none(self, gcs):
+        store = open_store("gs://bucket/root")
+        store.replace("LATEST", b"v1")
+        store.replace("LATEST", b"v2")
+        assert store.read("LATEST") == b"v2"
+        assert all("ifGenerationMatch" not in query for _, query, _ in gcs.asked)
+
+    def test_listings_and_sizes_are_fresh(self, gcs):
+        store = open_store("gs://bucket/root")
+        store.create("v/a", b"x")
+        assert list(store.list("v/")) == ["v/a"]
+        assert store.size("v/b") is None
+        gcs.objects["root/v/b"] = b"xy"
+        assert list(store.list("v/")) == ["v/a", "v/b"]
+        assert store.size("v/b") == 2
+        assert list(store.list("w/")) == []
+
+    def test_a_whole_version(self, gcs, job):
+        version = Version("gs://bucket/root", "v1")
+        probe(version.store)
+        job.complete(version)
+        again = Version("gs://bucket/root", "v1")
+        job.complete(again)
+        assert validate(again).problems == ()
+        assert latest("gs://bucket/root") == version
+
+    def test_an_error_names_the_object(self, gcs, monkeypatch):
+        store = open_store("gs://bucket/root")
+
+        def refused(handler):
+            handler.rfile.read(int(handler.headers.get("Content-Length", 0)))
+            handler.answer(400, {"error": {"code": 400, "message": "This is invalid"}})
+
+        monkeypatch.setattr(GcsHandler, "do_POST", refused)
+        with pytest.raises(StoreError, match=r"gs://bucket/root/v/a: could not create it.*invalid"):
+            store.create("v/a", b"x")
+
+
+class TestS3:
+    def test_a_large_create_is_one_conditional_request(self, bucket, monkeypatch):
+        store = open_store(f"s3://{bucket}/root")
+        calls = []
+        call = store._system._call_s3
+
+        async def watched(method, *args, **kwargs):
+            calls.append((method, kwargs.get("IfNoneMatch")))
+            return await call(method, *args, **kwargs)
+
+        monkeypatch.setattr(store._system, "_call_s3", watched)
+        assert store.create("v/a", bytes(101 << 20))
+        assert not store.create("v/a", b"x")
+        assert calls == [("put_object", "*"), ("put_object", "*")]
+
+    def test_two_attempts_at_once(self, bucket, job):
+        """Two processes' worth of threads over HTTP, each with its own connection to the store."""
+        versions = [Version(f"s3://{bucket}/root", "v1") for _ in range(2)]
+        threads = [threading.Thread(target=job.complete, args=(each,)) for each in versions]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert validate(versions[0]).problems == ()
+        assert read_manifest(versions[0]).rows == 12
+
+    def test_a_listing_of_several_pages(self, bucket, monkeypatch):
+        store = open_store(f"s3://{bucket}/root")
+        keys = [f"v/{number:02d}" for number in range(25)]
+        for key in keys:
+            store.create(key, b"x")
+        call = store._system.call_s3
+        pages = []
+
+        def paged(method, **kwargs):
+            pages.append(kwargs.get("ContinuationToken"))
+            return call(method, MaxKeys=10, **kwargs)
+
+        monkeypatch.setattr(store._system, "call_s3", paged)
+        assert list(store.list("v/")) == keys
+        assert len(pages) == 3
+
+    def test_at_the_top_of_a_bucket(self, bucket, job):
+        version = Version(f"s3://{bucket}", "v1")
+        job.complete(version)
+        assert latest(f"s3://{bucket}/") == version
+        assert validate(version).problems == ()
+
+    def test_a_bucket_that_is_not_there(self, bucket):
+        store = open_store(f"s3://{bucket}-none/root")
+        with pytest.raises(
+            ConfigError, match=rf"cannot write the output: s3://{bucket}-none/root/"
+        ):
+            probe(store)
+
+    def failing(self, bucket, monkeypatch, *errors):
+        store = open_store(f"s3://{bucket}/root")
+        left = list(errors)
+        pipe = store._system.pipe_file
+
+        def pipe_file(path, data, **kwargs):
+            if left:
+                raise left.pop(0)
+            return pipe(path, data, **kwargs)
+
+        monkeypatch.setattr(store._system, "pipe_file", pipe_file)
+        monkeypatch.setattr(object_store.time, "sleep", lambda seconds: None)
+        return store, left
+
+    def answer(self, status, code):
+        response = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
+        error = OSError(f"answered {status}")
+        error.__cause__ = ClientError(response, "PutObject")
+        return error
+
+    def test_a_refusal_without_the_condition_s_name(self, bucket, monkeypatch):
+        """Other services than Amazon's leave out which condition has failed."""
+        store, _ = self.failing(bucket, monkeypatch, self.answer(412, "PreconditionFailed"))
+        assert store.create("v/a", b"x") is False
+
+    def test_a_conflict_is_asked_again(self, bucket, monkeypatch):
+        conflict = self.answer(409, "ConditionalRequestConflict")
+        store, left = self.failing(bucket, monkeypatch, conflict, conflict)
+        assert store.create("v/a", b"x") is True
+        assert left == []
+
+    def test_a_conflict_without_end_is_an_error(self, bucket, monkeypatch):
+        conflicts = [self.answer(409, "ConditionalRequestConflict")] * 20
+        store, left = self.failing(bucket, monkeypatch, *conflicts)
+        with pytest.raises(StoreError, match="answered 409"):
+            store.create("v/a", b"x")
+        assert len(left) == 20 - object_store.CONFLICT_TRIES
+
+    def test_any_other_failure_names_the_object(self, bucket, monkeypatch):
+        store, _ = self.failing(bucket, monkeypatch, self.answer(503, "SlowDown"))
+        with pytest.raises(StoreError, match=rf"s3://{bucket}/root/v/a: could not create it"):
+            store.create("v/a", b"x")
+
+    def test_no_credentials_are_a_matter_of_configuration(self, bucket, monkeypatch):
+        store, _ = self.failing(bucket, monkeypatch, NoCredentialsError())
+        with pytest.raises(ConfigError, match="Unable to locate credentials"):
+            probe(store)
