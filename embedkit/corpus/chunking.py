@@ -1,0 +1,276 @@
+"""Documents to chunks: by tokens with overlap, or by sentences or paragraphs up to a limit.
+
+Spans count Unicode code points, so ``text[start:end]`` is exactly the chunk's text. Chunks lose
+the white space at their ends and nothing else: without an overlap they hold every other character
+of the text once.
+"""
+
+import re
+from typing import Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from semantic_text_splitter import TextSplitter
+from tokenizers import Tokenizer
+
+from embedkit.config import CorpusConfig
+from embedkit.errors import ConfigError
+from embedkit.records import text_hash
+
+Spans = list[tuple[int, int]]
+
+_PIECE = 1 << 16
+"""Characters that are tokenized at a time, as the tokens of a whole book would fill the memory."""
+
+_LINE_ENDS = re.compile(r"[\r\n]")
+
+
+class Chunker(Protocol):
+    """Cuts texts into chunks."""
+
+    def spans(self, texts: list[str]) -> list[Spans]:
+        """Returns the chunks of each text as (char_start, char_end), at least one for each."""
+        ...
+
+
+def make_chunker(
+    config: CorpusConfig, tokenizer: Tokenizer, max_content_tokens: int
+) -> Chunker | None:
+    """Makes the chunker that a configuration asks for.
+
+    Args:
+        config: The kind of chunks, their size and their overlap.
+        tokenizer: Counts tokens; without truncation and padding.
+        max_content_tokens: Tokens of a text that the model sees, beside special tokens and prompt.
+
+    Returns:
+        The chunker, or None where documents stay whole.
+
+    Raises:
+        ConfigError: Chunks would be longer than the model sees, or overlap by all they have.
+    """
+    if config.chunk == "none":
+        return None
+    tokens = config.chunk_tokens or max_content_tokens
+    if tokens > max_content_tokens:
+        raise ConfigError(
+            f"chunk_tokens {tokens}: the model sees {max_content_tokens} tokens of a text beside "
+            "special tokens and prompt; give at most that"
+        )
+    if config.chunk_overlap >= tokens:
+        raise ConfigError(
+            f"chunk_overlap {config.chunk_overlap}: a chunk has {tokens} tokens; overlap by fewer"
+        )
+    if config.chunk == "tokens":
+        return TokenChunker(tokenizer, tokens, config.chunk_overlap)
+    by_sentence = config.chunk == "sentences"
+    return TextChunker(tokenizer, tokens, config.chunk_overlap, by_sentence)
+
+
+class TokenChunker:
+    """Windows of tokens. A window ends at a word's end where that costs it less than half.
+
+    A window that would have more tokens when it is tokenized by itself is made shorter. Only a
+    single character that takes more tokens than the limit stays longer than it.
+
+    Args:
+        tokenizer: Counts tokens.
+        tokens: Most tokens of a chunk.
+        overlap: Tokens that a chunk shares with the one before it, fewer than ``tokens``.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, tokens: int, overlap: int) -> None:
+        self._tokenizer = tokenizer
+        self._tokens = tokens
+        self._overlap = overlap
+
+    def spans(self, texts: list[str]) -> list[Spans]:
+        """Returns the windows of each text."""
+        starts = self._starts(texts)
+        found = [self._windows(text, of_text) for text, of_text in zip(texts, starts, strict=True)]
+        cut = [number for number, windows in enumerate(found) if len(windows) > 1]
+        chunks = [texts[number][start:end] for number in cut for start, end in found[number]]
+        counts = iter(_count(self._tokenizer, chunks))
+        for number in cut:
+            if max([next(counts) for _ in found[number]]) > self._tokens:
+                found[number] = self._windows(texts[number], starts[number], check=True)
+        return found
+
+    def _windows(self, text: str, starts: NDArray[np.int64], check: bool = False) -> Spans:
+        """Cuts a text at its tokens' starts, int64, shape (tokens + 1,)."""
+        windows: Spans = []
+        first, last = 0, len(starts) - 1
+        while first < last:
+            stop = self._stop(text, starts, first, min(first + self._tokens, last))
+            if check:
+                stop = self._shrunk(text, starts, first, stop)
+            span = _trimmed(text, int(starts[first]), int(starts[stop]))
+            if span[0] < span[1]:
+                windows.append(span)
+            if stop == last:
+                break
+            following = self._at_character(starts, stop - self._overlap, first)
+            first = following if following > first else stop
+        return windows or [_whole(text)]
+
+    def _stop(self, text: str, starts: NDArray[np.int64], first: int, stop: int) -> int:
+        stop = self._at_character(starts, stop, first)
+        while starts[stop] == starts[first]:
+            # The character takes more tokens than the limit; it cannot be parted.
+            stop += 1
+        if stop == len(starts) - 1:
+            return stop
+        for earlier in range(stop, (first + stop) // 2, -1):
+            place = int(starts[earlier])
+            if place > starts[first] and (text[place].isspace() or text[place - 1].isspace()):
+                return self._at_character(starts, earlier, first)
+        return stop
+
+    def _shrunk(self, text: str, starts: NDArray[np.int64], first: int, stop: int) -> int:
+        while True:
+            chunk = text[slice(*_trimmed(text, int(starts[first]), int(starts[stop])))]
+            surplus = _count(self._tokenizer, [chunk])[0] - self._tokens
+            shorter = self._at_character(starts, max(stop - surplus, first + 1), first)
+            if surplus <= 0 or starts[shorter] <= starts[first]:
+                return stop
+            stop = shorter
+
+    @staticmethod
+    def _at_character(starts: NDArray[np.int64], place: int, first: int) -> int:
+        """Goes back to the first token of the character that a token is part of."""
+        return max(int(np.searchsorted(starts, starts[place])), first)
+
+    def _starts(self, texts: list[str]) -> list[NDArray[np.int64]]:
+        """Returns where the tokens of each text begin, ascending, and the text's length."""
+        pieces = [(number, piece) for number, text in enumerate(texts) for piece in _pieces(text)]
+        starts: list[list[NDArray[np.int64]]] = [[np.zeros(0, dtype=np.int64)] for _ in texts]
+        for begin in range(0, len(pieces), 256):
+            some = pieces[begin : begin + 256]
+            parts = [texts[number][start:end] for number, (start, end) in some]
+            encodings = self._tokenizer.encode_batch(parts, add_special_tokens=False)
+            for (number, (start, _)), encoding in zip(some, encodings, strict=True):
+                offsets = np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2)
+                starts[number].append(offsets[:, 0] + start)
+        return [
+            _complete(np.concatenate(parts), len(text))
+            for parts, text in zip(starts, texts, strict=True)
+        ]
+
+
+class TextChunker:
+    """Chunks that end where sentences or paragraphs end, as far as the limit allows.
+
+    By paragraphs, a chunk prefers to end with a paragraph and then with a sentence; short
+    paragraphs share one. By sentences, line ends do not count and sentences fill each chunk.
+
+    Args:
+        tokenizer: Counts tokens.
+        tokens: Most tokens of a chunk.
+        overlap: Most tokens that a chunk shares with the one before it.
+        by_sentence: Whether line ends are passed over.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, tokens: int, overlap: int, by_sentence: bool) -> None:
+        self._tokenizer = tokenizer
+        self._tokens = tokens
+        self._by_sentence = by_sentence
+        self._splitter = TextSplitter.from_huggingface_tokenizer(tokenizer, tokens, overlap)
+        self._fallback = TokenChunker(tokenizer, tokens, overlap)
+
+    def spans(self, texts: list[str]) -> list[Spans]:
+        """Returns the chunks of each text."""
+        found = [[_whole(text)] for text in texts]
+        lengths = _count(self._tokenizer, texts)
+        long = [number for number, length in enumerate(lengths) if length > self._tokens]
+        split = [_LINE_ENDS.sub(" ", texts[n]) if self._by_sentence else texts[n] for n in long]
+        for number, chunks in zip(long, self._splitter.chunk_all_indices(split), strict=True):
+            spans = [(start, start + len(chunk)) for start, chunk in chunks]
+            found[number] = self._fitting(texts[number], spans) or [_whole(texts[number])]
+        return found
+
+    def _fitting(self, text: str, spans: Spans) -> Spans:
+        """Cuts chunks again that have too many tokens as they stand in the text."""
+        if not self._by_sentence:
+            return spans
+        counts = _count(self._tokenizer, [text[start:end] for start, end in spans])
+        fitting: Spans = []
+        for (start, end), count in zip(spans, counts, strict=True):
+            if count <= self._tokens:
+                fitting.append((start, end))
+            else:
+                inner = self._fallback.spans([text[start:end]])[0]
+                fitting.extend((start + first, start + last) for first, last in inner)
+        return fitting
+
+
+def chunk_documents(rows: pa.RecordBatch, chunker: Chunker) -> pa.RecordBatch:
+    """Replaces each document by its chunks.
+
+    Args:
+        rows: Whole documents, of ``DOCUMENT_SCHEMA`` and any columns behind it.
+        chunker: Cuts them.
+
+    Returns:
+        Rows of the same schema: the id is ``<doc_id>:<chunk_index>``; text, hash and characters
+        are the chunk's; all else is the document's.
+    """
+    texts = rows.column("text").to_pylist()
+    spans = chunker.spans(texts)
+    counts = np.fromiter(map(len, spans), dtype=np.int64, count=len(spans))
+    origin = np.repeat(np.arange(len(spans)), counts)
+    index = np.arange(len(origin)) - np.repeat(np.cumsum(counts) - counts, counts)
+    places = np.array([span for of_text in spans for span in of_text], dtype=np.int32)
+    chunks = [text[a:b] for text, of_text in zip(texts, spans, strict=True) for a, b in of_text]
+    repeated = rows.take(pa.array(origin))
+    index_array = pa.array(index.astype(np.int32))
+    numbers = index_array.cast(pa.string())
+    changed = {
+        "id": pc.binary_join_element_wise(repeated.column("doc_id"), numbers, ":"),
+        "chunk_index": index_array,
+        "char_start": pa.array(places.reshape(-1, 2)[:, 0]),
+        "char_end": pa.array(places.reshape(-1, 2)[:, 1]),
+        "text_hash": pa.array([text_hash(chunk) for chunk in chunks], pa.string()),
+        "text": pa.array(chunks, pa.string()),
+    }
+    arrays = [changed.get(name, repeated.column(name)) for name in rows.schema.names]
+    return pa.RecordBatch.from_arrays(arrays, schema=rows.schema)
+
+
+def _count(tokenizer: Tokenizer, texts: list[str]) -> list[int]:
+    encodings = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+    return [len(encoding) for encoding in encodings]
+
+
+def _complete(starts: NDArray[np.int64], length: int) -> NDArray[np.int64]:
+    """Lets the first token begin with the text, and adds the end.
+
+    What stands between two tokens, such as a mark that the tokenizer drops, belongs to the first.
+    Some tokenizers give places out of order; a token then begins where the ones before it do.
+    """
+    whole = np.append(starts, length)
+    whole[0] = 0
+    return np.maximum.accumulate(whole)
+
+
+def _pieces(text: str) -> Spans:
+    """Cuts a long text at white space, where tokens do not reach across."""
+    pieces: Spans = []
+    start = 0
+    while len(text) - start > _PIECE:
+        end = start + _PIECE
+        space = next((at for at in range(end, end - 1024, -1) if text[at].isspace()), end)
+        pieces.append((start, space))
+        start = space
+    return [*pieces, (start, len(text))]
+
+
+def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
+    chunk = text[start:end]
+    return end - len(chunk.lstrip()), start + len(chunk.rstrip())
+
+
+def _whole(text: str) -> tuple[int, int]:
+    start, end = _trimmed(text, 0, len(text))
+    return (start, end) if start < end else (0, len(text))

@@ -1,0 +1,221 @@
+"""Records to rows: a batch of read values becomes an Arrow batch, and rejects for the rest."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from embedkit.corpus.columns import Columns, Problems, make_ids, make_texts
+from embedkit.corpus.metadata_values import metadata_array
+from embedkit.records import DOCUMENT_SCHEMA, Reject, text_hash
+
+MOST_RECORD_BYTES = 1 << 30
+"""Arrow counts the bytes of a batch of strings in 31 bits, so no record may come near that."""
+
+_EXCERPT = 200
+
+
+@dataclass
+class Records:
+    """Consecutive records of one file, as they were read.
+
+    Attributes:
+        source: The file.
+        row_index: Their places in it, ascending.
+        columns: Their values by column, None where null or absent; a metadata column of a Parquet
+            file may be an Arrow array.
+        rejects: Records among them that could not be read at all, ascending by place.
+        typed: False where every value is a string that is yet to be parsed.
+        raw: The records as stored, for excerpts, where there is such a form.
+    """
+
+    source: str
+    row_index: list[int] = field(default_factory=list)
+    columns: dict[str, Any] = field(default_factory=dict)
+    rejects: list[Reject] = field(default_factory=list)
+    typed: bool = True
+    raw: Sequence[bytes] | None = None
+
+
+@dataclass(frozen=True)
+class Documents:
+    """Consecutive documents and rejects.
+
+    Attributes:
+        rows: The documents, as rows of the plan's schema.
+        rejects: The rejects, in their order.
+        before: How many of the rows come before each reject, int64, shape (rejects,).
+    """
+
+    rows: pa.RecordBatch
+    rejects: tuple[Reject, ...]
+    before: NDArray[np.int64]
+
+
+def make_documents(
+    records: Records,
+    columns: Columns,
+    schema: pa.Schema,
+    max_record_bytes: int,
+    duplicates: Collection[tuple[str, int]] = (),
+) -> Documents:
+    """Turns records into documents and rejects; each record becomes exactly one of the two.
+
+    Where several things are wrong with a record, the id counts first, then the text, then the
+    metadata.
+
+    Args:
+        records: What was read.
+        columns: What of it is wanted.
+        schema: The plan's schema.
+        max_record_bytes: A longer text is rejected.
+        duplicates: Source and row index of the records whose id came earlier.
+    """
+    problems: Problems = {}
+    ids = _ids(records, columns, problems)
+    if duplicates:
+        _find_duplicates(records, columns, ids, duplicates, problems)
+    texts = make_texts(records.columns, columns, problems) if records.row_index else []
+    check_texts(texts, max_record_bytes, problems)
+    metadata = [
+        metadata_array(records.columns[name], name, kind, records.typed, problems)
+        for name, kind in (columns.metadata if records.row_index else ())
+    ]
+    rejects = [*records.rejects, *_rejects(records, columns, ids, texts, problems)]
+    rejects.sort(key=lambda reject: reject.row_index)
+    for place in problems:
+        # What is wrong with a text may be that it cannot be written down.
+        texts[place] = ids[place] = ""
+    rows = _rows(records, ids, texts, metadata, schema)
+    if problems:
+        good = np.ones(len(texts), dtype=bool)
+        good[list(problems)] = False
+        rows = rows.filter(pa.array(good))
+    places = rows.column("row_index").to_numpy()
+    before = np.searchsorted(places, [reject.row_index for reject in rejects])
+    return Documents(rows, tuple(rejects), before.astype(np.int64))
+
+
+def check_texts(texts: Sequence[str], max_bytes: int, problems: Problems) -> None:
+    """Notes the texts that are empty, hold a NUL, or are too long, by their place."""
+    for place, text in enumerate(texts):
+        if not text or text.isspace():
+            problems.setdefault(place, ("empty_text", "the text is empty; leave the record out"))
+        elif "\0" in text:
+            detail = "the text holds a NUL byte; take it out, or check that the file is UTF-8 text"
+            problems.setdefault(place, ("nul_byte", detail))
+        elif len(text) * 4 > max_bytes and len(text.encode("utf-8", "replace")) > max_bytes:
+            problems.setdefault(place, ("too_long", too_long(max_bytes)))
+
+
+def too_long(max_bytes: int) -> str:
+    """Says what is wrong with a record that is too long."""
+    return f"longer than {max_bytes} bytes; split it, or raise --max-record-bytes"
+
+
+def excerpt(value: object) -> str:
+    """Returns the first characters of a value, without any that could harm a terminal or file."""
+    if isinstance(value, bytes):
+        value = value[: _EXCERPT * 4].decode("utf-8", "replace")
+    text = value if isinstance(value, str) else "" if value is None else repr(value)
+    return "".join(
+        char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text[:_EXCERPT]
+    )
+
+
+def place_ids(source: str, row_index: Sequence[int]) -> list[str]:
+    """Returns ``place_id`` of many records of one source, which it hashes only once."""
+    head = blake2b(digest_size=16)
+    name = source.encode("utf-8", "surrogatepass")
+    head.update(len(name).to_bytes(8, "little"))
+    head.update(name)
+    ids = []
+    for row in row_index:
+        hasher = head.copy()
+        number = b"%d" % row
+        hasher.update(len(number).to_bytes(8, "little") + number)
+        ids.append(hasher.hexdigest())
+    return ids
+
+
+def _ids(records: Records, columns: Columns, problems: Problems) -> list[str]:
+    if not records.row_index:
+        return []
+    if columns.id is None:
+        return place_ids(records.source, records.row_index)
+    return make_ids(records.columns[columns.id], columns.id, problems)
+
+
+def _find_duplicates(
+    records: Records,
+    columns: Columns,
+    ids: Sequence[str],
+    duplicates: Collection[tuple[str, int]],
+    problems: Problems,
+) -> None:
+    for place, row in enumerate(records.row_index):
+        if (records.source, row) in duplicates:
+            detail = (
+                f"id {excerpt(ids[place])!r} in column {columns.id!r} is that of an earlier "
+                "record; make ids unique"
+            )
+            problems.setdefault(place, ("duplicate_id", detail))
+
+
+def _rejects(
+    records: Records,
+    columns: Columns,
+    ids: Sequence[str],
+    texts: Sequence[str],
+    problems: Problems,
+) -> list[Reject]:
+    found = []
+    for place, (reason, detail) in problems.items():
+        raw = records.raw[place] if records.raw is not None else texts[place]
+        found.append(
+            Reject(
+                source=records.source,
+                row_index=records.row_index[place],
+                reason=reason,
+                detail=detail,
+                doc_id=(ids[place] or None) if columns.id is not None else None,
+                excerpt=excerpt(raw),
+            )
+        )
+    return found
+
+
+def _rows(
+    records: Records,
+    ids: list[str],
+    texts: list[str],
+    metadata: Sequence[pa.Array],
+    schema: pa.Schema,
+) -> pa.RecordBatch:
+    count = len(texts)
+    if not count:
+        return empty_rows(schema)
+    id_array = pa.array(ids, pa.string())
+    zeros = pa.array(np.zeros(count, dtype=np.int32))
+    values = {
+        "id": id_array,
+        "doc_id": id_array,
+        "chunk_index": zeros,
+        "char_start": zeros,
+        "char_end": pa.array(np.fromiter(map(len, texts), dtype=np.int32, count=count)),
+        "text_hash": pa.array([text_hash(text) for text in texts], pa.string()),
+        "source": pa.array([records.source], pa.string()).take(zeros),
+        "row_index": pa.array(records.row_index, pa.int64()),
+        "text": pa.array(texts, pa.string()),
+    }
+    arrays = [values[name] for name in DOCUMENT_SCHEMA.names]
+    return pa.RecordBatch.from_arrays([*arrays, *metadata], schema=schema)
+
+
+def empty_rows(schema: pa.Schema) -> pa.RecordBatch:
+    """Returns a batch without rows."""
+    return pa.RecordBatch.from_pylist([], schema=schema)

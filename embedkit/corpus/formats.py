@@ -1,0 +1,78 @@
+"""Reading a split: its files' records, as documents, as blocks."""
+
+from collections.abc import Callable, Collection, Generator, Iterator
+from functools import partial
+
+from embedkit.config import CorpusConfig
+from embedkit.corpus.blocks import make_blocks
+from embedkit.corpus.chunking import Chunker
+from embedkit.corpus.columns import Columns
+from embedkit.corpus.csv_records import read_csv
+from embedkit.corpus.documents import MOST_RECORD_BYTES, Documents, Records, make_documents
+from embedkit.corpus.parquet_records import read_parquet
+from embedkit.corpus.splits import FileRange, Plan, Split
+from embedkit.corpus.text_records import read_jsonl, read_text
+from embedkit.records import DocumentBlock
+
+_READERS: dict[str, Callable[[FileRange, CorpusConfig, Columns], Iterator[Records]]] = {
+    "text": read_text,
+    "jsonl": read_jsonl,
+    "csv": read_csv,
+    "tsv": read_csv,
+    "parquet": read_parquet,
+}
+
+
+def read_split(
+    split: Split, plan: Plan, config: CorpusConfig, chunker: Chunker | None = None
+) -> Iterator[DocumentBlock]:
+    """Reads the blocks of a split; the same split gives the same blocks, wherever it is read.
+
+    Args:
+        split: The split.
+        plan: The plan it belongs to, with or without its splits.
+        config: How records become rows, and how large a block is.
+        chunker: Cuts documents into chunks, or None to leave them whole.
+
+    Yields:
+        The blocks in order, numbered from 0, of which exactly the last is marked so; a split
+        without a record gives one block without rows.
+
+    Raises:
+        InputError: A file is gone, has changed since the plan, or unpacks to more than it may.
+    """
+    documents = _documents(split, plan, config)
+    yield from make_blocks(split.split_id, documents, plan.schema, config, chunker)
+
+
+def read_records(
+    file: FileRange, config: CorpusConfig, columns: Columns
+) -> Generator[Records, None, None]:
+    """Reads the records of one range, batch by batch.
+
+    Args:
+        file: The range.
+        config: How it is read.
+        columns: Which columns are read.
+
+    Raises:
+        InputError: The file is gone, has changed since the plan, or unpacks to more than it may.
+    """
+    limit = min(config.max_record_bytes, MOST_RECORD_BYTES)
+    capped = config.model_copy(update={"max_record_bytes": limit})
+    yield from _READERS[file.format](file, capped, columns)
+
+
+def _documents(split: Split, plan: Plan, config: CorpusConfig) -> Iterator[Documents]:
+    columns = Columns.of(config, plan.metadata)
+    duplicates: Collection[tuple[str, int]] = frozenset(split.duplicates)
+    make = partial(
+        make_documents,
+        columns=columns,
+        schema=plan.schema,
+        max_record_bytes=min(config.max_record_bytes, MOST_RECORD_BYTES),
+        duplicates=duplicates,
+    )
+    for file in split.ranges:
+        for records in read_records(file, config, columns):
+            yield make(records)

@@ -1,0 +1,265 @@
+"""Lines and paragraphs of a byte stream, found a buffer at a time.
+
+A line belongs to the range in which its first byte stands, so ranges that touch share no line and
+lose none, wherever the seam falls. A paragraph is a run of lines that are not blank. Its seam
+moves on to the first blank line that begins at or behind it.
+"""
+
+from bisect import bisect_left
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from embedkit.corpus.compression import ByteStream, DamagedFileError
+
+BOM = b"\xef\xbb\xbf"
+HEAD = 1024
+"""Bytes that are kept of a record that is too long."""
+
+
+class LongRecord(NamedTuple):
+    """A line or paragraph that is longer than allowed, of which only the beginning was kept."""
+
+    start: int
+    head: bytes
+    quotes: int
+
+
+class Damage(NamedTuple):
+    """The place where a compressed stream broke, as an offset in what it unpacks to."""
+
+    start: int
+    detail: str
+
+
+@dataclass
+class Lines:
+    """Consecutive lines.
+
+    Attributes:
+        starts: Offset of each line's first byte.
+        lines: The lines without their ends.
+        long: A line that is too long and follows them, if there is one.
+        damage: Where the stream broke behind them, if it did.
+    """
+
+    starts: list[int] = field(default_factory=list)
+    lines: list[bytes] = field(default_factory=list)
+    long: LongRecord | None = None
+    damage: Damage | None = None
+
+    @classmethod
+    def of_long(cls, start: int, data: bytes) -> "Lines":
+        """Returns a record that is too long and nothing else."""
+        return cls(long=LongRecord(start, data[:HEAD], 0))
+
+
+def iter_lines(
+    stream: ByteStream, offset: int, begin: int, end: int | None, max_bytes: int
+) -> Iterator[Lines]:
+    r"""Reads the lines that begin in a range; they end with ``\n`` or ``\r\n``.
+
+    Args:
+        stream: Stands at ``offset``.
+        offset: 0, or a place before ``begin``.
+        begin: First byte of the range. Unless it is 0, the byte before it must be read too, as
+            only it tells whether a line begins here.
+        end: The byte behind the range, or None to read to the end.
+        max_bytes: A longer line is passed over without being held.
+
+    Yields:
+        Batches of lines in order. A UTF-8 mark at the start of the file is not part of a line.
+    """
+    reader = _LineReader(stream, offset, max_bytes)
+    for batch in reader:
+        if begin:
+            _drop_before(batch, begin)
+        done = end is not None and reader.place >= end
+        if done:
+            _drop_from(batch, end or 0)
+        if batch.starts or batch.long or batch.damage:
+            yield batch
+        if done:
+            return
+
+
+def _drop_before(batch: Lines, begin: int) -> None:
+    if batch.starts and batch.starts[0] < begin:
+        first = bisect_left(batch.starts, begin)
+        del batch.starts[:first], batch.lines[:first]
+    if batch.long and batch.long.start < begin:
+        batch.long = None
+
+
+def _drop_from(batch: Lines, end: int) -> None:
+    last = bisect_left(batch.starts, end)
+    del batch.starts[last:], batch.lines[last:]
+    if batch.long and batch.long.start >= end:
+        batch.long = None
+
+
+class _LineReader:
+    """Cuts a stream into batches of whole lines; ``place`` is where the next line begins."""
+
+    def __init__(self, stream: ByteStream, offset: int, max_bytes: int) -> None:
+        self._stream = stream
+        self.place = offset
+        self._max = max_bytes
+        self._tail: list[bytes] = []
+        self._tail_bytes = 0
+        self._pending = b""
+        self._damage: Damage | None = None
+
+    def __iter__(self) -> Iterator[Lines]:
+        while piece := self._read():
+            end = piece.rfind(b"\n")
+            if end < 0:
+                self._hold(piece)
+                if self._tail_bytes > self._max + len(BOM) + len(b"\r"):
+                    yield self._pass_over()
+                continue
+            self._tail.append(piece[:end])
+            whole = b"".join(self._tail)
+            self._tail, self._tail_bytes = [], 0
+            self._hold(piece[end + 1 :])
+            yield from self._cut(whole)
+        if self._damage:
+            # The line that was being read is cut off: the damage stands for it.
+            yield Lines(damage=self._damage)
+        elif self._tail_bytes:
+            yield from self._cut(b"".join(self._tail))
+
+    def _read(self) -> bytes:
+        if self._pending:
+            piece, self._pending = self._pending, b""
+            return piece
+        try:
+            return self._stream.read()
+        except DamagedFileError as error:
+            self._damage = Damage(self.place + self._tail_bytes, str(error))
+            return b""
+
+    def _hold(self, piece: bytes) -> None:
+        self._tail.append(piece)
+        self._tail_bytes += len(piece)
+
+    def _cut(self, whole: bytes) -> Iterator[Lines]:
+        lines = whole.split(b"\n")
+        lengths = np.fromiter(map(len, lines), dtype=np.int64, count=len(lines))
+        starts = self.place + np.cumsum(lengths + 1) - lengths - 1
+        after = self.place + len(whole) + 1
+        if b"\r" in whole:
+            lines = [line[:-1] if line.endswith(b"\r") else line for line in lines]
+        if self.place == 0:
+            lines[0] = lines[0].removeprefix(BOM)
+        if lengths.max() > self._max:
+            yield from self._parted(starts.tolist(), lines, after)
+        else:
+            self.place = after
+            yield Lines(starts.tolist(), lines)
+
+    def _parted(self, starts: list[int], lines: list[bytes], after: int) -> Iterator[Lines]:
+        begun = 0
+        for number, line in enumerate(lines):
+            if len(line) > self._max:
+                long = LongRecord(starts[number], line[:HEAD], line.count(b'"'))
+                self.place = starts[number + 1] if number + 1 < len(starts) else after
+                yield Lines(starts[begun:number], lines[begun:number], long)
+                begun = number + 1
+        self.place = after
+        yield Lines(starts[begun:], lines[begun:])
+
+    def _pass_over(self) -> Lines:
+        """Reads to the end of the line in hand and keeps its beginning alone."""
+        held = b"".join(self._tail)
+        long = LongRecord(self.place, held[:HEAD], held.count(b'"'))
+        if self.place == 0:
+            long = long._replace(head=long.head.removeprefix(BOM))
+        self.place += len(held)
+        self._tail, self._tail_bytes = [], 0
+        while piece := self._read():
+            end = piece.find(b"\n")
+            line = piece if end < 0 else piece[:end]
+            long = long._replace(quotes=long.quotes + line.count(b'"'))
+            self.place += len(line)
+            if end >= 0:
+                self.place += 1
+                self._pending = piece[end + 1 :]
+                break
+        return Lines(long=long)
+
+
+def iter_paragraphs(
+    stream: ByteStream, offset: int, begin: int, end: int | None, max_bytes: int
+) -> Iterator[Lines]:
+    r"""Reads the paragraphs of a range; their lines are joined with ``\n``.
+
+    Args and yields are those of ``iter_lines``, with paragraphs in the place of lines.
+    """
+    paragraph = _Paragraph(max_bytes)
+    in_range = begin == 0
+    for batch in iter_lines(stream, offset, begin, None, max_bytes):
+        found = Lines()
+        for start, line in zip(batch.starts, batch.lines, strict=True):
+            if line.strip():
+                if in_range:
+                    paragraph.add(start, line)
+                continue
+            yield from paragraph.flush(found)
+            if end is not None and start >= end:
+                yield found
+                return
+            in_range = True
+        if batch.long and in_range:
+            paragraph.add_long(batch.long)
+        found.damage = batch.damage
+        yield found
+        if batch.damage:
+            return
+    last = Lines()
+    yield from paragraph.flush(last)
+    yield last
+
+
+class _Paragraph:
+    def __init__(self, max_bytes: int) -> None:
+        self._max = max_bytes
+        self._start = 0
+        self._lines: list[bytes] = []
+        self._bytes = -1
+        self._long: LongRecord | None = None
+
+    def add(self, start: int, line: bytes) -> None:
+        if self._long:
+            return
+        if not self._lines:
+            self._start = start
+        self._lines.append(line)
+        self._bytes += len(line) + 1
+        if self._bytes > self._max:
+            self._give_up()
+
+    def add_long(self, long: LongRecord) -> None:
+        if self._long:
+            return
+        if not self._lines:
+            self._start = long.start
+        self._lines.append(long.head)
+        self._give_up()
+
+    def _give_up(self) -> None:
+        self._long = LongRecord(self._start, b"\n".join(self._lines)[:HEAD], 0)
+        self._lines = []
+
+    def flush(self, found: Lines) -> Iterator[Lines]:
+        """Ends the paragraph; yields what was found, emptied, when a long one must follow it."""
+        if self._lines:
+            found.starts.append(self._start)
+            found.lines.append(b"\n".join(self._lines))
+        elif self._long:
+            yield Lines(found.starts[:], found.lines[:], self._long)
+            found.starts.clear()
+            found.lines.clear()
+        self._lines, self._bytes, self._long = [], -1, None

@@ -1,0 +1,105 @@
+"""What the plan takes from a Parquet file's footer: its columns' types and its row groups."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from embedkit.config import CorpusConfig
+from embedkit.corpus.columns import Columns, required_columns
+from embedkit.corpus.metadata_plan import Found
+from embedkit.corpus.metadata_types import declared_types, type_name
+from embedkit.corpus.parquet_records import column_bytes, open_parquet
+from embedkit.corpus.splits import FileRange
+from embedkit.errors import InputError
+
+
+def plan_parquet(file: FileRange, config: CorpusConfig) -> tuple[tuple[FileRange, ...], Found]:
+    """Checks a Parquet file's columns and cuts it by row groups.
+
+    Args:
+        file: The file.
+        config: Names the columns and the size of a split.
+
+    Returns:
+        Its ranges, at least one, and the types of its metadata columns.
+
+    Raises:
+        InputError: It is no Parquet file, or a column is missing or of a type that is no use.
+    """
+    names = required_columns(config)
+    with open_parquet(file) as opened:
+        schema = opened.schema_arrow
+        _check_columns(file, schema, names)
+        _check_types(file, schema, Columns.of(config))
+        found = Found(file.url, _metadata(file, schema, config))
+        return tuple(_ranges(file, opened.metadata, names, config.split_bytes)), found
+
+
+def _check_columns(file: FileRange, schema: pa.Schema, names: tuple[str, ...]) -> None:
+    for name in names:
+        if schema.names.count(name) != 1:
+            what = "more than one column" if name in schema.names else "no column"
+            raise InputError(
+                f"{file.url}: has {what} {name!r}; its columns are {', '.join(schema.names)[:500]}"
+            )
+
+
+def _check_types(file: FileRange, schema: pa.Schema, columns: Columns) -> None:
+    for name in columns.text_names:
+        kind = _values(schema.field(name).type)
+        number = (
+            pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
+        )
+        if not (_is_text(kind) or (number and columns.templated)):
+            remedy = f"; its digits are read by --text-template '{{{name}}}'" if number else ""
+            raise InputError(
+                f"{file.url}: text column {name!r} is of type {kind}, expected string{remedy}"
+            )
+    if columns.id is not None:
+        kind = _values(schema.field(columns.id).type)
+        if not (_is_text(kind) or pa.types.is_integer(kind)):
+            raise InputError(
+                f"{file.url}: id column {columns.id!r} is of type {kind}, expected a string or "
+                "an integer"
+            )
+
+
+def _metadata(file: FileRange, schema: pa.Schema, config: CorpusConfig) -> dict[str, str]:
+    kinds = {}
+    for name, declared in declared_types(config.metadata_columns).items():
+        kind = schema.field(name).type
+        try:
+            kinds[name] = declared or type_name(kind)
+        except ValueError as error:
+            raise InputError(
+                f"{file.url}: metadata column {name!r} is of type {str(kind)[:100]}, which is not "
+                f"carried along; declare {name}:string to get it as JSON"
+            ) from error
+    return kinds
+
+
+def _ranges(
+    file: FileRange, metadata: pq.FileMetaData, names: tuple[str, ...], split_bytes: int
+) -> Iterator[FileRange]:
+    start = stored = rows = 0
+    for group in range(metadata.num_row_groups):
+        size, _ = column_bytes(metadata, group, names)
+        if group > start and stored + size > split_bytes:
+            yield replace(file, start=start, end=group, stored=stored, rows=rows)
+            start, stored, rows = group, 0, 0
+        stored += size
+        rows += metadata.row_group(group).num_rows
+    yield replace(file, start=start, end=metadata.num_row_groups, stored=stored, rows=rows)
+
+
+def _values(kind: pa.DataType) -> pa.DataType:
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return any(
+        test(kind)
+        for test in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+    )

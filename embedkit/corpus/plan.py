@@ -1,0 +1,143 @@
+"""Planning: from the inputs to splits, with everything checked that can be without reading all."""
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+
+from embedkit.config import CorpusConfig
+from embedkit.corpus.columns import Columns, required_columns
+from embedkit.corpus.csv_records import check_header, read_header
+from embedkit.corpus.duplicates import with_duplicates
+from embedkit.corpus.metadata_plan import Found, metadata_types
+from embedkit.corpus.parquet_plan import plan_parquet
+from embedkit.corpus.sampling import CorpusEstimate, estimate
+from embedkit.corpus.sources import Listing, list_inputs
+from embedkit.corpus.splits import FileRange, Plan, Split
+from embedkit.errors import ConfigError
+from embedkit.records import digest
+
+__all__ = ["CorpusEstimate", "FileRange", "Plan", "Split", "estimate", "plan_corpus"]
+
+_MOST_FILES_OF_A_SPLIT = 4096
+_FILES_AT_ONCE = 16
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Checked:
+    ranges: tuple[FileRange, ...]
+    found: Found | None = None
+
+
+def plan_corpus(config: CorpusConfig) -> Plan:
+    """Settles what a run reads, the same on every machine.
+
+    The footers of Parquet files and the headers of CSV files are read, and some records of the
+    first JSONL file where a metadata type has to be told from them. With an id column, every
+    record's id is read once, to find those that repeat.
+
+    Args:
+        config: Names the inputs and columns.
+
+    Raises:
+        ConfigError: The settings do not fit each other or the kinds of the files.
+        InputError: A file does not exist, cannot be read, lacks a column, or has another type
+            for one than another file.
+    """
+    Columns.of(config)
+    listing = list_inputs(config)
+    _log_skipped(listing)
+    check = partial(_check, config=config)
+    checked = list(_concurrently(check, listing.files))
+    found = [one.found for one in checked if one.found is not None]
+    metadata = metadata_types(config, listing.files, found)
+    splits = tuple(_packed((piece for one in checked for piece in one.ranges), config.split_bytes))
+    if config.id_column is not None:
+        splits = with_duplicates(splits, config)
+    return Plan(
+        base=listing.base,
+        metadata=metadata,
+        splits=splits,
+        files=len(listing.files),
+        total_bytes=sum(file.size for file in listing.files),
+        inputs_digest=_digest(listing.files),
+        skipped=listing.skipped,
+        skipped_files=listing.skipped_files,
+    )
+
+
+def _concurrently(
+    check: Callable[[FileRange], _Checked], files: Iterable[FileRange]
+) -> Iterator[_Checked]:
+    with ThreadPoolExecutor(_FILES_AT_ONCE, thread_name_prefix="plan") as threads:
+        yield from threads.map(check, files)
+
+
+def _check(file: FileRange, config: CorpusConfig) -> _Checked:
+    if file.format == "parquet":
+        ranges, found = plan_parquet(file, config)
+        return _Checked(ranges, found)
+    if file.format in ("csv", "tsv"):
+        header = read_header(file, config)
+        if header:
+            check_header(file, header, required_columns(config))
+        return _Checked((file,))
+    if file.format == "text":
+        _check_text(file, config)
+    return _Checked(tuple(_byte_ranges(file, config)))
+
+
+def _check_text(file: FileRange, config: CorpusConfig) -> None:
+    for name in ("id_column", "text_template", "metadata_columns"):
+        if getattr(config, name):
+            raise ConfigError(
+                f"{name}: {file.url} is plain text and has no columns; leave it out, or name "
+                "another --format"
+            )
+
+
+def _byte_ranges(file: FileRange, config: CorpusConfig) -> Iterator[FileRange]:
+    whole = file.format == "text" and config.text_unit == "file"
+    count = -(-file.size // config.split_bytes)
+    if file.compression != "none" or whole or count <= 1:
+        yield file
+        return
+    for number in range(count):
+        start, end = number * file.size // count, (number + 1) * file.size // count
+        yield replace(file, start=start, end=end, stored=end - start)
+
+
+def _packed(ranges: Iterable[FileRange], split_bytes: int) -> Iterator[Split]:
+    """Puts neighbouring ranges together while they are no more than a split takes."""
+    number = size = 0
+    packed: list[FileRange] = []
+    for piece in ranges:
+        full = size + piece.stored > split_bytes or len(packed) == _MOST_FILES_OF_A_SPLIT
+        if packed and full:
+            yield Split(f"{number:05d}", tuple(packed))
+            number, size, packed = number + 1, 0, []
+        packed.append(piece)
+        size += piece.stored
+    yield Split(f"{number:05d}", tuple(packed))
+
+
+def _digest(files: Iterable[FileRange]) -> str:
+    return digest(
+        *(
+            str(fact)
+            for file in files
+            for fact in (file.source, file.size, file.etag, file.format, file.compression)
+        )
+    )
+
+
+def _log_skipped(listing: Listing) -> None:
+    if listing.skipped_files:
+        _log.warning(
+            "%d files are no input by their names and are skipped, such as %s",
+            listing.skipped_files,
+            ", ".join(listing.skipped[:3]),
+        )

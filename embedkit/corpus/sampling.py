@@ -1,0 +1,132 @@
+"""How much work a plan is, told from a small sample."""
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+
+from embedkit.config import CorpusConfig
+from embedkit.corpus.columns import Columns
+from embedkit.corpus.documents import make_documents
+from embedkit.corpus.formats import read_records
+from embedkit.corpus.splits import FileRange, Plan
+
+_SAMPLED_RANGES = 32
+_SAMPLED_BYTES = 1 << 18
+_SAMPLED_TEXTS = 64
+
+
+@dataclass(frozen=True)
+class CorpusEstimate:
+    """The size of a corpus; all but the first three are estimates.
+
+    Attributes:
+        files: Input files.
+        splits: Splits.
+        bytes: Bytes of the files as stored.
+        documents: Records that can be embedded.
+        text_bytes: UTF-8 bytes of their text.
+        tokens: Tokens of their text.
+    """
+
+    files: int
+    splits: int
+    bytes: int
+    documents: int
+    text_bytes: int
+    tokens: int
+
+
+@dataclass
+class _Sample:
+    """What was read of ranges of one kind, and how much of them that was."""
+
+    documents: int = 0
+    text_bytes: int = 0
+    units: int = 0
+    counted_bytes: int = 0
+    tokens: int = 0
+
+
+def estimate(
+    plan: Plan, config: CorpusConfig, count_tokens: Callable[[list[str]], list[int]]
+) -> CorpusEstimate:
+    """Estimates a corpus from the beginnings of some of its ranges.
+
+    Args:
+        plan: The plan, with its splits.
+        config: How records become rows.
+        count_tokens: Counts the tokens of texts.
+
+    Raises:
+        InputError: A sampled file is gone or has changed since the plan.
+    """
+    kinds: dict[tuple[str, str], list[FileRange]] = defaultdict(list)
+    for split in plan.splits:
+        for file in split.ranges:
+            kinds[file.format, file.compression].append(file)
+    documents = text_bytes = tokens = 0.0
+    for files in kinds.values():
+        sample = _sample_of(files, plan, config, count_tokens)
+        share = sum(map(_units, files)) / max(1, sample.units)
+        documents += sample.documents * share
+        text_bytes += sample.text_bytes * share
+        tokens += sample.text_bytes * share * sample.tokens / max(1, sample.counted_bytes)
+    return CorpusEstimate(
+        files=plan.files,
+        splits=len(plan.splits),
+        bytes=plan.total_bytes,
+        documents=round(documents),
+        text_bytes=round(text_bytes),
+        tokens=round(tokens),
+    )
+
+
+def _units(file: FileRange) -> int:
+    """Returns the size of a range: rows where they are known, else bytes as stored."""
+    return file.stored if file.rows is None else file.rows
+
+
+def _sample_of(
+    files: Sequence[FileRange],
+    plan: Plan,
+    config: CorpusConfig,
+    count_tokens: Callable[[list[str]], list[int]],
+) -> _Sample:
+    sample = _Sample()
+    columns = Columns.of(config, plan.metadata)
+    chosen = [file for file in files if _units(file)]
+    for file in chosen[:: -(-len(chosen) // _SAMPLED_RANGES) or 1]:
+        texts, units = _beginning(file, plan, config, columns)
+        counted = texts[:_SAMPLED_TEXTS]
+        sample.units += units
+        sample.documents += len(texts)
+        sample.text_bytes += _size(texts)
+        sample.counted_bytes += _size(counted)
+        sample.tokens += sum(count_tokens(counted)) if counted else 0
+    return sample
+
+
+def _beginning(
+    file: FileRange, plan: Plan, config: CorpusConfig, columns: Columns
+) -> tuple[list[str], int]:
+    """Returns the texts at the beginning of a range, and how much of the range they are."""
+    piece = file
+    cuttable = file.format != "text" or config.text_unit != "file"
+    if file.format != "parquet" and cuttable and file.stored > _SAMPLED_BYTES:
+        # Cut short, a compressed file looks damaged, and what comes before that is the sample.
+        piece = replace(file, end=file.start + _SAMPLED_BYTES, stored=_SAMPLED_BYTES)
+    texts: list[str] = []
+    rows = 0
+    with closing(read_records(piece, config, columns)) as batches:
+        for records in batches:
+            made = make_documents(records, columns, plan.schema, config.max_record_bytes)
+            texts.extend(made.rows.column("text").to_pylist())
+            rows += len(records.row_index) + len(records.rejects)
+            if file.rows is not None and _size(texts) > _SAMPLED_BYTES:
+                break
+    return texts, piece.stored if file.rows is None else rows
+
+
+def _size(texts: Sequence[str]) -> int:
+    return sum(len(text.encode()) for text in texts)

@@ -1,0 +1,146 @@
+"""A plan as data: its files, the ranges of them, the splits, and their JSON form."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+
+from embedkit.corpus.metadata_types import parse_type
+from embedkit.records import DOCUMENT_SCHEMA
+
+
+@dataclass(frozen=True, slots=True)
+class FileRange:
+    """A piece of an input file.
+
+    Attributes:
+        source: The file, relative to the plan's base, with '/' between folders.
+        url: Where to open it: a local path, or a URL that fsspec knows.
+        size: Its size in bytes as stored.
+        etag: What tells this content of the file from a later one.
+        format: ``text``, ``jsonl``, ``csv``, ``tsv`` or ``parquet``.
+        compression: ``none``, ``gzip``, ``zstd``, ``bz2`` or ``xz``.
+        start: First byte of a plain text or JSONL file, first row group of a Parquet file, else 0.
+        end: The byte or row group behind the last one; the size where a file is read whole.
+        stored: Bytes as stored that it takes to read it.
+        rows: Records in it, where the file says so without being read.
+    """
+
+    source: str
+    url: str
+    size: int
+    etag: str
+    format: str
+    compression: str
+    start: int
+    end: int
+    stored: int = 0
+    rows: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """What one worker reads at a time.
+
+    Attributes:
+        split_id: Its number in the plan, five digits or more.
+        ranges: What it reads, in this order.
+        duplicates: Source and row index of the records whose id an earlier record has.
+    """
+
+    split_id: str
+    ranges: tuple[FileRange, ...]
+    duplicates: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run reads, settled before it starts.
+
+    Attributes:
+        base: Directory that every source is relative to; empty when the inputs share none.
+        metadata: Name and type of each metadata column (see ``parse_type``).
+        splits: The splits, in the order in which their records count as first.
+        files: Number of input files.
+        total_bytes: Size of all of them, in bytes as stored.
+        inputs_digest: Hash over what the files are; the base does not count, so it may move.
+        skipped: Files of the listed directories and globs that are no input, the first hundred.
+        skipped_files: How many those are in all.
+    """
+
+    base: str
+    metadata: tuple[tuple[str, str], ...]
+    splits: tuple[Split, ...]
+    files: int
+    total_bytes: int
+    inputs_digest: str
+    skipped: tuple[str, ...] = ()
+    skipped_files: int = 0
+
+    @property
+    def duplicates(self) -> int:
+        """Records of its splits whose id an earlier record has."""
+        return sum(len(split.duplicates) for split in self.splits)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Schema of the rows of its blocks: ``DOCUMENT_SCHEMA``, then the metadata columns."""
+        fields = [pa.field(name, parse_type(kind)) for name, kind in self.metadata]
+        return pa.schema([*DOCUMENT_SCHEMA, *fields])
+
+    def with_splits(self, splits: Iterable[Split]) -> "Plan":
+        """Returns the plan with other splits, such as those not done yet."""
+        return replace(self, splits=tuple(splits))
+
+    def without_splits(self) -> "Plan":
+        """Returns what a worker needs beside its split."""
+        return self.with_splits(())
+
+    def to_json(self) -> str:
+        """Writes the plan as one JSON object; each file stands in it once."""
+        files: dict[tuple[str | int, ...], int] = {}
+        splits = [
+            {
+                "split_id": split.split_id,
+                "ranges": [
+                    (files.setdefault(_file(piece), len(files)), *_place(piece))
+                    for piece in split.ranges
+                ],
+                "duplicates": split.duplicates,
+            }
+            for split in self.splits
+        ]
+        settled = {name: getattr(self, name) for name in _SETTLED}
+        return json.dumps(
+            {**settled, "metadata": self.metadata, "input_files": list(files), "splits": splits}
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> "Plan":
+        """Reads back what ``to_json`` wrote."""
+        data = json.loads(text)
+        files = data["input_files"]
+        splits = tuple(
+            Split(
+                split["split_id"],
+                tuple(FileRange(*files[number], *place) for number, *place in split["ranges"]),
+                tuple((source, row) for source, row in split["duplicates"]),
+            )
+            for split in data["splits"]
+        )
+        settled = {name: data[name] for name in _SETTLED} | {"skipped": tuple(data["skipped"])}
+        metadata = tuple((name, kind) for name, kind in data["metadata"])
+        return cls(metadata=metadata, splits=splits, **settled)
+
+
+_SETTLED = ("base", "files", "total_bytes", "inputs_digest", "skipped", "skipped_files")
+
+
+def _file(piece: FileRange) -> tuple[str | int, ...]:
+    facts = (piece.source, piece.url, piece.size, piece.etag, piece.format, piece.compression)
+    return facts
+
+
+def _place(piece: FileRange) -> tuple[int | None, ...]:
+    return (piece.start, piece.end, piece.stored, piece.rows)

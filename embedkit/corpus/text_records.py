@@ -1,0 +1,157 @@
+"""Records of plain text and JSONL files."""
+
+from collections.abc import Iterator
+
+import orjson
+
+from embedkit.config import CorpusConfig
+from embedkit.corpus.columns import Columns
+from embedkit.corpus.compression import ByteStream, DamagedFileError, open_stream
+from embedkit.corpus.documents import Records, excerpt, too_long
+from embedkit.corpus.lines import BOM, Damage, Lines, iter_lines, iter_paragraphs
+from embedkit.corpus.splits import FileRange
+from embedkit.records import Reject
+
+
+def read_text(file: FileRange, config: CorpusConfig, columns: Columns) -> Iterator[Records]:
+    """Reads the lines, paragraphs or whole of a plain text file; blank lines are no records."""
+    if config.text_unit == "file":
+        pieces = _whole_file(file, config)
+    else:
+        pieces = _units(file, config, paragraphs=config.text_unit == "paragraph")
+    for piece in pieces:
+        records = Records(file.source, rejects=_broken(piece, file, config))
+        if config.text_unit != "file":
+            _drop_blank(piece)
+        texts = _decoded(piece, file, records)
+        records.columns = dict.fromkeys(columns.text_names, texts)
+        records.row_index = piece.starts
+        yield records
+
+
+def read_jsonl(file: FileRange, config: CorpusConfig, columns: Columns) -> Iterator[Records]:
+    """Reads the objects of a JSONL file; blank lines are no records."""
+    for piece in _units(file, config):
+        records = Records(file.source, rejects=_broken(piece, file, config))
+        objects = _objects(piece, file, records)
+        records.row_index, records.raw = piece.starts, piece.lines
+        records.columns = {name: [one.get(name) for one in objects] for name in columns.names}
+        yield records
+
+
+def _units(file: FileRange, config: CorpusConfig, paragraphs: bool = False) -> Iterator[Lines]:
+    split = iter_paragraphs if paragraphs else iter_lines
+    begin, end = file.start, None if file.compression != "none" else file.end
+    offset = max(begin - 1, 0)
+    with open_stream(file, config.max_decompressed_bytes, offset) as stream:
+        yield from split(stream, offset, begin, end, config.max_record_bytes)
+
+
+def _whole_file(file: FileRange, config: CorpusConfig) -> Iterator[Lines]:
+    with open_stream(file, config.max_decompressed_bytes) as stream:
+        yield read_whole(stream, config.max_record_bytes)
+
+
+def read_whole(stream: ByteStream, max_bytes: int) -> Lines:
+    """Reads a stream as one record, or none where it is empty."""
+    pieces: list[bytes] = []
+    size = 0
+    try:
+        while size <= max_bytes + len(BOM) and (piece := stream.read()):
+            pieces.append(piece)
+            size += len(piece)
+    except DamagedFileError as error:
+        return Lines(damage=Damage(size, str(error)))
+    text = b"".join(pieces).removeprefix(BOM)
+    if len(text) > max_bytes:
+        return Lines.of_long(0, text)
+    return Lines([0], [text]) if size else Lines()
+
+
+def _drop_blank(piece: Lines) -> None:
+    kept = [place for place, line in enumerate(piece.lines) if line and not line.isspace()]
+    if len(kept) < len(piece.lines):
+        piece.starts = [piece.starts[place] for place in kept]
+        piece.lines = [piece.lines[place] for place in kept]
+
+
+def _decoded(piece: Lines, file: FileRange, records: Records) -> list[str]:
+    try:
+        return [line.decode() for line in piece.lines]
+    except UnicodeDecodeError:
+        pass
+    texts, starts = [], []
+    for start, line in zip(piece.starts, piece.lines, strict=True):
+        try:
+            texts.append(line.decode())
+        except UnicodeDecodeError as error:
+            records.rejects.append(not_utf8(file.source, start, line, error))
+        else:
+            starts.append(start)
+    piece.starts = starts
+    return texts
+
+
+def _objects(piece: Lines, file: FileRange, records: Records) -> list[dict[str, object]]:
+    try:
+        objects = [orjson.loads(line) for line in piece.lines]
+    except orjson.JSONDecodeError:
+        objects = []
+    if len(objects) == len(piece.lines) and set(map(type, objects)) <= {dict}:
+        return objects
+    objects, kept = [], Lines()
+    for start, line in zip(piece.starts, piece.lines, strict=True):
+        if not line.strip():
+            continue
+        found = _object(start, line, file.source)
+        if isinstance(found, Reject):
+            records.rejects.append(found)
+        else:
+            objects.append(found)
+            kept.starts.append(start)
+            kept.lines.append(line)
+    piece.starts, piece.lines = kept.starts, kept.lines
+    return objects
+
+
+def _object(start: int, line: bytes, source: str) -> dict[str, object] | Reject:
+    try:
+        found = orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        try:
+            line.decode()
+        except UnicodeDecodeError as undecodable:
+            return not_utf8(source, start, line, undecodable)
+        detail = f"not JSON: {error}; write one JSON object per line"
+        return Reject(source, start, "invalid_json", detail, excerpt=excerpt(line))
+    if isinstance(found, dict):
+        return found
+    detail = f"the line holds a JSON {type(found).__name__}; write one JSON object per line"
+    return Reject(source, start, "invalid_json", detail, excerpt=excerpt(line))
+
+
+def _broken(piece: Lines, file: FileRange, config: CorpusConfig) -> list[Reject]:
+    rejects = []
+    if piece.long:
+        detail = too_long(config.max_record_bytes)
+        shown = excerpt(piece.long.head)
+        rejects.append(Reject(file.source, piece.long.start, "too_long", detail, excerpt=shown))
+    if piece.damage:
+        rejects.append(damaged(file, piece.damage))
+    return rejects
+
+
+def damaged(file: FileRange, damage: Damage) -> Reject:
+    """Returns the reject that stands for all that a damaged file has lost."""
+    what = " ".join(damage.detail.split())[:200]
+    detail = f"the {file.compression} data break off here ({what}); restore the file"
+    return Reject(file.source, damage.start, "damaged_file", detail)
+
+
+def not_utf8(source: str, start: int, data: bytes, error: UnicodeDecodeError) -> Reject:
+    """Returns the reject of a record that is not UTF-8."""
+    detail = (
+        f"byte 0x{data[error.start]:02x} at {error.start} of the record is not UTF-8; "
+        "convert the file to UTF-8"
+    )
+    return Reject(source, start, "invalid_utf8", detail, excerpt=excerpt(data))
