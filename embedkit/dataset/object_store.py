@@ -126,7 +126,8 @@ class ObjectStore:
         """Opens an object for reads of ranges, each of them one request."""
         path = self._path(key)
         with store_errors(self._url, key, "open", self._errors, missing=True):
-            return pa.PythonFile(self._system.open(path, "rb", cache_type="none"), mode="r")
+            file = self._system.open(path, "rb", cache_type="none")
+        return pa.PythonFile(_RangeReader(file, self._url, key, self._errors), mode="r")
 
     def remove(self, key: str) -> None:
         """Removes an object where it exists."""
@@ -144,6 +145,32 @@ class ObjectStore:
         # One request, however large: the condition of an upload in parts is only checked at its
         # end, and not by every service.
         self._system.pipe_file(path, data, mode="create", chunksize=len(data) + 1)
+
+
+class _RangeReader:
+    """An open object whose failures name it, so that they are not taken for damaged bytes."""
+
+    def __init__(self, file: Any, url: str, key: str, errors: tuple[type[Exception], ...]) -> None:
+        self._file = file
+        self._place = (url, key, "read", errors)
+
+    def read(self, size: int = -1) -> bytes:
+        with store_errors(*self._place):
+            data: bytes = self._file.read(size)
+            return data
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return int(self._file.seek(offset, whence))
+
+    def tell(self) -> int:
+        return int(self._file.tell())
+
+    def close(self) -> None:
+        self._file.close()
+
+    @property
+    def closed(self) -> bool:
+        return bool(self._file.closed)
 
 
 class S3Store(ObjectStore):

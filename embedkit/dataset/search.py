@@ -2,7 +2,6 @@
 
 import heapq
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from itertools import chain
 from typing import Any
@@ -13,9 +12,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from embedkit.dataset.manifest import Manifest, Part, read_manifest
-from embedkit.dataset.parquet import readable, vectors_of
+from embedkit.dataset.parquet import vectors_of
+from embedkit.dataset.rows import opened_part
 from embedkit.dataset.version import Version
-from embedkit.errors import ConfigError, IntegrityError
+from embedkit.errors import ConfigError
 from embedkit.records import RESERVED_COLUMNS
 
 METRICS = ("cosine", "dot", "euclidean", "manhattan")
@@ -229,22 +229,8 @@ def _lengths(rows: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(lengths > 0, lengths, 1.0)
 
 
-@contextmanager
-def _opened(version: Version, part: Part) -> Iterator[pq.ParquetFile]:
-    key = version.key(part.path)
-    name = version.url_of(key)
-    try:
-        file = version.store.open(key)
-    except FileNotFoundError as error:
-        raise IntegrityError(
-            f"{name}: in the manifest, but gone; restore the file, or build the version anew"
-        ) from error
-    with file, readable(name):
-        yield pq.ParquetFile(file, pre_buffer=True)
-
-
 def _vectors(version: Version, part: Part) -> Iterator[tuple[pa.Array, NDArray[np.float32]]]:
-    with _opened(version, part) as file:
+    with opened_part(version, part) as file:
         for batch in file.iter_batches(ROWS_AT_ONCE, columns=["id", "embedding"]):
             yield batch.column("id"), vectors_of(batch.column("embedding"))
 
@@ -258,7 +244,7 @@ def _found_rows(
         wanted.setdefault(candidate.part, set()).add(candidate.row)
     found = {}
     for part, rows in sorted(wanted.items()):
-        with _opened(version, manifest.parts[part]) as file:
+        with opened_part(version, manifest.parts[part]) as file:
             for row, values in _take(file, sorted(rows)):
                 found[part, row] = values
     return found

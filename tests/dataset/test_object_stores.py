@@ -8,10 +8,11 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import fsspec
 import pytest
-from botocore.exceptions import ClientError, NoCredentialsError
+from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
 
 from embedkit.dataset import object_store
 from embedkit.dataset.manifest import read_manifest
+from embedkit.dataset.search import search
 from embedkit.dataset.stores import open_store, probe
 from embedkit.dataset.validate import validate
 from embedkit.dataset.version import Version, latest
@@ -260,3 +261,27 @@ class TestS3:
         store, _ = self.failing(bucket, monkeypatch, NoCredentialsError())
         with pytest.raises(ConfigError, match="Unable to locate credentials"):
             probe(store)
+
+    def test_a_failure_while_a_part_is_read_is_no_damage(self, bucket, job, monkeypatch):
+        """A range that the service does not deliver can be asked for again; the part is well."""
+        version = Version(f"s3://{bucket}/root", "v1")
+        job.complete(version)
+        files = []
+        opened = version.store._system.open
+
+        def failing(path, *args, **kwargs):
+            file = opened(path, *args, **kwargs)
+            fetch = file.cache.fetcher
+
+            def fetcher(start, end):
+                if files:
+                    raise EndpointConnectionError(endpoint_url="http://gone")
+                files.append(path)
+                return fetch(start, end)
+
+            file.cache.fetcher = fetcher
+            return file
+
+        monkeypatch.setattr(version.store._system, "open", failing)
+        with pytest.raises(StoreError, match=r"part-00000-00000\.parquet: could not read it"):
+            search(version, job.blocks[0].vectors[:1], 1)

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 from sklearn.neighbors import NearestNeighbors
 
+from embedkit.dataset import rows as rows_module
 from embedkit.dataset import search as search_module
 from embedkit.dataset.search import search
 from embedkit.dataset.version import Version
@@ -189,7 +190,7 @@ def test_a_zero_query_and_zero_rows_score_0(build, make_block):
 def test_first_only_ids_and_vectors_are_read(build, make_block, monkeypatch):
     version = build(blocks_of(make_block), store_text=True)
     asked = []
-    original = search_module.pq.ParquetFile
+    original = rows_module.pq.ParquetFile
 
     class Watched:
         def __init__(self, file, **options):
@@ -206,7 +207,7 @@ def test_first_only_ids_and_vectors_are_read(build, make_block, monkeypatch):
             asked.append(("take", "embedding" in columns))
             return self._file.read_row_group(group, columns=columns)
 
-    monkeypatch.setattr(search_module.pq, "ParquetFile", Watched)
+    monkeypatch.setattr(rows_module.pq, "ParquetFile", Watched)
     search(version, queries_of(1), 1)
     assert asked == [("scan", ("id", "embedding"))] * 4 + [("take", False)]
 

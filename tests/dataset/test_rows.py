@@ -1,0 +1,30 @@
+"""Columns of all rows, in the order of the parts."""
+
+import pytest
+
+from embedkit.dataset import rows as rows_module
+from embedkit.dataset.manifest import read_manifest
+from embedkit.dataset.rows import read_columns
+from embedkit.errors import IntegrityError
+
+
+def test_columns_come_in_the_order_of_the_parts(complete, job, monkeypatch):
+    monkeypatch.setattr(rows_module, "_ROWS_AT_ONCE", 2)
+    batches = list(read_columns(complete, read_manifest(complete).parts, ["text_hash", "id"]))
+    assert all(batch.num_rows <= 2 for batch in batches)
+    assert all(batch.schema.names == ["text_hash", "id"] for batch in batches)
+    for name in ("id", "text_hash"):
+        found = [value for batch in batches for value in batch.column(name).to_pylist()]
+        expected = [value for block in job.blocks for value in block.rows.column(name).to_pylist()]
+        assert found == expected
+
+
+def test_a_part_that_is_gone_or_damaged_is_named(complete):
+    parts = read_manifest(complete).parts
+    key = complete.key(parts[1].path)
+    complete.store.replace(key, b"PAR1")
+    with pytest.raises(IntegrityError, match=r"part-00000-00001\.parquet: not a readable part"):
+        list(read_columns(complete, parts, ["id"]))
+    complete.store.remove(key)
+    with pytest.raises(IntegrityError, match=r"part-00000-00001\.parquet: in the manifest, but"):
+        list(read_columns(complete, parts, ["id"]))
