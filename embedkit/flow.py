@@ -127,7 +127,9 @@ def encode_tokens(
         vectors = np.empty((0, 1), dtype=np.float32)
     else:
         vectors = _encode_rows(rows, client, call_tokens)
-    vectors = vectors.astype(vector_dtype, copy=False)
+    with np.errstate(over="ignore"):
+        # A component too large for float16 becomes infinite, and its document a reject.
+        vectors = vectors.astype(vector_dtype, copy=False)
     finite: NDArray[np.bool_] = np.asarray(np.isfinite(vectors).all(axis=1))
     rejects = block.rejects
     if not finite.all():
@@ -192,8 +194,8 @@ def _without_spoiled_documents(
             source=row["source"],
             row_index=row["row_index"],
             reason="non_finite_vector",
-            detail="the model's output is not finite for this text, even alone in float32; "
-            "check the text, or the model",
+            detail="the vector of this text is not finite, even computed alone in float32, or does "
+            f"not fit into {vectors.dtype}; check the text, the model or --vector-dtype",
             doc_id=row["doc_id"],
             excerpt=row["text"][:200],
         )
