@@ -13,7 +13,7 @@ from tokenizers import (
     processors,
     trainers,
 )
-from transformers import AutoModel, PreTrainedTokenizerFast
+from transformers import AutoModel, AutoModelForTextEncoding, PreTrainedTokenizerFast
 
 SENTENCES = [
     "The quick brown fox jumps over the lazy dog.",
@@ -89,6 +89,27 @@ CONFIGURATIONS = {
 }
 
 
+OTHERS = {
+    "t5": (
+        "T5Config",
+        "unigram",
+        {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4, "pad_token_id": 0},
+    ),
+    "qwen3": (
+        "Qwen3Config",
+        "bytes",
+        _SIZE
+        | {
+            "num_key_value_heads": 2,
+            "head_dim": 8,
+            "max_position_embeddings": 64,
+            "pad_token_id": 0,
+        },
+    ),
+}
+"""An encoder of a model that decodes as well, and a decoder whose tokenizer fills on the left."""
+
+
 def make_tokenizer(kind: str, truncation_side: str = "right") -> PreTrainedTokenizerFast:
     """Trains a small tokenizer: wordpiece, mpnet, unigram, xlm, bytes or bare (no specials)."""
     names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -140,11 +161,13 @@ def make_tokenizer(kind: str, truncation_side: str = "right") -> PreTrainedToken
 
 def save_transformer(directory: Path, architecture: str, seed: int = 0) -> str:
     """Saves a tiny transformer with its tokenizer as a plain model directory."""
-    config_name, kind, settings = CONFIGURATIONS[architecture]
+    config_name, kind, settings = (CONFIGURATIONS | OTHERS)[architecture]
     tokenizer = make_tokenizer(kind)
+    tokenizer.padding_side = "left" if architecture == "qwen3" else "right"
     config = getattr(transformers, config_name)(vocab_size=len(tokenizer), **settings)
     torch.manual_seed(seed)
-    model = AutoModel.from_config(config)
+    auto = AutoModelForTextEncoding if architecture == "t5" else AutoModel
+    model = auto.from_config(config)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.dim() > 1:

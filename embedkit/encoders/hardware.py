@@ -1,12 +1,15 @@
 """What this machine can do, and what a model should run on where the job leaves it open."""
 
 import importlib.util
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from embedkit.config import ModelConfig
 from embedkit.errors import ConfigError
+
+_log = logging.getLogger(__name__)
 
 OPENVINO_ARCHITECTURES = frozenset(
     {"bert", "deberta-v2", "distilbert", "modernbert", "mpnet", "roberta", "xlm-roberta"}
@@ -89,13 +92,18 @@ def _backend(config: ModelConfig, device: str, architecture: str) -> str:
                 "backend torch"
             )
         return "openvino"
-    suited = (
-        config.backend == "auto"
-        and device == "cpu"
-        and config.precision != "float16"
-        and architecture in OPENVINO_ARCHITECTURES
-    )
-    return "openvino" if suited and _openvino_is_installed() else "torch"
+    if config.backend == "torch" or device != "cpu" or config.precision == "float16":
+        return "torch"
+    if not _openvino_is_installed():
+        return "torch"
+    if architecture not in OPENVINO_ARCHITECTURES:
+        _log.warning(
+            "torch runs the model, as model type %s is not tried with OpenVINO; backend openvino "
+            "asks for it all the same",
+            architecture,
+        )
+        return "torch"
+    return "openvino"
 
 
 def _precision(config: ModelConfig, backend: str, device: str) -> str:

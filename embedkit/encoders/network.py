@@ -126,8 +126,10 @@ def _load_transformer(directory: str, attention: str) -> nn.Module:
 def _model_class(config: Any, directory: str) -> Any:
     from transformers import MODEL_FOR_TEXT_ENCODING_MAPPING, MODEL_MAPPING
 
-    mapping = MODEL_FOR_TEXT_ENCODING_MAPPING if config.is_encoder_decoder else MODEL_MAPPING
-    found = mapping.get(type(config), None)
+    # The first mapping has the encoders alone of models that decode as well, such as T5's.
+    found = MODEL_FOR_TEXT_ENCODING_MAPPING.get(type(config), None)
+    if found is None and not config.is_encoder_decoder:
+        found = MODEL_MAPPING.get(type(config), None)
     if found is None:
         raise ConfigError(
             f"{directory}: no text encoder for model type {config.model_type!r} in the installed "

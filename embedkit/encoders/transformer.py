@@ -5,7 +5,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from embedkit.encoders.hardware import processor_name
+from embedkit.encoders.hardware import processor_name, usable_cores
 from embedkit.encoders.model_files import ModelSpec
 from embedkit.encoders.network import load_network
 from embedkit.errors import EncoderError
@@ -98,8 +98,9 @@ def torch_backend(spec: ModelSpec) -> TorchBackend:
         ConfigError: The weights are not those of the architecture.
         EncoderError: The files are not what they were when the job was planned.
     """
-    if spec.device == "cpu" and spec.threads:
-        torch.set_num_threads(spec.threads)
+    if spec.device == "cpu":
+        # Always set: torch starts with one thread where OMP_NUM_THREADS says so, as inside Ray.
+        torch.set_num_threads(spec.threads or usable_cores())
     network = load_network(spec)
     network.transformer.to(_DTYPES[spec.precision])
     return TorchBackend(network.to(spec.device), spec.device, spec.batch_tokens, spec.pad_id)
