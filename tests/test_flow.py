@@ -199,16 +199,16 @@ def test_read_ahead_keeps_order_and_reads_one_block_more_than_was_taken():
     ahead = read_ahead(source())
     taken = [next(ahead)]
     for number in range(1, 6):
-        _settle(lambda wanted=min(number + 1, 6): len(read) >= wanted)
+        _settle(read, min(number + 1, 6))
         assert len(read) <= number + 1
         taken.append(next(ahead))
     assert taken == list(range(6))
     assert next(ahead, None) is None
 
 
-def _settle(done, seconds: float = 5.0) -> None:
+def _settle(read: list[int], wanted: int, seconds: float = 5.0) -> None:
     end = time.monotonic() + seconds
-    while not done() and time.monotonic() < end:
+    while len(read) < wanted and time.monotonic() < end:
         time.sleep(0.002)
     time.sleep(0.01)
 
