@@ -16,21 +16,9 @@ class _Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
 
-class CorpusConfig(_Config):
-    """Which records to read, and how they become rows."""
+class RecordConfig(_Config):
+    """How records become rows, wherever they come from."""
 
-    inputs: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
-        description="Input files, directories or globs; local paths or any fsspec URL."
-    )
-    format: Literal["auto", "text", "jsonl", "csv", "tsv", "parquet"] = Field(
-        "auto", description="Input format; auto tells it from each file's suffix."
-    )
-    compression: Literal["auto", "none", "gzip", "zstd", "bz2", "xz"] = Field(
-        "auto", description="Compression of the inputs; auto tells it from each file's suffix."
-    )
-    text_unit: Literal["line", "paragraph", "file"] = Field(
-        "line", description="What one document of a plain text file is."
-    )
     text_column: str = Field("text", description="Column that holds the text.")
     text_template: str | None = Field(
         None, description="Joins several columns into the text, such as '{title}. {body}'."
@@ -42,19 +30,8 @@ class CorpusConfig(_Config):
         (),
         description="Columns to carry along, as NAME or NAME:TYPE (string, int64, float64, bool).",
     )
-    base: str | None = Field(
-        None,
-        description="Directory that sources and derived ids are relative to; the inputs' common "
-        "parent unless given.",
-    )
     max_record_bytes: PositiveInt = Field(
         16 * MIB, description="A longer record is rejected instead of read into memory."
-    )
-    max_decompressed_bytes: PositiveInt = Field(
-        256 * 1024 * MIB, description="A compressed file that unpacks to more stops the run."
-    )
-    split_bytes: PositiveInt = Field(
-        32 * MIB, description="Size of the ranges that workers take, in bytes as stored."
     )
     block_rows: PositiveInt = Field(
         16_384, description="Most rows of a block, the unit of encoding, retry and commit."
@@ -87,6 +64,34 @@ class CorpusConfig(_Config):
         if len(set(names)) != len(names):
             raise ValueError("metadata_columns: a name is given twice")
         return self
+
+
+class CorpusConfig(RecordConfig):
+    """Which records to read, and how they become rows."""
+
+    inputs: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
+        description="Input files, directories or globs; local paths or any fsspec URL."
+    )
+    format: Literal["auto", "text", "jsonl", "csv", "tsv", "parquet"] = Field(
+        "auto", description="Input format; auto tells it from each file's suffix."
+    )
+    compression: Literal["auto", "none", "gzip", "zstd", "bz2", "xz"] = Field(
+        "auto", description="Compression of the inputs; auto tells it from each file's suffix."
+    )
+    text_unit: Literal["line", "paragraph", "file"] = Field(
+        "line", description="What one document of a plain text file is."
+    )
+    base: str | None = Field(
+        None,
+        description="Directory that sources and derived ids are relative to; the inputs' common "
+        "parent unless given.",
+    )
+    max_decompressed_bytes: PositiveInt = Field(
+        256 * 1024 * MIB, description="A compressed file that unpacks to more stops the run."
+    )
+    split_bytes: PositiveInt = Field(
+        32 * MIB, description="Size of the ranges that workers take, in bytes as stored."
+    )
 
 
 class ModelConfig(_Config):
