@@ -1,19 +1,14 @@
 """The command line: parse, call, print."""
 
 import json
-import logging
-import os
-import signal
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
 from typing import Annotated, Any, Literal
 
 import typer
 
 from embedkit.cli_options import job_command, read_job
-from embedkit.errors import EmbedkitError, RejectsExceededError, ResumableError
+from embedkit.errors import ConfigError, RejectsExceededError
+from embedkit.exits import run_to_exit
+from embedkit.logs import display_named, hits_text, set_up_logs, summary, table
 
 app = typer.Typer(
     name="embedkit",
@@ -23,6 +18,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+# Base of what is wrong with a command line; typer has no public name for it in all its versions.
+_UsageError: Any = typer.BadParameter.__base__
 
 Inputs = Annotated[
     list[str] | None,
@@ -30,7 +27,7 @@ Inputs = Annotated[
         metavar="INPUT...", help="A job file (.yaml), or files, directories, globs and URLs."
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+Json = Annotated[bool, typer.Option("--json", metavar="", help="Print JSON for programs.")]
 Root = Annotated[
     str, typer.Argument(help="A dataset's root, for its newest version, or ROOT/VERSION.")
 ]
@@ -45,15 +42,24 @@ def run(
     as_json: Json = False,
     progress: Annotated[
         Literal["auto", "bar", "lines", "none"],
-        typer.Option(help="How progress is shown; auto draws a bar on a terminal."),
+        typer.Option(
+            metavar="TEXT",
+            help="How progress is shown; auto draws a bar on a terminal, else a line every 30 s. "
+            "\\[one of: auto, bar, lines, none; default: auto]",
+            show_default=False,
+        ),
     ] = "auto",
     log_format: Annotated[
-        Literal["text", "json"], typer.Option(help="How log lines are written to stderr.")
+        Literal["text", "json"],
+        typer.Option(
+            metavar="TEXT",
+            help="How log lines are written to stderr. \\[one of: text, json; default: text]",
+            show_default=False,
+        ),
     ] = "text",
 ) -> None:
     """Embed a corpus, or resume where an earlier run of the same job stopped."""
     from embedkit.engines.run import run_job
-    from embedkit.logs import display_named, set_up_logs, summary
 
     set_up_logs(log_format)
     job = read_job(inputs or [], settings)
@@ -72,7 +78,8 @@ def plan(inputs: Inputs = None, *, settings: dict[str, Any], as_json: Json = Fal
     """Say what a run would read and how long it may take; run nothing."""
     from embedkit.engines.estimate import estimate_job
 
-    estimate = estimate_job(read_job(inputs or [], settings))
+    set_up_logs("text")
+    estimate = estimate_job(read_job(inputs or [], settings, output="."))
     typer.echo(json.dumps(estimate.to_dict()) if as_json else estimate.to_text())
 
 
@@ -81,8 +88,8 @@ def info(root: Root, *, as_json: Json = False) -> None:
     """Describe a version."""
     from embedkit.dataset.manifest import describe
     from embedkit.dataset.version import open_version
-    from embedkit.logs import table
 
+    set_up_logs("text")
     described = describe(open_version(root))
     typer.echo(json.dumps(described) if as_json else table(described))
 
@@ -108,8 +115,8 @@ def search(
 ) -> None:
     """Find the rows nearest to a text, exactly."""
     from embedkit.engines.query import search_text
-    from embedkit.logs import hits_text
 
+    set_up_logs("text")
     hits = search_text(root, text, k, model, prompt_name, prompt)
     typer.echo(json.dumps([hit.to_dict() for hit in hits]) if as_json else hits_text(hits))
 
@@ -120,39 +127,26 @@ def validate(root: Root, *, as_json: Json = False) -> None:
     from embedkit.dataset.validate import validate as validate_version
     from embedkit.dataset.version import open_version
 
+    set_up_logs("text")
     report = validate_version(open_version(root))
     typer.echo(json.dumps(report.to_dict()) if as_json else report.to_text())
     if report.problems:
         raise typer.Exit(4)
 
 
-@contextmanager
-def _stopped_by_signals() -> Iterator[None]:
-    """Turns Ctrl-C and SIGTERM into an orderly end."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        name = signal.Signals(number).name
-        raise ResumableError(
-            f"stopped by {name}; run the same command again to resume from what is committed"
-        )
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+def _command_line() -> int | None:
     try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        code: int | None = app(standalone_mode=False)
+    except _UsageError as error:
+        message = error.format_message().rstrip(".")
+        if not message:
+            # A bare "embedkit" has been answered with the help.
+            return ConfigError.exit_code
+        command = error.ctx.command_path if error.ctx else "embedkit"
+        raise ConfigError(f"{message}; see '{command} --help'") from error
+    return code
 
 
 def main() -> None:
     """Runs the command line; the process's exit code says what a scheduler should do."""
-    try:
-        with _stopped_by_signals():
-            app()
-    except EmbedkitError as error:
-        typer.echo(f"embedkit: {error}", err=True)
-        logging.shutdown()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        # Worker threads may still be inside a call that nobody waits for any more.
-        os._exit(error.exit_code)
+    run_to_exit(_command_line)

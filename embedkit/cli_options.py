@@ -1,5 +1,6 @@
 """Command-line options made from the configuration's fields, so that each is written once."""
 
+import difflib
 import inspect
 from collections.abc import Callable
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, BeforeValidator, ValidationError
 from pydantic.fields import FieldInfo
 
 from embedkit.config import CorpusConfig, EngineConfig, JobConfig, ModelConfig, OutputConfig
@@ -19,6 +20,8 @@ _PANELS: dict[str, type[BaseModel]] = {
     "Output": OutputConfig,
     "Engine": EngineConfig,
 }
+_METAVARS = {bool: "", int: "N", float: "X"}
+_SHOWN = 100
 
 
 def job_command(function: Callable[..., None]) -> Callable[..., None]:
@@ -54,84 +57,137 @@ def job_command(function: Callable[..., None]) -> Callable[..., None]:
 
 def _parameter(name: str, field: FieldInfo, panel: str) -> inspect.Parameter:
     flag = "--" + name.replace("_", "-")
-    kind, is_list, is_flag = _option_type(field)
-    sentence = field.description or ""
-    default = field.get_default()
-    if not field.is_required() and default not in (None, ()) and not is_flag:
-        sentence = f"{sentence} [default: {default}]"
+    kind = _option_type(field)
+    is_flag = kind is bool
     option = typer.Option(
         f"{flag}/--no-{name.replace('_', '-')}" if is_flag else flag,
-        help=sentence,
+        help=_help(field, kind),
         rich_help_panel=panel,
         show_default=False,
-        metavar=None,
+        metavar=_METAVARS.get(kind, "TEXT"),
     )
-    annotation = Annotated[(list[kind] if is_list else kind) | None, option]  # type: ignore[valid-type]
     return inspect.Parameter(
-        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation
+        name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[kind | None, option],
     )
 
 
-def _option_type(field: FieldInfo) -> tuple[Any, bool, bool]:
-    """Returns the option's element type, whether it may be repeated, and whether it is on/off."""
-    kinds = [kind for kind in (get_args(field.annotation) or [field.annotation]) if kind]
+def _help(field: FieldInfo, kind: Any) -> str:
+    """Returns the field's sentence with its choices and default, for rich's markup."""
+    sentence = field.description or ""
+    if kind == list[str]:
+        sentence += " May be given several times."
+    default = field.get_default()
+    notes = []
+    if get_origin(kind) is Literal:
+        notes.append("one of: " + ", ".join(get_args(kind)))
+    if not field.is_required() and default not in (None, ()) and kind is not bool:
+        notes.append(f"default: {_shown(default)}")
+    # A bare bracket would be taken for markup and vanish.
+    return sentence + (f" \\[{'; '.join(notes)}]" if notes else "")
+
+
+def _shown(default: Any) -> str:
+    if isinstance(default, int):
+        return f"{default:,}"
+    return f"{default:g}" if isinstance(default, float) else str(default)
+
+
+def _option_type(field: FieldInfo) -> Any:
+    """Returns what the command line takes for a field; the field itself checks the value."""
     if get_origin(field.annotation) is tuple:
-        return str, True, False
+        return list[str]
     if get_origin(field.annotation) is Literal:
-        return field.annotation, False, False
-    bare = [kind for kind in kinds if kind is not type(None) and kind is not ...]
-    first = bare[0]
-    while get_origin(first) is Annotated:
-        first = get_args(first)[0]
-    return first, False, first is bool
+        return field.annotation
+    if any(isinstance(rule, BeforeValidator) for rule in field.metadata):
+        # The field reads its own notation, such as 1..8.
+        return str
+    kinds = [kind for kind in get_args(field.annotation) if kind is not type(None)]
+    kind = kinds[0] if len(kinds) == 1 else str if kinds else field.annotation
+    while get_origin(kind) is Annotated:
+        kind = get_args(kind)[0]
+    return kind
 
 
-def read_job(inputs: list[str], settings: dict[str, Any]) -> JobConfig:
+def read_job(inputs: list[str], settings: dict[str, Any], **defaults: Any) -> JobConfig:
     """Reads the job: a YAML file or input patterns, with flags on top.
 
     Args:
-        inputs: One ``.yaml`` file, or the inputs themselves.
+        inputs: A ``.yaml`` file, the inputs themselves, or a file and inputs that take the place
+            of the file's own.
         settings: What flags say, by field name.
+        defaults: Settings that hold where neither the file nor a flag has them.
 
     Raises:
         ConfigError: The file cannot be read, or a setting is unknown, missing or out of range.
     """
     job: dict[str, Any] = {}
     name = "the command line"
-    if len(inputs) == 1 and inputs[0].endswith((".yaml", ".yml")):
-        name = inputs[0]
+    if inputs and inputs[0].endswith((".yaml", ".yml")):
+        name, *inputs = inputs
         job = _read_yaml(Path(name))
-    elif inputs:
-        job = {"inputs": inputs}
+    if inputs:
+        job["inputs"] = inputs
     try:
-        return JobConfig.model_validate({**job, **settings})
+        return JobConfig.model_validate({**defaults, **job, **settings})
     except ValidationError as error:
         raise ConfigError(_sentence(name, error)) from error
 
 
+class _EachKeyOnce(yaml.SafeLoader):
+    """Refuses what YAML forbids and PyYAML takes: of two values for a key, the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for number, key in enumerate(keys):
+            if key in keys[:number]:
+                mark = node.value[number][0].start_mark
+                raise yaml.constructor.ConstructorError(
+                    problem=f"{key} is said twice", problem_mark=mark
+                )
+        return super().construct_mapping(node, deep)
+
+
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        job = yaml.safe_load(path.read_text(encoding="utf-8"))
+        job = yaml.load(path.read_text(encoding="utf-8"), _EachKeyOnce)
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: no such job file; check the path") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         what = " ".join(str(error).split())
         raise ConfigError(f"{path}: cannot be read as YAML: {what}") from error
     if not isinstance(job, dict):
-        raise ConfigError(f"{path}: holds {type(job).__name__}, expected 'setting: value' lines")
-    return job
+        held = "nothing" if job is None else f"a {type(job).__name__}"
+        raise ConfigError(f"{path}: holds {held}, expected lines such as 'model: DIRECTORY'")
+    return {str(key): _listed(str(key), value) for key, value in job.items()}
+
+
+def _listed(name: str, value: Any) -> Any:
+    """One value where a list is expected is a list of one."""
+    field = JobConfig.model_fields.get(name)
+    is_list = field is not None and _option_type(field) == list[str]
+    return [value] if is_list and isinstance(value, str) else value
 
 
 def _sentence(name: str, error: ValidationError) -> str:
-    problems = []
-    for problem in error.errors(include_url=False):
-        field = ".".join(str(place) for place in problem["loc"]) or "job"
-        message = problem["msg"].removeprefix("Value error, ")
-        if problem["type"] == "missing":
-            flag = "INPUT" if field == "inputs" else f"--{field.replace('_', '-')}"
-            problems.append(f"{field} is missing, give {flag}")
-        elif problem["type"] == "extra_forbidden":
-            problems.append(f"{field} is no setting of a job")
-        else:
-            problems.append(f"{field} = {problem['input']!r}: {message}")
-    return f"{name}: " + "; ".join(problems)
+    problems = [_problem(problem) for problem in error.errors(include_url=False)]
+    # A field that takes one of several types has a problem with each.
+    return f"{name}: " + "; ".join(dict.fromkeys(problems))
+
+
+def _problem(problem: Any) -> str:
+    message = problem["msg"].removeprefix("Value error, ")
+    if not problem["loc"]:
+        return str(message)
+    field = str(problem["loc"][0])
+    if problem["type"] == "missing":
+        flag = "INPUT" if field == "inputs" else f"--{field.replace('_', '-')}"
+        return f"{field} is missing, give {flag}"
+    if problem["type"] == "extra_forbidden":
+        like = difflib.get_close_matches(field, JobConfig.model_fields, n=1)
+        return f"{field} is no setting of a job" + (f", did you mean {like[0]}?" if like else "")
+    value = repr(problem["input"])
+    shown = value if len(value) <= _SHOWN else value[:_SHOWN] + "…"
+    return f"{field} = {shown}: {message[:1].lower()}{message[1:]}"

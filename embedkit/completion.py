@@ -2,20 +2,20 @@
 
 import json
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
 import pyarrow as pa
 
 from embedkit.dataset.card import dataset_card
-from embedkit.dataset.commit import CommitRecord, committed
+from embedkit.dataset.commit import CommitRecord
 from embedkit.dataset.manifest import Manifest, finalize, point_latest, publish, read_manifest
 from embedkit.dataset.rows import read_columns
 from embedkit.dataset.stores import read_all
-from embedkit.dataset.version import Version
+from embedkit.dataset.version import Version, block_of, block_order
 from embedkit.encoders.meter import EncoderLoad, busy_share
-from embedkit.job import Job
+from embedkit.job import Draft
 from embedkit.reports.duplicates import COLUMNS, text_duplicates
 from embedkit.reports.quality import BlockStatistics, add_up
 from embedkit.reports.render import render_html
@@ -38,10 +38,13 @@ class RunResult:
         tokens_encoded: Tokens that this run sent to encoders; equal texts of a block count once.
         rows_reused: Rows that were committed before this run began.
         truncated_share: Share of rows that were longer than the model sees.
-        encode_seconds: From the first call to an encoder to the end of the last.
+        encode_seconds: From the first call to an encoder to the end of the last; None, as the two
+            below, where nobody measured it.
         encoder_busy_share: Share of that time that an encoder spent encoding, averaged over them.
         tokens_per_second: ``tokens_encoded`` by ``encode_seconds``.
         report: Where the HTML report is.
+        dataset: Where the version is; not printed.
+        already_complete: Whether there was nothing to do; not printed.
     """
 
     version: str
@@ -52,12 +55,12 @@ class RunResult:
     tokens_encoded: int
     rows_reused: int
     truncated_share: float
-    encode_seconds: float
-    encoder_busy_share: float
-    tokens_per_second: float
+    encode_seconds: float | None
+    encoder_busy_share: float | None
+    tokens_per_second: float | None
     report: str
-    dataset: str = field(metadata={"printed": False})
-    already_complete: bool = field(default=False, metadata={"printed": False})
+    dataset: str
+    already_complete: bool = False
 
     def to_json(self) -> str:
         """Returns one line of JSON."""
@@ -96,7 +99,31 @@ class Figures:
         return max(load.last_end for load in worked) - first
 
 
-def complete(job: Job, before: Mapping[str, CommitRecord], figures: Figures) -> RunResult:
+@dataclass(frozen=True)
+class Before:
+    """What a version held before a run began.
+
+    Attributes:
+        rows: Its rows.
+        tokens_encoded: The tokens that were sent to encoders for them.
+        complete: Whether it was complete already.
+    """
+
+    rows: int = 0
+    tokens_encoded: int = 0
+    complete: bool = False
+
+    @classmethod
+    def of(cls, records: Iterable[CommitRecord], complete: bool = False) -> "Before":
+        """Adds up the commit records that stood then."""
+        rows = tokens = 0
+        for record in records:
+            rows += record.rows
+            tokens += record.tokens_encoded
+        return cls(rows, tokens, complete)
+
+
+def complete(job: Draft, before: Mapping[str, CommitRecord], figures: Figures) -> RunResult:
     """Completes a job's version: checks it, writes its report and card, publishes it.
 
     Args:
@@ -108,26 +135,66 @@ def complete(job: Job, before: Mapping[str, CommitRecord], figures: Figures) -> 
         ResumableError: Something is missing yet.
         IntegrityError: The version does not add up.
     """
-    version = job.version
-    description = {**job.description, "device_name": figures.device}
-    manifest = finalize(version, [split.split_id for split in job.plan.splits], description)
-    records = committed(version, before)
-    fresh = sum(record.tokens_encoded for name, record in records.items() if name not in before)
-    reused = sum(record.rows for record in before.values())
-    seconds = figures.encode_seconds
-    run = RunFigures(
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        wall_seconds=time.time() - figures.started,
-        encode_seconds=seconds,
-        tokens_encoded=fresh,
-        tokens_per_second=fresh / seconds if seconds else 0.0,
-        encoder_busy_share=busy_share(figures.loads),
-        rows_reused=reused,
-        encoders=len({load.encoder for load in figures.loads}) or None,
-    )
-    write_report(version, manifest, list(records), (job.plan.files, job.plan.total_bytes), run)
+    splits = [split.split_id for split in job.plan.splits]
+    return complete_version(job, splits, Before.of(before.values()), figures.started, figures)
+
+
+def complete_version(
+    draft: Draft,
+    splits: Sequence[str],
+    before: Before,
+    started: float,
+    figures: Figures | None = None,
+) -> RunResult:
+    """Completes a version, or finds it complete; called twice, or twice at once, it does so once.
+
+    Args:
+        draft: The version, all of its splits done.
+        splits: Its splits.
+        before: What it held before the run began.
+        started: When the run began, in seconds since the epoch.
+        figures: What the engine measured of its encoders, or None where nobody did.
+
+    Raises:
+        ResumableError: Something is missing yet.
+        IntegrityError: The version does not add up.
+    """
+    version = draft.version
+    if version.is_complete():
+        point_latest(version)
+        manifest = read_manifest(version)
+        return _result(version, manifest, _run_figures(manifest, before, started, figures), before)
+    device = draft.model.device if figures is None else figures.device
+    manifest = finalize(version, splits, {**draft.description, "device_name": device})
+    blocks = filter(None, map(block_of, version.store.list(version.key("_meta/commits/"))))
+    run = _run_figures(manifest, before, started, figures)
+    inputs = (draft.plan.files, draft.plan.total_bytes)
+    write_report(version, manifest, sorted(blocks, key=block_order), inputs, run)
     manifest = publish(version, manifest, dataset_card(version, manifest))
-    return _result(version, manifest, run)
+    return _result(version, manifest, run, before)
+
+
+def _run_figures(
+    manifest: Manifest, before: Before, started: float, figures: Figures | None
+) -> RunFigures:
+    fresh = manifest.tokens_encoded - before.tokens_encoded
+    measured: dict[str, float | None] = dict.fromkeys(_MEASURED)
+    if figures is not None:
+        seconds = figures.encode_seconds
+        rates = (seconds, fresh / seconds if seconds else 0.0, busy_share(figures.loads))
+        measured = dict(zip(_MEASURED, rates, strict=True))
+    encoders = len({load.encoder for load in figures.loads}) if figures else 0
+    return RunFigures(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        wall_seconds=time.time() - started,
+        tokens_encoded=fresh,
+        rows_reused=before.rows,
+        encoders=encoders or None,
+        **measured,
+    )
+
+
+_MEASURED = ("encode_seconds", "tokens_per_second", "encoder_busy_share")
 
 
 def write_report(
@@ -174,12 +241,10 @@ def result_of_complete(version: Version) -> RunResult:
     point_latest(version)
     manifest = read_manifest(version)
     run = RunFigures("", 0.0, 0.0, 0, 0.0, 0.0, manifest.rows)
-    return _result(version, manifest, run, already_complete=True)
+    return _result(version, manifest, run, Before(manifest.rows, complete=True))
 
 
-def _result(
-    version: Version, manifest: Manifest, run: RunFigures, already_complete: bool = False
-) -> RunResult:
+def _result(version: Version, manifest: Manifest, run: RunFigures, before: Before) -> RunResult:
     return RunResult(
         version=version.name,
         documents=manifest.documents,
@@ -194,5 +259,5 @@ def _result(
         tokens_per_second=run.tokens_per_second,
         report=version.url_of(version.key(_REPORT_HTML)),
         dataset=version.url,
-        already_complete=already_complete,
+        already_complete=before.complete,
     )

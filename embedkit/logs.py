@@ -5,13 +5,16 @@ import logging
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 
-from embedkit.completion import RunResult
-from embedkit.dataset.search import Hit
 from embedkit.engines.progress import Bar, Display, Lines, Nothing, clock
+
+if TYPE_CHECKING:
+    # These load pyarrow, which --help need not wait for.
+    from embedkit.completion import RunResult
+    from embedkit.dataset.search import Hit
 
 
 class _JsonLines(logging.Formatter):
@@ -38,6 +41,22 @@ def set_up_logs(form: Literal["text", "json"]) -> None:
     logging.getLogger("embedkit").setLevel(logging.INFO)
     # Beam warns of optional packages that embedkit does not need.
     logging.getLogger("apache_beam").setLevel(logging.ERROR)
+    handler.addFilter(_is_no_bigquery_warning)
+    logging.captureWarnings(True)
+
+
+def _is_no_bigquery_warning(record: logging.LogRecord) -> bool:
+    # Beam says it through the root logger, whose level is everybody's.
+    return "clients/bigquery" not in record.pathname or record.levelno > logging.WARNING
+
+
+def say_error(message: str) -> None:
+    """Writes the one line of an error to stderr, as JSON where log lines are."""
+    line = " ".join(message.splitlines())
+    if any(isinstance(one.formatter, _JsonLines) for one in logging.getLogger().handlers):
+        logging.getLogger("embedkit").error(line)
+    else:
+        sys.stderr.write(f"embedkit: {line}\n")
 
 
 def display_named(name: Literal["auto", "bar", "lines", "none"]) -> Display:
@@ -49,7 +68,7 @@ def display_named(name: Literal["auto", "bar", "lines", "none"]) -> Display:
     return Lines()
 
 
-def summary(result: RunResult) -> str:
+def summary(result: "RunResult") -> str:
     """Returns what a person wants to know after a run."""
     if result.already_complete:
         head = f"version {result.version} is complete already, nothing to do"
@@ -81,14 +100,19 @@ def table(described: Mapping[str, Any]) -> str:
             lines.append(f"{name}:")
             lines.extend(f"  {line}" for line in table(value).splitlines())
         else:
-            shown = (
-                f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else value
-            )
-            lines.append(f"{name:<{width}}  {shown}")
+            lines.append(f"{name:<{width}}  {_shown(value)}")
     return "\n".join(lines)
 
 
-def hits_text(hits: Sequence[Hit]) -> str:
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return "-" if value in (None, "") else str(value)
+
+
+def hits_text(hits: Sequence["Hit"]) -> str:
     """Returns search results as lines: score, id, place, and the text's beginning where stored."""
     if not hits:
         return "no rows"

@@ -200,3 +200,10 @@ def one_line(text: str) -> str:
     assert len(lines) == 1, text
     assert "Traceback" not in text
     return lines[0]
+
+
+def last_error(log: str) -> str:
+    """The message of the last line of a JSON log, which is an error."""
+    last = json.loads(log.splitlines()[-1])
+    assert (last["level"], "traceback" in last) == ("error", False), log
+    return one_line(last["message"])

@@ -17,11 +17,16 @@ from embedkit.records import TokenBatch
 
 
 class LocalClient:
-    """Calls one encoder in this process, one call at a time."""
+    """Calls one encoder in this process, one call at a time.
 
-    def __init__(self, encoder: Encoder) -> None:
+    Args:
+        encoder: The encoder.
+        lock: Shared by all clients of the encoder.
+    """
+
+    def __init__(self, encoder: Encoder, lock: threading.Lock) -> None:
         self.encoder = encoder
-        self._lock = threading.Lock()
+        self._lock = lock
         self._meter = LoadMeter("encoder-0", str(os.getpid()))
 
     def encode_all(self, batches: Iterable[TokenBatch]) -> Iterator[NDArray[np.float32]]:
@@ -32,13 +37,13 @@ class LocalClient:
             yield vectors
 
     def loads(self) -> list[EncoderLoad]:
-        """Returns what the encoder did so far."""
+        """Returns what the encoder did for this client so far."""
         return [self._meter.read()]
 
 
 @lru_cache(maxsize=2)
-def _client(model: ModelSpec) -> LocalClient:
-    return LocalClient(load_encoder(model))
+def _encoder(model: ModelSpec) -> tuple[Encoder, threading.Lock]:
+    return load_encoder(model), threading.Lock()
 
 
 _loading = threading.Lock()
@@ -55,6 +60,6 @@ class LocalConnection:
     model: ModelSpec
 
     def __call__(self) -> LocalClient:
-        """Returns this process's client."""
+        """Returns a client of this process's encoder, its load counted from here on."""
         with _loading:
-            return _client(self.model)
+            return LocalClient(*_encoder(self.model))

@@ -1,17 +1,15 @@
 """How large a job is, told from a sample before anything is run."""
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from embedkit.config import CorpusConfig, JobConfig
 from embedkit.corpus.chunking import Chunker
 from embedkit.corpus.plan import Split, estimate, plan_corpus
 from embedkit.dataset.commit import CommitRecord
-from embedkit.encoders.hardware import processor_name, usable_cores
+from embedkit.encoders.hardware import processor_name
 from embedkit.encoders.model_files import ModelSpec, read_model
 from embedkit.engines.progress import Expected, clock
 from embedkit.job import ChunkerFactory, Job
@@ -120,7 +118,7 @@ def estimate_job(config: JobConfig) -> Estimate:
         truncated_share=counter.truncated / max(1, counter.rows),
         seconds=found.tokens / _cpu_tokens_per_second(model) if on_cpu else None,
         model=model.model_id,
-        device=f"{usable_cores()} cores of {processor_name()}" if on_cpu else model.device,
+        device=processor_name() if on_cpu else model.device,
     )
 
 
@@ -150,10 +148,14 @@ def expected_work(
 
 def _cpu_tokens_per_second(model: ModelSpec) -> float:
     """Estimates a speed from the model's shape and the rate of matrix products measured now."""
-    shape = json.loads((Path(model.transformer) / "config.json").read_text())
-    hidden = int(shape["hidden_size"])
-    inner = int(shape.get("intermediate_size", 4 * hidden))
-    layers = int(shape.get("num_hidden_layers", 12))
+    from transformers import AutoConfig
+
+    # Not the file: architectures have names of their own for these sizes.
+    shape = AutoConfig.from_pretrained(
+        model.transformer, trust_remote_code=False, local_files_only=True
+    )
+    hidden, layers = int(shape.hidden_size), int(shape.num_hidden_layers)
+    inner = int(getattr(shape, "intermediate_size", None) or 4 * hidden)
     # Per token and layer: four projections of attention, two of the feed-forward net.
     flops = layers * (8 * hidden * hidden + 4 * hidden * inner)
     return _SHARE_OF_PEAK * _matrix_product_rate(model.precision, hidden, inner) / flops

@@ -5,20 +5,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, Self
 
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     Progress,
     TaskProgressColumn,
     TextColumn,
-    TimeElapsedColumn,
 )
 
 from embedkit.encoders.meter import EncoderLoad, busy_share
+from embedkit.errors import EmbedkitError
 
 _LOG = logging.getLogger("embedkit")
 
@@ -44,6 +43,15 @@ class Snapshot:
     tokens_per_second: float
     busy: float
     seconds_left: float | None
+
+    def finished(self) -> "Snapshot":
+        """Returns this moment as a run's last, when no estimate is needed any more."""
+        return replace(
+            self,
+            documents_expected=self.documents,
+            tokens_expected=self.tokens,
+            seconds_left=0.0,
+        )
 
 
 class Display(Protocol):
@@ -80,19 +88,19 @@ class Bar:
 
     def __init__(self, console: Console) -> None:
         self._progress = Progress(
-            TextColumn("[bold]embedding"),
             BarColumn(bar_width=None),
             TaskProgressColumn(),
-            MofNCompleteColumn(),
+            # One column, so that a narrow terminal takes its room from the bar.
             TextColumn(
-                "documents  {task.fields[rate]} tokens/s  encoders {task.fields[busy]} busy"
+                "{task.fields[documents]} docs  {task.fields[rate]} tokens/s  "
+                "encoders {task.fields[busy]} busy  {task.fields[left]} left"
             ),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[left]} left"),
             console=console,
             expand=True,
         )
-        self._task = self._progress.add_task("", total=None, rate="-", busy="-", left="-:--")
+        self._task = self._progress.add_task(
+            "", total=None, documents="-", rate="-", busy="-", left=clock(None)
+        )
 
     def __enter__(self) -> Self:
         """Begins to draw."""
@@ -109,6 +117,7 @@ class Bar:
             self._task,
             completed=snapshot.documents,
             total=max(snapshot.documents, snapshot.documents_expected),
+            documents=f"{snapshot.documents}/{snapshot.documents_expected}",
             rate=f"{snapshot.tokens_per_second:,.0f}",
             busy=f"{snapshot.busy:.0%}",
             left=clock(snapshot.seconds_left),
@@ -214,9 +223,17 @@ def shown(watch: Watch, display: Display) -> Iterator[None]:
     """Shows snapshots from a thread of its own while the body runs, and once more at its end."""
     stop = threading.Event()
 
+    def show(finished: bool = False) -> None:
+        try:
+            snapshot = watch.snapshot()
+        except EmbedkitError as error:
+            _LOG.warning("progress is not shown for now: %s", error)
+            return
+        display.show(snapshot.finished() if finished else snapshot)
+
     def loop() -> None:
         while not stop.wait(display.interval):
-            display.show(watch.snapshot())
+            show()
 
     with display:
         thread = threading.Thread(target=loop, name="progress", daemon=True)
@@ -226,4 +243,4 @@ def shown(watch: Watch, display: Display) -> Iterator[None]:
         finally:
             stop.set()
             thread.join()
-        display.show(watch.snapshot())
+        show(finished=True)

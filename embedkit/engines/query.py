@@ -33,8 +33,13 @@ def search_text(
         prompt: The prompt itself.
 
     Raises:
-        ConfigError: There is no such dataset or model, or the model is another one.
+        ConfigError: The text is empty, there is no such dataset or model, or the model is another
+            one.
     """
+    if not text.strip():
+        raise ConfigError("the text to look for is empty; give some words")
+    if prompt is not None and prompt_name is not None:
+        raise ConfigError("both prompt and prompt_name are given; take one of them")
     version = open_version(root)
     described = read_manifest(version).description
     config = ModelConfig(

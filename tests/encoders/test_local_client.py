@@ -1,0 +1,82 @@
+"""The encoder of one process: loaded once, called once at a time, counted for each client."""
+
+import pickle
+import threading
+import time
+
+import numpy as np
+import pytest
+from running import tiny_job
+
+from embedkit.encoders import local_client
+from embedkit.encoders.local_client import LocalConnection
+from embedkit.encoders.model_files import read_model
+from embedkit.records import TokenBatch
+
+
+class SlowEncoder:
+    dimension, device = 2, "none"
+
+    def __init__(self) -> None:
+        self.inside = self.most = 0
+
+    def encode(self, batch: TokenBatch) -> np.ndarray:
+        self.inside += 1
+        self.most = max(self.most, self.inside)
+        time.sleep(0.002)
+        self.inside -= 1
+        return np.full((len(batch), 2), batch.input_ids[0], dtype=np.float32)
+
+
+@pytest.fixture
+def loaded(monkeypatch) -> list[SlowEncoder]:
+    """The encoders loaded so far, in a process that has none yet."""
+    encoders: list[SlowEncoder] = []
+
+    def load(model) -> SlowEncoder:
+        encoders.append(SlowEncoder())
+        return encoders[-1]
+
+    local_client._encoder.cache_clear()
+    monkeypatch.setattr(local_client, "load_encoder", load)
+    yield encoders
+    local_client._encoder.cache_clear()
+
+
+@pytest.fixture
+def connection(tiny_model, tmp_path) -> LocalConnection:
+    return LocalConnection(read_model(tiny_job(tiny_model, "in", tmp_path)))
+
+
+def batches(first: int, count: int) -> list[TokenBatch]:
+    return [TokenBatch.from_lists([[number, 1], [2]]) for number in range(first, first + count)]
+
+
+def test_threads_share_one_encoder_and_wait_for_each_other(connection, loaded):
+    found: dict[int, list[float]] = {}
+
+    def work(first: int) -> None:
+        vectors = connection().encode_all(batches(first, 20))
+        found[first] = [float(each[0, 0]) for each in vectors]
+
+    threads = [threading.Thread(target=work, args=(100 * n,)) for n in range(1, 5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == {first: list(range(first, first + 20)) for first in (100, 200, 300, 400)}
+    assert len(loaded) == 1
+    assert loaded[0].most == 1
+
+
+def test_each_client_counts_its_own_calls(connection, loaded):
+    """A process may run several jobs, one after the other, with one model."""
+    first, second = connection(), connection()
+    list(first.encode_all(batches(1, 3)))
+    assert [(load.calls, load.rows, load.tokens) for load in first.loads()] == [(3, 6, 9)]
+    assert [(load.calls, load.first_start) for load in second.loads()] == [(0, 0.0)]
+
+
+def test_a_connection_travels_to_other_processes(connection):
+    assert pickle.loads(pickle.dumps(connection)) == connection
+    assert len(pickle.dumps(connection)) < 4096

@@ -1,0 +1,115 @@
+"""What a meter counts, against sums done by hand."""
+
+import threading
+
+import pytest
+
+from embedkit.encoders import meter as meter_module
+from embedkit.encoders.meter import EncoderLoad, LoadMeter, busy_share
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def time(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(meter_module, "time", clock)
+    return clock
+
+
+def test_calls_and_the_pauses_between_them(clock):
+    meter = LoadMeter("encoder-0", "p")
+    assert meter.read() == EncoderLoad("encoder-0", "p")
+    for pause, seconds, rows, tokens in [(5, 2, 10, 100), (1, 3, 20, 250), (4, 1, 1, 3)]:
+        clock.now += pause
+        with meter.call(rows, tokens):
+            clock.now += seconds
+    clock.now += 50
+    # Begun at 1005; busy for 2 + 3 + 1; the last call ended 2 + 1 + 3 + 4 + 1 seconds later.
+    assert meter.read() == EncoderLoad("encoder-0", "p", 6.0, 1005.0, 1016.0, 3, 31, 353)
+    assert busy_share([meter.read()]) == pytest.approx(6 / 11)
+
+
+def test_a_call_under_way_counts_as_busy_and_not_yet_as_done(clock):
+    meter = LoadMeter("encoder-0", "p")
+    with meter.call(10, 100):
+        clock.now += 4
+        assert meter.read() == EncoderLoad("encoder-0", "p", 4.0, 1000.0, 1004.0, 0, 0, 0)
+        clock.now += 1
+    clock.now += 5
+    with meter.call(1, 7):
+        clock.now += 2
+        assert meter.read() == EncoderLoad("encoder-0", "p", 7.0, 1000.0, 1012.0, 1, 10, 100)
+
+
+def test_a_call_that_fails_is_not_counted(clock):
+    meter = LoadMeter("encoder-0", "p")
+    with meter.call(2, 20):
+        clock.now += 1
+    before = meter.read()
+    with pytest.raises(RuntimeError, match="no memory"), meter.call(1, 10):
+        clock.now += 3
+        raise RuntimeError("no memory")
+    clock.now += 3
+    assert meter.read() == before
+
+
+def test_it_is_read_from_another_thread_during_a_call():
+    meter = LoadMeter("encoder-0", "p")
+    begun, go_on = threading.Event(), threading.Event()
+
+    def work() -> None:
+        with meter.call(3, 30):
+            begun.set()
+            go_on.wait(30)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert begun.wait(30)
+    during = meter.read()
+    go_on.set()
+    thread.join()
+    assert (during.calls, during.tokens) == (0, 0)
+    assert during.first_start == meter.read().first_start > 0
+    assert (meter.read().calls, meter.read().tokens) == (1, 30)
+
+
+def load(encoder: str, process: str, busy: float, first: float, last: float) -> EncoderLoad:
+    return EncoderLoad(encoder, process, busy, first, last, 1, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("loads", "share"),
+    [
+        ([], 0.0),
+        ([EncoderLoad("a", "p")], 0.0),
+        ([load("a", "p", 30, 100, 140)], 0.75),
+        # Two encoders: (30/40 + 10/40) / 2.
+        ([load("a", "p", 30, 100, 140), load("b", "q", 10, 120, 160)], 0.5),
+        # One that has not been asked yet does not count.
+        ([load("a", "p", 30, 100, 140), EncoderLoad("b", "q")], 0.75),
+        # Restarted between 140 and 180: 30 + 15 of the 100 seconds from 100 to 200.
+        ([load("a", "p", 30, 100, 140), load("a", "q", 15, 180, 200)], 0.45),
+        ([load("a", "q", 15, 180, 200), load("a", "p", 30, 100, 140)], 0.45),
+        # A restarted one, (30 + 15) / 100, beside one that was always busy.
+        (
+            [
+                load("a", "p", 30, 100, 140),
+                load("b", "r", 50, 100, 150),
+                load("a", "q", 15, 180, 200),
+            ],
+            0.725,
+        ),
+        # Clocks that are set while an encoder works do not make more than all of the time.
+        ([load("a", "p", 41, 100, 140)], 1.0),
+        ([load("a", "p", 0, 100, 100)], 0.0),
+    ],
+)
+def test_busy_share(loads, share):
+    assert busy_share(loads) == pytest.approx(share)

@@ -1,0 +1,94 @@
+"""What `plan` says against what a run then finds."""
+
+import json
+import logging
+
+import pytest
+from running import Dataset, records, tiny_job, write_corpus, write_jsonl
+from tiny_models import save_transformer
+
+from embedkit.dataset.commit import committed
+from embedkit.engines.estimate import estimate_job, expected_work
+from embedkit.engines.progress import Nothing
+from embedkit.engines.run import embed_plainly, run_job
+from embedkit.job import prepare
+
+
+def test_a_sample_that_is_everything_estimates_nothing_wrongly(make_job, tmp_path):
+    config = make_job(split_bytes=1 << 20)
+    found = estimate_job(config)
+    assert not (tmp_path / "out").exists()
+    result = run_job(config)
+    assert (found.files, found.skipped_files, found.splits) == (3, 0, 1)
+    assert found.bytes == sum(path.stat().st_size for path in (tmp_path / "in").iterdir())
+    assert (found.rows, found.tokens) == (result.rows, result.tokens)
+    assert found.truncated_share == pytest.approx(result.truncated_share)
+    assert found.seconds > 0
+    assert found.model == config.model
+
+
+@pytest.mark.parametrize("chunk", ["none", "tokens"])
+def test_a_sample_of_a_larger_corpus_is_near(tiny_model, tmp_path, chunk):
+    corpus = write_corpus(tmp_path / "in", shards=3, rows=2000)
+    settings = {"chunk": chunk, "chunk_tokens": 16} if chunk != "none" else {}
+    config = tiny_job(
+        tiny_model,
+        corpus,
+        tmp_path / "out",
+        max_tokens=24,
+        block_rows=4096,
+        split_bytes=1 << 20,
+        call_tokens=4096,
+        **settings,
+    )
+    found = estimate_job(config)
+    result = run_job(config)
+    assert found.rows == pytest.approx(result.rows, rel=0.1)
+    assert found.tokens == pytest.approx(result.tokens, rel=0.1)
+    assert found.truncated_share == pytest.approx(result.truncated_share, abs=0.05)
+
+
+def test_files_that_are_passed_over_are_counted(make_job, tmp_path, caplog):
+    (tmp_path / "in" / "_notes.txt").write_text("x")
+    with caplog.at_level(logging.WARNING):
+        found = estimate_job(make_job())
+    assert (found.files, found.skipped_files) == (3, 1)
+    assert "files      3, 1 others passed over" in found.to_text()
+
+
+def test_an_empty_corpus(tiny_model, tmp_path):
+    empty = write_jsonl(tmp_path / "empty.jsonl", [])
+    found = estimate_job(tiny_job(tiny_model, empty, tmp_path / "out"))
+    assert (found.files, found.rows, found.tokens, found.truncated_share) == (1, 0, 0, 0)
+    assert found.seconds == 0
+
+
+@pytest.mark.parametrize("architecture", ["distilbert", "modernbert", "t5"])
+def test_models_that_name_their_sizes_otherwise(architecture, tmp_path):
+    """DistilBERT has `dim` and `n_layers`, T5 `d_model` and `d_ff`."""
+    model = save_transformer(tmp_path / architecture, architecture)
+    file = write_jsonl(tmp_path / "a.jsonl", records(50))
+    found = estimate_job(tiny_job(model, file, tmp_path / "out"))
+    assert 0 < found.seconds < 60
+
+
+def test_as_text_and_as_json(make_job):
+    found = estimate_job(make_job())
+    names = [line.split("  ")[0] for line in found.to_text().splitlines()]
+    assert names == ["files", "bytes", "splits", "rows", "tokens", "truncated", "time", "model"]
+    assert json.loads(json.dumps(found.to_dict())) == found.to_dict()
+
+
+def test_the_work_left_of_a_job(make_job):
+    """The corpus is so small that the sample is all of it, so the expectation is exact."""
+    config = make_job()
+    job = prepare(config)
+    whole = expected_work(job, job.plan.splits, {})
+    loads, _ = embed_plainly(job, job.plan.splits[:2], {}, Nothing())
+    left = expected_work(job, job.plan.splits[2:], committed(job.version))
+    assert (whole.documents, left.documents) == (180, 180)
+    assert left.tokens == whole.tokens - sum(load.tokens for load in loads)
+    result = run_job(config)
+    assert whole.tokens == result.tokens
+    assert left.tokens == result.tokens_encoded
+    assert Dataset.latest(config.output).manifest["rows"] == 180

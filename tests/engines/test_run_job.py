@@ -1,0 +1,137 @@
+"""From a job to its result: the figures, and what a second or a resumed run does."""
+
+import json
+import logging
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from running import Dataset
+
+from embedkit.completion import RunResult
+from embedkit.engines.progress import Nothing
+from embedkit.engines.run import embed_plainly, run_job
+from embedkit.errors import ConfigError
+from embedkit.job import prepare
+
+
+def files(root: Path) -> dict[Path, tuple[int, int, int]]:
+    """Every file below a folder, with what changes when it is written."""
+    found = {path: path.stat() for path in root.rglob("*") if path.is_file()}
+    return {path: (stat.st_ino, stat.st_size, stat.st_mtime_ns) for path, stat in found.items()}
+
+
+def report_of(result: RunResult) -> dict:
+    return json.loads(Path(result.report).with_name("report.json").read_text())
+
+
+def test_the_result_against_the_rows_themselves(make_job):
+    before = time.time()
+    result = run_job(make_job())
+    wall = time.time() - before
+    dataset = Dataset.latest(result.dataset.rpartition("/")[0])
+    dataset.check_accounts(180)
+    counts = dataset.table["n_tokens"].to_numpy()
+    assert result.version == dataset.folder.name
+    assert (result.documents, result.rows, result.rejects) == (180, 180, 0)
+    assert result.tokens == int(np.minimum(counts, 24).sum())
+    assert result.truncated_share == pytest.approx(float((counts > 24).mean()))
+    assert 0 < result.truncated_share < 1
+    assert (result.rows_reused, result.already_complete) == (0, False)
+    # The corpus has no text twice.
+    assert result.tokens_encoded == result.tokens
+    assert 0 < result.encode_seconds <= wall
+    assert 0 < result.encoder_busy_share <= 1
+    assert result.tokens_per_second == pytest.approx(result.tokens_encoded / result.encode_seconds)
+    assert Path(result.report).is_file()
+    assert result.report == f"{dataset.folder}/report/report.html"
+
+
+def test_a_job_in_a_process_that_has_run_another(make_job, tmp_path):
+    """The encoder stays loaded; what it did for the first job is not the second's."""
+    run_job(make_job(output=tmp_path / "first"))
+    time.sleep(0.3)
+    before = time.time()
+    second = run_job(make_job(output=tmp_path / "second"))
+    assert second.encode_seconds <= time.time() - before
+    assert second.tokens_encoded == second.tokens
+
+
+def test_a_finished_job_is_found_finished_and_left_alone(make_job, tmp_path, caplog):
+    job = make_job()
+    first = run_job(job)
+    before = files(tmp_path)
+    with caplog.at_level(logging.INFO, "embedkit"):
+        again = run_job(job)
+    assert files(tmp_path) == before
+    assert caplog.records == []
+    assert again.already_complete
+    assert (again.version, again.rows, again.tokens) == (first.version, first.rows, first.tokens)
+    assert (again.tokens_encoded, again.encode_seconds) == (0, 0.0)
+    assert again.rows_reused == first.rows
+    assert again.report == first.report
+
+
+def test_a_resumed_run_encodes_only_the_rest(make_job, tmp_path, caplog):
+    job = prepare(make_job())
+    splits = job.plan.splits
+    assert len(splits) > 3
+    loads, _ = embed_plainly(job, splits[:2], {}, Nothing())
+    with caplog.at_level(logging.INFO, "embedkit"):
+        result = run_job(make_job())
+    assert (result.documents, result.rows) == (180, 180)
+    assert 0 < result.rows_reused < 180
+    assert result.tokens_encoded == result.tokens - sum(load.tokens for load in loads)
+    assert caplog.records[0].getMessage() == (
+        f"version {result.version}: {len(splits) - 2} of {len(splits)} splits to do, "
+        f"{result.rows_reused} rows committed before"
+    )
+    whole = run_job(make_job(output=tmp_path / "whole"))
+    assert (
+        Dataset.latest(tmp_path / "out").part_hashes
+        == Dataset.latest(whole.dataset.rpartition("/")[0]).part_hashes
+    )
+    resumed, undisturbed = report_of(result), report_of(whole)
+    assert resumed.pop("run")["rows_reused"] == result.rows_reused
+    assert undisturbed.pop("run")["rows_reused"] == 0
+    assert resumed == undisturbed
+
+
+def test_a_run_that_stopped_before_its_report_only_completes(make_job, tmp_path):
+    job = prepare(make_job())
+    embed_plainly(job, job.plan.splits, {}, Nothing())
+    standing = files(tmp_path / "out")
+    result = run_job(make_job())
+    assert (result.rows, result.rows_reused, result.tokens_encoded) == (180, 180, 0)
+    assert (result.encode_seconds, result.encoder_busy_share) == (0.0, 0.0)
+    after = files(tmp_path / "out")
+    assert {path: after[path] for path in standing if ".tmp" not in path.parts} == {
+        path: seen for path, seen in standing.items() if ".tmp" not in path.parts
+    }
+    Dataset.latest(tmp_path / "out").check_accounts(180)
+
+
+def test_another_job_makes_another_version(make_job, tmp_path):
+    first = run_job(make_job())
+    second = run_job(make_job(max_tokens=20))
+    third = run_job(make_job(id_column=None))
+    assert len({first.version, second.version, third.version}) == 3
+    assert (tmp_path / "out" / "LATEST").read_text().strip() == third.version
+    assert run_job(make_job()).version == first.version
+    assert (tmp_path / "out" / "LATEST").read_text().strip() == third.version
+
+
+def test_a_version_s_name_belongs_to_one_job(make_job):
+    run_job(make_job(version="mine"))
+    with pytest.raises(ConfigError, match="begun with another model or other settings"):
+        run_job(make_job(version="mine", max_tokens=20))
+    with pytest.raises(ConfigError, match="begun with other settings of its rows"):
+        run_job(make_job(version="mine", store_text=True))
+
+
+def test_what_does_not_change_rows_or_vectors_changes_no_version(make_job):
+    first = run_job(make_job())
+    again = run_job(make_job(calls_in_flight=3, call_tokens=99, max_reject_share=1.0, workers=7))
+    assert again.already_complete
+    assert again.version == first.version
