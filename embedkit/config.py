@@ -54,7 +54,8 @@ class RecordConfig(_Config):
         # Here, not above: pyarrow would be loaded to print the help.
         from embedkit.records import RESERVED_COLUMNS
 
-        names = [name.partition(":")[0] for name in self.metadata_columns]
+        # A name may hold a colon itself, as in 'dc:title:string'.
+        names = [name.rpartition(":")[0] or name for name in self.metadata_columns]
         taken = sorted(RESERVED_COLUMNS.intersection(names))
         if taken:
             raise ValueError(

@@ -47,7 +47,9 @@ class Columns:
         """
         templated = config.text_template is not None
         text = (
-            _template(config.text_template) if config.text_template else (("", config.text_column),)
+            (("", config.text_column),)
+            if config.text_template is None
+            else _template(config.text_template)
         )
         kinds = tuple((name, parse_type(kind)) for name, kind in metadata)
         return cls(tuple(text), templated, config.id_column, kinds)

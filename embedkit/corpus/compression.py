@@ -7,9 +7,9 @@ import lzma
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, BinaryIO, Protocol, cast
+from typing import BinaryIO, Protocol, cast
 
-import pyarrow as pa
+import zstandard
 
 from embedkit.corpus.sources import open_input
 from embedkit.corpus.splits import FileRange
@@ -17,6 +17,8 @@ from embedkit.errors import InputError
 
 _PIECE = 1 << 16
 _PLAIN_PIECE = 1 << 20
+_ZSTD_FEED = 256
+"""Compressed bytes at a time: 4 of them can unpack to 128 KiB."""
 
 
 class DamagedFileError(Exception):
@@ -56,7 +58,7 @@ class _Decompressed:
     def read(self) -> bytes:
         try:
             piece = self._read()
-        except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
+        except _DAMAGES as error:
             raise DamagedFileError(str(error).strip() or type(error).__name__) from error
         self._left -= len(piece)
         if self._left < 0:
@@ -106,10 +108,39 @@ def _xz(raw: BinaryIO) -> Callable[[], bytes]:
     return lambda: opened.read1(_PIECE)
 
 
-def _zstd(raw: BinaryIO) -> Callable[[], bytes]:
-    # Unlike zstandard's reader, Arrow's tells a stream that ends early from one that ends.
-    opened: Any = pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), "zstd")
-    return lambda: cast(bytes, opened.read(_PIECE))
+class _Zstd:
+    """Reads frames; zstandard's own reader takes a frame that is cut off for one that ends."""
+
+    def __init__(self, raw: BinaryIO) -> None:
+        self._raw = raw
+        self._waiting = b""
+        self._place = 0
+        self._frame: zstandard.ZstdDecompressionObj | None = None
+
+    def __call__(self) -> bytes:
+        piece = b""
+        while not piece:
+            if self._place >= len(self._waiting):
+                self._waiting, self._place = self._raw.read(_PIECE), 0
+                if not self._waiting:
+                    break
+            piece = self._unpack(self._waiting[self._place : self._place + _ZSTD_FEED])
+        if not piece and self._frame is not None:
+            raise EOFError("compressed file ended before the end of its last frame")
+        return piece
+
+    def _unpack(self, data: bytes) -> bytes:
+        frame = self._frame or zstandard.ZstdDecompressor().decompressobj()
+        piece: bytes = frame.decompress(data)
+        self._place += len(data) - len(frame.unused_data)
+        self._frame = None if frame.eof else frame
+        return piece
 
 
-_READERS = {"gzip": _gzip, "bz2": _bz2, "xz": _xz, "zstd": _zstd}
+_DAMAGES = (EOFError, OSError, zlib.error, lzma.LZMAError, zstandard.ZstdError)
+_READERS: dict[str, Callable[[BinaryIO], Callable[[], bytes]]] = {
+    "gzip": _gzip,
+    "bz2": _bz2,
+    "xz": _xz,
+    "zstd": _Zstd,
+}

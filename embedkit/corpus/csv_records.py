@@ -104,17 +104,18 @@ def read_csv(file: FileRange, config: CorpusConfig, columns: Columns) -> Iterato
         InputError: The header is not what it was when the file was planned.
     """
     with open_stream(file, config.max_decompressed_bytes) as stream:
-        feed = _Feed(
-            iter_lines(stream, 0, 0, None, config.max_record_bytes), config.max_record_bytes
-        )
+        feed = _feed(stream, file, config)
         reader = _reader(feed, file)
         header = _header(reader, feed, file)
+        number = 0
         if header:
             check_header(file, header, columns.names)
             for batch in _batches(reader, feed, file, config, len(header)):
                 yield _records(batch, header, file, columns)
+                number += len(batch.numbers) + len(batch.rejects)
         if feed.damage:
-            yield Records(file.source, rejects=[damaged(file, feed.damage)])
+            damage = feed.damage._replace(start=number)
+            yield Records(file.source, rejects=[damaged(file, damage)])
 
 
 def read_header(file: FileRange, config: CorpusConfig) -> list[str]:
@@ -124,9 +125,7 @@ def read_header(file: FileRange, config: CorpusConfig) -> list[str]:
         InputError: The header cannot be read.
     """
     with open_stream(file, config.max_decompressed_bytes) as stream:
-        feed = _Feed(
-            iter_lines(stream, 0, 0, None, config.max_record_bytes), config.max_record_bytes
-        )
+        feed = _feed(stream, file, config)
         return _header(_reader(feed, file), feed, file)
 
 
@@ -142,7 +141,7 @@ def check_header(file: FileRange, header: list[str], names: tuple[str, ...]) -> 
 
 def _feed(stream: ByteStream, file: FileRange, config: CorpusConfig) -> _Feed:
     end = file.end if file.compression == "none" else None
-    lines = iter_lines(stream, 0, 0, end, config.max_record_bytes)
+    lines = iter_lines(stream, 0, 0, end, config.max_record_bytes, keep_returns=True)
     return _Feed(lines, config.max_record_bytes)
 
 

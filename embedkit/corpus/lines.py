@@ -57,7 +57,12 @@ class Lines:
 
 
 def iter_lines(
-    stream: ByteStream, offset: int, begin: int, end: int | None, max_bytes: int
+    stream: ByteStream,
+    offset: int,
+    begin: int,
+    end: int | None,
+    max_bytes: int,
+    keep_returns: bool = False,
 ) -> Iterator[Lines]:
     r"""Reads the lines that begin in a range; they end with ``\n`` or ``\r\n``.
 
@@ -68,11 +73,12 @@ def iter_lines(
             only it tells whether a line begins here.
         end: The byte behind the range, or None to read to the end.
         max_bytes: A longer line is passed over without being held.
+        keep_returns: Whether the ``\r`` of a line's end stays with the line.
 
     Yields:
         Batches of lines in order. A UTF-8 mark at the start of the file is not part of a line.
     """
-    reader = _LineReader(stream, offset, max_bytes)
+    reader = _LineReader(stream, offset, max_bytes, keep_returns)
     for batch in reader:
         if begin:
             _drop_before(batch, begin)
@@ -103,10 +109,11 @@ def _drop_from(batch: Lines, end: int) -> None:
 class _LineReader:
     """Cuts a stream into batches of whole lines; ``place`` is where the next line begins."""
 
-    def __init__(self, stream: ByteStream, offset: int, max_bytes: int) -> None:
+    def __init__(self, stream: ByteStream, offset: int, max_bytes: int, keep_returns: bool) -> None:
         self._stream = stream
         self.place = offset
         self._max = max_bytes
+        self._keep_returns = keep_returns
         self._tail: list[bytes] = []
         self._tail_bytes = 0
         self._pending = b""
@@ -135,6 +142,8 @@ class _LineReader:
         if self._pending:
             piece, self._pending = self._pending, b""
             return piece
+        if self._damage:
+            return b""
         try:
             return self._stream.read()
         except DamagedFileError as error:
@@ -150,7 +159,7 @@ class _LineReader:
         lengths = np.fromiter(map(len, lines), dtype=np.int64, count=len(lines))
         starts = self.place + np.cumsum(lengths + 1) - lengths - 1
         after = self.place + len(whole) + 1
-        if b"\r" in whole:
+        if b"\r" in whole and not self._keep_returns:
             lines = [line[:-1] if line.endswith(b"\r") else line for line in lines]
         if self.place == 0:
             lines[0] = lines[0].removeprefix(BOM)
@@ -216,7 +225,8 @@ def iter_paragraphs(
             paragraph.add_long(batch.long)
         found.damage = batch.damage
         yield found
-        if batch.damage:
+        passed = end is not None and batch.starts and batch.starts[-1] >= end
+        if batch.damage or (passed and not in_range):
             return
     last = Lines()
     yield from paragraph.flush(last)

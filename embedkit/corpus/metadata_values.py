@@ -41,7 +41,8 @@ def metadata_array(
         try:
             return values.cast(kind)
         except pa.ArrowException:
-            values = values.to_pylist()
+            convert = _converter(kind, typed) if kind == pa.string() else _caster(values.type, kind)
+            return _one_by_one(values.to_pylist(), name, kind, convert, problems)
     convert = _converter(kind, typed)
     kinds = set(map(type, values)) - {type(None)}
     try:
@@ -86,6 +87,10 @@ def _converter(kind: pa.DataType, typed: bool) -> Callable[[Any], Any]:
         return pa.scalar(text).cast(kind).as_py() if parse is None else parse(text)
 
     return convert
+
+
+def _caster(stored: pa.DataType, kind: pa.DataType) -> Callable[[Any], Any]:
+    return lambda value: pa.scalar(value, stored).cast(kind).as_py()
 
 
 def _as_string(value: Any) -> str:

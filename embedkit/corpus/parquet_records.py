@@ -94,18 +94,15 @@ def _read_group(
 def _records(batch: pa.RecordBatch, row: int, file: FileRange, columns: Columns) -> Records:
     records = Records(file.source, list(range(row, row + batch.num_rows)))
     as_python = {*columns.text_names, columns.id}
-    metadata = {name for name, _ in columns.metadata}
     undecodable: set[int] = set()
     for name in columns.names:
         column = batch.column(name)
         if pa.types.is_dictionary(column.type):
             column = column.dictionary_decode()
         if name in as_python:
-            values = _pylist(column, undecodable)
-            records.columns[name] = values
-            if name in metadata:
-                records.columns[name] = values
+            records.columns[name] = _pylist(column, undecodable)
         else:
+            undecodable |= _undecodable(column)
             records.columns[name] = column
     return _without(records, undecodable) if undecodable else records
 
@@ -122,6 +119,23 @@ def _pylist(column: pa.Array, undecodable: set[int]) -> list[Any]:
                 undecodable.add(place)
                 values.append(data.decode("utf-8", "replace"))
     return values
+
+
+def _undecodable(column: pa.Array) -> set[int]:
+    """Returns the places of values that are, or hold, strings that are not UTF-8."""
+    try:
+        column.validate(full=True)
+    except pa.ArrowInvalid:
+        return {place for place in range(len(column)) if not _decodes(column[place])}
+    return set()
+
+
+def _decodes(value: pa.Scalar) -> bool:
+    try:
+        value.as_py()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _without(records: Records, undecodable: set[int]) -> Records:

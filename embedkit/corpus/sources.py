@@ -10,6 +10,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from embedkit.config import CorpusConfig
+from embedkit.corpus.raw_file import RawFile, input_errors
 from embedkit.corpus.splits import FileRange
 from embedkit.errors import ConfigError, InputError
 
@@ -100,27 +101,28 @@ def open_input(file: FileRange) -> BinaryIO:
     Raises:
         InputError: It is gone, cannot be read, or is not the one that was planned.
     """
-    try:
-        if "://" in file.url:
-            return _open_remote(file)
-        opened = open(file.url, "rb", buffering=0)
-    except OSError as error:
-        raise InputError(f"{file.url}: cannot be opened ({_reason(error)})") from error
+    with input_errors(file.url, "opened", file.url):
+        opened = _open_remote(file) if "://" in file.url else _open_local(file)
+    return cast(BinaryIO, RawFile(opened, file.url))
+
+
+def _open_local(file: FileRange) -> Any:
+    opened = open(file.url, "rb", buffering=0)
     status = os.fstat(opened.fileno())
     try:
         _check_unchanged(file, status.st_size, _local_etag(status))
     except InputError:
         opened.close()
         raise
-    return cast(BinaryIO, opened)
+    return opened
 
 
-def _open_remote(file: FileRange) -> BinaryIO:
+def _open_remote(file: FileRange) -> Any:
     filesystem, path = fsspec.core.url_to_fs(file.url)
     filesystem.invalidate_cache(filesystem._parent(path))
     info = filesystem.info(path)
     _check_unchanged(file, int(info["size"]), _remote_etag(info))
-    return cast(BinaryIO, filesystem.open(path, "rb", block_size=_REMOTE_BLOCK))
+    return filesystem.open(path, "rb", block_size=_REMOTE_BLOCK)
 
 
 def _check_unchanged(file: FileRange, size: int, etag: str) -> None:
@@ -133,17 +135,15 @@ def _check_unchanged(file: FileRange, size: int, etag: str) -> None:
 
 def _expand(pattern: str) -> tuple[str, list[_Found]]:
     filesystem, path = _filesystem(pattern)
+    # What an earlier plan of this process listed may have changed.
+    filesystem.invalidate_cache()
     local = isinstance(filesystem, LocalFileSystem)
-    try:
+    with input_errors(pattern, "listed", _url(filesystem, path)):
         if (local and os.path.isfile(path)) or not _has_magic(path):
             if filesystem.isdir(path):
                 return _url(filesystem, path), list(_walk(filesystem, path))
             return _url(filesystem, filesystem._parent(path)), [_named(filesystem, path)]
         return _url(filesystem, _glob_root(path)), list(_glob(filesystem, path))
-    except FileNotFoundError as error:
-        raise InputError(f"{pattern}: no such file; check the inputs") from error
-    except OSError as error:
-        raise InputError(f"{pattern}: cannot be listed ({_reason(error)})") from error
 
 
 def _filesystem(pattern: str) -> tuple[Any, str]:
@@ -167,8 +167,29 @@ def _glob(filesystem: Any, path: str) -> Iterator[_Found]:
 
 
 def _walk(filesystem: Any, path: str) -> Iterator[_Found]:
+    if isinstance(filesystem, LocalFileSystem):
+        for name in sorted(_local_files(path)):
+            yield from _listed(filesystem, name, {})
+        return
     for name, info in sorted(filesystem.find(path, detail=True).items()):
         yield from _listed(filesystem, name, info)
+
+
+def _local_files(path: str) -> Iterator[str]:
+    """Finds files by links as well, each folder once; a folder that may not be read is an error."""
+
+    def refused(error: OSError) -> None:
+        raise error
+
+    seen: set[str] = set()
+    for folder, folders, names in os.walk(path, onerror=refused, followlinks=True):
+        real = os.path.realpath(folder)
+        folders.sort()
+        if real in seen:
+            folders.clear()
+        else:
+            seen.add(real)
+            yield from (os.path.join(folder, name) for name in names)
 
 
 def _listed(filesystem: Any, name: str, info: dict[str, Any]) -> Iterator[_Found]:
@@ -219,6 +240,8 @@ def _whole(file: _Found, base: str, config: CorpusConfig) -> FileRange:
             f"{file.url}: a Parquet file compressed as a whole cannot be read in parts; "
             "decompress it"
         )
+    if not _is_utf8(file.url):
+        raise InputError(f"{file.url!a}: its name is not UTF-8; rename the file")
     return FileRange(
         source=_relative(file.url, base),
         url=file.url,
@@ -230,6 +253,14 @@ def _whole(file: _Found, base: str, config: CorpusConfig) -> FileRange:
         end=file.size,
         stored=file.size,
     )
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _format_and_compression(url: str) -> tuple[str | None, str]:
@@ -304,7 +335,3 @@ def _remote_etag(info: dict[str, Any]) -> str:
 def _etag_of(info: dict[str, Any]) -> str:
     etag = next((info[name] for name in _ETAGS if info.get(name)), "")
     return str(etag).strip('"')
-
-
-def _reason(error: OSError) -> str:
-    return (error.strerror or str(error)).splitlines()[0] if str(error) else type(error).__name__

@@ -18,6 +18,7 @@ from fsspec.spec import AbstractFileSystem
 
 from embedkit.dataset.store_keys import checked_key, one_line, store_errors
 from embedkit.errors import ConfigError
+from embedkit.remote_errors import remote_errors
 
 CONFLICT_TRIES = 5
 """Times that a create is sent while the service reports another one under way on its key."""
@@ -46,9 +47,8 @@ def object_store(root: str) -> "ObjectStore":
     if protocol == "memory":
         return MemoryStore(root, system, path)
     if _EXTRAS.get(protocol) == "s3":
-        return S3Store(root, system, path, _s3_errors())
-    errors = _gcs_errors() if protocol in _EXTRAS else (OSError,)
-    return ObjectStore(root, system, path, errors)
+        return S3Store(root, system, path, remote_errors(protocol))
+    return ObjectStore(root, system, path, remote_errors(protocol))
 
 
 def _file_system(protocol: str) -> Any:
@@ -280,22 +280,3 @@ def _http_status(error: OSError) -> int | None:
 def _creates_by_itself(kind: Any) -> bool:
     own = getattr(kind, "_pipe_file", None) or kind.pipe_file
     return own not in {AbstractFileSystem.pipe_file, AsyncFileSystem._pipe_file}
-
-
-def _s3_errors() -> tuple[type[Exception], ...]:
-    from aiohttp import ClientError as HttpClientError
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    return (OSError, BotoCoreError, ClientError, HttpClientError)
-
-
-def _gcs_errors() -> tuple[type[Exception], ...]:
-    from aiohttp import ClientError as HttpClientError
-    from gcsfs.retry import ChecksumError, HttpError, NonRetryableError
-    from google.auth.exceptions import GoogleAuthError
-
-    # A refused request comes as a ValueError.
-    return (
-        OSError, ValueError, HttpClientError, HttpError, ChecksumError, NonRetryableError,
-        GoogleAuthError,
-    )  # fmt: skip

@@ -1,0 +1,115 @@
+"""Input files as bytes, whose failing reads are never taken for damaged content."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Self
+
+from embedkit.errors import InputError, ResumableError
+from embedkit.remote_errors import remote_errors
+
+
+class RawFile:
+    """A file that is open for reading.
+
+    Decompressors and pyarrow raise OSError where content is damaged, which costs records; a disk
+    or a network that fails must cost none, so its errors leave here as another kind.
+
+    Args:
+        opened: The file.
+        url: Its name.
+    """
+
+    def __init__(self, opened: Any, url: str) -> None:
+        self._opened = opened
+        self._url = url
+        self._errors = errors_at(url)
+
+    def read(self, size: int = -1) -> bytes:
+        """Reads up to so many bytes.
+
+        Raises:
+            ResumableError: The disk or the network failed.
+        """
+        try:
+            data: bytes = self._opened.read(size)
+        except self._errors as error:
+            raise ResumableError(
+                f"{self._url}: reading it failed ({reason(error)}); "
+                "run the same command again to resume"
+            ) from error
+        return data
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Moves to an offset and returns the new place."""
+        place: int = self._opened.seek(offset, whence)
+        return place
+
+    def tell(self) -> int:
+        """Returns the place of the next byte to be read."""
+        place: int = self._opened.tell()
+        return place
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def seekable(self) -> bool:
+        """It is."""
+        return True
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return bool(self._opened.closed)
+
+    def close(self) -> None:
+        """Closes it."""
+        self._opened.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def errors_at(url: str) -> tuple[type[Exception], ...]:
+    """Returns what the file system of a path or URL is known to raise."""
+    protocol, mark, _ = url.partition("://")
+    return remote_errors(protocol if mark else "file")
+
+
+@contextmanager
+def input_errors(name: str, verb: str, url: str) -> Iterator[None]:
+    """Turns what a file system raises into an InputError on one line.
+
+    Args:
+        name: The input, where the error does not name a file itself.
+        verb: What was tried, such as ``opened``.
+        url: A path or URL on the file system.
+
+    Raises:
+        InputError: One of its errors was raised inside.
+    """
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise InputError(f"{error.filename or name}: no such file; check the inputs") from error
+    except errors_at(url) as error:
+        named = getattr(error, "filename", None) or name
+        raise InputError(
+            f"{named}: cannot be {verb} ({reason(error)}); check the inputs"
+        ) from error
+
+
+def reason(error: Exception) -> str:
+    """Says on one line what an error says."""
+    said = getattr(error, "strerror", None) or str(error)
+    return " ".join(said.split())[:300] or type(error).__name__
