@@ -18,10 +18,18 @@ from embedkit.config import CorpusConfig
 from embedkit.corpus.chunking import Chunker
 from embedkit.corpus.formats import read_split
 from embedkit.corpus.plan import Plan, Split
-from embedkit.dataset.commit import CommitRecord, commit_block, end_split
+from embedkit.dataset.commit import (
+    CommitRecord,
+    commit_block,
+    end_split,
+    standing_end,
+    standing_record,
+)
+from embedkit.dataset.identity import id_digest
 from embedkit.dataset.schema import PartOptions
 from embedkit.dataset.version import Version
 from embedkit.encoders.base import EncoderClient
+from embedkit.errors import ConfigError
 from embedkit.records import (
     DocumentBlock,
     EmbeddingBlock,
@@ -64,6 +72,34 @@ def read_pending(
             yield block
         elif block.last:
             end_split_of(block, version)
+
+
+def is_pending(block: DocumentBlock, version: Version) -> bool:
+    """Tells whether a version does not have a block yet, which nobody read from a planned file.
+
+    Of a block that it has, the end of its split is made good where only that is missing.
+
+    Raises:
+        ConfigError: The version has a block of other records under this block's id.
+    """
+    record = standing_record(version, block.block_id)
+    if record is None:
+        end = standing_end(version, block.split_id)
+        same = end is None or block.seq < end.blocks
+    else:
+        # Encoding may have made rejects of some rows, whose ids the record does not tell.
+        same = record.documents == block.documents and (
+            record.rejects != len(block.rejects)
+            or record.id_digest == id_digest(block.rows.column("id"))
+        )
+    if not same:
+        raise ConfigError(
+            f"{version.url}: split {block.split_id} was made of other records than these; give "
+            "other records another version name"
+        )
+    if record is not None and block.last:
+        end_split_of(block, version)
+    return record is None
 
 
 def read_ahead(blocks: Iterator[DocumentBlock]) -> Iterator[DocumentBlock]:

@@ -3,11 +3,11 @@
 import importlib.metadata
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
-from embedkit.config import CorpusConfig, JobConfig, ModelConfig
+from embedkit.config import CorpusConfig, JobConfig, ModelConfig, OutputConfig, RecordConfig
 from embedkit.corpus.chunking import Chunker, make_chunker
 from embedkit.corpus.plan import Plan, plan_corpus
 from embedkit.dataset.schema import PartOptions
@@ -30,7 +30,7 @@ class ChunkerFactory:
         tokenizer: The tokenizer whose tokens count.
     """
 
-    corpus: CorpusConfig
+    corpus: RecordConfig
     tokenizer: TokenizerSpec
 
     def __call__(self) -> Chunker | None:
@@ -40,11 +40,12 @@ class ChunkerFactory:
 
 
 @dataclass(frozen=True)
-class Job:
-    """Everything that a run needs, settled before it starts.
+class Draft:
+    """A version to be made, settled before anything runs; picklable.
 
     Attributes:
-        config: The job as it was asked for.
+        records: How records become rows.
+        output: How the version is written.
         model: The model, every ``auto`` resolved.
         plan: The splits.
         version: Where the dataset goes.
@@ -52,7 +53,8 @@ class Job:
         description: What the manifest and every part say of the vectors.
     """
 
-    config: JobConfig
+    records: RecordConfig
+    output: OutputConfig
     model: ModelSpec
     plan: Plan
     version: Version
@@ -62,17 +64,28 @@ class Job:
     @cached_property
     def options(self) -> PartOptions:
         """How parts are written."""
-        return part_options(self.config.vector_dtype, self.config.store_text, self.description)
+        return part_options(self.output.vector_dtype, self.output.store_text, self.description)
 
     @property
     def make_chunker(self) -> Callable[[], Chunker | None] | None:
         """Makes the chunker, or is None where documents stay whole."""
-        if self.config.chunk == "none":
+        if self.records.chunk == "none":
             return None
-        return ChunkerFactory(self.config, self.model.tokenizer)
+        return ChunkerFactory(self.records, self.model.tokenizer)
 
 
-def vector_ingredients(model: ModelSpec, corpus: CorpusConfig | None = None) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Job(Draft):
+    """A whole job, settled: the draft of its version, and what runs it.
+
+    Attributes:
+        config: The job as it was asked for.
+    """
+
+    config: JobConfig
+
+
+def vector_ingredients(model: ModelSpec, corpus: RecordConfig | None = None) -> dict[str, Any]:
     """Returns all that changes a vector, by name: the model's part and the chunking."""
     chunking = {} if corpus is None else {name: getattr(corpus, name) for name in _CHUNKING}
     return {**model.vector_ingredients(), **chunking}
@@ -125,28 +138,53 @@ def part_options(vector_dtype: str, store_text: bool, description: dict[str, Any
     )
 
 
-def prepare(config: JobConfig) -> Job:
+def prepare(config: JobConfig, model: ModelSpec | None = None) -> Job:
     """Settles a job: reads the model's files, plans the corpus, and opens or joins its version.
-
-    The version's name is derived from the fingerprint, the inputs and the settings that shape
-    rows, so the same job finds what it has already written, and another job writes elsewhere.
 
     Args:
         config: The job.
+        model: The model, where it was settled already: on the node that is to run it.
 
     Raises:
         ConfigError: The model, the output or a setting cannot be used.
         InputError: An input cannot be used.
     """
-    model = read_model(config)
-    ingredients = vector_ingredients(model, config)
+    model = model or read_model(config)
+    draft = begin_version(config, model, plan_corpus(config), config, config)
+    return Job(**{one.name: getattr(draft, one.name) for one in fields(draft)}, config=config)
+
+
+def begin_version(
+    model_config: ModelConfig,
+    model: ModelSpec,
+    plan: Plan,
+    records: RecordConfig,
+    output: OutputConfig,
+) -> Draft:
+    """Opens or joins the version of a plan, and settles all that is written into it.
+
+    The version's name is derived from the fingerprint, the inputs and the settings that shape
+    rows, so the same job finds what it has already written, and another job writes elsewhere.
+
+    Args:
+        model_config: The model as it was asked for.
+        model: The model, every ``auto`` resolved.
+        plan: The splits.
+        records: How records become rows.
+        output: Where the version goes; it must name it where the plan has no input files.
+
+    Raises:
+        ConfigError: The output or a setting cannot be used, or the version was begun otherwise.
+        StoreError: The store failed.
+    """
+    ingredients = vector_ingredients(model, records)
     mark = fingerprint(ingredients)
-    plan = plan_corpus(config)
-    shape = config.model_dump(mode="json", include=set(CorpusConfig.model_fields) - _NOT_IN_ROWS)
-    shape |= {"vector_dtype": config.vector_dtype, "store_text": config.store_text}
+    shape = _shape_of_rows(records, output)
+    if not plan.inputs_digest:
+        shape["splits"] = len(plan.splits)
     job_digest = digest(json.dumps(shape, sort_keys=True))
-    name = config.version or version_name(mark, plan.inputs_digest, job_digest)
-    version = Version(config.output, name)
+    name = output.version or version_name(mark, plan.inputs_digest, job_digest)
+    version = Version(output.output, name)
     identity: dict[str, Any] = {
         "fingerprint": mark,
         "job": shape,
@@ -157,6 +195,12 @@ def prepare(config: JobConfig) -> Job:
     identity["corpus"] = json.loads(plan.to_json())
     stored = create_or_check_plan(version, json.dumps(identity, sort_keys=True))
     plan = Plan.from_json(json.dumps(json.loads(stored)["corpus"]))
-    description = describe_vectors(model, config, mark, ingredients)
-    description |= {"vector_dtype": config.vector_dtype, "stores_text": config.store_text}
-    return Job(config, model, plan, version, mark, description)
+    description = describe_vectors(model, model_config, mark, ingredients)
+    description |= {"vector_dtype": output.vector_dtype, "stores_text": output.store_text}
+    return Draft(records, output, model, plan, version, mark, description)
+
+
+def _shape_of_rows(records: RecordConfig, output: OutputConfig) -> dict[str, Any]:
+    settings = CorpusConfig if isinstance(records, CorpusConfig) else RecordConfig
+    shape = records.model_dump(mode="json", include=set(settings.model_fields) - _NOT_IN_ROWS)
+    return shape | {"vector_dtype": output.vector_dtype, "store_text": output.store_text}

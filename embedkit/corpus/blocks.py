@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from embedkit.config import CorpusConfig
+from embedkit.config import RecordConfig
 from embedkit.corpus.chunking import Chunker, chunk_documents
 from embedkit.corpus.documents import MOST_RECORD_BYTES, Documents, empty_rows
 from embedkit.records import DocumentBlock, Reject
@@ -20,7 +20,7 @@ def make_blocks(
     split_id: str,
     documents: Iterable[Documents],
     schema: pa.Schema,
-    config: CorpusConfig,
+    config: RecordConfig,
     chunker: Chunker | None = None,
 ) -> Iterator[DocumentBlock]:
     """Gathers the documents of a split into blocks.

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from semantic_text_splitter import TextSplitter
 from tokenizers import Tokenizer
 
-from embedkit.config import CorpusConfig
+from embedkit.config import RecordConfig
 from embedkit.errors import ConfigError
 from embedkit.records import text_hash
 
@@ -36,7 +36,7 @@ class Chunker(Protocol):
 
 
 def make_chunker(
-    config: CorpusConfig, tokenizer: Tokenizer, max_content_tokens: int
+    config: RecordConfig, tokenizer: Tokenizer, max_content_tokens: int
 ) -> Chunker | None:
     """Makes the chunker that a configuration asks for.
 

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
-from embedkit.config import CorpusConfig
+from embedkit.config import CorpusConfig, RecordConfig
 from embedkit.corpus.metadata_types import declared_types, parse_type
 from embedkit.errors import ConfigError
 
@@ -35,7 +35,7 @@ class Columns:
     metadata: tuple[tuple[str, pa.DataType], ...] = ()
 
     @classmethod
-    def of(cls, config: CorpusConfig, metadata: Iterable[tuple[str, str]] = ()) -> "Columns":
+    def of(cls, config: RecordConfig, metadata: Iterable[tuple[str, str]] = ()) -> "Columns":
         """Takes the columns from a configuration.
 
         Args:

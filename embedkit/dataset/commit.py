@@ -98,7 +98,7 @@ def commit_block(
         StoreError: The store failed; the same call again is safe.
     """
     key = version.commit_key(block.block_id)
-    standing = _standing(version, key)
+    standing = standing_record(version, block.block_id)
     if standing is not None:
         return standing
     record = _account(block, max_tokens)
@@ -147,6 +147,36 @@ def end_split(version: Version, split_id: str, blocks: int, documents: int) -> N
             f"documents, this attempt read {blocks} and {documents}; the input has changed since, "
             "so give the job another version name"
         )
+
+
+def standing_record(version: Version, block_id: str) -> CommitRecord | None:
+    """Returns the commit record of a block, or None where it has none.
+
+    Raises:
+        IntegrityError: It is damaged, or of another block than its name says.
+        StoreError: The store failed.
+    """
+    key = version.commit_key(block_id)
+    try:
+        data = version.store.read(key)
+    except FileNotFoundError:
+        return None
+    return _checked_record(version, block_id, key, data)
+
+
+def standing_end(version: Version, split_id: str) -> SplitEnd | None:
+    """Returns the end record of a split, or None where it has none.
+
+    Raises:
+        IntegrityError: It is damaged.
+        StoreError: The store failed.
+    """
+    key = version.split_key(split_id)
+    try:
+        data = version.store.read(key)
+    except FileNotFoundError:
+        return None
+    return SplitEnd.from_json(data, version.url_of(key))
 
 
 def committed(
@@ -200,16 +230,6 @@ def ended_splits(version: Version) -> dict[str, SplitEnd]:
             raise IntegrityError(f"{version.url_of(key)}: of split {end.split_id!r}; {REDO}")
         ends[end.split_id] = end
     return ends
-
-
-def _standing(version: Version, key: str) -> CommitRecord | None:
-    try:
-        data = version.store.read(key)
-    except FileNotFoundError:
-        return None
-    block = block_of(key)
-    assert block is not None, "the key was made from a block's id"
-    return _checked_record(version, block, key, data)
 
 
 def _checked_record(version: Version, block: str, key: str, data: bytes) -> CommitRecord:

@@ -44,11 +44,12 @@ def findings(report: Mapping[str, Any]) -> list[Finding]:
 def run_findings(run: Mapping[str, Any]) -> list[Finding]:
     """Reads what a run measured of itself."""
     found: list[Finding] = []
-    if run["tokens_encoded"] and run["encoder_busy_share"] < _IDLE:
+    busy = run["encoder_busy_share"]
+    if run["tokens_encoded"] and busy is not None and busy < _IDLE:
         found.append(
             Finding(
                 level="note",
-                text=f"Encoders were busy for {percent(run['encoder_busy_share'])} of the encoding "
+                text=f"Encoders were busy for {percent(busy)} of the encoding "
                 "time: reading, tokenizing or writing held them up, or the job was short.",
             )
         )

@@ -54,7 +54,8 @@ class RunFigures:
     Attributes:
         created: When the version was finished, as ISO 8601 text.
         wall_seconds: From the start of the run to this report.
-        encode_seconds: From the first call to an encoder to the end of the last.
+        encode_seconds: From the first call to an encoder to the end of the last; None, as the two
+            rates below, where nobody measured it.
         tokens_encoded: Tokens that this run sent to encoders.
         tokens_per_second: ``tokens_encoded`` by ``encode_seconds``.
         encoder_busy_share: Share of ``encode_seconds`` that an encoder spent encoding, averaged.
@@ -64,10 +65,10 @@ class RunFigures:
 
     created: str
     wall_seconds: float
-    encode_seconds: float
+    encode_seconds: float | None
     tokens_encoded: int
-    tokens_per_second: float
-    encoder_busy_share: float
+    tokens_per_second: float | None
+    encoder_busy_share: float | None
     rows_reused: int
     encoders: int | None = None
 

@@ -1,23 +1,25 @@
 """Blocks as Beam elements: their coder, and the way from and to rows."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import apache_beam as beam
-import pyarrow as pa
 
-from embedkit.errors import ConfigError
-from embedkit.records import (
-    DOCUMENT_SCHEMA,
-    Block,
-    DocumentBlock,
-    EmbeddingBlock,
-    Reject,
-    TokenBlock,
-    digest,
-    text_hash,
+from embedkit.config import RecordConfig
+from embedkit.corpus.chunking import Chunker
+from embedkit.corpus.plan import Plan
+from embedkit.corpus.rows import (
+    Kinds,
+    add_kinds,
+    as_mapping,
+    blocks_from_rows,
+    plan_rows,
+    row_metadata,
+    row_split,
+    value_kinds,
 )
+from embedkit.records import Block, DocumentBlock, EmbeddingBlock, TokenBlock
 
 
 class BlockCoder(beam.coders.Coder):
@@ -77,142 +79,98 @@ class BlockTransform(beam.PTransform):
         super().__init__()
 
 
-def blocks_from_rows(
-    split_id: str, rows: Iterable[Mapping[str, Any]], block_rows: int
-) -> Iterator[DocumentBlock]:
-    """Builds the blocks of one split from rows in memory.
+class _MetadataKinds(beam.CombineFn):
+    def create_accumulator(self) -> Kinds:
+        return {}
 
-    Args:
-        split_id: The split's id.
-        rows: Mappings with ``text``, a unique ``id`` unless the text itself is the identity, and
-            any metadata. Keys may differ from row to row; types of one key may not.
-        block_rows: Most rows of a block.
+    def add_input(self, accumulator: Kinds, element: Kinds) -> Kinds:
+        return add_kinds(accumulator, element)
 
-    Yields:
-        Blocks in the order of the rows' ids, so the same rows give the same blocks in whatever
-        order they came. A row that cannot be used is a reject of its block.
-    """
-    ordered = sorted(
-        ((_row_id(row), row) for row in rows), key=lambda pair: (pair[0], str(pair[1]))
-    )
-    starts = range(0, max(1, len(ordered)), block_rows)
-    seen: set[str] = set()
-    for seq, start in enumerate(starts):
-        part = ordered[start : start + block_rows]
-        kept: list[tuple[int, str, Mapping[str, Any]]] = []
-        rejects: list[Reject] = []
-        for number, (row_id, row) in enumerate(part, start):
-            problem = _row_problem(row_id, row, seen)
-            if problem is None:
-                seen.add(row_id)
-                kept.append((number, row_id, row))
-            else:
-                excerpt = str(row.get("text", ""))[:200]
-                rejects.append(Reject(split_id, number, *problem, row_id, excerpt))
-        yield DocumentBlock(
-            split_id=split_id,
-            seq=seq,
-            documents=len(part),
-            last=start == starts[-1],
-            rejects=tuple(rejects),
-            rows=_record_batch(split_id, kept),
-            documents_before=start,
-        )
+    def merge_accumulators(self, accumulators: Iterable[Kinds]) -> Kinds:
+        merged: Kinds = {}
+        for accumulator in accumulators:
+            merged = add_kinds(merged, accumulator)
+        return merged
+
+    def extract_output(self, accumulator: Kinds) -> Kinds:
+        return accumulator
 
 
-def _row_id(row: Mapping[str, Any]) -> str:
-    value = row.get("id")
-    return digest(str(row.get("text"))) if value is None else str(value)
+class _BlocksOfSplit(beam.DoFn):
+    def __init__(
+        self, records: RecordConfig, make_chunker: Callable[[], Chunker | None] | None
+    ) -> None:
+        self._records = records
+        self._make_chunker = make_chunker
+        self._chunker: Chunker | None = None
 
+    def setup(self) -> None:
+        if self._make_chunker is not None:
+            self._chunker = self._make_chunker()
 
-def _row_problem(row_id: str, row: Mapping[str, Any], seen: set[str]) -> tuple[str, str] | None:
-    text = row.get("text")
-    if not isinstance(text, str):
-        kind = type(text).__name__
-        return "wrong_type", f"row {row_id!r}: text is {kind}, expected str; convert it upstream"
-    if not text.strip():
-        return "empty_text", f"row {row_id!r}: text is empty; drop such rows upstream"
-    if "\0" in text:
-        return "nul_byte", f"row {row_id!r}: text holds a NUL; remove it upstream"
-    if row_id in seen:
-        return "duplicate_id", f"row {row_id!r}: another row has this id; make ids unique"
-    return None
-
-
-def _record_batch(split_id: str, kept: list[tuple[int, str, Mapping[str, Any]]]) -> pa.RecordBatch:
-    texts = [row["text"] for _, _, row in kept]
-    ids = [row_id for _, row_id, _ in kept]
-    columns: list[pa.Array] = [
-        pa.array(ids, pa.string()),
-        pa.array(ids, pa.string()),
-        pa.array([0] * len(kept), pa.int32()),
-        pa.array([0] * len(kept), pa.int32()),
-        pa.array([len(text) for text in texts], pa.int32()),
-        pa.array([text_hash(text) for text in texts], pa.string()),
-        pa.array([split_id] * len(kept), pa.string()),
-        pa.array([number for number, _, _ in kept], pa.int64()),
-        pa.array(texts, pa.string()),
-    ]
-    schema = DOCUMENT_SCHEMA
-    names = sorted({name for _, _, row in kept for name in row} - {"id", "text"})
-    for name in names:
-        try:
-            column = pa.array([row.get(name) for _, _, row in kept])
-        except pa.ArrowInvalid as error:
-            raise ConfigError(
-                f"rows: column {name!r} has values of more than one type ({error}); "
-                "give it one type upstream"
-            ) from error
-        schema = schema.append(pa.field(name, column.type))
-        columns.append(column)
-    return pa.RecordBatch.from_arrays(columns, schema=schema)
+    def process(
+        self, group: tuple[str, Iterable[dict[str, Any] | None]], kinds: Kinds
+    ) -> Iterator[DocumentBlock]:
+        split_id, rows = group
+        metadata = row_metadata(kinds, self._records)
+        present = (row for row in rows if row is not None)
+        yield from blocks_from_rows(split_id, present, self._records, metadata, self._chunker)
 
 
 @dataclass
 class BlocksFromRows(BlockTransform):
-    """PCollection of mappings -> DocumentBlocks.
+    """PCollection of mappings, named tuples or ``beam.Row`` -> DocumentBlocks.
 
     Rows are spread over ``shards`` splits by a hash of their id and sorted within, so the blocks
     depend on the rows alone and a repeated run finds what it has committed. This shuffles the
     documents, never vectors; one shard's rows must fit into a worker's memory.
 
     Attributes:
+        records: How rows become documents. The id column is ``id`` unless named, and a row without
+            one gets an id from its text. Without ``metadata_columns`` all other columns are
+            carried along, their types told from all values.
         shards: Number of splits; a shard should hold 10,000 to 100,000 rows.
-        block_rows: Most rows of a block.
+        make_chunker: Makes the chunker in each worker, or None to leave documents whole.
     """
 
+    records: RecordConfig = field(default_factory=RecordConfig)
     shards: int = 64
-    block_rows: int = 16_384
+    make_chunker: Callable[[], Chunker | None] | None = None
 
     @property
-    def split_ids(self) -> list[str]:
-        """The ids of the splits, every one of which will end, with or without rows."""
-        return [f"{number:05d}" for number in range(self.shards)]
+    def plan(self) -> Plan:
+        """The splits, every one of which will end, with or without rows."""
+        return plan_rows(self.shards)
 
     def expand(self, rows: beam.PCollection) -> beam.PCollection:
         """Labels every step of the way."""
-        splits = [(split_id, None) for split_id in self.split_ids]
-        every = rows.pipeline | "EverySplit" >> beam.Create(splits)
-        keyed = rows | "KeyBySplit" >> beam.Map(_keyed, self.shards)
+        mappings = rows | "OneWindow" >> beam.WindowInto(beam.window.GlobalWindows())
+        mappings |= "AsMapping" >> beam.Map(as_mapping).with_output_types(dict[str, Any])
+        kinds = (
+            mappings
+            | "Kinds" >> beam.Map(value_kinds, self.records)
+            | "AllKinds" >> beam.CombineGlobally(_MetadataKinds())
+        )
+        keyed = mappings | "KeyBySplit" >> beam.Map(
+            _keyed, self.records, self.shards
+        ).with_output_types(tuple[str, Any])
+        splits = [(split.split_id, None) for split in self.plan.splits]
+        every = rows.pipeline | "EverySplit" >> beam.Create(
+            splits, reshuffle=False
+        ).with_output_types(tuple[str, Any])
+        blocks = beam.ParDo(
+            _BlocksOfSplit(self.records, self.make_chunker), beam.pvalue.AsSingleton(kinds)
+        )
         return (
             (every, keyed)
             | "Flatten" >> beam.Flatten()
             | "GroupBySplit" >> beam.GroupByKey()
-            | "Blocks"
-            >> beam.FlatMap(_grouped_blocks, self.block_rows).with_output_types(DocumentBlock)
+            | "Blocks" >> blocks.with_output_types(DocumentBlock)
         )
 
 
-def _keyed(row: Mapping[str, Any], shards: int) -> tuple[str, dict[str, Any]]:
-    mapping = row._asdict() if hasattr(row, "_asdict") else dict(row)
-    return f"{int(digest(_row_id(mapping))[:8], 16) % shards:05d}", mapping
-
-
-def _grouped_blocks(
-    group: tuple[str, Iterable[dict[str, Any] | None]], block_rows: int
-) -> Iterator[DocumentBlock]:
-    split_id, rows = group
-    return blocks_from_rows(split_id, (row for row in rows if row is not None), block_rows)
+def _keyed(row: dict[str, Any], records: RecordConfig, shards: int) -> tuple[str, dict[str, Any]]:
+    return row_split(row, records, shards), row
 
 
 def rows_from_blocks(block: Block) -> Iterator[dict[str, Any]]:

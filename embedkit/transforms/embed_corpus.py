@@ -1,18 +1,36 @@
 """The whole flow as one transform."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import apache_beam as beam
 
+from embedkit.completion import Before, RunResult, complete_version
+from embedkit.config import CorpusConfig, EngineConfig, ModelConfig, OutputConfig, RecordConfig
+from embedkit.corpus.columns import Columns
+from embedkit.corpus.plan import Plan, plan_corpus
+from embedkit.corpus.rows import plan_rows
+from embedkit.dataset.commit import committed
 from embedkit.dataset.schema import PartOptions
 from embedkit.dataset.version import Version
 from embedkit.encoders.base import EncoderClient
+from embedkit.encoders.local_client import LocalConnection
+from embedkit.encoders.model_files import read_model
+from embedkit.errors import ConfigError, RejectsExceededError
+from embedkit.job import Draft, begin_version
+from embedkit.records import DocumentBlock
 from embedkit.tokens.tokenization import TokenizerSpec
-from embedkit.transforms.blocks import BlockTransform
+from embedkit.transforms.blocks import BlocksFromRows, BlockTransform
 from embedkit.transforms.encode import EncodeTokens
+from embedkit.transforms.read import ChunkDocuments, ReadCorpus
+from embedkit.transforms.report import CompleteVersion
 from embedkit.transforms.tokenize import TokenizeText
-from embedkit.transforms.write import WriteEmbeddings
+from embedkit.transforms.write import SkipCommitted, WriteEmbeddings
+
+Connect = Callable[[], EncoderClient]
 
 
 @dataclass
@@ -25,21 +43,196 @@ class EmbedBlocks(BlockTransform):
         call_tokens: Most tokens of one call to an encoder.
         version: Where the parts go.
         options: How they are written.
+        encode_hints: Beam's resource hints for the encoding step, such as ``min_ram``.
     """
 
     tokenizer: TokenizerSpec
-    connect: Callable[[], EncoderClient]
+    connect: Connect
     call_tokens: int
     version: Version
     options: PartOptions
+    encode_hints: Mapping[str, Any] = field(default_factory=dict)
 
     def expand(self, blocks: beam.PCollection) -> beam.PCollection:
         """The diagram of the flow, from documents on."""
+        encode = EncodeTokens(self.connect, self.call_tokens, self.options.vector_dtype)
         return (
             blocks
             | "TokenizeText" >> TokenizeText(self.tokenizer)
-            | "EncodeTokens"
-            >> EncodeTokens(self.connect, self.call_tokens, self.options.vector_dtype)
+            | "EncodeTokens" >> encode.with_resource_hints(**self.encode_hints)
             | "WriteEmbeddings"
             >> WriteEmbeddings(self.version, self.options, self.tokenizer.max_tokens)
         )
+
+
+@dataclass
+class EmbedCorpus(BlockTransform):
+    """Documents -> a complete version; the output is its one RunResult.
+
+    Documents are the rows of a PCollection (mappings, named tuples or ``beam.Row`` with a text,
+    an id and whatever is to be carried along), DocumentBlocks of a user's own making, or the
+    corpus that ``records`` names where the transform is applied to the pipeline itself.
+
+    Applying it reads the model's files, plans the corpus and begins the version, so most mistakes
+    show before anything runs. A block that the version already has is not encoded again, so the
+    same pipeline resumes where it was stopped, and changes nothing once the version is complete.
+
+    Attributes:
+        model: Which vectors a text gets.
+        output: Where the version is written; for a PCollection it must name the version, as
+            nothing else tells one set of rows from another.
+        records: How records become rows; a CorpusConfig for the pipeline itself. Chunks, where it
+            asks for them, are made of rows and blocks alike.
+        connect: Picklable; called once per worker, returns the client that reaches the encoders.
+            Unless given, every worker process loads the model itself.
+        shards: Splits that the rows of a PCollection are spread over.
+        plan: The plan that a PCollection of blocks was read by; without it, the version has the
+            splits that the blocks name.
+        call_tokens: Most tokens of one call to an encoder.
+        encode_hints: Beam's resource hints for the encoding step.
+
+    Raises:
+        ConfigError: A setting, the model or the output cannot be used.
+        InputError: An input cannot be used.
+    """
+
+    model: ModelConfig
+    output: OutputConfig
+    records: RecordConfig = field(default_factory=RecordConfig)
+    connect: Connect | None = None
+    shards: int = 64
+    plan: Plan | None = None
+    call_tokens: int = field(default_factory=lambda: EngineConfig().call_tokens)
+    encode_hints: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.shards < 1:
+            raise ConfigError(f"shards is {self.shards}; give at least 1")
+        if self.output.version is None and not isinstance(self.records, CorpusConfig):
+            raise ConfigError(
+                "output: without input files nothing tells one version from another; name it, as "
+                "OutputConfig(output=..., version='2026-01-31')"
+            )
+
+    def expand(self, documents: Any) -> beam.PCollection:
+        """From whatever the documents are to blocks, and from there on one way for all."""
+        if isinstance(documents, beam.PCollection):
+            self._check(documents)
+            if _holds_blocks(documents):
+                return self._from_blocks(documents)
+            return self._from_rows(documents)
+        return self._from_corpus(documents)
+
+    def _from_corpus(self, pipeline: beam.Pipeline) -> beam.PCollection:
+        if not isinstance(self.records, CorpusConfig):
+            raise ConfigError(
+                "records: applied to a pipeline, EmbedCorpus reads the inputs that a CorpusConfig "
+                "names; give one, or apply it to a PCollection of rows"
+            )
+        draft = self._draft(plan_corpus(self.records))
+        read = ReadCorpus(self.records, draft.plan, draft.make_chunker, draft.version)
+        return self._completed(draft, pipeline | "ReadCorpus" >> read)
+
+    def _from_rows(self, rows: beam.PCollection) -> beam.PCollection:
+        draft = self._draft(plan_rows(self.shards))
+        blocks = BlocksFromRows(self.records, self.shards, draft.make_chunker)
+        return self._completed(
+            draft,
+            rows | "BlocksFromRows" >> blocks | "SkipCommitted" >> SkipCommitted(draft.version),
+        )
+
+    def _from_blocks(self, blocks: beam.PCollection) -> beam.PCollection:
+        draft = self._draft(plan_rows(0) if self.plan is None else self.plan)
+        splits = None
+        if self.plan is None:
+            splits = (
+                blocks
+                | "SplitOfBlock" >> beam.Map(_split_id).with_output_types(str)
+                | "Splits" >> beam.Distinct()
+            )
+        if draft.make_chunker is not None:
+            blocks |= "ChunkDocuments" >> ChunkDocuments(draft.make_chunker)
+        pending = blocks | "SkipCommitted" >> SkipCommitted(draft.version)
+        return self._completed(draft, pending, splits)
+
+    def _draft(self, plan: Plan) -> Draft:
+        model = read_model(self.model)
+        return begin_version(self.model, model, plan, self.records, self.output)
+
+    def _completed(
+        self,
+        draft: Draft,
+        blocks: beam.PCollection,
+        further_splits: beam.PCollection | None = None,
+    ) -> beam.PCollection:
+        embed = EmbedBlocks(
+            tokenizer=draft.model.tokenizer,
+            connect=self.connect or LocalConnection(draft.model),
+            call_tokens=self.call_tokens,
+            version=draft.version,
+            options=draft.options,
+            encode_hints=self.encode_hints,
+        )
+        return (
+            blocks
+            | "EmbedBlocks" >> embed
+            | "CompleteVersion" >> completion_of(draft, further_splits)
+        )
+
+    def _check(self, documents: beam.PCollection) -> None:
+        if isinstance(self.records, CorpusConfig):
+            raise ConfigError(
+                f"records: names inputs ({', '.join(self.records.inputs)}), but the documents come "
+                "from a PCollection; give a RecordConfig, or apply EmbedCorpus to the pipeline"
+            )
+        if not documents.is_bounded:
+            raise ConfigError(
+                "documents: the PCollection is unbounded, so its version would never be complete; "
+                "give a bounded one"
+            )
+        columns = getattr(documents.element_type, "_fields", None)
+        if columns is not None and not _holds_blocks(documents):
+            names = [column if isinstance(column, str) else column[0] for column in columns]
+            missing = sorted(set(Columns.of(self.records).text_names).difference(names))
+            if missing:
+                raise ConfigError(
+                    f"documents: the rows have no column {', '.join(missing)}, but "
+                    f"{', '.join(names)}; name another text column, or map the rows"
+                )
+
+
+def completion_of(draft: Draft, further_splits: beam.PCollection | None = None) -> CompleteVersion:
+    """Returns the transform that completes a draft's version, counting from what it has now.
+
+    Args:
+        draft: The version to be completed.
+        further_splits: Ids of splits that its plan does not have.
+    """
+    # Read before anything is encoded, so that a bundle that runs twice reports the same figures.
+    before = Before.of(committed(draft.version).values(), draft.version.is_complete())
+    return CompleteVersion(
+        complete=partial(_complete, draft, before, time.time()),
+        splits=tuple(split.split_id for split in draft.plan.splits),
+        also=further_splits,
+    )
+
+
+def _complete(draft: Draft, before: Before, started: float, splits: list[str]) -> RunResult:
+    result = complete_version(draft, splits, before, started)
+    if result.exceeds(draft.output.max_reject_share):
+        raise RejectsExceededError(
+            f"{result.rejects:,} of {result.documents:,} documents were rejected, more than "
+            f"max_reject_share {draft.output.max_reject_share:g} allows; the version is complete, "
+            f"see {result.dataset}/rejects"
+        )
+    return result
+
+
+def _holds_blocks(documents: beam.PCollection) -> bool:
+    kind = documents.element_type
+    return isinstance(kind, type) and issubclass(kind, DocumentBlock)
+
+
+def _split_id(block: DocumentBlock) -> str:
+    return block.split_id

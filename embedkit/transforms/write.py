@@ -1,4 +1,4 @@
-"""EmbeddingBlocks to committed parts."""
+"""EmbeddingBlocks to committed parts, and which blocks need not come that far."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,8 +9,8 @@ from apache_beam.metrics import Metrics
 from embedkit.dataset.commit import CommitRecord
 from embedkit.dataset.schema import PartOptions
 from embedkit.dataset.version import Version
-from embedkit.flow import write_block
-from embedkit.records import EmbeddingBlock
+from embedkit.flow import is_pending, write_block
+from embedkit.records import DocumentBlock, EmbeddingBlock
 from embedkit.transforms.blocks import BlockTransform
 
 
@@ -50,3 +50,28 @@ class WriteEmbeddings(BlockTransform):
         """One step."""
         write = _Write(self.version, self.options, self.max_tokens)
         return blocks | "Write" >> beam.ParDo(write).with_output_types(CommitRecord)
+
+
+class _Pending(beam.DoFn):
+    def __init__(self, version: Version) -> None:
+        self._version = version
+
+    def process(self, block: DocumentBlock) -> Iterator[DocumentBlock]:
+        if is_pending(block, self._version):
+            yield block
+
+
+@dataclass
+class SkipCommitted(BlockTransform):
+    """DocumentBlocks -> those of them that a version does not have yet.
+
+    Attributes:
+        version: The version.
+    """
+
+    version: Version
+
+    def expand(self, blocks: beam.PCollection) -> beam.PCollection:
+        """One step."""
+        pending = beam.ParDo(_Pending(self.version)).with_output_types(DocumentBlock)
+        return blocks | "Pending" >> pending
