@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from embedkit.config import CorpusConfig
 from embedkit.corpus.columns import Columns
+from embedkit.corpus.compression import DamagedFileError
 from embedkit.corpus.documents import Records, excerpt
 from embedkit.corpus.sources import open_input
 from embedkit.corpus.splits import FileRange
@@ -19,6 +20,8 @@ from embedkit.records import Reject
 
 _BATCH_BYTES = 4 << 20
 _MOST_BATCH_ROWS = 8192
+_MOST_ROWS_READ = 256
+"""Rows that Arrow unpacks at a time: a value that a page holds once may stand in all of them."""
 _PAGE_BUFFER = 1 << 20
 
 
@@ -70,25 +73,52 @@ def column_bytes(metadata: pq.FileMetaData, group: int, names: tuple[str, ...]) 
 def _read_group(
     opened: pq.ParquetFile, group: int, row: int, file: FileRange, columns: Columns
 ) -> Iterator[Records]:
-    rows = opened.metadata.row_group(group).num_rows
-    _, unpacked = column_bytes(opened.metadata, group, columns.names)
-    size = max(1, min(_MOST_BATCH_ROWS, _BATCH_BYTES * max(rows, 1) // max(unpacked, 1)))
-    batches = opened.iter_batches(size, row_groups=[group], columns=list(columns.names))
-    end = row + rows
-    while row < end:
-        try:
-            batch = next(batches, None)
-        except (pa.ArrowException, OSError) as error:
-            what = _line(error)
-        else:
-            if batch is not None and batch.num_rows:
-                yield _records(batch, row, file, columns)
-                row += batch.num_rows
-                continue
-            what = "it ends early"
+    end = row + opened.metadata.row_group(group).num_rows
+    what = "it ends early"
+    try:
+        for batch in _gathered(_unpacked(opened, group, columns)):
+            yield _records(batch, row, file, columns)
+            row += batch.num_rows
+    except DamagedFileError as error:
+        what = str(error)
+    if row < end:
         detail = f"row group {group} cannot be read from row {row} on ({what}); restore the file"
         yield Records(file.source, rejects=[Reject(file.source, row, "damaged_file", detail)])
-        return
+
+
+def _unpacked(opened: pq.ParquetFile, group: int, columns: Columns) -> Iterator[pa.RecordBatch]:
+    rows = opened.metadata.row_group(group).num_rows
+    _, unpacked = column_bytes(opened.metadata, group, columns.names)
+    size = max(1, min(_MOST_ROWS_READ, _BATCH_BYTES * max(rows, 1) // max(unpacked, 1)))
+    try:
+        yield from opened.iter_batches(size, row_groups=[group], columns=list(columns.names))
+    except (pa.ArrowException, OSError) as error:
+        raise DamagedFileError(_line(error)) from error
+
+
+def _gathered(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Joins small batches and cuts large ones; what comes before any damage is given first."""
+    held: list[pa.RecordBatch] = []
+    size = rows = 0
+    damage: DamagedFileError | None = None
+    try:
+        for batch in batches:
+            held.append(batch)
+            size, rows = size + batch.nbytes, rows + batch.num_rows
+            if size >= _BATCH_BYTES or rows >= _MOST_BATCH_ROWS:
+                yield from _evened(held, size, rows)
+                held, size, rows = [], 0, 0
+    except DamagedFileError as error:
+        damage = error
+    yield from _evened(held, size, rows)
+    if damage:
+        raise damage
+
+
+def _evened(batches: list[pa.RecordBatch], size: int, rows: int) -> Iterator[pa.RecordBatch]:
+    if rows:
+        whole = pa.Table.from_batches(batches).combine_chunks()
+        yield from whole.to_batches(max(1, _BATCH_BYTES * rows // max(size, 1)))
 
 
 def _records(batch: pa.RecordBatch, row: int, file: FileRange, columns: Columns) -> Records:

@@ -1,0 +1,257 @@
+"""Parquet files: row groups, types, damage, and values that stand in many rows."""
+
+import datetime
+import decimal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from reading import corpus_config, read_corpus
+
+from embedkit.corpus.plan import plan_corpus
+from embedkit.errors import ConfigError, InputError
+
+
+def write_table(path: Path, columns: dict[str, Any], group: int = 10, **options: Any) -> Path:
+    pq.write_table(pa.table(columns), path, group, **options)
+    return path
+
+
+@pytest.mark.parametrize("split_bytes", [1, 700, 5000, 1 << 30])
+def test_row_groups_are_never_parted_nor_lost(tmp_path: Path, split_bytes: int) -> None:
+    texts = [f"text {n} " + "x" * (n % 50) for n in range(1003)]
+    other = ["y" * 1000] * 1003
+    path = write_table(tmp_path / "a.parquet", {"text": texts, "other": other}, 50)
+    corpus = read_corpus(path, split_bytes=split_bytes)
+    assert corpus.texts == texts
+    ranges = [piece for split in corpus.plan.splits for piece in split.ranges]
+    assert [piece.start for piece in ranges] == [0, *(piece.end for piece in ranges[:-1])]
+    assert ranges[-1].end == 21
+    assert sum(piece.rows for piece in ranges) == 1003
+    if split_bytes in (1, 1 << 30):
+        assert len(ranges) == (21 if split_bytes == 1 else 1)
+    # The column that is not read does not count.
+    assert sum(piece.stored for piece in ranges) < path.stat().st_size
+
+
+def test_files_without_rows_or_groups(tmp_path: Path) -> None:
+    schema = pa.schema([("text", pa.string())])
+    pq.write_table(schema.empty_table(), tmp_path / "a.parquet")
+    with pq.ParquetWriter(tmp_path / "b.parquet", schema):
+        pass
+    with pq.ParquetWriter(tmp_path / "c.parquet", schema) as writer:
+        writer.write_table(pa.table({"text": ["one"]}))
+        writer.write_table(schema.empty_table(), row_group_size=1)
+        writer.write_table(pa.table({"text": ["two"]}))
+    corpus = read_corpus(tmp_path)
+    assert corpus.texts == ["one", "two"]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int8(), pa.string())],
+)
+def test_every_kind_of_string_is_text_and_id(tmp_path: Path, kind: pa.DataType) -> None:
+    texts = pa.array(["one", "zwei ü", "三"]).cast(kind)
+    path = write_table(tmp_path / "a.parquet", {"text": texts, "key": texts})
+    corpus = read_corpus(path, id_column="key", metadata_columns=("key",))
+    assert corpus.texts == corpus.ids == corpus.table["key"].to_pylist() == ["one", "zwei ü", "三"]
+    assert corpus.table.schema.field("key").type == pa.string()
+
+
+@pytest.mark.parametrize("kind", [pa.int8(), pa.uint64(), pa.int64()])
+def test_whole_numbers_are_ids(tmp_path: Path, kind: pa.DataType) -> None:
+    path = write_table(tmp_path / "a.parquet", {"text": ["a", "b"], "n": pa.array([1, 120], kind)})
+    assert read_corpus(path, id_column="n").ids == ["1", "120"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"text_column": "n"}, "text column 'n' is of type int64.*--text-template '{n}'"),
+        ({"text_column": "data"}, "text column 'data' is of type binary"),
+        ({"id_column": "score"}, "id column 'score' is of type double"),
+        ({"metadata_columns": ("pair",)}, "metadata column 'pair' is of type struct.*pair:string"),
+        ({"metadata_columns": ("gone",)}, "no column 'gone'"),
+        ({"text_template": "{text} {gone}"}, "no column 'gone'"),
+        ({"id_column": "gone"}, "no column 'gone'"),
+    ],
+)
+def test_columns_of_no_use_stop_the_plan(
+    tmp_path: Path, settings: dict[str, Any], said: str
+) -> None:
+    columns = {"text": ["x"], "n": [1], "data": [b"x"], "score": [0.5], "pair": [{"a": 1}]}
+    path = write_table(tmp_path / "a.parquet", columns)
+    with pytest.raises(InputError, match=said) as error:
+        plan_corpus(corpus_config(path, **settings))
+    assert str(path) in str(error.value)
+
+
+METADATA = {
+    "flag": pa.array([True, None, False]),
+    "small": pa.array([1, None, -3], pa.int8()),
+    "big": pa.array([2**64 - 1, None, 0], pa.uint64()),
+    "half": pa.array(np.array([1, 2, 3], np.float16)),
+    "real": pa.array([0.1, None, float("nan")], pa.float64()),
+    "day": pa.array([datetime.date(2024, 2, 29), None, datetime.date(1900, 1, 1)]),
+    "time": pa.array([1, None, 3], pa.timestamp("us", "UTC")),
+    "amount": pa.array([decimal.Decimal("1.25"), None, decimal.Decimal("-3.00")]),
+    "raw": pa.array([b"\xff\0", None, b""]),
+    "tags": pa.array([["a", "ü"], None, []]),
+    "nested": pa.array([[[1.5], []], None, [None]], pa.list_(pa.list_(pa.float32()))),
+    "label": pa.array(["a", None, "b"]).dictionary_encode(),
+    "long": pa.array(["a", None, "b"], pa.large_string()),
+}
+
+
+def test_metadata_keeps_its_types_and_values(tmp_path: Path) -> None:
+    path = write_table(tmp_path / "a.parquet", {"text": ["x", "y", "z"], **METADATA})
+    corpus = read_corpus(path, metadata_columns=tuple(METADATA), block_rows=2)
+    stored = pq.read_table(path)
+    for name in METADATA:
+        column = corpus.table[name]
+        wanted = stored[name].combine_chunks()
+        kind = {"label": pa.string(), "long": pa.string()}.get(name, wanted.type)
+        assert column.type == kind, name
+        assert repr(column.to_pylist()) == repr(wanted.to_pylist()), name
+
+
+def test_metadata_declared_otherwise_is_cast_value_by_value(tmp_path: Path) -> None:
+    columns = {
+        "text": [f"t{n}" for n in range(4)],
+        "digits": ["1", "2x", "3", None],
+        "whole": [1.0, 2.0, 2.5, None],
+        "pair": [{"a": 1}, {"a": None}, None, {"a": 3}],
+    }
+    path = write_table(tmp_path / "a.parquet", columns)
+    corpus = read_corpus(path, metadata_columns=("digits:int64", "pair:string"))
+    assert corpus.table["digits"].to_pylist() == [1, 3, None]
+    assert corpus.table["pair"].to_pylist() == ['{"a":1}', None, '{"a":3}']
+    assert [(one.row_index, one.reason) for one in corpus.rejects] == [(1, "wrong_type")]
+    corpus = read_corpus(path, metadata_columns=("whole:int64",))
+    assert corpus.table["whole"].to_pylist() == [1, 2, None]
+    assert [one.row_index for one in corpus.rejects] == [2]
+
+
+def test_files_must_agree_on_metadata(tmp_path: Path) -> None:
+    write_table(tmp_path / "a.parquet", {"text": ["x"], "n": [1]})
+    write_table(tmp_path / "b.parquet", {"text": ["y"], "n": [1.5]})
+    with pytest.raises(InputError, match=r"'n' is of type int64 in .*a\.parquet .*double in .*b\."):
+        plan_corpus(corpus_config(tmp_path, metadata_columns=("n",)))
+    corpus = read_corpus(tmp_path, metadata_columns=("n:float64",))
+    assert corpus.table["n"].to_pylist() == [1.0, 1.5]
+
+
+def test_bad_rows_cost_themselves_alone(tmp_path: Path) -> None:
+    texts = ["good", None, "", " ", "a\0b", "x" * 101, "last"]
+    path = write_table(tmp_path / "a.parquet", {"text": texts}, 3)
+    corpus = read_corpus(path, max_record_bytes=100)
+    assert corpus.texts == ["good", "last"]
+    assert [(one.row_index, one.reason) for one in corpus.rejects] == [
+        (1, "missing_column"),
+        (2, "empty_text"),
+        (3, "empty_text"),
+        (4, "nul_byte"),
+        (5, "too_long"),
+    ]
+
+
+def not_utf8(good: str, bad: bytes) -> pa.Array:
+    """The strings good, bad, good."""
+    data = pa.array([good.encode(), bad, good.encode()])
+    return pa.Array.from_buffers(pa.string(), 3, data.buffers())
+
+
+@pytest.mark.parametrize("column", ["text", "key", "note", "tags"])
+def test_strings_that_are_not_utf8(tmp_path: Path, column: str) -> None:
+    bad = not_utf8("same", b"caf\xe9")
+    columns = {
+        "text": pa.array(["one", "two", "three"]),
+        "key": pa.array(["1", "2", "3"]),
+        "note": pa.array(["a", "b", "c"]),
+        "tags": pa.array([["a"], ["b"], ["c"]]),
+    }
+    if column == "key":
+        bad = pa.concat_arrays([bad.slice(0, 2), pa.array(["3"])])
+    columns[column] = pa.ListArray.from_arrays([0, 1, 2, 3], bad) if column == "tags" else bad
+    path = write_table(tmp_path / "a.parquet", columns)
+    corpus = read_corpus(path, id_column="key", metadata_columns=("note", "tags"))
+    assert corpus.table["row_index"].to_pylist() == [0, 2]
+    assert [(one.row_index, one.reason) for one in corpus.rejects] == [(1, "invalid_utf8")]
+
+
+@pytest.mark.parametrize("checksum", [True, False])
+def test_a_damaged_row_group_costs_itself_alone(tmp_path: Path, checksum: bool) -> None:
+    texts = [f"{n * n * 0x9E3779B97F4A7C15:x}" * 5 for n in range(9000)]
+    path = write_table(
+        tmp_path / "a.parquet",
+        {"text": texts},
+        3000,
+        compression="snappy",
+        use_dictionary=False,
+        data_page_size=20_000,
+        write_batch_size=100,
+        write_page_checksum=checksum,
+    )
+    column = pq.ParquetFile(path).metadata.row_group(1).column(0)
+    data = bytearray(path.read_bytes())
+    middle = column.data_page_offset + column.total_compressed_size // 2
+    for place in range(middle, middle + 2000):
+        data[place] ^= 0xA5
+    path.write_bytes(data)
+    corpus = read_corpus(path, split_bytes=1)
+    assert corpus.texts[:3000] == texts[:3000]
+    assert corpus.texts[-3000:] == texts[-3000:]
+    [reject] = [one for one in corpus.rejects if one.reason == "damaged_file"]
+    assert "row group 1 cannot be read" in reject.detail
+    if checksum:
+        # What was read before the damage is kept.
+        before = reject.row_index - 3000
+        assert 0 < before < 3000
+        assert corpus.texts == texts[: reject.row_index] + texts[6000:]
+
+
+REPEATED = """
+import resource, sys
+from embedkit.config import CorpusConfig
+from embedkit.corpus.formats import read_split
+from embedkit.corpus.plan import plan_corpus
+config = CorpusConfig(inputs=(sys.argv[1],))
+plan = plan_corpus(config)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+rows = sum(b.rows.num_rows for s in plan.splits for b in read_split(s, plan, config))
+print(rows, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def test_a_value_that_stands_in_every_row_does_not_fill_memory(tmp_path: Path) -> None:
+    path = write_table(tmp_path / "a.parquet", {"text": ["x" * 200_000] * 2500}, 2500)
+    assert path.stat().st_size < 1 << 20
+    done = subprocess.run(
+        [sys.executable, "-c", REPEATED, str(path)], capture_output=True, text=True, check=True
+    )
+    rows, grown = map(int, done.stdout.split())
+    assert rows == 2500
+    assert grown < 300 << 10
+
+
+def test_duckdb_has_the_same_rows_in_the_same_order(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    duckdb.sql(
+        "copy (select 'text ' || i as text, i % 7 as k, i * 0.5::double as s "
+        f"from range(5000) t(i)) to '{path}' (format parquet, row_group_size 2048)"
+    )
+    corpus = read_corpus(path, split_bytes=1000, metadata_columns=("k", "s"))
+    found = duckdb.sql(f"select text, k, s from '{path}'").fetchall()
+    assert [(row["text"], row["k"], row["s"]) for row in corpus.rows] == found
+
+
+def test_declared_types_are_checked() -> None:
+    with pytest.raises(ConfigError, match="'n:int7' has the type 'int7'"):
+        plan_corpus(corpus_config(__file__, format="jsonl", metadata_columns=("n:int7",)))
