@@ -48,6 +48,10 @@ class EncoderError(ResumableError):
     """An encoder could not be started or stopped answering."""
 
 
+class WorkerLostError(ResumableError):
+    """A worker process ended before its work did, or could not be placed."""
+
+
 class IntegrityError(EmbedkitError):
     """What is on disk is not what its manifest says: restore it or build the version anew."""
 

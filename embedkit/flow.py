@@ -8,6 +8,8 @@ what comes out.
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -40,6 +42,84 @@ from embedkit.records import (
 )
 from embedkit.reports.quality import BlockStatistics
 from embedkit.tokens.tokenization import TextTokenizer, tokenize_text
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A split that a worker was given.
+
+    Attributes:
+        split: The split.
+        careful: Whether a worker was killed at it before: nothing is read ahead then, so that a
+            second loss tells which block is to blame.
+        condemned: Blocks of it that killed their worker twice.
+    """
+
+    split: Split
+    careful: bool = False
+    condemned: tuple[str, ...] = ()
+
+
+class SplitSource(Protocol):
+    """Hands out splits to one worker, and hears how far it is."""
+
+    def claim(self) -> Claim | None:
+        """Returns the next split, or None where none is left."""
+        ...
+
+    def begin(self, block_id: str | None) -> None:
+        """Says which block the worker has in hand; None while it reads."""
+        ...
+
+
+def read_claimed(
+    source: SplitSource,
+    plan: Plan,
+    config: CorpusConfig,
+    chunker: Chunker | None = None,
+    version: Version | None = None,
+) -> Iterator[DocumentBlock]:
+    """Claims splits until none is left, and reads what a version does not have of them.
+
+    Args:
+        source: Where the splits come from.
+        plan: The plan they belong to.
+        config: How records become rows.
+        chunker: Cuts documents into chunks, or None to leave them whole.
+        version: The version whose committed blocks are passed over; None reads every block.
+
+    Yields:
+        The blocks. One that killed its worker twice comes without rows, all of its documents
+        rejects ``worker_lost``.
+
+    Raises:
+        InputError: A file cannot be read, or is not the one that was planned.
+    """
+    while (claim := source.claim()) is not None:
+        blocks = read_pending(claim.split, plan, config, chunker, version)
+        for block in blocks if claim.careful else read_ahead(blocks):
+            source.begin(block.block_id)
+            yield without_documents(block) if block.block_id in claim.condemned else block
+            source.begin(None)
+
+
+def without_documents(block: DocumentBlock) -> DocumentBlock:
+    """Returns a block that killed its worker twice, all of its documents rejected."""
+    names = ["source", "row_index", "doc_id", "text"]
+    documents = {row["doc_id"]: row for row in block.rows.select(names).to_pylist()}
+    rejects = tuple(
+        Reject(
+            source=row["source"],
+            row_index=row["row_index"],
+            reason="worker_lost",
+            detail=f"block {block.block_id}, of which this record is one, killed its worker twice; "
+            "look for an oversized or strange record in it, or give the workers more memory",
+            doc_id=row["doc_id"],
+            excerpt=row["text"][:200],
+        )
+        for row in documents.values()
+    )
+    return replace(block, rows=block.rows.slice(0, 0), rejects=block.rejects + rejects)
 
 
 def read_pending(

@@ -1,21 +1,34 @@
 """The encoders of a run, and the clients that share them."""
 
+import math
 import time
+import uuid
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import ray
 from numpy.typing import NDArray
-from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
+from ray.exceptions import (
+    GetTimeoutError,
+    NodeDiedError,
+    ObjectLostError,
+    RayActorError,
+    RayError,
+    RayTaskError,
+)
 
 from embedkit.actors.encoder_actor import EncoderActor
 from embedkit.encoders.meter import EncoderLoad
 from embedkit.encoders.model_files import ModelSpec
 from embedkit.errors import EncoderError, error_in_traceback
 from embedkit.records import TokenBatch
+
+_MOST_TRIES = 4
+_LOST = (RayActorError, ObjectLostError, NodeDiedError)
+_PULSE_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -28,6 +41,7 @@ class PoolConnection:
         names: The encoders' names in it.
         calls_in_flight: Calls that one client keeps at each encoder.
         timeout: Seconds without an answer after which an encoder counts as lost.
+        wait: Seconds to wait while no encoder runs at all.
     """
 
     address: str
@@ -35,6 +49,7 @@ class PoolConnection:
     names: tuple[str, ...]
     calls_in_flight: int
     timeout: float
+    wait: float = 600.0
 
     def __call__(self) -> "PoolClient":
         """Connects, joining the cluster first where this process has not yet.
@@ -51,59 +66,204 @@ class PoolConnection:
                 f"encoder not found in Ray namespace {self.namespace}: {error}; "
                 "the run that owned it has ended, start it again"
             ) from error
-        return PoolClient(actors, self.calls_in_flight, self.timeout)
+        return PoolClient(actors, self.calls_in_flight, self.timeout, self.wait)
+
+
+@dataclass
+class _Encoder:
+    """What a process knows of one encoder.
+
+    Attributes:
+        actor: Its handle.
+        running: Whether it answered when it was last asked.
+        load: What it last said it did.
+        in_flight: Calls of this client that it has not answered.
+        asked: The question that it has not answered yet.
+        asked_at: When that was put, by the monotonic clock.
+    """
+
+    actor: Any
+    running: bool = False
+    load: EncoderLoad | None = None
+    in_flight: int = 0
+    asked: Any = None
+    asked_at: float = -math.inf
+
+    def ask(self) -> None:
+        """Puts the question that tells whether it runs; one that waits to be placed keeps it."""
+        if self.asked is None:
+            self.asked, self.asked_at = self.actor.load.remote(), time.monotonic()
+
+    def hear(self) -> None:
+        """Takes the answer, which has come."""
+        asked, self.asked = self.asked, None
+        try:
+            self.load = ray.get(asked)
+        except _LOST:
+            self.running = False
+        else:
+            self.running = True
+
+
+def _look(encoders: list[_Encoder], timeout: float) -> None:
+    """Hears what encoders have answered; waits for those that were running when last heard."""
+    for encoder in encoders:
+        encoder.ask()
+    expected = [encoder.asked for encoder in encoders if encoder.running]
+    if expected:
+        ray.wait(expected, num_returns=len(expected), timeout=timeout)
+    questions = [encoder.asked for encoder in encoders]
+    answered, _ = ray.wait(questions, num_returns=len(questions), timeout=0)
+    for encoder in encoders:
+        if encoder.asked in answered:
+            encoder.hear()
+
+
+@dataclass
+class _Call:
+    batch: TokenBatch
+    encoder: _Encoder
+    ref: Any
+    started: float
+    tries: int = 1
+    calls_before: int = -1
+    vectors: NDArray[np.float32] | None = field(default=None)
 
 
 class PoolClient:
-    """Spreads calls over the encoders; safe to make many, one per worker."""
+    """Spreads calls over the encoders that run; safe to make many, one per worker."""
 
     def __init__(
-        self, actors: list["ray.actor.ActorHandle"], calls_in_flight: int, timeout: float
+        self,
+        actors: list["ray.actor.ActorHandle"],
+        calls_in_flight: int,
+        timeout: float,
+        wait: float = 600.0,
     ) -> None:
-        self._actors = actors
+        self._encoders = [_Encoder(actor) for actor in actors]
         self._calls_in_flight = calls_in_flight
         self._timeout = timeout
+        self._wait = wait
+        self.retries = 0
 
     def encode_all(self, batches: Iterable[TokenBatch]) -> Iterator[NDArray[np.float32]]:
         """Encodes batches with several calls in flight, and yields results in their order.
 
-        A call goes to the encoder with the fewest calls of this client. A lost encoder process is
-        restarted by Ray, which repeats the calls it had.
+        A call goes to the running encoder with the fewest calls of this client. A call whose
+        encoder is lost goes to another one, as encoding has no effect but its result; encoders that
+        join or come back are used as soon as they answer.
 
         Raises:
-            EncoderError: An encoder was lost for good, or did not answer in time.
+            EncoderError: No encoder could be placed or none answered in time, or a call lost its
+                encoder four times.
         """
-        load = [0] * len(self._actors)
-        capacity = self._calls_in_flight * len(self._actors)
-        pending: deque[tuple[int, ray.ObjectRef]] = deque()
-        for batch in batches:
-            if len(pending) == capacity:
-                yield self._result(pending, load)
-            place = load.index(min(load))
-            load[place] += 1
-            call = self._actors[place].encode.remote(batch.input_ids, batch.offsets)
-            pending.append((place, call))
-        while pending:
-            yield self._result(pending, load)
+        waiting = iter(batches)
+        calls: deque[_Call] = deque()
+        try:
+            while True:
+                self._fill(waiting, calls)
+                if not calls:
+                    return
+                self._advance([call for call in calls if call.vectors is None])
+                while calls and (vectors := calls[0].vectors) is not None:
+                    calls.popleft()
+                    yield vectors
+        finally:
+            for call in calls:
+                if call.vectors is None:
+                    call.encoder.in_flight -= 1
 
-    def _result(
-        self, pending: deque[tuple[int, "ray.ObjectRef"]], load: list[int]
-    ) -> NDArray[np.float32]:
-        place, call = pending.popleft()
-        self._wait_while_it_works(self._actors[place], call)
-        vectors: NDArray[np.float32] = answer(call, self._timeout)
-        load[place] -= 1
-        return vectors
-
-    def _wait_while_it_works(self, actor: "ray.actor.ActorHandle", call: "ray.ObjectRef") -> None:
-        # A call may stand behind other clients' calls for long: only an encoder that finishes
-        # nothing at all during the timeout is given up, by `answer`.
-        calls_before = -1
-        while not ray.wait([call], timeout=self._timeout)[0]:
-            calls: int = answer(actor.load.remote(), self._timeout).calls
-            if calls == calls_before:
+    def _fill(self, waiting: Iterator[TokenBatch], calls: deque[_Call]) -> None:
+        self._look_for_more()
+        room = self._calls_in_flight * max(1, len(self._running()))
+        while len(calls) < room:
+            encoder = self._free_encoder()
+            if encoder is None and calls:
                 return
-            calls_before = calls
+            batch = next(waiting, None)
+            if batch is None:
+                return
+            calls.append(self._call(batch, encoder or self._wait_for_encoder()))
+
+    def _running(self) -> list[_Encoder]:
+        return [encoder for encoder in self._encoders if encoder.running]
+
+    def _free_encoder(self) -> _Encoder | None:
+        free = [one for one in self._running() if one.in_flight < self._calls_in_flight]
+        return min(free, key=lambda encoder: encoder.in_flight, default=None)
+
+    def _look_for_more(self) -> None:
+        """Looks, now and then, whether encoders that did not run do so by now."""
+        now = time.monotonic()
+        absent = [
+            encoder
+            for encoder in self._encoders
+            if not encoder.running and (encoder.asked or now - encoder.asked_at > _PULSE_SECONDS)
+        ]
+        if absent:
+            _look(absent, timeout=0)
+
+    def _wait_for_encoder(self) -> _Encoder:
+        deadline = time.monotonic() + self._wait
+        while (encoder := self._free_encoder()) is None:
+            absent = [one for one in self._encoders if not one.running]
+            for one in absent:
+                one.ask()
+            ray.wait([one.asked for one in absent], timeout=_PULSE_SECONDS)
+            _look(absent, timeout=0)
+            if not self._running():
+                if time.monotonic() > deadline:
+                    raise EncoderError(
+                        f"no encoder could be placed for {self._wait:.0f} s; give the cluster room "
+                        "and run the same command again to resume"
+                    )
+                time.sleep(0.2)
+        return encoder
+
+    def _call(self, batch: TokenBatch, encoder: _Encoder) -> _Call:
+        encoder.in_flight += 1
+        ref = encoder.actor.encode.remote(batch.input_ids, batch.offsets)
+        return _Call(batch, encoder, ref, time.monotonic())
+
+    def _advance(self, open_calls: list[_Call]) -> None:
+        """Waits a little for any answer, and takes those that have come."""
+        if not open_calls:
+            return
+        done, _ = ray.wait([call.ref for call in open_calls], timeout=_PULSE_SECONDS)
+        for call in open_calls:
+            if call.ref in done:
+                self._take(call)
+            elif time.monotonic() - call.started > self._timeout:
+                self._check_progress(call)
+
+    def _take(self, call: _Call) -> None:
+        call.encoder.in_flight -= 1
+        try:
+            call.vectors = ray.get(call.ref)
+        except _LOST as error:
+            call.encoder.running = False
+            self._repeat(call, error)
+        except RayError as error:
+            raise _encoder_error(error) from error
+
+    def _repeat(self, call: _Call, error: RayError) -> None:
+        if call.tries == _MOST_TRIES:
+            raise EncoderError(
+                f"a call of {len(call.batch)} texts lost its encoder {_MOST_TRIES} times "
+                f"({_first_line(error)}); run the same command again to resume"
+            ) from error
+        self.retries += 1
+        again = self._call(call.batch, self._free_encoder() or self._wait_for_encoder())
+        call.encoder, call.ref, call.started = again.encoder, again.ref, again.started
+        call.tries, call.calls_before = call.tries + 1, -1
+
+    def _check_progress(self, call: _Call) -> None:
+        # A call may stand behind other clients' calls for long: only an encoder that finishes
+        # nothing at all during the timeout is given up.
+        calls: int = answer(call.encoder.actor.load.remote(), self._timeout).calls
+        if calls == call.calls_before:
+            raise _no_answer(self._timeout)
+        call.calls_before, call.started = calls, time.monotonic()
 
 
 def answer(call: "ray.ObjectRef", timeout: float) -> Any:
@@ -119,12 +279,16 @@ def answer(call: "ray.ObjectRef", timeout: float) -> Any:
     try:
         return ray.get(call, timeout=timeout)
     except GetTimeoutError as error:
-        raise EncoderError(
-            f"no answer from an encoder for {timeout:.0f} s; run the same command again to "
-            "resume, with a larger --encoder-timeout if the device is slow"
-        ) from error
+        raise _no_answer(timeout) from error
     except RayError as error:
         raise _encoder_error(error) from error
+
+
+def _no_answer(timeout: float) -> EncoderError:
+    return EncoderError(
+        f"no answer from an encoder for {timeout:.0f} s; run the same command again to "
+        "resume, with a larger --encoder-timeout if the device is slow"
+    )
 
 
 def _encoder_error(error: RayError) -> Exception:
@@ -137,17 +301,26 @@ def _encoder_error(error: RayError) -> Exception:
     return EncoderError(f"an encoder {kind}: {what}; run the same command again to resume")
 
 
+def _first_line(error: RayError) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+
+
 class EncoderPool:
     """The encoders of one run, owned by the driver: they end with it.
 
+    All of them are asked for at once. Those that Ray cannot place yet wait for nodes to join, and
+    tell an autoscaler what is wanted; those whose node leaves are placed anew.
+
     Args:
         model: What every encoder loads.
-        encoders: How many there are.
+        encoders: How many there are at most.
         namespace: The run's Ray namespace.
         calls_in_flight: Calls that one client keeps at each encoder.
         timeout: Seconds without an answer after which an encoder counts as lost.
         cpus: CPUs that Ray sets aside for each.
         gpus: GPUs, or a fraction of one, for each.
+        least: How many must run before the work begins; all unless given.
+        wait: Seconds to wait while no encoder runs at all.
     """
 
     def __init__(
@@ -159,59 +332,76 @@ class EncoderPool:
         timeout: float,
         cpus: float = 1.0,
         gpus: float = 0.0,
+        least: int | None = None,
+        wait: float = 600.0,
     ) -> None:
         remote = ray.remote(concurrency_groups={"observe": 1})(EncoderActor)
-        names = tuple(f"encoder-{number}" for number in range(encoders))
-        # -1: a run outlives any number of lost processes; the client's timeout is the bound.
-        self._actors = {
-            name: remote.options(
-                name=name,
+        run = uuid.uuid4().hex[:8]
+        names = [f"encoder-{number}" for number in range(encoders)]
+        places = tuple(f"embedkit-{run}-{name}" for name in names)
+        # -1: a run outlives any number of lost processes; the clients' patience is the bound. They
+        # repeat calls themselves, at another encoder, so Ray does not.
+        actors = [
+            remote.options(
+                name=place,
                 num_cpus=cpus,
                 num_gpus=gpus,
                 max_restarts=-1,
-                max_task_retries=3,
+                max_task_retries=0,
+                scheduling_strategy="SPREAD",
             ).remote(name, model)
-            for name in names
-        }
+            for name, place in zip(names, places, strict=True)
+        ]
+        self._encoders = dict(zip(names, map(_Encoder, actors), strict=True))
         self._timeout = timeout
+        self._least = encoders if least is None else least
         self._loads: dict[str, EncoderLoad] = {}
         address = ray.get_runtime_context().gcs_address
-        self.connection = PoolConnection(address, namespace, names, calls_in_flight, timeout)
+        self.connection = PoolConnection(address, namespace, places, calls_in_flight, timeout, wait)
 
     def wait_until_ready(self) -> tuple[int, str]:
-        """Waits until every encoder has loaded its model.
+        """Waits until as many encoders as the run needs have loaded their model.
 
         Returns:
             The vectors' dimension and the device's name.
 
         Raises:
-            EncoderError: One could not be started.
+            EncoderError: They could not be started in time.
             ConfigError: One could not load the model.
         """
         deadline = time.monotonic() + self._timeout
-        calls = [actor.describe.remote() for actor in self._actors.values()]
-        described = [answer(call, max(1.0, deadline - time.monotonic())) for call in calls]
-        dimension, device = described[0]
-        return dimension, device
+        calls = [encoder.actor.describe.remote() for encoder in self._encoders.values()]
+        described: list[tuple[int, str]] = []
+        while len(described) < self._least:
+            left = max(1.0, deadline - time.monotonic())
+            done, calls = ray.wait(calls, timeout=left)
+            if not done:
+                raise EncoderError(
+                    f"{len(described)} of {self._least} encoders could be started in "
+                    f"{self._timeout:.0f} s; give the cluster room, or ask for fewer --encoders"
+                )
+            described.append(answer(done[0], left))
+        return described[0]
 
     def loads(self, timeout: float = 5.0) -> list[EncoderLoad]:
         """Returns the last known load of every encoder process there was.
 
         Args:
-            timeout: Seconds to wait for the answers; an encoder that is being restarted keeps
-                what it last said.
+            timeout: Seconds to wait for the answers of running encoders; one that is being
+                restarted keeps what it last said.
         """
-        calls = [actor.load.remote() for actor in self._actors.values()]
-        done, _ = ray.wait(calls, num_returns=len(calls), timeout=timeout)
-        for call in done:
-            try:
-                load = ray.get(call)
-            except RayActorError:
-                continue
-            self._loads[load.process] = load
+        _look(list(self._encoders.values()), timeout)
+        for encoder in self._encoders.values():
+            if encoder.load is not None:
+                self._loads[encoder.load.process] = encoder.load
         return list(self._loads.values())
+
+    @property
+    def running(self) -> int:
+        """Encoders that answered when they were last asked for their load."""
+        return sum(encoder.running for encoder in self._encoders.values())
 
     def stop(self) -> None:
         """Ends the encoders' processes."""
-        for actor in self._actors.values():
-            ray.kill(actor, no_restart=True)
+        for encoder in self._encoders.values():
+            ray.kill(encoder.actor, no_restart=True)

@@ -13,7 +13,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from embedkit.actors.encoder_pool import EncoderPool
 from embedkit.corpus.plan import Split
-from embedkit.errors import EmbedkitError, ResumableError, error_in_traceback
+from embedkit.engines.beam import run_to_end
 from embedkit.job import Job
 from embedkit.transforms.embed_corpus import EmbedBlocks
 from embedkit.transforms.read import ReadCorpus
@@ -49,7 +49,8 @@ def encoder_pool(job: Job) -> Iterator[EncoderPool]:
     on_gpu = job.model.device == "cuda"
     gpus = ray.cluster_resources().get("GPU", 0)
     per_gpu = job.config.encoders_per_gpu
-    encoders = job.config.encoders or (max(1, int(gpus)) * per_gpu if on_gpu else 1)
+    asked = job.config.encoders
+    encoders = asked.most if asked else (max(1, int(gpus)) * per_gpu if on_gpu else 1)
     cpus = ray.cluster_resources().get("CPU", 1)
     pool = EncoderPool(
         job.model,
@@ -100,16 +101,4 @@ def run_pipeline(job: Job, pool: EncoderPool, splits: tuple[Split, ...]) -> None
         version=job.version,
         options=job.options,
     )
-    try:
-        pipeline.run().wait_until_finish()
-    except EmbedkitError:
-        raise
-    except RuntimeError as error:
-        # Beam carries an exception of a step as the text of its traceback.
-        known = error_in_traceback(str(error))
-        if known is None:
-            raise ResumableError(
-                f"the pipeline stopped: {str(error).strip().splitlines()[-1]}; "
-                "run the same command again to resume"
-            ) from error
-        raise known from error
+    run_to_end(pipeline)

@@ -33,7 +33,16 @@ def run_job(config: JobConfig, display: Display | None = None) -> RunResult:
         ResumableError: The run stopped; the same job resumes it.
     """
     started = time.time()
-    job = prepare(config)
+    if config.engine == "ray":
+        # Ray takes seconds to join, and its nodes know what the model will run on.
+        from embedkit.engines.ray_cluster import ray_on_cluster, settle_model
+
+        with ray_on_cluster(config.ray_address, "embedkit"):
+            return _run(prepare(config, settle_model(config)), started, display or Nothing())
+    return _run(prepare(config), started, display or Nothing())
+
+
+def _run(job: Job, started: float, display: Display) -> RunResult:
     if job.version.is_complete():
         return result_of_complete(job.version)
     before = committed(job.version)
@@ -50,8 +59,7 @@ def run_job(config: JobConfig, display: Display | None = None) -> RunResult:
     loads: tuple[EncoderLoad, ...] = ()
     device = job.model.device
     if splits:
-        embed = embed_locally if config.engine == "local" else embed_plainly
-        loads, device = embed(job, splits, before, display or Nothing())
+        loads, device = _EMBED[job.config.engine](job, splits, before, display)
     return complete(job, before, Figures(loads, device, started))
 
 
@@ -114,3 +122,20 @@ def embed_locally(
         with shown(_watch(job, splits, before, pool.loads), display):
             run_pipeline(job, pool, splits)
         return tuple(pool.loads()), device
+
+
+def embed_on_cluster(
+    job: Job, splits: tuple[Split, ...], before: dict[str, CommitRecord], display: Display
+) -> tuple[tuple[EncoderLoad, ...], str]:
+    """Embeds splits with Beam and Ray on the Ray cluster that this process has joined."""
+    from embedkit.engines.ray_cluster import cluster_run
+
+    with cluster_run(job, splits) as cluster:
+        _, device = cluster.pool.wait_until_ready()
+        with shown(_watch(job, splits, before, cluster.pool.loads), display):
+            cluster.foreman.run()
+        _LOG.info("workers had no split for %.1f %% of their time", 100 * cluster.state.idle_share)
+        return tuple(cluster.pool.loads()), device
+
+
+_EMBED = {"plain": embed_plainly, "local": embed_locally, "ray": embed_on_cluster}

@@ -1,0 +1,284 @@
+"""The splits of a run on a cluster, handed out one at a time, as a Ray actor."""
+
+import time
+import uuid
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import ray
+from ray.exceptions import RayActorError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from embedkit.corpus.plan import Split
+from embedkit.errors import ResumableError
+from embedkit.flow import Claim
+
+MOST_STRIKES = 2
+
+
+@dataclass(frozen=True)
+class QueueState:
+    """How far a queue is.
+
+    Attributes:
+        waiting: Splits that nobody has yet.
+        claimed: Splits that are being worked on.
+        idle_share: Share of their time that workers had no split, averaged over those that had one;
+            a worker's time runs from its first split on.
+        blocks: Blocks that were finished.
+        condemned: Blocks that killed their worker twice.
+        started: Workers that have asked for a split.
+    """
+
+    waiting: int
+    claimed: int
+    idle_share: float
+    blocks: int
+    condemned: tuple[str, ...]
+    started: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Release:
+    """What a lost worker was doing.
+
+    Attributes:
+        split: Its split, which waits for another worker now; None where it had none.
+        block: The block that it had in hand, or None where it was reading.
+        strikes: How many workers have been killed there by now.
+        files: The split's files.
+    """
+
+    split: str | None = None
+    block: str | None = None
+    strikes: int = 0
+    files: tuple[str, ...] = ()
+
+
+@dataclass
+class _Worker:
+    first: float
+    idle_since: float | None = None
+    idle: float = 0.0
+    split: Split | None = None
+    block: str | None = None
+
+    def idle_until(self, now: float) -> float:
+        return self.idle + (now - self.idle_since if self.idle_since is not None else 0.0)
+
+
+@dataclass
+class Ledger:
+    """Who works on which split, and which blocks killed their workers: the queue without Ray.
+
+    Attributes:
+        splits: Those that nobody has.
+        strikes: Times that a worker was killed while it had a block in hand, by block; while it
+            was reading, by split.
+        workers: What is known of each worker, by name.
+        blocks: Blocks that workers have finished.
+        ended: When nothing was left to do, or None before.
+    """
+
+    splits: deque[Split]
+    strikes: dict[str, int] = field(default_factory=dict)
+    workers: dict[str, _Worker] = field(default_factory=dict)
+    blocks: int = 0
+    ended: float | None = None
+
+    @classmethod
+    def of(cls, splits: Iterable[Split]) -> "Ledger":
+        """Begins with all splits waiting, those that take longest first: short tails at the end."""
+        return cls(deque(sorted(splits, key=_size, reverse=True)))
+
+    def claim(self, name: str, now: float) -> Claim | None:
+        """Gives a worker its next split, or None where none waits."""
+        worker = self.workers.setdefault(name, _Worker(first=now))
+        worker.block = None
+        if not self.splits:
+            worker.split = None
+            worker.idle_since = worker.idle_since if worker.idle_since is not None else now
+            if not self.claimed:
+                self.ended = now
+            return None
+        if worker.idle_since is not None:
+            worker.idle, worker.idle_since = worker.idle_until(now), None
+        worker.split = self.splits.popleft()
+        self.ended = None
+        split = worker.split.split_id
+        careful = any(place.partition("-")[0] == split for place in self.strikes)
+        condemned = tuple(block for block in self.condemned if block.partition("-")[0] == split)
+        return Claim(worker.split, careful, condemned)
+
+    def begin(self, name: str, block_id: str | None) -> None:
+        """Notes the block that a worker has in hand; None while it reads."""
+        worker = self.workers[name]
+        if block_id is None and worker.block is not None:
+            self.blocks += 1
+        worker.block = block_id
+
+    def release(self, name: str, at_fault: bool) -> Release:
+        """Takes back the split of a lost worker.
+
+        Args:
+            name: The worker.
+            at_fault: Whether what it was doing may have killed it.
+        """
+        worker = self.workers.pop(name, None)
+        if worker is None or worker.split is None:
+            return Release()
+        self.splits.appendleft(worker.split)
+        place = worker.block or worker.split.split_id
+        if at_fault:
+            self.strikes[place] = self.strikes.get(place, 0) + 1
+        files = tuple(piece.url for piece in worker.split.ranges)
+        return Release(worker.split.split_id, worker.block, self.strikes.get(place, 0), files)
+
+    @property
+    def claimed(self) -> int:
+        """Splits that are being worked on."""
+        return sum(worker.split is not None for worker in self.workers.values())
+
+    @property
+    def condemned(self) -> list[str]:
+        """Blocks that killed their worker twice."""
+        return [
+            place for place, count in self.strikes.items() if "-" in place and count >= MOST_STRIKES
+        ]
+
+    def state(self, now: float) -> QueueState:
+        """Returns how far it is."""
+        end = self.ended if self.ended is not None else now
+        shares = [
+            worker.idle_until(end) / (end - worker.first)
+            for worker in self.workers.values()
+            if end > worker.first
+        ]
+        return QueueState(
+            len(self.splits),
+            self.claimed,
+            max(0.0, sum(shares) / len(shares)) if shares else 0.0,
+            self.blocks,
+            tuple(self.condemned),
+            frozenset(self.workers),
+        )
+
+
+def _size(split: Split) -> int:
+    return sum(piece.stored for piece in split.ranges)
+
+
+class SplitQueue:
+    """A ledger as a Ray actor."""
+
+    def __init__(self, splits: tuple[Split, ...]) -> None:
+        self._ledger = Ledger.of(splits)
+
+    def claim(self, worker: str) -> Claim | None:
+        """See ``Ledger.claim``."""
+        return self._ledger.claim(worker, time.monotonic())
+
+    def begin(self, worker: str, block_id: str | None) -> None:
+        """See ``Ledger.begin``."""
+        self._ledger.begin(worker, block_id)
+
+    def release(self, worker: str, at_fault: bool) -> "Release":
+        """See ``Ledger.release``."""
+        return self._ledger.release(worker, at_fault)
+
+    def state(self) -> QueueState:
+        """See ``Ledger.state``."""
+        return self._ledger.state(time.monotonic())
+
+
+@dataclass(frozen=True)
+class QueueConnection:
+    """One worker's way to the queue; picklable, good on every node.
+
+    Attributes:
+        name: Name of the queue's actor.
+        namespace: The run's Ray namespace.
+        worker: The worker's name.
+    """
+
+    name: str
+    namespace: str
+    worker: str
+
+    @cached_property
+    def _queue(self) -> "ray.actor.ActorHandle":
+        try:
+            return ray.get_actor(self.name, namespace=self.namespace)
+        except ValueError as error:
+            raise _gone() from error
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Leaves the actor's handle behind when it goes to another process."""
+        return QueueConnection, (self.name, self.namespace, self.worker)
+
+    def claim(self) -> Claim | None:
+        """Returns the next split, or None where none is left.
+
+        Raises:
+            ResumableError: The run's driver has ended, and the queue with it.
+        """
+        found: Claim | None = self._ask(self._queue.claim.remote(self.worker))
+        return found
+
+    def begin(self, block_id: str | None) -> None:
+        """Says which block this worker has in hand; None while it reads.
+
+        Raises:
+            ResumableError: The run's driver has ended, and the queue with it.
+        """
+        self._ask(self._queue.begin.remote(self.worker, block_id))
+
+    def _ask(self, call: "ray.ObjectRef") -> Claim | None:
+        try:
+            answer: Claim | None = ray.get(call)
+        except RayActorError as error:
+            raise _gone() from error
+        return answer
+
+
+def _gone() -> ResumableError:
+    return ResumableError(
+        "the run's queue of splits is gone, and its driver most likely with it; run the same "
+        "command again to resume"
+    )
+
+
+class RunQueue:
+    """The queue of one run, owned by the driver on its own node: it ends with it.
+
+    Args:
+        splits: The splits that are left to do.
+        namespace: The run's Ray namespace.
+    """
+
+    def __init__(self, splits: tuple[Split, ...], namespace: str) -> None:
+        self._namespace = namespace
+        self._name = f"embedkit-{uuid.uuid4().hex[:8]}-splits"
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        options = {"name": self._name, "num_cpus": 0, "scheduling_strategy": here}
+        self._actor = ray.remote(SplitQueue).options(**options).remote(splits)
+
+    def connection(self, worker: str) -> QueueConnection:
+        """Returns a worker's way to the queue."""
+        return QueueConnection(self._name, self._namespace, worker)
+
+    def state(self) -> QueueState:
+        """Returns how far it is."""
+        state: QueueState = ray.get(self._actor.state.remote())
+        return state
+
+    def release(self, worker: str, at_fault: bool) -> "Release":
+        """Takes back the split of a lost worker."""
+        release: Release = ray.get(self._actor.release.remote(worker, at_fault))
+        return release
+
+    def stop(self) -> None:
+        """Ends the queue."""
+        ray.kill(self._actor, no_restart=True)
