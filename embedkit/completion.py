@@ -14,7 +14,7 @@ from embedkit.dataset.manifest import Manifest, finalize, point_latest, publish,
 from embedkit.dataset.rows import read_columns
 from embedkit.dataset.stores import read_all
 from embedkit.dataset.version import Version, block_of, block_order
-from embedkit.encoders.meter import EncoderLoad, busy_share
+from embedkit.encoders.meter import EncoderLoad, busy_share, work_by_encoder
 from embedkit.job import Draft
 from embedkit.reports.duplicates import COLUMNS, text_duplicates
 from embedkit.reports.quality import BlockStatistics, add_up
@@ -83,11 +83,13 @@ class Figures:
         loads: The last known load of every encoder process.
         device: The device's name.
         started: When the run began, in seconds since the epoch.
+        worker_idle_share: Share of their time that workers had no split, where it was measured.
     """
 
     loads: tuple[EncoderLoad, ...]
     device: str
     started: float
+    worker_idle_share: float | None = None
 
     @property
     def encode_seconds(self) -> float:
@@ -190,6 +192,8 @@ def _run_figures(
         tokens_encoded=fresh,
         rows_reused=before.rows,
         encoders=encoders or None,
+        by_encoder=tuple(map(asdict, work_by_encoder(figures.loads if figures else ()))),
+        worker_idle_share=figures.worker_idle_share if figures else None,
         **measured,
     )
 

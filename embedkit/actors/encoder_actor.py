@@ -10,6 +10,7 @@ from embedkit.encoders.load import device_is_lost, load_encoder
 from embedkit.encoders.meter import EncoderLoad, LoadMeter
 from embedkit.encoders.model_files import ModelSpec
 from embedkit.records import TokenBatch
+from embedkit.tokens.batching import padded_tokens
 
 
 class EncoderActor:
@@ -21,6 +22,7 @@ class EncoderActor:
 
     def __init__(self, name: str, model: ModelSpec) -> None:
         self._encoder = load_encoder(model)
+        self._batch_tokens = model.batch_tokens
         self._meter = LoadMeter(name, f"{os.getpid()}-{os.urandom(4).hex()}")
 
     def describe(self) -> tuple[int, str]:
@@ -36,8 +38,9 @@ class EncoderActor:
         starts another and repeats the call there.
         """
         batch = TokenBatch(input_ids, offsets)
+        padded = padded_tokens(batch.lengths, self._batch_tokens)
         try:
-            with self._meter.call(len(batch), len(input_ids)):
+            with self._meter.call(len(batch), len(input_ids), padded):
                 return self._encoder.encode(batch)
         except RuntimeError as error:
             if device_is_lost(error):

@@ -1,6 +1,7 @@
 """The encoders of a run, and the clients that share them."""
 
 import math
+import threading
 import time
 import uuid
 from collections import deque
@@ -21,6 +22,7 @@ from ray.exceptions import (
 )
 
 from embedkit.actors.encoder_actor import EncoderActor
+from embedkit.actors.metrics import repeated_calls
 from embedkit.encoders.meter import EncoderLoad
 from embedkit.encoders.model_files import ModelSpec
 from embedkit.errors import EncoderError, error_in_traceback
@@ -145,6 +147,7 @@ class PoolClient:
         self._timeout = timeout
         self._wait = wait
         self.retries = 0
+        self._repeated = repeated_calls()
 
     def encode_all(self, batches: Iterable[TokenBatch]) -> Iterator[NDArray[np.float32]]:
         """Encodes batches with several calls in flight, and yields results in their order.
@@ -253,6 +256,7 @@ class PoolClient:
                 f"({_first_line(error)}); run the same command again to resume"
             ) from error
         self.retries += 1
+        self._repeated.inc()
         again = self._call(call.batch, self._free_encoder() or self._wait_for_encoder())
         call.encoder, call.ref, call.started = again.encoder, again.ref, again.started
         call.tries, call.calls_before = call.tries + 1, -1
@@ -356,6 +360,7 @@ class EncoderPool:
         self._timeout = timeout
         self._least = encoders if least is None else least
         self._loads: dict[str, EncoderLoad] = {}
+        self._looking = threading.Lock()
         address = ray.get_runtime_context().gcs_address
         self.connection = PoolConnection(address, namespace, places, calls_in_flight, timeout, wait)
 
@@ -390,11 +395,12 @@ class EncoderPool:
             timeout: Seconds to wait for the answers of running encoders; one that is being
                 restarted keeps what it last said.
         """
-        _look(list(self._encoders.values()), timeout)
-        for encoder in self._encoders.values():
-            if encoder.load is not None:
-                self._loads[encoder.load.process] = encoder.load
-        return list(self._loads.values())
+        with self._looking:
+            _look(list(self._encoders.values()), timeout)
+            for encoder in self._encoders.values():
+                if encoder.load is not None:
+                    self._loads[encoder.load.process] = encoder.load
+            return list(self._loads.values())
 
     @property
     def running(self) -> int:

@@ -20,6 +20,7 @@ class EncoderLoad:
         calls: Calls finished.
         rows: Rows encoded in them.
         tokens: Tokens encoded in them.
+        padded: The same with the fill of padded batches.
     """
 
     encoder: str
@@ -30,6 +31,7 @@ class EncoderLoad:
     calls: int = 0
     rows: int = 0
     tokens: int = 0
+    padded: int = 0
 
 
 class LoadMeter:
@@ -41,8 +43,14 @@ class LoadMeter:
         self._call_start: float | None = None
 
     @contextmanager
-    def call(self, rows: int, tokens: int) -> Iterator[None]:
-        """Counts the enclosed work as one call, if it succeeds."""
+    def call(self, rows: int, tokens: int, padded: int = 0) -> Iterator[None]:
+        """Counts the enclosed work as one call, if it succeeds.
+
+        Args:
+            rows: Rows of the call.
+            tokens: Their tokens.
+            padded: Their tokens with the fill of padded batches, where that is known.
+        """
         start = time.time()
         with self._lock:
             self._call_start = start
@@ -65,6 +73,7 @@ class LoadMeter:
                 done.calls + 1,
                 done.rows + rows,
                 done.tokens + tokens,
+                done.padded + (padded or tokens),
             )
 
     def read(self) -> EncoderLoad:
@@ -83,7 +92,55 @@ class LoadMeter:
             done.calls,
             done.rows,
             done.tokens,
+            done.padded,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderWork:
+    """What one encoder did in a run, over all the processes that bore its name.
+
+    Attributes:
+        encoder: The encoder's name.
+        processes: How many processes bore it: one, and one more for every loss.
+        rows: Rows encoded.
+        tokens: Tokens encoded.
+        busy_seconds: Time spent encoding.
+    """
+
+    encoder: str
+    processes: int
+    rows: int
+    tokens: int
+    busy_seconds: float
+
+
+def work_by_encoder(loads: Iterable[EncoderLoad]) -> tuple[EncoderWork, ...]:
+    """Adds up the loads of every encoder's processes, in the order of the encoders' names.
+
+    Args:
+        loads: The last known load of every encoder process of a run.
+    """
+    found: dict[str, EncoderWork] = {}
+    for load in loads:
+        sums = found.get(load.encoder, EncoderWork(load.encoder, 0, 0, 0, 0.0))
+        found[load.encoder] = EncoderWork(
+            load.encoder,
+            sums.processes + 1,
+            sums.rows + load.rows,
+            sums.tokens + load.tokens,
+            sums.busy_seconds + load.busy_seconds,
+        )
+    return tuple(found[name] for name in sorted(found, key=lambda name: (len(name), name)))
+
+
+def padding_share(loads: Iterable[EncoderLoad]) -> float:
+    """Returns the share of what encoders computed that was fill; 0 where nothing was encoded."""
+    tokens = padded = 0
+    for load in loads:
+        tokens += load.tokens
+        padded += load.padded
+    return 1.0 - tokens / padded if padded else 0.0
 
 
 def busy_share(loads: Iterable[EncoderLoad]) -> float:

@@ -11,7 +11,7 @@ import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,6 +24,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from embedkit.actors.beam_workers import RayBeamRunner
 from embedkit.actors.encoder_pool import EncoderPool
+from embedkit.actors.metrics import RunMetrics, RunState
 from embedkit.actors.split_queue import MOST_STRIKES, QueueState, RunQueue
 from embedkit.config import EncoderRange, JobConfig
 from embedkit.corpus.plan import Split
@@ -44,6 +45,7 @@ from embedkit.transforms.embed_corpus import EmbedBlocks
 _LOG = logging.getLogger("embedkit")
 _POLL_SECONDS = 0.5
 _MESSAGE_SECONDS = 30.0
+_METRICS_SECONDS = 10.0
 _END_SECONDS = 10.0
 _WORKERS_PER_GPU = 8
 _LOSSES_WITHOUT_PROGRESS = 3
@@ -248,9 +250,20 @@ class Foreman:
         fitting: How it fits the cluster.
         pool: Its encoders.
         queue: Its splits.
+        counts: Returns the documents and rejects that the run has committed so far.
     """
 
-    def __init__(self, job: Job, fitting: Fitting, pool: EncoderPool, queue: RunQueue) -> None:
+    def __init__(
+        self,
+        job: Job,
+        fitting: Fitting,
+        pool: EncoderPool,
+        queue: RunQueue,
+        counts: Callable[[], tuple[int, int]],
+    ) -> None:
+        self._metrics = RunMetrics(job.version.name)
+        self._shown = -math.inf
+        self._counts = counts
         self._job = job
         self._fitting = fitting
         self._pool = pool
@@ -280,9 +293,28 @@ class Foreman:
                 self._dismiss_unneeded()
                 self._hire()
                 self._look_after_encoders()
+                if time.monotonic() - self._shown > _METRICS_SECONDS:
+                    self._show_metrics()
                 time.sleep(_POLL_SECONDS)
         finally:
             self._end()
+            self._show_metrics()
+
+    def _show_metrics(self) -> None:
+        self._shown = time.monotonic()
+        documents, rejects = self._counts()
+        self._metrics.show(
+            RunState(
+                documents=documents,
+                rejects=rejects,
+                splits_waiting=self.state.waiting,
+                splits_claimed=self.state.claimed,
+                workers=len(self._lanes),
+                lost_workers=self._losses,
+                encoders=self._pool.running,
+                loads=tuple(self._pool.loads(timeout=1.0)),
+            )
+        )
 
     def _part_with_ended(self) -> None:
         for lane in [lane for lane in self._lanes if not lane.is_alive()]:
@@ -390,6 +422,7 @@ class Foreman:
         deadline = time.monotonic() + _END_SECONDS
         for lane in self._lanes:
             lane.join(max(0.0, deadline - time.monotonic()))
+        self._lanes = []
 
 
 def alive_nodes() -> list[dict[str, Any]]:
@@ -426,12 +459,20 @@ class ClusterRun:
 
 
 @contextmanager
-def cluster_run(job: Job, splits: tuple[Split, ...]) -> Iterator[ClusterRun]:
-    """Starts what a run on a cluster needs, and ends it."""
+def cluster_run(
+    job: Job, splits: tuple[Split, ...], counts: Callable[[], tuple[int, int]]
+) -> Iterator[ClusterRun]:
+    """Starts what a run on a cluster needs, and ends it.
+
+    Args:
+        job: The job.
+        splits: The splits that are left to do.
+        counts: Returns the documents and rejects that the run has committed so far.
+    """
     nodes = [node["Resources"] for node in alive_nodes()]
     fitting = fit(job.config, job.model.device, nodes)
     with ExitStack() as stack:
         pool = stack.enter_context(encoders_on_cluster(job, fitting))
         queue = stack.enter_context(run_queue(splits))
         pool.wait_until_ready()
-        yield ClusterRun(pool, Foreman(job, fitting, pool, queue))
+        yield ClusterRun(pool, Foreman(job, fitting, pool, queue, counts))

@@ -1,6 +1,7 @@
 """JobConfig -> RunResult, whatever the engine."""
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -56,23 +57,34 @@ def _run(job: Job, started: float, display: Display) -> RunResult:
         len(job.plan.splits),
         sum(record.rows for record in before.values()),
     )
-    loads: tuple[EncoderLoad, ...] = ()
-    device = job.model.device
+    figures = Figures((), job.model.device, started)
     if splits:
-        loads, device = _EMBED[job.config.engine](job, splits, before, display)
-    return complete(job, before, Figures(loads, device, started))
+        figures = _EMBED[job.config.engine](job, splits, before, display, started)
+    return complete(job, before, figures)
 
 
 class _Committed:
-    """Counts committed documents, reading each commit record once."""
+    """Counts committed documents, reading each commit record once; used by several threads."""
 
     def __init__(self, job: Job, before: dict[str, CommitRecord]) -> None:
         self._job = job
+        self._before = before
         self._records = dict(before)
+        self._reading = threading.Lock()
 
     def __call__(self) -> int:
-        self._records = committed(self._job.version, self._records)
-        return sum(record.documents for record in self._records.values())
+        """Returns all documents that the version accounts for."""
+        return sum(record.documents for record in self._read().values())
+
+    def of_this_run(self) -> tuple[int, int]:
+        """Returns the documents that this run has committed, and the rejects among them."""
+        fresh = [one for name, one in self._read().items() if name not in self._before]
+        return sum(one.documents for one in fresh), sum(one.rejects for one in fresh)
+
+    def _read(self) -> dict[str, CommitRecord]:
+        with self._reading:
+            self._records = committed(self._job.version, self._records)
+            return self._records
 
 
 def _watch(
@@ -80,13 +92,19 @@ def _watch(
     splits: tuple[Split, ...],
     before: dict[str, CommitRecord],
     loads: Callable[[], list[EncoderLoad]],
+    counted: _Committed | None = None,
 ) -> Watch:
-    return Watch(loads, _Committed(job, before), expected_work(job, splits, before))
+    counted = counted or _Committed(job, before)
+    return Watch(loads, counted, expected_work(job, splits, before))
 
 
 def embed_plainly(
-    job: Job, splits: tuple[Split, ...], before: dict[str, CommitRecord], display: Display
-) -> tuple[tuple[EncoderLoad, ...], str]:
+    job: Job,
+    splits: tuple[Split, ...],
+    before: dict[str, CommitRecord],
+    display: Display,
+    started: float,
+) -> Figures:
     """Embeds splits one after the other in this process, without Beam or Ray."""
     client = LocalConnection(job.model)()
     tokenizer = load_tokenizer(job.model.tokenizer)
@@ -105,12 +123,16 @@ def embed_plainly(
                 job.options,
             ):
                 pass
-    return tuple(client.loads()), client.encoder.device
+    return Figures(tuple(client.loads()), client.encoder.device, started)
 
 
 def embed_locally(
-    job: Job, splits: tuple[Split, ...], before: dict[str, CommitRecord], display: Display
-) -> tuple[tuple[EncoderLoad, ...], str]:
+    job: Job,
+    splits: tuple[Split, ...],
+    before: dict[str, CommitRecord],
+    display: Display,
+    started: float,
+) -> Figures:
     """Embeds splits with Beam and Ray on this machine."""
     # Beam and Ray take seconds to load, which a finished job need not wait for.
     from embedkit.engines.local import encoder_pool, ray_on_this_machine, run_pipeline
@@ -121,21 +143,27 @@ def embed_locally(
         _, device = pool.wait_until_ready()
         with shown(_watch(job, splits, before, pool.loads), display):
             run_pipeline(job, pool, splits)
-        return tuple(pool.loads()), device
+        return Figures(tuple(pool.loads()), device, started)
 
 
 def embed_on_cluster(
-    job: Job, splits: tuple[Split, ...], before: dict[str, CommitRecord], display: Display
-) -> tuple[tuple[EncoderLoad, ...], str]:
+    job: Job,
+    splits: tuple[Split, ...],
+    before: dict[str, CommitRecord],
+    display: Display,
+    started: float,
+) -> Figures:
     """Embeds splits with Beam and Ray on the Ray cluster that this process has joined."""
     from embedkit.engines.ray_cluster import cluster_run
 
-    with cluster_run(job, splits) as cluster:
+    counted = _Committed(job, before)
+    with cluster_run(job, splits, counted.of_this_run) as cluster:
         _, device = cluster.pool.wait_until_ready()
-        with shown(_watch(job, splits, before, cluster.pool.loads), display):
+        with shown(_watch(job, splits, before, cluster.pool.loads, counted), display):
             cluster.foreman.run()
-        _LOG.info("workers had no split for %.1f %% of their time", 100 * cluster.state.idle_share)
-        return tuple(cluster.pool.loads()), device
+        idle = cluster.state.idle_share
+        _LOG.info("workers had no split for %.1f %% of their time", 100 * idle)
+        return Figures(tuple(cluster.pool.loads()), device, started, idle)
 
 
 _EMBED = {"plain": embed_plainly, "local": embed_locally, "ray": embed_on_cluster}

@@ -61,6 +61,10 @@ class RunFigures:
         encoder_busy_share: Share of ``encode_seconds`` that an encoder spent encoding, averaged.
         rows_reused: Rows that were committed before this run began.
         encoders: How many encoders there were; None where that is not known.
+        by_encoder: What each of them did: ``encoder``, ``processes``, ``rows``, ``tokens`` and
+            ``busy_seconds``.
+        worker_idle_share: Share of their time that workers had no split, averaged over them; None
+            where nobody measured it.
     """
 
     created: str
@@ -71,6 +75,8 @@ class RunFigures:
     encoder_busy_share: float | None
     rows_reused: int
     encoders: int | None = None
+    by_encoder: tuple[dict[str, Any], ...] = ()
+    worker_idle_share: float | None = None
 
 
 class Report(TypedDict):
