@@ -3,14 +3,17 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# Checks the manifests; its dependencies contradict ours, so it lives by itself.
+CHECKOV := .venv-checkov
 export HF_HUB_OFFLINE = 1
+include k8s/versions.env
 
-.PHONY: demo test lint bench soak report clean
+.PHONY: demo test lint bench soak report images clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m pipelines.demo
 
-test: $(INSTALLED)
+test: $(INSTALLED) $(CHECKOV)/.installed
 	$(BIN)/python -m pytest -m "not soak"
 
 soak: $(INSTALLED)
@@ -29,11 +32,27 @@ bench: $(INSTALLED)
 report: demo
 	$(BIN)/python -m pipelines.screenshot build/demo/output build/demo/report.png
 
+# The images of a Ray node and of a Beam worker. TORCH_INDEX, the index of torch's CPU wheels, makes
+# the cpu variant small.
+REGISTRY ?= registry.example.com/embedkit
+VARIANT ?= gpu
+BUILD_ARGS := $(foreach name,PYTHON_VERSION RAY_VERSION BEAM_VERSION EMBEDKIT_VERSION,\
+	--build-arg $(name)=$($(name)))
+images: $(addprefix image-,ray beam)
+image-%:
+	docker build --file k8s/images/Dockerfile --target $* $(BUILD_ARGS) \
+		--build-arg TORCH_INDEX=$(TORCH_INDEX) --tag $(REGISTRY)/$*:$(EMBEDKIT_VERSION)-$(VARIANT) .
+
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $$(command -v $(PYTHON) || command -v python3) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt \
 		--editable ".[openvino,minilm,s3,gcs,gcp,test,dev]"
 	touch $@
 
+$(CHECKOV)/.installed: tests/k8s/checkov.txt
+	test -x $(CHECKOV)/bin/python || $$(command -v $(PYTHON) || command -v python3) -m venv $(CHECKOV)
+	$(CHECKOV)/bin/python -m pip install --quiet --requirement tests/k8s/checkov.txt
+	touch $@
+
 clean:
-	rm -rf build $(VENV)
+	rm -rf build $(VENV) $(CHECKOV)

@@ -1,0 +1,114 @@
+"""The Dockerfile against hadolint, and the versions of images, manifests and constraints as one."""
+
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+from manifests import K8S, Document, pods, tool
+
+ROOT = K8S.parent
+DOCKERFILE = K8S / "images" / "Dockerfile"
+
+
+def key_values(path: Path, separator: str) -> dict[str, str]:
+    lines = [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
+    return dict(line.split(separator, 1) for line in lines)
+
+
+VERSIONS = key_values(K8S / "versions.env", "=")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def hadolint(path: Path) -> subprocess.CompletedProcess[str]:
+    command = [tool("hadolint"), "--failure-threshold", "style", str(path)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def test_hadolint_finds_nothing() -> None:
+    done = hadolint(DOCKERFILE)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("text", "other", "rule"),
+    [
+        ("USER 10001:10001", "USER root", "DL3002"),
+        ("WORKDIR /src", "WORKDIR src", "DL3000"),
+        ("--no-install-recommends ", "", "DL3015"),
+        ("# hadolint ignore=DL3008\n", "", "DL3008"),
+        ("--no-cache-dir --constraint", "--constraint", "DL3042"),
+        ("python:${PYTHON_VERSION}-slim-bookworm AS installed", "python:latest AS r", "DL3007"),
+        ("COPY embedkit embedkit", "COPPY embedkit embedkit", "unexpected 'C'"),
+    ],
+)
+def test_hadolint_finds_a_bad_line(tmp_path: Path, text: str, other: str, rule: str) -> None:
+    good = DOCKERFILE.read_text()
+    assert text in good
+    bad = tmp_path / "Dockerfile"
+    bad.write_text(good.replace(text, other))
+    done = hadolint(bad)
+    assert done.returncode != 0
+    assert rule in done.stdout + done.stderr
+
+
+def test_versions_are_those_of_the_constraints_and_the_project() -> None:
+    pinned = key_values(ROOT / "constraints.txt", "==")
+    assert VERSIONS["RAY_VERSION"] == pinned["ray"]
+    assert VERSIONS["BEAM_VERSION"] == pinned["apache-beam"]
+    assert VERSIONS["EMBEDKIT_VERSION"] == PROJECT["version"]
+    lowest = PROJECT["requires-python"].removeprefix(">=")
+    assert VERSIONS["PYTHON_VERSION"].split(".") >= lowest.split(".")
+
+
+def test_the_dockerfile_writes_no_version_of_its_own() -> None:
+    text = DOCKERFILE.read_text()
+    for name in ("PYTHON_VERSION", "RAY_VERSION", "BEAM_VERSION", "EMBEDKIT_VERSION"):
+        assert re.search(rf"^ARG {name}$", text, re.MULTILINE), name
+        assert VERSIONS[name] not in text
+    extras = re.search(r"^ARG EXTRAS=(\S+)$", text, re.MULTILINE)
+    assert extras is not None
+    assert set(extras[1].split(",")) <= set(PROJECT["optional-dependencies"])
+
+
+def test_what_the_dockerfile_copies_reaches_the_builder() -> None:
+    let_through = {
+        line.removeprefix("!")
+        for line in (K8S / "images" / "Dockerfile.dockerignore").read_text().splitlines()
+        if line.startswith("!")
+    }
+    copies = re.findall(r"^COPY (?!--from)(.+) \S+$", DOCKERFILE.read_text(), re.MULTILINE)
+    sources = {source for line in copies for source in line.split()}
+    assert sources == let_through
+    assert all((ROOT / source).exists() for source in sources)
+
+
+def test_manifests_name_the_versions_of_the_images(
+    rendered: dict[str, tuple[Document, ...]],
+) -> None:
+    for made, documents in rendered.items():
+        images = {
+            container["image"]
+            for pod in pods(documents).values()
+            for container in pod["spec"]["containers"]
+        }
+        variant = "gpu" if "gpu" in made else "cpu"
+        tag = f"{VERSIONS['EMBEDKIT_VERSION']}-{variant}"
+        assert images == {f"registry.example.com/embedkit/ray:{tag}"}, made
+        for document in documents:
+            if document["kind"] in ("RayJob", "RayCronJob"):
+                job = document["spec"].get("jobTemplate", document["spec"])
+                assert job["rayClusterSpec"]["rayVersion"] == VERSIONS["RAY_VERSION"]
+
+
+def test_make_builds_both_images_with_the_shared_versions() -> None:
+    command = ["make", "--dry-run", "images", "REGISTRY=example.com/x", "VARIANT=cpu"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    builds = [" ".join(line.split()) for line in done.stdout.replace("\\\n", "").splitlines()]
+    assert [re.findall(r"--target (\S+)", line) for line in builds] == [["ray"], ["beam"]]
+    for line in builds:
+        for name in ("PYTHON_VERSION", "RAY_VERSION", "BEAM_VERSION", "EMBEDKIT_VERSION"):
+            assert f"--build-arg {name}={VERSIONS[name]} " in line
+        assert f":{VERSIONS['EMBEDKIT_VERSION']}-cpu " in line
