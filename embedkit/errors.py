@@ -76,5 +76,6 @@ def error_in_traceback(text: str) -> EmbedkitError | None:
     found = re.findall(rf"{re.escape(__name__)}\.(\w+): (.*)", text)
     for name, message in reversed(found):
         if name in known:
-            return known[name](message.strip())
+            # Beam names its step behind the message, which says nothing to who reads it.
+            return known[name](message.partition(" [while running ")[0].strip())
     return None

@@ -5,7 +5,14 @@ import threading
 import pytest
 
 from embedkit.encoders import meter as meter_module
-from embedkit.encoders.meter import EncoderLoad, LoadMeter, busy_share
+from embedkit.encoders.meter import (
+    EncoderLoad,
+    EncoderWork,
+    LoadMeter,
+    busy_share,
+    padding_share,
+    work_by_encoder,
+)
 
 
 class Clock:
@@ -32,7 +39,7 @@ def test_calls_and_the_pauses_between_them(clock):
             clock.now += seconds
     clock.now += 50
     # Begun at 1005; busy for 2 + 3 + 1; the last call ended 2 + 1 + 3 + 4 + 1 seconds later.
-    assert meter.read() == EncoderLoad("encoder-0", "p", 6.0, 1005.0, 1016.0, 3, 31, 353)
+    assert meter.read() == EncoderLoad("encoder-0", "p", 6.0, 1005.0, 1016.0, 3, 31, 353, 353)
     assert busy_share([meter.read()]) == pytest.approx(6 / 11)
 
 
@@ -45,7 +52,7 @@ def test_a_call_under_way_counts_as_busy_and_not_yet_as_done(clock):
     clock.now += 5
     with meter.call(1, 7):
         clock.now += 2
-        assert meter.read() == EncoderLoad("encoder-0", "p", 7.0, 1000.0, 1012.0, 1, 10, 100)
+        assert meter.read() == EncoderLoad("encoder-0", "p", 7.0, 1000.0, 1012.0, 1, 10, 100, 100)
 
 
 def test_a_call_that_fails_is_not_counted(clock):
@@ -113,3 +120,24 @@ def load(encoder: str, process: str, busy: float, first: float, last: float) -> 
 )
 def test_busy_share(loads, share):
     assert busy_share(loads) == pytest.approx(share)
+
+
+def test_the_work_of_an_encoder_is_that_of_all_its_processes():
+    loads = [
+        EncoderLoad("encoder-10", "a", 1.0, 1.0, 2.0, 1, 5, 50, 60),
+        EncoderLoad("encoder-2", "b", 2.0, 1.0, 3.0, 1, 7, 70, 80),
+        EncoderLoad("encoder-10", "c", 4.0, 5.0, 9.0, 2, 11, 110, 130),
+    ]
+    assert work_by_encoder(loads) == (
+        EncoderWork("encoder-2", 1, 7, 70, 2.0),
+        EncoderWork("encoder-10", 2, 16, 160, 5.0),
+    )
+    assert padding_share(loads) == pytest.approx(1 - 230 / 270)
+    assert padding_share([]) == 0.0
+
+
+def test_the_fill_of_a_call_is_counted_where_it_is_known(clock):
+    meter = LoadMeter("encoder-0", "p")
+    with meter.call(2, 10, 16):
+        clock.now += 1
+    assert (meter.read().tokens, meter.read().padded) == (10, 16)
