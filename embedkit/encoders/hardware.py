@@ -2,6 +2,7 @@
 
 import importlib.util
 import logging
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,9 @@ OPENVINO_ARCHITECTURES = frozenset(
 )
 """Model types whose conversion is tested; others run on torch unless OpenVINO is asked for."""
 
-_BATCH_TOKENS = {"cpu": 2_048, "cuda": 65_536}
+BATCH_TOKENS = {"cpu": 2_048, "cuda": 65_536}
+"""Most tokens of a padded batch, by device, where the job does not say."""
+
 _BF16_COMPUTE_CAPABILITY = (8, 0)
 
 
@@ -52,12 +55,23 @@ def choose_placement(config: ModelConfig, architecture: str) -> Placement:
     device = _device(config)
     backend = _backend(config, device, architecture)
     precision = _precision(config, backend, device)
-    return Placement(backend, device, precision, config.batch_tokens or _BATCH_TOKENS[device])
+    return Placement(backend, device, precision, config.batch_tokens or BATCH_TOKENS[device])
 
 
-def usable_cores() -> int:
-    """Returns the number of cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def usable_cores(quota: Path = _CPU_QUOTA) -> int:
+    """Returns the number of cores that this process may use.
+
+    Args:
+        quota: Where Linux tells the quota of the process's container: more threads than that would
+            only take turns.
+    """
+    cores = os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    allowed, _, period = quota.read_text().partition(" ") if quota.is_file() else ("max", "", "")
+    if allowed == "max":
+        return cores
+    return max(1, min(cores, math.ceil(int(allowed) / int(period))))
 
 
 def processor_name() -> str:

@@ -1,0 +1,73 @@
+"""How a run is fitted to a cluster's nodes."""
+
+import pytest
+
+from embedkit.config import EncoderRange, JobConfig
+from embedkit.engines.ray_cluster import fit, wanted_workers
+from embedkit.errors import ConfigError
+
+HEAD = {"memory": 1e9}
+CPU_NODES = [HEAD, {"CPU": 8.0}, {"CPU": 4.0}]
+GPU_NODES = [{"CPU": 4.0}, {"CPU": 16.0, "GPU": 2.0}, {"CPU": 8.0, "GPU": 1.0}]
+
+
+def job(**settings) -> JobConfig:
+    return JobConfig(inputs=("a",), model="m", output="o", engine="ray", **settings)
+
+
+def test_without_gpus_an_encoder_takes_a_node_of_the_smallest_size():
+    fitting = fit(job(), "cpu", CPU_NODES)
+    assert fitting.encoders == EncoderRange(1, 3)
+    assert (fitting.encoder_cpus, fitting.encoder_gpus, fitting.threads) == (4, 0.0, 4)
+    assert fitting.worker_cpus == 0
+
+
+def test_the_job_says_how_large_cpu_encoders_are():
+    fitting = fit(job(encoder_cpus=2, encoder_threads=3, encoders="2..5"), "cpu", CPU_NODES)
+    assert fitting.encoders == EncoderRange(2, 5)
+    assert (fitting.encoder_cpus, fitting.threads) == (2, 3)
+
+
+def test_on_gpus_there_is_an_encoder_for_each_or_for_its_share():
+    fitting = fit(job(), "cuda", GPU_NODES)
+    assert fitting.encoders == EncoderRange(1, 3)
+    assert (fitting.encoder_cpus, fitting.encoder_gpus, fitting.threads) == (1.0, 1.0, None)
+    assert fitting.worker_cpus == 1
+    shared = fit(job(encoders_per_gpu=2), "cuda", GPU_NODES)
+    assert shared.encoders == EncoderRange(1, 6)
+    assert (shared.encoder_cpus, shared.encoder_gpus) == (0.5, 0.5)
+
+
+def test_a_cluster_that_has_no_gpu_yet_is_asked_for_one():
+    assert fit(job(), "cuda", [{"CPU": 4.0}]).encoders == EncoderRange(1, 1)
+
+
+def test_a_cluster_without_cpus_is_refused():
+    with pytest.raises(ConfigError, match="no node of the Ray cluster has a CPU to give"):
+        fit(job(), "cpu", [HEAD])
+
+
+@pytest.mark.parametrize(
+    ("settings", "device", "encoders", "workers"),
+    [
+        ({}, "cpu", 1, 3),
+        ({}, "cpu", 3, 5),
+        ({"workers": 7}, "cpu", 3, 7),
+        ({"workers": "auto"}, "cuda", 3, 24),
+        ({"workers": 2}, "cuda", 3, 2),
+        ({"encoders_per_gpu": 2}, "cuda", 6, 24),
+    ],
+)
+def test_workers_follow_the_encoders(settings, device, encoders, workers):
+    nodes = CPU_NODES if device == "cpu" else GPU_NODES
+    config = job(**settings)
+    fitting = fit(config, device, nodes)
+    cpus = sum(node.get("CPU", 0.0) for node in nodes)
+    assert wanted_workers(config, fitting, encoders, cpus) == workers
+
+
+def test_workers_leave_the_encoders_their_cpus_and_there_is_always_one():
+    config = job()
+    fitting = fit(config, "cuda", [{"CPU": 4.0, "GPU": 1.0}])
+    assert wanted_workers(config, fitting, 1, 4.0) == 3
+    assert wanted_workers(config, fitting, 1, 1.0) == 1
