@@ -20,6 +20,7 @@ OPENVINO_ARCHITECTURES = frozenset(
 BATCH_TOKENS = {"cpu": 2_048, "cuda": 65_536}
 """Most tokens of a padded batch, by device, where the job does not say."""
 
+_CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 _BF16_COMPUTE_CAPABILITY = (8, 0)
 
 
