@@ -58,7 +58,7 @@ def misspelt(document: Document, path: tuple[str | int, ...]) -> Document:
 
 
 CLUSTER = ("spec", "rayClusterSpec")
-WORKER = (*CLUSTER, "workerGroupSpecs", 1, "template", "spec")
+WORKER = (*CLUSTER, "workerGroupSpecs", 0, "template", "spec")
 CONTAINER = (*WORKER, "containers", 0)
 HEAD = (*CLUSTER, "headGroupSpec", "template", "spec")
 TRIGGER = ("spec", "jobTemplate", "spec", "template", "spec")
@@ -153,7 +153,6 @@ def test_pods_are_checked_as_kubernetes_knows_them(kuberay: Path) -> None:
     assert set(pods((only(render("overlays/gpu"), "RayJob"),))) == {
         "submitter",
         "head",
-        "cpu",
         "gpu",
     }
 

@@ -108,7 +108,7 @@ def failed_checks(
         kinds = ("Role", "RoleBinding", "ServiceAccount", "NetworkPolicy")
         rest = [one for one in documents if one["kind"] in kinds]
         (folder / f"{number}-rest.yaml").write_text(yaml.safe_dump_all(rest))
-    worker = pods(render("overlays/gpu"))["cpu"]
+    worker = pods(render("overlays/gpu"))["gpu"]
     for name, (weaken, _) in WEAKENED.items():
         made[f"weak-{name}"] = copy.deepcopy(worker)
         weaken(made[f"weak-{name}"])
