@@ -191,11 +191,13 @@ OPERATOR = {
 }
 STRANGER = {"namespace": "default", "labels": {"app.kubernetes.io/component": "ray-node"}}
 PROMETHEUS = {"namespace": "monitoring", "labels": {}}
+NEWCOMER = {"namespace": "embedkit", "labels": {}}
 
 
 def peers(documents: tuple[Document, ...]) -> dict[str, Document]:
     """Pods as a NetworkPolicy sees them, with the labels that KubeRay adds."""
     made = {"operator": OPERATOR, "stranger": STRANGER, "prometheus": PROMETHEUS}
+    made["newcomer"] = NEWCOMER
     for name, pod in pods(documents).items():
         meta = pod["metadata"]
         kind = {"head": "head"}.get(name, "worker")
@@ -267,6 +269,9 @@ BEAM_PORT, GCS, DASHBOARD, METRICS = 41123, 6379, 8265, 8080
         ("stranger", "head", GCS, False),
         ("stranger", "gpu", BEAM_PORT, False),
         ("gpu", "stranger", BEAM_PORT, False),
+        ("newcomer", "head", GCS, False),
+        ("newcomer", "stranger", GCS, False),
+        ("stranger", "newcomer", GCS, False),
         ("head", "submitter", BEAM_PORT, False),
         ("prometheus", "gpu", METRICS, True),
         ("prometheus", "head", DASHBOARD, False),
