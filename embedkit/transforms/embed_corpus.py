@@ -43,7 +43,6 @@ class EmbedBlocks(BlockTransform):
         call_tokens: Most tokens of one call to an encoder.
         version: Where the parts go.
         options: How they are written.
-        encode_hints: Beam's resource hints for the encoding step, such as ``min_ram``.
     """
 
     tokenizer: TokenizerSpec
@@ -51,7 +50,6 @@ class EmbedBlocks(BlockTransform):
     call_tokens: int
     version: Version
     options: PartOptions
-    encode_hints: Mapping[str, Any] = field(default_factory=dict)
 
     def expand(self, blocks: beam.PCollection) -> beam.PCollection:
         """The diagram of the flow, from documents on."""
@@ -59,9 +57,50 @@ class EmbedBlocks(BlockTransform):
         return (
             blocks
             | "TokenizeText" >> TokenizeText(self.tokenizer)
-            | "EncodeTokens" >> encode.with_resource_hints(**self.encode_hints)
+            | "EncodeTokens" >> encode
             | "WriteEmbeddings"
             >> WriteEmbeddings(self.version, self.options, self.tokenizer.max_tokens)
+        )
+
+
+@dataclass
+class MakeVersion(BlockTransform):
+    """DocumentBlocks -> the one RunResult of the complete version.
+
+    Attributes:
+        draft: The version to be made, as ``begin_version`` or ``prepare`` settled it.
+        connect: Picklable; called once per worker, returns the client that reaches the encoders.
+        call_tokens: Most tokens of one call to an encoder.
+        hints: Beam's resource hints for all steps from the blocks to their commits, which stay on
+            one worker and so need one environment.
+        further_splits: A PCollection of ids of splits that the draft's plan does not have.
+    """
+
+    draft: Draft
+    connect: Connect
+    call_tokens: int
+    hints: Mapping[str, str] = field(default_factory=dict)
+    further_splits: beam.PCollection | None = None
+
+    def expand(self, blocks: beam.PCollection) -> beam.PCollection:
+        """Embeds the blocks, then completes the version."""
+        embed = EmbedBlocks(
+            tokenizer=self.draft.model.tokenizer,
+            connect=self.connect,
+            call_tokens=self.call_tokens,
+            version=self.draft.version,
+            options=self.draft.options,
+        ).with_resource_hints(**self.hints)
+        return blocks | "EmbedBlocks" >> embed | "CompleteVersion" >> self._completion()
+
+    def _completion(self) -> CompleteVersion:
+        version = self.draft.version
+        # Read before anything is encoded, so a bundle that runs twice reports the same figures.
+        before = Before.of(committed(version).values(), version.is_complete())
+        return CompleteVersion(
+            complete=partial(_complete, self.draft, before, time.time()),
+            splits=tuple(split.split_id for split in self.draft.plan.splits),
+            also=self.further_splits,
         )
 
 
@@ -89,7 +128,6 @@ class EmbedCorpus(BlockTransform):
         plan: The plan that a PCollection of blocks was read by; without it, the version has the
             splits that the blocks name.
         call_tokens: Most tokens of one call to an encoder.
-        encode_hints: Beam's resource hints for the encoding step.
 
     Raises:
         ConfigError: A setting, the model or the output cannot be used.
@@ -103,7 +141,6 @@ class EmbedCorpus(BlockTransform):
     shards: int = 64
     plan: Plan | None = None
     call_tokens: int = field(default_factory=lambda: EngineConfig().call_tokens)
-    encode_hints: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -166,18 +203,9 @@ class EmbedCorpus(BlockTransform):
         blocks: beam.PCollection,
         further_splits: beam.PCollection | None = None,
     ) -> beam.PCollection:
-        embed = EmbedBlocks(
-            tokenizer=draft.model.tokenizer,
-            connect=self.connect or LocalConnection(draft.model),
-            call_tokens=self.call_tokens,
-            version=draft.version,
-            options=draft.options,
-            encode_hints=self.encode_hints,
-        )
-        return (
-            blocks
-            | "EmbedBlocks" >> embed
-            | "CompleteVersion" >> completion_of(draft, further_splits)
+        connect = self.connect or LocalConnection(draft.model)
+        return blocks | "MakeVersion" >> MakeVersion(
+            draft, connect, self.call_tokens, further_splits=further_splits
         )
 
     def _check(self, documents: beam.PCollection) -> None:
@@ -200,22 +228,6 @@ class EmbedCorpus(BlockTransform):
                     f"documents: the rows have no column {', '.join(missing)}, but "
                     f"{', '.join(names)}; name another text column, or map the rows"
                 )
-
-
-def completion_of(draft: Draft, further_splits: beam.PCollection | None = None) -> CompleteVersion:
-    """Returns the transform that completes a draft's version, counting from what it has now.
-
-    Args:
-        draft: The version to be completed.
-        further_splits: Ids of splits that its plan does not have.
-    """
-    # Read before anything is encoded, so that a bundle that runs twice reports the same figures.
-    before = Before.of(committed(draft.version).values(), draft.version.is_complete())
-    return CompleteVersion(
-        complete=partial(_complete, draft, before, time.time()),
-        splits=tuple(split.split_id for split in draft.plan.splits),
-        also=further_splits,
-    )
 
 
 def _complete(draft: Draft, before: Before, started: float, splits: list[str]) -> RunResult:

@@ -1,7 +1,7 @@
 """Splits to DocumentBlocks."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 import apache_beam as beam
 
@@ -47,12 +47,15 @@ class ReadCorpus(BlockTransform):
         plan: Its splits; made from ``corpus`` when the transform is applied, unless given.
         make_chunker: Makes the chunker in each worker, or None to leave documents whole.
         version: Blocks that this version has committed are not read again.
+        hints: Beam's resource hints for the reading step; those of the steps that follow, where
+            they are to stay on one worker with it.
     """
 
     corpus: CorpusConfig
     plan: Plan | None = None
     make_chunker: Callable[[], Chunker | None] | None = None
     version: Version | None = None
+    hints: Mapping[str, str] = field(default_factory=dict)
 
     def expand(self, pipeline: beam.Pipeline) -> beam.PCollection:
         """Spreads the splits over the workers and reads them there."""
@@ -62,7 +65,8 @@ class ReadCorpus(BlockTransform):
             pipeline
             | "Splits" >> beam.Create(plan.splits, reshuffle=False)
             | "Spread" >> beam.Reshuffle()
-            | "ReadSplit" >> beam.ParDo(read).with_output_types(DocumentBlock)
+            | "ReadSplit"
+            >> beam.ParDo(read).with_output_types(DocumentBlock).with_resource_hints(**self.hints)
         )
 
 

@@ -1,0 +1,154 @@
+r"""A job on Dataflow, from the command line or as a Flex Template.
+
+    python -m pipelines.dataflow --inputs 'gs://bucket/docs/*.parquet' --model /models/NAME \
+        --output gs://bucket/embeddings \
+        --accelerator 'type:nvidia-l4;count:1;install-nvidia-driver' --min_ram 16GB \
+        --project P --region R --temp_location gs://bucket/tmp --sdk_container_image IMAGE
+
+Every setting of a job is a flag with underscores; lists are joined by commas. All other flags are
+Beam's own. `--write_metadata FILE` writes the template's metadata instead.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from apache_beam.options.pipeline_options import PipelineOptions
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+from embedkit.config import CorpusConfig, JobConfig, ModelConfig, OutputConfig
+from embedkit.engines.dataflow import DataflowConfig, start_on_dataflow
+from embedkit.errors import ConfigError
+from embedkit.exits import run_to_exit
+from embedkit.logs import set_up_logs
+
+_Config = TypeVar("_Config", bound=BaseModel)
+
+_OF_ENGINES = ("encoders_per_gpu", "calls_in_flight", "call_tokens", "encoder_timeout")
+_URL = "[a-z][a-z0-9]+://[^,]+"
+_OF_PLACES = {"inputs": f"^{_URL}(,{_URL})*$", "output": f"^{_URL}$", "model": "^/.+$"}
+
+
+def settings() -> dict[str, FieldInfo]:
+    """Returns what can be set: all of a job that has a meaning on Dataflow, and the workers."""
+    fields: dict[str, FieldInfo] = {}
+    for config in (CorpusConfig, ModelConfig, OutputConfig, DataflowConfig):
+        fields |= config.model_fields
+    fields |= {name: JobConfig.model_fields[name] for name in _OF_ENGINES}
+    return dict(sorted(fields.items(), key=lambda item: not item[1].is_required()))
+
+
+def parse(arguments: Sequence[str]) -> tuple[JobConfig, DataflowConfig, PipelineOptions]:
+    """Reads a command line.
+
+    Raises:
+        ConfigError: A setting is missing, unknown or out of range.
+    """
+    parser = argparse.ArgumentParser(allow_abbrev=False, exit_on_error=False)
+    for name, field in settings().items():
+        parser.add_argument(f"--{name}", help=(field.description or "").replace("%", "%%"))
+    known, rest = parser.parse_known_args(list(arguments))
+    given: dict[str, Any] = {
+        name: value.split(",") if _is_list(_schemas()[name]) else value
+        for name, value in vars(known).items()
+        # A template passes a parameter that was left out as an empty one.
+        if value
+    }
+    of_workers = {name: given.pop(name) for name in DataflowConfig.model_fields if name in given}
+    job = _validated(JobConfig, given)
+    workers = _validated(DataflowConfig, of_workers)
+    # The last one counts, so a flag goes on top of these.
+    options = PipelineOptions(["--runner=DataflowRunner", "--pickle_library=cloudpickle", *rest])
+    return job, workers, options
+
+
+def _validated(config: type[_Config], values: dict[str, Any]) -> _Config:
+    try:
+        return config.model_validate(values)
+    except ValidationError as error:
+        problems = [
+            f"--{one['loc'][0] if one['loc'] else 'job'}: {one['msg']}"
+            for one in error.errors(include_url=False)
+        ]
+        raise ConfigError("; ".join(dict.fromkeys(problems))) from error
+
+
+def template_metadata() -> dict[str, Any]:
+    """Returns the metadata of the Flex Template: its parameters, and what each of them may be."""
+    return {
+        "name": "Embed a text corpus",
+        "description": "Turns a text corpus into an embedding dataset: one version below the "
+        "output, complete when the job has succeeded. The same parameters resume a job that did "
+        "not.",
+        "parameters": [_parameter(name, field) for name, field in settings().items()],
+    }
+
+
+def _parameter(name: str, field: FieldInfo) -> dict[str, Any]:
+    schema = _schemas()[name]
+    parameter: dict[str, Any] = {
+        "name": name,
+        "label": name.replace("_", " ").capitalize(),
+        "helpText": field.description,
+        "isOptional": not field.is_required(),
+        "paramType": "TEXT",
+    }
+    if _is_list(schema):
+        parameter["helpText"] += " Several are joined by commas."
+    regex = _OF_PLACES.get(name) or _regex(schema)
+    if regex:
+        # An optional parameter may be passed empty.
+        parameter["regexes"] = [regex if field.is_required() else f"^$|{regex}"]
+    return parameter
+
+
+def _schemas() -> dict[str, dict[str, Any]]:
+    """Returns the JSON schema of every setting, without the null of an optional one."""
+    found: dict[str, dict[str, Any]] = {}
+    for config in (JobConfig, DataflowConfig):
+        for name, schema in config.model_json_schema()["properties"].items():
+            variants = schema.get("anyOf", [schema])
+            found[name] = next(one for one in variants if one.get("type") != "null")
+    return found
+
+
+def _is_list(schema: dict[str, Any]) -> bool:
+    return schema.get("type") == "array"
+
+
+def _regex(schema: dict[str, Any]) -> str | None:
+    """Returns what a value of a schema looks like, or None where anything does."""
+    if "enum" in schema:
+        return f"^({'|'.join(schema['enum'])})$"
+    if "pattern" in schema:
+        return str(schema["pattern"])
+    if schema.get("type") == "boolean":
+        return "^(true|false)$"
+    if schema.get("type") == "number":
+        return r"^[0-9]+(\.[0-9]+)?$"
+    if schema.get("type") != "integer":
+        return None
+    least = int(schema.get("minimum", schema.get("exclusiveMinimum", -1) + 1))
+    if "maximum" in schema:
+        return f"^[{least}-{schema['maximum']}]$"
+    return "^[0-9]+$" if least == 0 else "^[1-9][0-9]*$"
+
+
+def main() -> None:
+    """Sends a job to Dataflow, or writes the template's metadata."""
+    arguments = sys.argv[1:]
+    if arguments[:1] == ["--write_metadata"]:
+        Path(arguments[1]).write_text(json.dumps(template_metadata(), indent=2) + "\n")
+        return
+    set_up_logs("text")
+    settled, result = start_on_dataflow(*parse(arguments))
+    job = None if result is None else getattr(result, "job_id", lambda: None)()
+    print(json.dumps({"job": job, "version": settled.version.name, "url": settled.version.url}))
+
+
+if __name__ == "__main__":
+    run_to_exit(main)

@@ -1,0 +1,488 @@
+"""What Dataflow would be sent: stages, fusion breaks, resource hints, images and machines."""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+import pytest
+from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
+from apache_beam.portability import common_urns
+from apache_beam.portability.api import beam_runner_api_pb2
+from apache_beam.runners.dataflow.internal import apiclient
+from beam_running import results
+from running import Dataset, tiny_job, write_corpus
+
+from embedkit.actors.local_ray import LocalRay
+from embedkit.config import JobConfig
+from embedkit.encoders.local_client import LocalConnection
+from embedkit.engines import dataflow
+from embedkit.engines.dataflow import DataflowConfig, build_pipeline, check_for_dataflow
+from embedkit.errors import ConfigError
+from pipelines.dataflow import parse, settings, template_metadata
+
+GPU = "type:nvidia-l4;count:1;install-nvidia-driver"
+IMAGE = "registry.example.com/embedkit/beam:1"
+_ACCELERATOR = "beam:resources:accelerator:v1"
+_MIN_RAM = "beam:resources:min_ram_bytes:v1"
+
+
+def options(*flags: str, **changes: str | None) -> PipelineOptions:
+    """Beam's options of a good job, changed by name; None leaves one out."""
+    given: dict[str, str | None] = {
+        "project": "project-1",
+        "region": "europe-west4",
+        "temp_location": "gs://bucket/tmp",
+        "sdk_container_image": IMAGE,
+        **changes,
+    }
+    arguments = [f"--{name}={value}" for name, value in given.items() if value is not None]
+    # Nothing is sent, and nobody is asked for credentials.
+    dry = ("--dry_run=True", "--no_auth")
+    return PipelineOptions(["--runner=DataflowRunner", *dry, *arguments, *flags])
+
+
+def open_job(model: str, folder: Path) -> JobConfig:
+    """A job in which all is left open that workers decide."""
+    corpus = write_corpus(folder / "in", shards=2, rows=20)
+    open_ = {"backend": "auto", "device": "auto", "precision": "auto"}
+    return tiny_job(model, corpus, folder / "out", id_column="id", **open_)
+
+
+@pytest.fixture
+def job(tiny_model: str, tmp_path: Path) -> JobConfig:
+    return open_job(tiny_model, tmp_path)
+
+
+class Translated:
+    """A pipeline as the service gets it."""
+
+    def __init__(self, job: JobConfig, workers: DataflowConfig, folder: Path, *flags: str) -> None:
+        sdk = folder / "sdk.tar.gz"
+        sdk.write_bytes(b"stands for Beam itself")
+        chosen = options(f"--sdk_location={sdk}", *flags)
+        self.pipeline, self.job = build_pipeline(job, workers, chosen)
+        self.pipeline.run()
+        self.proto = self.pipeline.runner.proto_pipeline
+        self.environment = apiclient.Environment(
+            [], chosen, "1", "gs://bucket/pipeline", proto_pipeline=self.proto
+        ).proto
+        components = self.proto.components
+        self.steps = {
+            one.unique_name: one for one in components.transforms.values() if not one.subtransforms
+        }
+
+    def hints(self, step: str) -> dict[str, bytes]:
+        environment = self.steps[step].environment_id
+        return dict(self.proto.components.environments[environment].resource_hints)
+
+    def between(self, first: str, last: str) -> list[str]:
+        """Names of the steps on the way from one step's output to another's input, in order."""
+        producers = {
+            output: step for step in self.steps.values() for output in step.outputs.values()
+        }
+        way: list[str] = []
+        step = self.steps[last]
+        while step.unique_name != first:
+            (main,) = [
+                pcollection
+                for name, pcollection in step.inputs.items()
+                if not name.startswith("side")
+            ]
+            step = producers[main]
+            way.insert(0, step.unique_name)
+        return way[1:]
+
+
+READ = "ReadCorpus/ReadSplit"
+TOKENIZE = "MakeVersion/EmbedBlocks/TokenizeText/Tokenize"
+ENCODE = "MakeVersion/EmbedBlocks/EncodeTokens/Encode"
+WRITE = "MakeVersion/EmbedBlocks/WriteEmbeddings/Write"
+COMPLETE = "MakeVersion/CompleteVersion/Complete"
+
+
+@pytest.fixture(scope="module")
+def on_gpu(tiny_model: str, tmp_path_factory: pytest.TempPathFactory) -> Translated:
+    folder = tmp_path_factory.mktemp("gpu")
+    workers = DataflowConfig(accelerator=GPU, min_ram="16GB")
+    flags = ("--max_num_workers=8", "--machine_type=g2-standard-8")
+    return Translated(open_job(tiny_model, folder), workers, folder, *flags)
+
+
+def test_fusion_is_broken_between_splits_and_reading_and_nowhere_else_before_writing(on_gpu):
+    shuffles = [
+        name
+        for name in on_gpu.between("ReadCorpus/Splits/Impulse", READ)
+        if on_gpu.steps[name].spec.urn == common_urns.primitives.GROUP_BY_KEY.urn
+    ]
+    assert shuffles == ["ReadCorpus/Spread/ReshufflePerKey/GroupByKey"]
+    assert on_gpu.between(READ, WRITE) == [TOKENIZE, ENCODE]
+    # Blocks and vectors have no other reader that would have them materialized.
+    for producer, consumer in ((READ, TOKENIZE), (TOKENIZE, ENCODE), (ENCODE, WRITE)):
+        (output,) = on_gpu.steps[producer].outputs.values()
+        readers = [name for name, step in on_gpu.steps.items() if output in step.inputs.values()]
+        assert readers == [consumer]
+
+
+def test_completion_waits_for_all_commits_by_a_side_input(on_gpu):
+    complete = on_gpu.steps[COMPLETE]
+    payload = beam_runner_api_pb2.ParDoPayload.FromString(complete.spec.payload)
+    (side,) = payload.side_inputs
+    counted = complete.inputs[side]
+    producer = next(step for step in on_gpu.steps.values() if counted in step.outputs.values())
+    assert producer.unique_name.startswith("MakeVersion/CompleteVersion/CountBlocks/")
+
+
+def test_only_the_steps_on_the_encoders_worker_ask_for_a_gpu(on_gpu):
+    expected = {_ACCELERATOR: GPU.encode(), _MIN_RAM: b"16000000000"}
+    assert [on_gpu.hints(step) for step in (READ, TOKENIZE, ENCODE, WRITE)] == [expected] * 4
+    # In one environment they can be fused; another one's steps could not.
+    environments = {on_gpu.steps[step].environment_id for step in (READ, TOKENIZE, ENCODE, WRITE)}
+    assert len(environments) == 1
+    others = set(on_gpu.steps) - {READ, TOKENIZE, ENCODE, WRITE}
+    assert COMPLETE in others
+    for step in others:
+        if on_gpu.steps[step].environment_id:
+            assert on_gpu.hints(step) == {}
+
+
+def test_every_step_runs_in_the_given_image(on_gpu):
+    images = {
+        beam_runner_api_pb2.DockerPayload.FromString(one.payload).container_image
+        for one in on_gpu.proto.components.environments.values()
+    }
+    assert images == {IMAGE}
+    (pool,) = on_gpu.environment.worker_pools
+    assert {one.container_image for one in pool.sdk_harness_container_images} == {IMAGE}
+    for one in pool.sdk_harness_container_images:
+        # Processes of one machine in one container, where they find each other's Ray.
+        assert common_urns.protocols.SIBLING_WORKERS.urn in one.capabilities
+
+
+def test_machines_and_experiments_are_what_was_asked_for(on_gpu):
+    environment = on_gpu.environment
+    (pool,) = environment.worker_pools
+    assert pool.machine_type == "g2-standard-8"
+    assert pool.autoscaling_settings.max_num_workers == 8
+    assert "use_sibling_sdk_workers" in environment.experiments
+    assert not [one for one in environment.service_options if "accelerator" in one]
+    assert environment.version["job_type"] == "FNAPI_BATCH"
+
+
+def test_one_process_per_machine_can_be_had(job, tmp_path):
+    flag = "--experiments=no_use_multiple_sdk_containers"
+    environment = Translated(job, DataflowConfig(), tmp_path, flag).environment
+    assert list(environment.experiments) == ["no_use_multiple_sdk_containers"]
+
+
+def test_on_cpus_nothing_is_asked_for(job, tmp_path):
+    on_cpu = Translated(job, DataflowConfig(), tmp_path)
+    assert all(not one.resource_hints for one in on_cpu.proto.components.environments.values())
+    model = on_cpu.job.model
+    assert (model.device, model.precision) == ("cpu", "float32")
+
+
+def test_a_job_wide_gpu_is_no_hint(job, tmp_path):
+    flag = f"--dataflow_service_options=worker_accelerator={GPU}"
+    translated = Translated(job, DataflowConfig(), tmp_path, flag)
+    assert translated.hints(ENCODE) == {}
+    assert list(translated.environment.service_options) == [f"worker_accelerator={GPU}"]
+    assert translated.job.model.device == "cuda"
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "asked", "precision"),
+    [
+        (GPU, "auto", "bfloat16"),
+        ("type:nvidia-tesla-t4;count:1;install-nvidia-driver", "auto", "float32"),
+        ("type:nvidia-tesla-t4;count:1;install-nvidia-driver", "float16", "float16"),
+        (GPU, "float32", "float32"),
+    ],
+)
+def test_the_model_is_settled_for_the_workers_and_not_for_this_machine(
+    job, accelerator, asked, precision
+):
+    job = job.model_copy(update={"precision": asked, "batch_tokens": None})
+    model = dataflow.model_on_workers(job, DataflowConfig(accelerator=accelerator), options())
+    assert (model.backend, model.device, model.precision) == ("torch", "cuda", precision)
+    assert model.batch_tokens > 10_000
+
+
+def test_workers_connect_to_the_ray_of_their_machine(job, monkeypatch):
+    made: list[Any] = []
+    real = dataflow.MakeVersion
+
+    def seen(*arguments: Any) -> Any:
+        made.append(arguments)
+        return real(*arguments)
+
+    monkeypatch.setattr(dataflow, "MakeVersion", seen)
+    _, settled = build_pipeline(job, DataflowConfig(), options())
+    connect = made[0][1]
+    assert isinstance(connect, LocalRay)
+    assert connect.model == settled.model
+    assert connect.name == settled.version.url
+
+
+def test_the_pipeline_runs_as_well_as_it_translates(job, monkeypatch):
+    """The same pipeline on Beam's own runner, its encoders in the process."""
+
+    def build(pipeline: beam.Pipeline) -> beam.PCollection:
+        applied: list[beam.PCollection] = []
+        monkeypatch.setattr(dataflow, "_pipeline", lambda _: pipeline)
+        monkeypatch.setattr(dataflow, "LocalRay", lambda model, **_: LocalConnection(model))
+        real = dataflow.MakeVersion.expand
+
+        def kept(self: Any, blocks: beam.PCollection) -> beam.PCollection:
+            applied.append(real(self, blocks))
+            return applied[-1]
+
+        monkeypatch.setattr(dataflow.MakeVersion, "expand", kept)
+        build_pipeline(job, DataflowConfig(), options())
+        return applied[0]
+
+    (result,) = results(build)
+    assert result.rows == 40
+    Dataset.latest(job.output).check_accounts(40)
+
+
+# --- what is refused ---
+
+
+@pytest.fixture
+def remote(job: JobConfig) -> JobConfig:
+    """A job whose places workers can reach; nothing is read from them here."""
+    return job.model_copy(
+        update={"inputs": ("gs://bucket/docs/*.jsonl",), "output": "gs://bucket/embeddings"}
+    )
+
+
+def refused(job: JobConfig, workers: DataflowConfig, chosen: PipelineOptions) -> str:
+    with pytest.raises(ConfigError) as found:
+        check_for_dataflow(job, workers, chosen)
+    message = str(found.value)
+    assert "\n" not in message
+    return message
+
+
+NO_GPU = DataflowConfig()
+ON_GPU = DataflowConfig(accelerator=GPU)
+ALL_GPU = f"--dataflow_service_options=worker_accelerator={GPU}"
+
+
+@pytest.mark.parametrize("workers", [NO_GPU, ON_GPU, DataflowConfig(min_ram="8GiB")])
+def test_a_good_job_is_not_refused(remote, workers):
+    check_for_dataflow(remote, workers, options())
+    check_for_dataflow(remote, NO_GPU, options("--flexrs_goal=COST_OPTIMIZED"))
+    check_for_dataflow(remote, NO_GPU, options(ALL_GPU))
+
+
+@pytest.mark.parametrize("name", ["project", "region", "temp_location", "sdk_container_image"])
+def test_what_dataflow_cannot_do_without_is_asked_for(remote, name):
+    message = refused(remote, NO_GPU, options(**{name: None}))
+    assert f"{name} is missing" in message
+    assert f"--{name}" in message
+    assert message.count("; ") <= 1
+
+
+CONTRADICTIONS: list[tuple[dict[str, Any], DataflowConfig, tuple[str, ...], str]] = [
+    ({}, ON_GPU, ("--flexrs_goal=COST_OPTIMIZED",), "FlexRS has neither GPUs nor right fitting"),
+    ({}, NO_GPU, (ALL_GPU, "--flexrs_goal=SPEED_OPTIMIZED"), "FlexRS has neither GPUs"),
+    ({}, DataflowConfig(min_ram="8GB"), ("--flexrs_goal=COST_OPTIMIZED",), "FlexRS has neither"),
+    ({}, ON_GPU, (ALL_GPU,), "Dataflow takes one of both"),
+    ({}, ON_GPU, (f"--experiments=worker_accelerator={GPU}",), "Dataflow takes one of both"),
+    ({}, ON_GPU, ("--resource_hint=accelerator=type:x",), "give --accelerator alone"),
+    ({}, DataflowConfig(accelerator="type:nvidia-l4;count:1"), (), "append ;install-nvidia-driver"),
+    ({"device": "cpu"}, ON_GPU, (), "would stand idle"),
+    ({"device": "cuda"}, NO_GPU, (), "the workers have no GPU; give --accelerator"),
+    ({"backend": "openvino"}, ON_GPU, (), "backend openvino runs on CPUs"),
+    ({"inputs": ("docs/*.jsonl",)}, NO_GPU, (), "inputs docs/*.jsonl: is on this machine"),
+    ({"inputs": ("memory://x",)}, NO_GPU, (), "inputs memory://x: is on this machine"),
+    ({"output": "file:///out"}, NO_GPU, (), "output file:///out: is on this machine"),
+    ({"model": "sentence-transformers/all-MiniLM-L6-v2"}, NO_GPU, (), "give its directory there"),
+    ({"model": "gs://bucket/model"}, NO_GPU, (), "give its directory there"),
+    ({"model": "/nowhere/model"}, NO_GPU, (), "which has to be here too"),
+    ({}, NO_GPU, ("--temp_location=/tmp/x",), "temp_location /tmp/x: is no place on Cloud Storage"),
+    ({}, NO_GPU, ("--staging_location=gs://x",), "staging_location gs://x: is no place"),
+    ({}, NO_GPU, ("--streaming",), "leave --streaming out"),
+]
+
+
+@pytest.mark.parametrize(("changes", "workers", "flags", "reason"), CONTRADICTIONS)
+def test_what_contradicts_itself_or_the_workers_is_refused_with_the_reason(
+    remote, changes, workers, flags, reason
+):
+    message = refused(remote.model_copy(update=changes), workers, options(*flags))
+    assert reason in message
+    # One fault, one reason.
+    assert message.count("; ") <= 1
+
+
+def test_all_faults_are_told_at_once(remote):
+    message = refused(
+        remote.model_copy(update={"output": "out"}), ON_GPU, options(ALL_GPU, project=None)
+    )
+    assert all(word in message for word in ("project", "output out", "worker_accelerator"))
+
+
+def test_a_refused_job_is_not_planned_and_not_sent(remote, monkeypatch):
+    monkeypatch.setattr(dataflow, "build_pipeline", pytest.fail)
+    with pytest.raises(ConfigError):
+        dataflow.start_on_dataflow(remote, NO_GPU, options(region=None))
+
+
+def test_what_beam_itself_refuses_is_an_error_of_one_line(job):
+    with pytest.raises(ConfigError, match="Invalid Project ID") as found:
+        build_pipeline(job, NO_GPU, options(project="p"))
+    assert "\n" not in str(found.value)
+
+
+def test_a_complete_version_is_not_sent_again(job, monkeypatch):
+    monkeypatch.setattr(dataflow, "check_for_dataflow", lambda *_: None)
+    sent: list[str] = []
+
+    class Pipeline:
+        def run(self) -> str:
+            sent.append("sent")
+            return "running"
+
+    class Settled:
+        class version:
+            complete = False
+
+            @classmethod
+            def is_complete(cls) -> bool:
+                return cls.complete
+
+    monkeypatch.setattr(dataflow, "build_pipeline", lambda *_: (Pipeline(), Settled))
+    assert dataflow.start_on_dataflow(job, NO_GPU, options())[1] == "running"
+    monkeypatch.setattr(Settled.version, "complete", True)
+    assert dataflow.start_on_dataflow(job, NO_GPU, options())[1] is None
+    assert sent == ["sent"]
+
+
+# --- the command line and the template ---
+
+METADATA = Path(dataflow.__file__).parents[2] / "pipelines" / "dataflow_metadata.json"
+
+
+def test_a_command_line_is_read_into_the_job_the_workers_and_beams_options():
+    job, workers, chosen = parse(
+        [
+            "--inputs=gs://a/1.jsonl,gs://a/2.jsonl",
+            "--model=/models/x",
+            "--output=gs://a/out",
+            "--metadata_columns=stars:int64,title",
+            "--store_text=true",
+            "--split_bytes=1000",
+            "--prompt=",
+            f"--accelerator={GPU}",
+            "--project=project-1",
+            "--max_num_workers=3",
+        ]
+    )
+    assert job.inputs == ("gs://a/1.jsonl", "gs://a/2.jsonl")
+    assert job.metadata_columns == ("stars:int64", "title")
+    assert (job.store_text, job.split_bytes, job.prompt) == (True, 1000, None)
+    assert workers.accelerator == GPU
+    assert chosen.get_all_options()["runner"] == "DataflowRunner"
+    assert chosen.view_as(GoogleCloudOptions).project == "project-1"
+    _, _, chosen = parse(["--inputs=a", "--model=b", "--output=c", "--runner=X"])
+    assert chosen.get_all_options()["runner"] == "X"
+
+
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        (["--model=x", "--output=y"], "--inputs: Field required"),
+        (["--inputs=x", "--model=x", "--output=y", "--block_rows=0"], "--block_rows: Input"),
+        (["--inputs=x", "--model=x", "--output=y", "--accelerator=l4"], "--accelerator: String"),
+        (["--inputs=x", "--model=x", "--output=y", "--min_ram=much"], "--min_ram: String"),
+    ],
+)
+def test_a_wrong_command_line_is_an_error_of_one_line(flags, reason):
+    with pytest.raises(ConfigError, match=re.escape(reason)) as found:
+        parse(flags)
+    assert "\n" not in str(found.value)
+
+
+def test_no_setting_has_the_name_of_one_of_beams_options():
+    assert not set(settings()) & set(PipelineOptions([]).get_all_options())
+
+
+def test_the_templates_metadata_is_that_of_the_settings():
+    remedy = f"write it anew: python -m pipelines.dataflow --write_metadata {METADATA.name}"
+    assert json.loads(METADATA.read_text()) == template_metadata(), remedy
+
+
+@pytest.fixture(scope="module")
+def parameters() -> dict[str, dict[str, Any]]:
+    return {one["name"]: one for one in json.loads(METADATA.read_text())["parameters"]}
+
+
+def test_a_template_has_a_parameter_for_every_setting(parameters):
+    assert set(parameters) == set(settings())
+    required = [name for name, one in parameters.items() if not one["isOptional"]]
+    assert sorted(required) == ["inputs", "model", "output"]
+    assert all(re.fullmatch(r"[a-z][a-z_]+", name) for name in parameters)
+    assert all(one["helpText"].endswith(".") for one in parameters.values())
+
+
+def values() -> Iterator[tuple[str, str, bool]]:
+    yield "inputs", "gs://bucket/a.jsonl", True
+    yield "inputs", "gs://bucket/a.jsonl,s3://bucket/*.parquet", True
+    yield "inputs", "a.jsonl", False
+    yield "inputs", "gs://bucket/a.jsonl,b.jsonl", False
+    yield "output", "gs://bucket/out", True
+    yield "output", "/out", False
+    yield "model", "/models/x", True
+    yield "model", "name", False
+    yield "accelerator", GPU, True
+    yield "accelerator", "nvidia-l4", False
+    yield "min_ram", "16GB", True
+    yield "min_ram", "16", False
+    yield "chunk", "sentences", True
+    yield "chunk", "sentence", False
+    yield "store_text", "true", True
+    yield "store_text", "yes", False
+    yield "block_rows", "100", True
+    yield "block_rows", "0", False
+    yield "chunk_overlap", "0", True
+    yield "chunk_overlap", "-1", False
+    yield "calls_in_flight", "4", True
+    yield "calls_in_flight", "5", False
+    yield "encoder_timeout", "1.5", True
+    yield "encoder_timeout", "soon", False
+    yield "version", "2026-01-31", True
+    yield "version", "../x", False
+    yield "prompt", "anything: ", True
+    yield "max_tokens", "", True
+
+
+@pytest.mark.parametrize(("name", "value", "good"), values())
+def test_a_parameter_takes_what_its_setting_takes(parameters, name, value, good):
+    regexes = parameters[name].get("regexes", [])
+    assert all(re.search(regex, value) for regex in regexes) is good
+
+
+def takes(name: str) -> Callable[[str], bool]:
+    required = {"inputs": "gs://a/b", "model": "/m", "output": "gs://a/o"}
+
+    def good(value: str) -> bool:
+        try:
+            parse([f"--{key}={text}" for key, text in (required | {name: value}).items()])
+        except ConfigError:
+            return False
+        return True
+
+    return good
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "good"),
+    [one for one in values() if one[0] not in ("inputs", "output", "model", "store_text")],
+)
+def test_a_setting_takes_what_its_parameter_takes(name, value, good):
+    assert takes(name)(value) is good
