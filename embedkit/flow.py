@@ -67,8 +67,12 @@ class SplitSource(Protocol):
         """Returns the next split, or None where none is left."""
         ...
 
-    def begin(self, block_id: str | None) -> None:
-        """Says which block the worker has in hand; None while it reads."""
+    def begin(self, block_id: str | None) -> bool:
+        """Says which block the worker has in hand; None while it reads.
+
+        Returns:
+            Whether to go on; a worker that is to leave gives its split back, the block with it.
+        """
         ...
 
 
@@ -98,7 +102,8 @@ def read_claimed(
     while (claim := source.claim()) is not None:
         blocks = read_pending(claim.split, plan, config, chunker, version)
         for block in blocks if claim.careful else read_ahead(blocks):
-            source.begin(block.block_id)
+            if not source.begin(block.block_id):
+                break
             yield without_documents(block) if block.block_id in claim.condemned else block
             source.begin(None)
 
@@ -246,7 +251,8 @@ def encode_tokens(
     with np.errstate(over="ignore"):
         # A component too large for float16 becomes infinite, and its document a reject.
         vectors = vectors.astype(vector_dtype, copy=False)
-    finite: NDArray[np.bool_] = np.asarray(np.isfinite(vectors).all(axis=1))
+    # A sum in float64 cannot overflow, and one number per row takes no memory.
+    finite: NDArray[np.bool_] = np.isfinite(vectors.sum(axis=1, dtype=np.float64))
     rejects = block.rejects
     if not finite.all():
         rows, vectors, spoiled = _without_spoiled_documents(rows, vectors, finite)

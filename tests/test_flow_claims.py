@@ -11,16 +11,18 @@ from embedkit.flow import Claim, read_claimed, read_pending, without_documents
 class Source:
     """Hands out claims in order, and notes what it is told in between."""
 
-    def __init__(self, claims: list[Claim]) -> None:
+    def __init__(self, claims: list[Claim], stop_at: str | None = None) -> None:
         self._claims = list(claims)
+        self._stop_at = stop_at
         self.heard: list[str | None] = []
 
     def claim(self) -> Claim | None:
         self.heard.append("claim")
         return self._claims.pop(0) if self._claims else None
 
-    def begin(self, block_id: str | None) -> None:
+    def begin(self, block_id: str | None) -> bool:
         self.heard.append(block_id)
+        return block_id is None or block_id != self._stop_at
 
 
 @pytest.fixture
@@ -94,3 +96,13 @@ def test_a_document_of_many_chunks_is_one_reject_beside_those_that_were(tmp_path
         ("c", "worker_lost"),
     ]
     assert lost.documents == len(lost.rejects) == 3
+
+
+@pytest.mark.parametrize("careful", [False, True])
+def test_a_worker_that_is_to_leave_begins_no_other_block(corpus, careful):
+    plan = plan_corpus(corpus)
+    (split,) = plan.splits[:1]
+    whole = [block.block_id for block in read_pending(split, plan, corpus)]
+    source = Source([Claim(split, careful)], stop_at=whole[1])
+    assert [block.block_id for block in read_claimed(source, plan, corpus)] == whole[:1]
+    assert source.heard[-2:] == [whole[1], "claim"]

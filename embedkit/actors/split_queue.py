@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import ray
 from ray.exceptions import RayActorError
@@ -64,6 +65,7 @@ class _Worker:
     idle: float = 0.0
     split: Split | None = None
     block: str | None = None
+    leaving: bool = False
 
     def idle_until(self, now: float) -> float:
         return self.idle + (now - self.idle_since if self.idle_since is not None else 0.0)
@@ -97,10 +99,10 @@ class Ledger:
         """Gives a worker its next split, or None where none waits."""
         worker = self.workers.setdefault(name, _Worker(first=now))
         worker.block = None
-        if not self.splits:
+        if not self.splits or worker.leaving:
             worker.split = None
             worker.idle_since = worker.idle_since if worker.idle_since is not None else now
-            if not self.claimed:
+            if not self.splits and not self.claimed:
                 self.ended = now
             return None
         if worker.idle_since is not None:
@@ -112,12 +114,26 @@ class Ledger:
         condemned = tuple(block for block in self.condemned if block.partition("-")[0] == split)
         return Claim(worker.split, careful, condemned)
 
-    def begin(self, name: str, block_id: str | None) -> None:
-        """Notes the block that a worker has in hand; None while it reads."""
+    def begin(self, name: str, block_id: str | None) -> bool:
+        """Notes the block that a worker has in hand; None while it reads.
+
+        Returns:
+            Whether the worker is to go on; one that is not has given its split back with this.
+        """
         worker = self.workers[name]
         if block_id is None and worker.block is not None:
             self.blocks += 1
+        if worker.leaving and block_id is not None and worker.split is not None:
+            self.splits.appendleft(worker.split)
+            worker.split = worker.block = None
+            return False
         worker.block = block_id
+        return True
+
+    def retire(self, name: str) -> None:
+        """Lets a worker finish the block it has in hand, and gives it no other."""
+        if name in self.workers:
+            self.workers[name].leaving = True
 
     def release(self, name: str, at_fault: bool) -> Release:
         """Takes back the split of a lost worker.
@@ -180,9 +196,13 @@ class SplitQueue:
         """See ``Ledger.claim``."""
         return self._ledger.claim(worker, time.monotonic())
 
-    def begin(self, worker: str, block_id: str | None) -> None:
+    def begin(self, worker: str, block_id: str | None) -> bool:
         """See ``Ledger.begin``."""
-        self._ledger.begin(worker, block_id)
+        return self._ledger.begin(worker, block_id)
+
+    def retire(self, worker: str) -> None:
+        """See ``Ledger.retire``."""
+        self._ledger.retire(worker)
 
     def release(self, worker: str, at_fault: bool) -> "Release":
         """See ``Ledger.release``."""
@@ -227,17 +247,21 @@ class QueueConnection:
         found: Claim | None = self._ask(self._queue.claim.remote(self.worker))
         return found
 
-    def begin(self, block_id: str | None) -> None:
+    def begin(self, block_id: str | None) -> bool:
         """Says which block this worker has in hand; None while it reads.
+
+        Returns:
+            Whether to go on.
 
         Raises:
             ResumableError: The run's driver has ended, and the queue with it.
         """
-        self._ask(self._queue.begin.remote(self.worker, block_id))
+        goes_on: bool = self._ask(self._queue.begin.remote(self.worker, block_id))
+        return goes_on
 
-    def _ask(self, call: "ray.ObjectRef") -> Claim | None:
+    def _ask(self, call: "ray.ObjectRef") -> Any:
         try:
-            answer: Claim | None = ray.get(call)
+            answer = ray.get(call)
         except RayActorError as error:
             raise _gone() from error
         return answer
@@ -278,6 +302,10 @@ class RunQueue:
         """Takes back the split of a lost worker."""
         release: Release = ray.get(self._actor.release.remote(worker, at_fault))
         return release
+
+    def retire(self, worker: str) -> None:
+        """Lets a worker finish the block it has in hand, and gives it no other."""
+        ray.get(self._actor.retire.remote(worker))
 
     def stop(self) -> None:
         """Ends the queue."""

@@ -204,6 +204,7 @@ class _Lane(threading.Thread):
         self.node = node
         self.error: EmbedkitError | None = None
         self.dismissed = False
+        self.leaving = False
         self._runner = RayBeamRunner(1, options, placement_timeout=job.config.encoder_wait)
         self._pipeline = beam.Pipeline(
             runner=self._runner, options=PipelineOptions(flags=[], pickle_library="cloudpickle")
@@ -230,11 +231,15 @@ class _Lane(threading.Thread):
         except EmbedkitError as error:
             self.error = error
 
+    @property
+    def nodes(self) -> list[str]:
+        """Ids of the nodes that its worker was placed on: one, or none before."""
+        return self._runner.worker_nodes
+
     def at_fault(self) -> bool:
         """Whether the worker's process was lost while its node lives on."""
-        nodes = self._runner.worker_nodes
-        alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
-        return all(node in alive for node in nodes)
+        alive = {node["NodeID"] for node in alive_nodes()}
+        return all(node in alive for node in self.nodes)
 
     def dismiss(self, why: str) -> None:
         """Ends the worker, whatever it does."""
@@ -291,7 +296,9 @@ class Foreman:
                 if not (self._lanes or self.state.waiting or self.state.claimed):
                     return
                 self._dismiss_unneeded()
-                self._hire()
+                draining = draining_nodes()
+                self._clear(draining)
+                self._hire(draining)
                 self._look_after_encoders()
                 if time.monotonic() - self._shown > _METRICS_SECONDS:
                     self._show_metrics()
@@ -369,12 +376,21 @@ class Foreman:
             if lane.name not in self.state.started and not lane.dismissed:
                 lane.dismiss("no work is left for it")
 
-    def _hire(self) -> None:
-        nodes = alive_nodes()
+    def _clear(self, draining: set[str]) -> None:
+        """Lets workers of nodes that are to leave finish their blocks; others take their splits."""
+        for lane in self._lanes:
+            if not lane.leaving and draining.intersection(lane.nodes):
+                lane.leaving = True
+                self._queue.retire(lane.name)
+                _LOG.info("%s ends after its block, as its node is draining", lane.name)
+
+    def _hire(self, draining: set[str]) -> None:
+        nodes = [node for node in alive_nodes() if node["NodeID"] not in draining]
         cpus = sum(node["Resources"].get("CPU", 0.0) for node in nodes)
         wanted = wanted_workers(self._job.config, self._fitting, max(1, self._pool.running), cpus)
         fresh = sum(lane.name not in self.state.started for lane in self._lanes)
-        missing = min(wanted - len(self._lanes), self.state.waiting - fresh)
+        staying = sum(not lane.leaving for lane in self._lanes)
+        missing = min(wanted - staying, self.state.waiting - fresh)
         if missing > 0 and self._fitting.worker_cpus:
             # Workers that cannot be placed yet would wait in vain while others do the work.
             room = int(ray.available_resources().get("CPU", 0)) - fresh
@@ -428,6 +444,11 @@ class Foreman:
 def alive_nodes() -> list[dict[str, Any]]:
     """Returns the cluster's nodes that are alive, as Ray describes them."""
     return [node for node in ray.nodes() if node["Alive"]]
+
+
+def draining_nodes() -> set[str]:
+    """Returns the ids of the nodes that are about to leave, such as spot machines taken back."""
+    return set(ray._private.state.state.get_draining_nodes())
 
 
 @contextmanager

@@ -126,3 +126,17 @@ def test_a_pause_ends_with_the_next_split():
     assert ledger.claim("b", 5.0).split.split_id == "00000"
     assert ledger.claim("b", 10.0) is None
     assert ledger.state(10.0).idle_share == pytest.approx(0.5)
+
+
+def test_a_worker_that_is_to_leave_gives_its_split_back_at_the_next_block(ledger):
+    ledger.claim("a", 0.0)
+    assert ledger.begin("a", "00001-00000")
+    ledger.retire("a")
+    assert ledger.begin("a", None)
+    assert not ledger.begin("a", "00001-00001")
+    assert ledger.claim("a", 1.0) is None
+    state = ledger.state(1.0)
+    assert (state.waiting, state.claimed, state.blocks) == (3, 0, 1)
+    claim = ledger.claim("b", 2.0)
+    assert (claim.split.split_id, claim.careful) == ("00001", False)
+    ledger.retire("never seen")
