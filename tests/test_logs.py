@@ -144,14 +144,15 @@ def test_the_summary_of_a_resumed_and_of_a_finished_run():
 
 
 def test_a_table():
-    described = {"version": "v1", "rows": 12345, "complete": True, "share": 0.5, "prompt": ""}
+    described = {"rows": 12345, "complete": True, "share": 0.5, "prompt": "", "revision": None}
     nested = {"libraries": {"pyarrow": "25.0.1", "torch": "2.13.0"}}
-    assert table(described | nested).splitlines() == [
-        "version    v1",
-        "rows       12,345",
-        "complete   yes",
-        "share      0.5",
-        "prompt     -",
+    assert table({"version": "v1"} | nested | described).splitlines() == [
+        "version   v1",
+        "rows      12,345",
+        "complete  yes",
+        "share     0.5",
+        "prompt    -",
+        "revision  -",
         "libraries:",
         "  pyarrow  25.0.1",
         "  torch    2.13.0",

@@ -30,6 +30,7 @@ from embedkit.records import TokenBatch
 
 _MOST_TRIES = 4
 _LOST = (RayActorError, ObjectLostError, NodeDiedError)
+_CALLS_AHEAD = 4
 _PULSE_SECONDS = 1.0
 
 
@@ -178,7 +179,8 @@ class PoolClient:
 
     def _fill(self, waiting: Iterator[TokenBatch], calls: deque[_Call]) -> None:
         self._look_for_more()
-        room = self._calls_in_flight * max(1, len(self._running()))
+        # More than are in flight, so that one slow call at the head does not let encoders idle.
+        room = _CALLS_AHEAD * self._calls_in_flight * max(1, len(self._running()))
         while len(calls) < room:
             encoder = self._free_encoder()
             if encoder is None and calls:
@@ -299,13 +301,14 @@ def _encoder_error(error: RayError) -> Exception:
     known = error_in_traceback(str(error))
     if known is not None:
         return known
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    what = lines[-1].strip() if isinstance(error, RayTaskError) else lines[0].strip()
+    what = _first_line(error)
+    if isinstance(error, RayTaskError):
+        what = f"{type(error.cause).__name__}: {_first_line(error.cause)}"
     kind = "was lost" if isinstance(error, RayActorError) else "failed"
     return EncoderError(f"an encoder {kind}: {what}; run the same command again to resume")
 
 
-def _first_line(error: RayError) -> str:
+def _first_line(error: Exception) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), "")
 
 
@@ -375,7 +378,8 @@ class EncoderPool:
             ConfigError: One could not load the model.
         """
         deadline = time.monotonic() + self._timeout
-        calls = [encoder.actor.describe.remote() for encoder in self._encoders.values()]
+        asked = {one.actor.describe.remote(): one for one in self._encoders.values()}
+        calls = list(asked)
         described: list[tuple[int, str]] = []
         while len(described) < self._least:
             left = max(1.0, deadline - time.monotonic())
@@ -386,6 +390,7 @@ class EncoderPool:
                     f"{self._timeout:.0f} s; give the cluster room, or ask for fewer --encoders"
                 )
             described.append(answer(done[0], left))
+            asked[done[0]].running = True
         return described[0]
 
     def loads(self, timeout: float = 5.0) -> list[EncoderLoad]:

@@ -235,9 +235,8 @@ def describe(version: Version) -> dict[str, Any]:
     described: dict[str, Any] = {"version": version.name, "url": version.url, "complete": complete}
     if complete:
         manifest = asdict(read_manifest(version))
-        described |= manifest.pop("description")
-        described |= manifest | {"parts": len(manifest["parts"])}
-        return described
+        description: dict[str, Any] = manifest.pop("description")
+        return described | manifest | {"parts": len(manifest["parts"])} | description
     totals = _Totals()
     for record in committed(version).values():
         totals.add(record)

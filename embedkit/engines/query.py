@@ -53,7 +53,14 @@ def search_text(
         precision="float32",
         prompt="",
     )
-    spec = read_model(config)
+    try:
+        spec = read_model(config)
+    except ConfigError as error:
+        if model is not None:
+            raise
+        raise ConfigError(
+            f"{error}; {version.url} was made with it: give its place now as --model"
+        ) from error
     # A directory may hold another model by now, under the same name.
     if spec.weights_hash != described["weights_hash"]:
         raise ConfigError(

@@ -1,0 +1,168 @@
+"""A job made ready: what names its version, what it says of its vectors, what travels."""
+
+import json
+import pickle
+import shutil
+from pathlib import Path
+
+import pytest
+from running import records, tiny_job, write_corpus, write_jsonl
+from tiny_models import save_transformer
+
+from embedkit.config import JobConfig
+from embedkit.errors import ConfigError, InputError
+from embedkit.job import Job, part_options, prepare, vector_ingredients
+
+
+@pytest.fixture
+def config(tiny_model, tmp_path) -> JobConfig:
+    corpus = write_corpus(tmp_path / "in", shards=2, rows=20)
+    return tiny_job(tiny_model, corpus, tmp_path / "out", id_column="id", max_tokens=24)
+
+
+def prepared(config: JobConfig, **changes: object) -> Job:
+    return prepare(config.model_copy(update=changes))
+
+
+VECTORS = {
+    "max_tokens": 20,
+    "pooling": "cls",
+    "normalize": False,
+    "dimensions": 8,
+    "prompt": "passage: ",
+    "precision": "bfloat16",
+    "batch_tokens": 64,
+    "chunk": "sentences",
+}
+ROWS = {
+    "id_column": None,
+    "metadata_columns": ("stars",),
+    "text_column": "title",
+    "text_template": "{title}. {text}",
+    "block_rows": 8,
+    "split_bytes": 999,
+    "max_record_bytes": 5000,
+    "vector_dtype": "float16",
+    "store_text": True,
+}
+NEITHER = {
+    "engine": "local",
+    "workers": 3,
+    "calls_in_flight": 4,
+    "call_tokens": 99,
+    "encoder_timeout": 5.0,
+    "max_reject_share": 0.5,
+}
+
+
+@pytest.mark.parametrize(("name", "value"), VECTORS.items())
+def test_what_changes_vectors_is_another_fingerprint(config, name, value):
+    first, second = prepare(config), prepared(config, **{name: value})
+    assert first.fingerprint != second.fingerprint
+    assert first.version.name != second.version.name
+
+
+@pytest.mark.parametrize(("name", "value"), ROWS.items())
+def test_what_changes_rows_is_another_version_of_the_same_vectors(config, name, value):
+    first, second = prepare(config), prepared(config, **{name: value})
+    assert first.fingerprint == second.fingerprint
+    assert first.version.name != second.version.name
+
+
+@pytest.mark.parametrize(("name", "value"), NEITHER.items())
+def test_what_changes_neither_is_the_same_version(config, name, value):
+    assert prepare(config).version == prepared(config, **{name: value}).version
+
+
+def test_other_inputs_are_another_version(config, tmp_path):
+    first = prepare(config)
+    write_jsonl(tmp_path / "in" / "shard-2.jsonl", records(5, start=100))
+    second = prepare(config)
+    assert first.fingerprint == second.fingerprint
+    assert first.version.name != second.version.name
+    write_jsonl(tmp_path / "in" / "shard-2.jsonl", records(6, start=100))
+    assert prepare(config).version.name != second.version.name
+
+
+def test_another_place_of_the_same_weights_is_the_same_fingerprint(config, tmp_path):
+    moved = shutil.copytree(config.model, tmp_path / "moved")
+    other = save_transformer(tmp_path / "other", "bert", seed=1)
+    first = prepare(config)
+    assert prepared(config, model=str(moved)).version == first.version
+    assert prepared(config, model=other).fingerprint != first.fingerprint
+
+
+def test_a_version_keeps_the_plan_it_was_begun_with(config):
+    first = prepare(config)
+    plan = Path(first.version.root) / first.version.plan_key
+    before = plan.read_bytes()
+    again = prepare(config)
+    assert again.plan == first.plan
+    assert plan.read_bytes() == before
+    assert json.loads(before)["fingerprint"] == first.fingerprint
+
+
+def test_a_job_travels_to_workers(config):
+    job = prepared(config, chunk="tokens", chunk_tokens=12)
+    there = pickle.loads(pickle.dumps(job))
+    assert there == job
+    assert there.make_chunker is not None
+    spans = there.make_chunker().spans([records(30)[29]["text"]])
+    assert len(spans[0]) > 1
+    assert prepare(config).make_chunker is None
+
+
+def test_the_description_says_how_the_vectors_were_made(config):
+    job = prepared(config, prompt="passage: ", dimensions=8, vector_dtype="float16")
+    said = job.description
+    expected = {
+        "model": config.model,
+        "fingerprint": job.fingerprint,
+        "dimension": 8,
+        "pooling": "mean",
+        "normalized": True,
+        "prompt": "passage: ",
+        "max_tokens": 24,
+        "metric": "cosine",
+        "backend": "torch",
+        "precision": "float32",
+        "device": "cpu",
+        "vector_dtype": "float16",
+        "stores_text": False,
+        "ingredients": vector_ingredients(job.model, config.model_copy()),
+    }
+    assert {name: said[name] for name in expected} == expected
+    assert set(said["libraries"]) == {"embedkit", "pyarrow", "tokenizers", "transformers", "torch"}
+
+
+def test_part_options_carry_the_description_as_text():
+    options = part_options("float16", True, {"dimension": 8, "model": "m", "normalized": True})
+    assert (options.dimension, options.vector_dtype, options.store_text) == (8, "float16", True)
+    assert options.file_metadata == {
+        "embedkit.dimension": "8",
+        "embedkit.model": "m",
+        "embedkit.normalized": "true",
+    }
+
+
+def test_nothing_is_written_for_a_job_that_cannot_run(config, tmp_path):
+    output = tmp_path / "out"
+    with pytest.raises(InputError, match=r"nothing\.jsonl: no such file"):
+        prepared(config, inputs=(str(tmp_path / "nothing.jsonl"),))
+    with pytest.raises(ConfigError, match="no such directory"):
+        prepared(config, model=str(tmp_path / "no-model"))
+    assert not output.exists()
+
+
+def test_an_output_that_is_a_file(config, tmp_path):
+    file = tmp_path / "file"
+    file.write_text("x")
+    with pytest.raises(ConfigError, match=str(file)):
+        prepared(config, output=str(file))
+    assert file.read_text() == "x"
+
+
+def test_no_column_of_a_job_is_lost_on_the_way_to_its_parts(config):
+    """The schema of the rows is settled with the plan, before a record is read."""
+    job = prepared(config, metadata_columns=("stars", "title:string"))
+    assert job.plan.schema.names[-2:] == ["stars", "title"]
