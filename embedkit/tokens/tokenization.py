@@ -17,7 +17,7 @@ from tokenizers import Tokenizer, normalizers
 from embedkit.errors import ConfigError
 from embedkit.records import TOKEN_FIELDS, DocumentBlock, TokenBlock
 
-_SLICE_CHARS = 1 << 20
+_SLICE_CHARS = 1 << 17
 _PROBES = ("a", "the", "0", ".", "A b")
 _VOCABULARIES = ("tokenizer.json", "vocab.json", "*.txt", "*.model", "*.tiktoken")
 _quiet = threading.Lock()
@@ -67,15 +67,17 @@ class TextTokenizer:
         self.max_tokens = spec.max_tokens
         self.prompt = spec.prompt
         self.pad_id = pad_id
-        self._prefix, self._suffix = _special_places(tokenizer, spec.directory)
+        self._prefix, self._suffix = _special_ids(tokenizer, spec.directory)
+        self._special = len(self._prefix) + len(self._suffix)
+        self._room = spec.max_tokens - self._special
         self._truncate_left = truncate_left
         prompt_tokens = len(tokenizer.encode(spec.prompt, add_special_tokens=False).ids)
-        special = self._prefix + self._suffix
-        self.max_content_tokens = spec.max_tokens - special - prompt_tokens
+        self.max_content_tokens = self._room - prompt_tokens
         if self.max_content_tokens < 1:
             raise ConfigError(
-                f"{spec.directory}: max_tokens is {spec.max_tokens}, but {special} special tokens "
-                f"and {prompt_tokens} of the prompt leave no room for text; give more max_tokens"
+                f"{spec.directory}: max_tokens is {spec.max_tokens}, but {self._special} special "
+                f"tokens and {prompt_tokens} of the prompt leave no room for text; give more "
+                "max_tokens"
             )
         self.prompt_length = _prompt_length(tokenizer, spec.prompt, special_ids)
 
@@ -96,13 +98,10 @@ class TextTokenizer:
         flat: list[NDArray[np.int32]] = []
         for encodings in self._encodings(texts):
             rows = [encoding.ids for encoding in encodings]
-            lengths = [len(row) for row in rows]
-            counts += lengths
-            if max(lengths, default=0) > self.max_tokens:
-                rows = [self._cut(row) for row in rows]
-                lengths = [len(row) for row in rows]
-            flat.append(np.fromiter(chain.from_iterable(rows), np.int32, count=sum(lengths)))
-        n_tokens = np.array(counts, dtype=np.int32)
+            counts += map(len, rows)
+            rows = [self._whole(row) for row in rows]
+            flat.append(np.fromiter(chain.from_iterable(rows), np.int32, sum(map(len, rows))))
+        n_tokens = np.array(counts, dtype=np.int32) + self._special
         offsets = np.zeros(len(texts) + 1, dtype=np.int32)
         np.cumsum(np.minimum(n_tokens, self.max_tokens), out=offsets[1:])
         ids = np.concatenate(flat) if flat else np.empty(0, dtype=np.int32)
@@ -110,28 +109,31 @@ class TextTokenizer:
 
     def count(self, texts: list[str]) -> list[int]:
         """Counts each text's tokens before truncation, special tokens and prompt included."""
-        return [len(row) for encodings in self._encodings(texts) for row in encodings]
+        return [
+            len(content) + self._special
+            for encodings in self._encodings(texts)
+            for content in encodings
+        ]
 
     def _encodings(self, texts: list[str]) -> Iterator[list[Any]]:
-        # An Encoding takes some 100 bytes per token, so a block is tokenized in slices, and only
-        # the ids of a slice outlive it.
+        """Tokenizes texts in slices, without special tokens, which cost as much again to insert.
+
+        An Encoding takes some 200 bytes per token, so only the ids of a slice may outlive it.
+        """
         if self.prompt:
             texts = [self.prompt + text for text in texts]
         start = size = 0
         for stop, text in enumerate(texts, 1):
             size += len(text)
             if size >= _SLICE_CHARS or stop == len(texts):
-                yield self.tokenizer.encode_batch_fast(texts[start:stop])
+                yield self.tokenizer.encode_batch_fast(texts[start:stop], add_special_tokens=False)
                 start, size = stop, 0
 
-    def _cut(self, ids: list[int]) -> list[int]:
-        surplus = len(ids) - self.max_tokens
-        if surplus <= 0:
-            return ids
-        if self._truncate_left:
-            return ids[: self._prefix] + ids[self._prefix + surplus :]
-        end = len(ids) - self._suffix
-        return ids[: end - surplus] + ids[end:]
+    def _whole(self, content: list[int]) -> list[int]:
+        """Returns a row as the model gets it: cut where it is too long, with special tokens."""
+        if len(content) > self._room:
+            content = content[-self._room :] if self._truncate_left else content[: self._room]
+        return [*self._prefix, *content, *self._suffix]
 
 
 def load_tokenizer(spec: TokenizerSpec) -> TextTokenizer:
@@ -265,14 +267,17 @@ def first_line(error: BaseException) -> str:
     return lines[0].strip() if lines else type(error).__name__
 
 
-def _special_places(tokenizer: Tokenizer, directory: str) -> tuple[int, int]:
+def _special_ids(tokenizer: Tokenizer, directory: str) -> tuple[list[int], list[int]]:
+    """Returns the ids that the tokenizer puts before and behind every text."""
     count = tokenizer.num_special_tokens_to_add(False)
     for probe in _PROBES:
-        places = tokenizer.encode(probe).sequence_ids
-        content = [place for place, sequence in enumerate(places) if sequence is not None]
-        if content and len(places) - len(content) == count:
-            prefix = content[0]
-            return prefix, count - prefix
+        whole = tokenizer.encode(probe)
+        content = [n for n, sequence in enumerate(whole.sequence_ids) if sequence is not None]
+        bare = tokenizer.encode(probe, add_special_tokens=False).ids
+        if content and len(bare) + count == len(whole.ids):
+            first, end = content[0], content[0] + len(bare)
+            if whole.ids[first:end] == bare:
+                return whole.ids[:first], whole.ids[end:]
     raise ConfigError(
         f"{directory}: cannot tell where the tokenizer puts its {count} special tokens; "
         "its post-processor must keep the text in one piece"

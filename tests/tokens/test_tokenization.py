@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_models import SENTENCES, make_tokenizer
+from tokenizers import processors
 from transformers import AutoTokenizer
 
 from embedkit.errors import ConfigError
@@ -132,6 +133,18 @@ def test_no_room_for_content(saved):
         load_tokenizer(TokenizerSpec(saved("wordpiece"), 2))
     with pytest.raises(ConfigError, match="of the prompt"):
         load_tokenizer(TokenizerSpec(saved("wordpiece"), 4, "one two three four"))
+
+
+@pytest.mark.parametrize("template", ["$A $A", "$A [SEP] $A"])
+def test_a_text_that_does_not_stay_in_one_piece(template, tmp_path):
+    tokenizer = make_tokenizer("wordpiece")
+    special = [("[SEP]", tokenizer.convert_tokens_to_ids("[SEP]"))]
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single=template, special_tokens=special
+    )
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(ConfigError, match="in one piece"):
+        load_tokenizer(TokenizerSpec(str(tmp_path), 24))
 
 
 @pytest.mark.parametrize("kind", KINDS)
