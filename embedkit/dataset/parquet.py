@@ -1,5 +1,6 @@
 """Parts as bytes: an EmbeddingBlock to Parquet, and Parquet back to rows."""
 
+import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -14,6 +15,7 @@ from embedkit.errors import IntegrityError
 from embedkit.records import EmbeddingBlock
 
 ROW_GROUP_BYTES = 64 << 20
+_COMPONENTS_AT_ONCE = 1 << 19
 RESTORE = "restore the file, or build the version anew"
 
 
@@ -49,9 +51,10 @@ def write_part(block: EmbeddingBlock, options: PartOptions) -> bytes:
     dictionary = ["source"] + [
         name for name in metadata_columns(table.schema) if _is_string(table.schema.field(name).type)
     ]
-    sink = pa.BufferOutputStream()
+    # An Arrow sink doubles as it fills, and its content would have to be copied into bytes.
+    sink = io.BytesIO()
     pq.write_table(
-        table,
+        _in_pieces(table),
         sink,
         row_group_size=max(1, ROW_GROUP_BYTES * len(table) // max(1, table.nbytes)),
         compression="zstd",
@@ -60,8 +63,21 @@ def write_part(block: EmbeddingBlock, options: PartOptions) -> bytes:
         data_page_version="1.0",
         store_schema=True,
     )
-    data: bytes = sink.getvalue().to_pybytes()
-    return data
+    return sink.getvalue()
+
+
+def _in_pieces(table: pa.Table) -> pa.Table:
+    """Returns the same rows with the vectors in pieces.
+
+    Parquet's writer notes a level of nesting for every component of a piece, in memory, before it
+    writes any of them: all of a block's at once would take as much as the vectors themselves.
+    """
+    place = table.schema.get_field_index("embedding")
+    field, vectors = table.schema.field(place), table.column(place)
+    rows = max(1, _COMPONENTS_AT_ONCE // field.type.list_size)
+    starts = range(0, len(vectors), rows)
+    pieces = [piece for start in starts for piece in vectors.slice(start, rows).chunks]
+    return table.set_column(place, field, pa.chunked_array(pieces, field.type))
 
 
 @contextmanager

@@ -132,6 +132,21 @@ def test_vectors_are_not_copied_on_their_way_to_the_writer(block, make_options):
     assert address == block.vectors.__array_interface__["data"][0]
 
 
+def test_writing_takes_little_memory_beside_the_file_itself(make_block, make_options):
+    block = make_block(rows=4000, dimension=1024)
+    pool = pa.proxy_memory_pool(pa.default_memory_pool())
+    before = pa.default_memory_pool()
+    pa.set_memory_pool(pool)
+    try:
+        data = write_part(block, make_options(1024))
+    finally:
+        pa.set_memory_pool(before)
+    assert 0 < pool.max_memory() < block.vectors.nbytes / 2
+    assert np.array_equal(
+        vectors_of(read_table(data, "x").column("embedding").combine_chunks()), block.vectors
+    )
+
+
 def test_float16_storage(make_block, make_options):
     block = make_block(rows=20)
     table = read_table(write_part(block, make_options(vector_dtype="float16")), "x")
