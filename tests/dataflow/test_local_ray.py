@@ -13,14 +13,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import apache_beam as beam
 import psutil
 import pytest
 import ray
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from running import Dataset, tiny_job, write_corpus
 
 from embedkit.actors.local_ray import LocalRay
 from embedkit.config import ModelConfig
 from embedkit.encoders.model_files import read_model
 from embedkit.errors import ConfigError
+from embedkit.job import prepare
+from embedkit.transforms.embed_corpus import MakeVersion
+from embedkit.transforms.read import ReadCorpus
 
 _PROGRAM = """
 import json, os, pickle, sys
@@ -216,3 +223,22 @@ def test_a_model_for_a_gpu_needs_one(connection, monkeypatch):
     on_gpu = replace(connection, model=replace(connection.model, device="cuda"))
     with pytest.raises(ConfigError, match="Ray finds no GPU on this machine"):
         on_gpu._ensure_encoders()
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+def test_a_pipeline_whose_workers_are_processes_shares_one_encoder(connection, tmp_path):
+    """As on a Dataflow worker machine: Beam starts the processes, and knows nothing of Ray."""
+    job = tiny_job(connection.model.model_id, write_corpus(tmp_path / "in"), tmp_path / "out")
+    settled = prepare(job.model_copy(update={"id_column": "id"}), connection.model)
+    read = ReadCorpus(settled.config, settled.plan, None, settled.version)
+    options = PipelineOptions(
+        flags=[], direct_running_mode="multi_processing", direct_num_workers=3
+    )
+    with beam.Pipeline(runner=FnApiRunner(), options=options) as pipeline:
+        _ = pipeline | read | MakeVersion(settled, connection, 1000)
+    Dataset.latest(tmp_path / "out").check_accounts(180)
+    assert raylets(connection) == 1
+    # It outlives Beam's processes.
+    names = {process.name() for process in psutil.process_iter()}
+    assert any(name.startswith("ray::Encoder") for name in names)

@@ -132,6 +132,21 @@ def test_the_order_and_the_number_of_bundles_do_not_matter(model, tmp_path):
     assert hashes[0] == hashes[1]
 
 
+def test_windows_of_the_users_do_not_part_a_version(model, output):
+    rows = records(30)
+    (result,) = results(
+        lambda p: (
+            p
+            | beam.Create(rows)
+            | beam.Map(lambda row: beam.window.TimestampedValue(row, row["stars"] * 100))
+            | beam.WindowInto(beam.window.FixedWindows(60))
+            | EmbedCorpus(model, output, shards=2)
+        )
+    )
+    assert result.rows == 30
+    Dataset.latest(output.output).check_accounts(30)
+
+
 def test_bundles_that_run_twice_double_nothing(model, output, tmp_path):
     once = output.model_copy(update={"output": str(tmp_path / "once")})
     rows = [*records(150), {"id": "empty", "text": " "}]
