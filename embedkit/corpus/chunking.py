@@ -90,7 +90,7 @@ class TokenChunker:
         """Returns the windows of each text."""
         starts = self._starts(texts)
         found = [self._windows(text, of_text) for text, of_text in zip(texts, starts, strict=True)]
-        cut = [number for number, windows in enumerate(found) if len(windows) > 1]
+        cut = [number for number, of_text in enumerate(starts) if len(of_text) > self._tokens + 1]
         chunks = [texts[number][start:end] for number in cut for start, end in found[number]]
         counts = iter(_count(self._tokenizer, chunks))
         for number in cut:
@@ -101,19 +101,21 @@ class TokenChunker:
     def _windows(self, text: str, starts: NDArray[np.int64], check: bool = False) -> Spans:
         """Cuts a text at its tokens' starts, int64, shape (tokens + 1,)."""
         windows: Spans = []
-        first, last = 0, len(starts) - 1
-        while first < last:
+        first, done, last = 0, 0, len(starts) - 1
+        while done < last:
             stop = self._stop(text, starts, first, min(first + self._tokens, last))
             if check:
                 stop = self._shrunk(text, starts, first, stop)
-            span = _trimmed(text, int(starts[first]), int(starts[stop]))
-            if span[0] < span[1]:
-                windows.append(span)
-            if stop == last:
-                break
-            following = self._at_character(starts, stop - self._overlap, first)
+            if stop <= done:
+                # The overlap leaves no room for anything new.
+                first = done
+                continue
+            start, end = int(starts[first]), int(starts[stop])
+            windows.extend(self._halved(text, start, end) if check else _filled(text, start, end))
+            following = self._at_character(starts, max(stop - self._overlap, first), first)
             first = following if following > first else stop
-        return windows or [_whole(text)]
+            done = stop
+        return _distinct(windows) or [_whole(text)]
 
     def _stop(self, text: str, starts: NDArray[np.int64], first: int, stop: int) -> int:
         stop = self._at_character(starts, stop, first)
@@ -122,7 +124,7 @@ class TokenChunker:
             stop += 1
         if stop == len(starts) - 1:
             return stop
-        for earlier in range(stop, (first + stop) // 2, -1):
+        for earlier in range(stop, max((first + stop) // 2, first + self._overlap), -1):
             place = int(starts[earlier])
             if place > starts[first] and (text[place].isspace() or text[place - 1].isspace()):
                 return self._at_character(starts, earlier, first)
@@ -132,10 +134,22 @@ class TokenChunker:
         while True:
             chunk = text[slice(*_trimmed(text, int(starts[first]), int(starts[stop])))]
             surplus = _count(self._tokenizer, [chunk])[0] - self._tokens
+            if surplus <= 0:
+                return stop
             shorter = self._at_character(starts, max(stop - surplus, first + 1), first)
-            if surplus <= 0 or starts[shorter] <= starts[first]:
+            if shorter >= stop or starts[shorter] <= starts[first]:
                 return stop
             stop = shorter
+
+    def _halved(self, text: str, start: int, end: int) -> Spans:
+        """Cuts a token at its characters that takes more tokens by itself than in its place."""
+        spans = _filled(text, start, end)
+        if end - start == 1 or all(
+            _count(self._tokenizer, [text[a:b]])[0] <= self._tokens for a, b in spans
+        ):
+            return spans
+        middle = (start + end) // 2
+        return self._halved(text, start, middle) + self._halved(text, middle, end)
 
     @staticmethod
     def _at_character(starts: NDArray[np.int64], place: int, first: int) -> int:
@@ -186,14 +200,15 @@ class TextChunker:
         long = [number for number, length in enumerate(lengths) if length > self._tokens]
         split = [_LINE_ENDS.sub(" ", texts[n]) if self._by_sentence else texts[n] for n in long]
         for number, chunks in zip(long, self._splitter.chunk_all_indices(split), strict=True):
-            spans = [(start, start + len(chunk)) for start, chunk in chunks]
-            found[number] = self._fitting(texts[number], spans) or [_whole(texts[number])]
+            text = texts[number]
+            # The splitter knows fewer white space characters than Python.
+            places = (_filled(text, start, start + len(chunk)) for start, chunk in chunks)
+            spans = [span for place in places for span in place]
+            found[number] = self._fitting(text, spans) or [_whole(text)]
         return found
 
     def _fitting(self, text: str, spans: Spans) -> Spans:
         """Cuts chunks again that have too many tokens as they stand in the text."""
-        if not self._by_sentence:
-            return spans
         counts = _count(self._tokenizer, [text[start:end] for start, end in spans])
         fitting: Spans = []
         for (start, end), count in zip(spans, counts, strict=True):
@@ -202,7 +217,7 @@ class TextChunker:
             else:
                 inner = self._fallback.spans([text[start:end]])[0]
                 fitting.extend((start + first, start + last) for first, last in inner)
-        return fitting
+        return _distinct(fitting)
 
 
 def chunk_documents(rows: pa.RecordBatch, chunker: Chunker) -> pa.RecordBatch:
@@ -269,6 +284,23 @@ def _pieces(text: str) -> Spans:
 def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
     chunk = text[start:end]
     return end - len(chunk.lstrip()), start + len(chunk.rstrip())
+
+
+def _distinct(spans: Spans) -> Spans:
+    """Leaves out spans that lie within a neighbour, as an overlap may make them."""
+    kept: Spans = []
+    for start, end in spans:
+        while kept and start <= kept[-1][0] and kept[-1][1] <= end:
+            kept.pop()
+        if not kept or end > kept[-1][1]:
+            kept.append((start, end))
+    return kept
+
+
+def _filled(text: str, start: int, end: int) -> Spans:
+    """Returns a span without the white space at its ends, or none where that is all."""
+    start, end = _trimmed(text, start, end)
+    return [(start, end)] if start < end else []
 
 
 def _whole(text: str) -> tuple[int, int]:
