@@ -83,11 +83,12 @@ def summary(result: "RunResult") -> str:
     if result.already_complete:
         head = f"version {result.version} is complete already, nothing to do"
     else:
-        head = (
-            f"version {result.version}: encoded {result.tokens_encoded:,} tokens in "
-            f"{clock(result.encode_seconds)} ({result.tokens_per_second:,.0f} tokens/s, "
-            f"encoders {result.encoder_busy_share:.0%} busy)"
-        )
+        head = f"version {result.version}: encoded {result.tokens_encoded:,} tokens"
+        if result.tokens_per_second is not None:
+            head += (
+                f" in {clock(result.encode_seconds)} ({result.tokens_per_second:,.0f} tokens/s, "
+                f"encoders {result.encoder_busy_share:.0%} busy)"
+            )
     reused = f", {result.rows_reused:,} of them reused" if result.rows_reused else ""
     return "\n".join(
         [

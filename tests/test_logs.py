@@ -143,6 +143,11 @@ def test_the_summary_of_a_resumed_and_of_a_finished_run():
     assert finished.splitlines()[0] == "version v1 is complete already, nothing to do"
 
 
+def test_the_summary_of_a_run_whose_encoders_nobody_measured():
+    unknown = result(encode_seconds=None, tokens_per_second=None, encoder_busy_share=None)
+    assert summary(unknown).splitlines()[0] == "version v1: encoded 80,000 tokens"
+
+
 def test_a_table():
     described = {"rows": 12345, "complete": True, "share": 0.5, "prompt": "", "revision": None}
     nested = {"libraries": {"pyarrow": "25.0.1", "torch": "2.13.0"}}
