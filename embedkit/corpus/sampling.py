@@ -13,6 +13,8 @@ from embedkit.corpus.splits import FileRange, Plan
 
 _SAMPLED_RANGES = 32
 _SAMPLED_BYTES = 1 << 18
+_SAMPLED_BYTES_OF = {"bz2": 1 << 20}
+"""Of a bz2 file nothing comes out before a whole block is in, and that has up to 900 kB."""
 _SAMPLED_TEXTS = 64
 
 
@@ -98,7 +100,7 @@ def _sample_of(
     chosen = [file for file in files if _units(file)]
     for file in chosen[:: -(-len(chosen) // _SAMPLED_RANGES) or 1]:
         texts, units = _beginning(file, plan, config, columns)
-        counted = texts[:_SAMPLED_TEXTS]
+        counted = texts[:: -(-len(texts) // _SAMPLED_TEXTS) or 1]
         sample.units += units
         sample.documents += len(texts)
         sample.text_bytes += _size(texts)
@@ -113,9 +115,10 @@ def _beginning(
     """Returns the texts at the beginning of a range, and how much of the range they are."""
     piece = file
     cuttable = file.format != "text" or config.text_unit != "file"
-    if file.format != "parquet" and cuttable and file.stored > _SAMPLED_BYTES:
+    most = _SAMPLED_BYTES_OF.get(file.compression, _SAMPLED_BYTES)
+    if file.format != "parquet" and cuttable and file.stored > most:
         # Cut short, a compressed file looks damaged, and what comes before that is the sample.
-        piece = replace(file, end=file.start + _SAMPLED_BYTES, stored=_SAMPLED_BYTES)
+        piece = replace(file, end=file.start + most, stored=most)
     texts: list[str] = []
     rows = 0
     with closing(read_records(piece, config, columns)) as batches:
