@@ -3,6 +3,7 @@
 import logging
 import os
 import secrets
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,10 +49,10 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> str:
 def logging_restored() -> Iterator[None]:
     """For tests of what sets up this process's logs."""
     root = logging.getLogger()
-    before = list(root.handlers)
+    before, stderr = list(root.handlers), sys.stderr
     levels = {name: logging.getLogger(name).level for name in ("", "embedkit", "apache_beam")}
     yield
-    root.handlers[:] = before
+    root.handlers[:], sys.stderr = before, stderr
     for name, level in levels.items():
         logging.getLogger(name).setLevel(level)
     logging.captureWarnings(False)

@@ -108,7 +108,7 @@ def test_a_signal_unwinds_and_exits_as_resumable(number):
 
 
 def test_a_second_signal_does_not_wait_for_the_cleaning():
-    process = started("time.sleep(600)")
+    process = started("try:\n        time.sleep(600)\n    finally:\n        time.sleep(600)")
     process.send_signal(signal.SIGTERM)
     assert process.stdout.readline() == "cleaned up\n"
     process.send_signal(signal.SIGINT)

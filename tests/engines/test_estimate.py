@@ -9,8 +9,7 @@ from tiny_models import save_transformer
 
 from embedkit.dataset.commit import committed
 from embedkit.engines.estimate import estimate_job, expected_work
-from embedkit.engines.progress import Nothing
-from embedkit.engines.run import embed_plainly, run_job
+from embedkit.engines.run import run_job
 from embedkit.job import prepare
 
 
@@ -79,16 +78,28 @@ def test_as_text_and_as_json(make_job):
     assert json.loads(json.dumps(found.to_dict())) == found.to_dict()
 
 
-def test_the_work_left_of_a_job(make_job):
+def test_the_work_left_of_a_job(make_job, embed_some):
     """The corpus is so small that the sample is all of it, so the expectation is exact."""
     config = make_job()
     job = prepare(config)
     whole = expected_work(job, job.plan.splits, {})
-    loads, _ = embed_plainly(job, job.plan.splits[:2], {}, Nothing())
+    tokens = embed_some(job, job.plan.splits[:2])
     left = expected_work(job, job.plan.splits[2:], committed(job.version))
     assert (whole.documents, left.documents) == (180, 180)
-    assert left.tokens == whole.tokens - sum(load.tokens for load in loads)
+    assert left.tokens == whole.tokens - tokens
     result = run_job(config)
     assert whole.tokens == result.tokens
     assert left.tokens == result.tokens_encoded
     assert Dataset.latest(config.output).manifest["rows"] == 180
+
+
+def test_the_work_left_of_a_split_half_done(make_job, embed_some):
+    job = prepare(make_job(split_bytes=1 << 20))
+    whole = expected_work(job, job.plan.splits, {})
+    embed_some(job, job.plan.splits)
+    records = committed(job.version)
+    assert len(records) == 12
+    before = dict(list(records.items())[:5])
+    left = expected_work(job, job.plan.splits, before)
+    assert left.documents == whole.documents == 180
+    assert left.tokens == whole.tokens - sum(record.tokens for record in before.values())

@@ -10,8 +10,7 @@ import pytest
 from running import Dataset
 
 from embedkit.completion import RunResult
-from embedkit.engines.progress import Nothing
-from embedkit.engines.run import embed_plainly, run_job
+from embedkit.engines.run import run_job
 from embedkit.errors import ConfigError
 from embedkit.job import prepare
 
@@ -73,16 +72,16 @@ def test_a_finished_job_is_found_finished_and_left_alone(make_job, tmp_path, cap
     assert again.report == first.report
 
 
-def test_a_resumed_run_encodes_only_the_rest(make_job, tmp_path, caplog):
+def test_a_resumed_run_encodes_only_the_rest(make_job, embed_some, tmp_path, caplog):
     job = prepare(make_job())
     splits = job.plan.splits
     assert len(splits) > 3
-    loads, _ = embed_plainly(job, splits[:2], {}, Nothing())
+    tokens = embed_some(job, splits[:2])
     with caplog.at_level(logging.INFO, "embedkit"):
         result = run_job(make_job())
     assert (result.documents, result.rows) == (180, 180)
     assert 0 < result.rows_reused < 180
-    assert result.tokens_encoded == result.tokens - sum(load.tokens for load in loads)
+    assert result.tokens_encoded == result.tokens - tokens
     assert caplog.records[0].getMessage() == (
         f"version {result.version}: {len(splits) - 2} of {len(splits)} splits to do, "
         f"{result.rows_reused} rows committed before"
@@ -98,9 +97,9 @@ def test_a_resumed_run_encodes_only_the_rest(make_job, tmp_path, caplog):
     assert resumed == undisturbed
 
 
-def test_a_run_that_stopped_before_its_report_only_completes(make_job, tmp_path):
+def test_a_run_that_stopped_before_its_report_only_completes(make_job, embed_some, tmp_path):
     job = prepare(make_job())
-    embed_plainly(job, job.plan.splits, {}, Nothing())
+    embed_some(job, job.plan.splits)
     standing = files(tmp_path / "out")
     result = run_job(make_job())
     assert (result.rows, result.rows_reused, result.tokens_encoded) == (180, 180, 0)
