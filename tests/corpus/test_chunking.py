@@ -186,6 +186,15 @@ def test_windows_end_at_words(minilm_pieces: Tokenizer) -> None:
     assert {text[start:end].split()[-1] for start, end in spans} == {"incomprehensibility"}
 
 
+def test_windows_keep_a_large_overlap_rather_than_end_at_words(minilm_pieces: Tokenizer) -> None:
+    text = " ".join(["0:0:"] * 5)
+    [spans] = TokenChunker(minilm_pieces, 6, 4).spans([text])
+    check(text, spans, minilm_pieces, 6)
+    for (start, end), (following, _) in itertools.pairwise(spans):
+        assert start < following < end
+        assert count(minilm_pieces, text[following:end]) == 4
+
+
 def test_sentences_and_paragraphs_end_where_they_end(minilm_pieces: Tokenizer) -> None:
     sentences = [f"This is sentence number {n} of them, Dr. No said." for n in range(12)]
     text = "\n".join(sentences)

@@ -168,12 +168,18 @@ def test_csv_as_pandas_and_duckdb_have_it(tmp_path: Path) -> None:
 
 
 def test_small_csv_limits_take_whole_records(tmp_path: Path) -> None:
-    lines = ['"kept one"', '"has\n' + "long\n" * 30 + 'lines"', '"x""' + "y" * 100 + '"']
-    path = write(tmp_path / "data.csv", ["text", *lines, "kept two", "z" * 100, '"kept\nthree"'])
-    corpus = read_corpus(path, max_record_bytes=50)
-    assert corpus.texts == ["kept one", "kept two", "kept\nthree"]
-    assert corpus.reasons == ["too_long"] * 3
-    assert [one.row_index for one in corpus.rejects] == [1, 2, 4]
+    many = '"has\n' + "long\n" * 30 + 'lines"'
+    inside = '"begins\n' + "w" * 100 + '\nand ends"'
+    quoted = '"x""' + "y" * 100 + '"'
+    ends_long = '"begins\n' + "w" * 100 + '"'
+    bad = [many, inside, quoted, ends_long, "z" * 100]
+    lines = [line for n, one in enumerate(bad) for line in (one, f'"kept\n{n}"')]
+    path = write(tmp_path / "data.csv", ["text", *lines])
+    for most in (50, 90):
+        corpus = read_corpus(path, max_record_bytes=most)
+        assert corpus.texts == [f"kept\n{n}" for n in range(len(bad))]
+        assert corpus.reasons == ["too_long"] * len(bad)
+        assert [one.row_index for one in corpus.rejects] == [0, 2, 4, 6, 8]
 
 
 @pytest.mark.parametrize("language", ["de", "ja", "ru", "zh"])

@@ -278,8 +278,8 @@ def test_s3_listings_are_not_remembered(bucket: str, s3_server: str) -> None:
     for number in (1, 2):
         # Written behind the back of the file system that lists.
         client.put_object(Bucket=bucket, Key=f"{number}.txt", Body=b"line\n")
-        assert len(read_corpus(f"s3://{bucket}/*.txt").texts) == number
-        assert len(read_corpus(f"s3://{bucket}").texts) == number
+        assert len(sources(f"s3://{bucket}/*.txt")) == number
+        assert len(sources(f"s3://{bucket}")) == number
 
 
 def test_s3_that_does_not_answer_or_refuses(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
