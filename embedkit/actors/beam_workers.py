@@ -29,7 +29,7 @@ from apache_beam.runners.portability.fn_api_runner.worker_handlers import (
 )
 from apache_beam.runners.worker.data_plane import _GrpcDataChannel
 from apache_beam.transforms.environments import Environment, python_sdk_capabilities
-from ray.exceptions import RayActorError, RayError
+from ray.exceptions import ActorUnavailableError, RayActorError, RayError
 
 from embedkit.errors import WorkerLostError
 
@@ -39,6 +39,8 @@ _POLL_SECONDS = 0.5
 _VERDICT_SECONDS = 30.0
 """Ray needs so long to tell that a whole node is gone; a stream breaks at once."""
 
+_WATCHER_SECONDS = 5.0
+_OUT_OF_MEMORY = "NODE_OUT_OF_MEMORY"
 _MIB = 1 << 20
 
 
@@ -164,8 +166,13 @@ class _Link:
             yield from stream
         except grpc.RpcError:
             self.broken.set()
-            while self.lost is None and not self.ended.is_set():
+            while not self.over:
                 time.sleep(_POLL_SECONDS)
+
+    @property
+    def over(self) -> bool:
+        """Whether the worker is lost, or nobody is interested any more."""
+        return self.lost is not None or self.ended.is_set()
 
 
 class _ControlConnection(ControlConnection):
@@ -241,7 +248,9 @@ class _RayWorkerHandler(GrpcWorkerHandler):
         """Asks Ray for the actor; its placement is waited for in a thread."""
         actor = ray.remote(BeamWorker).options(max_restarts=0, **self._crew.actor_options)
         self._actor = actor.remote()
-        threading.Thread(target=self._watch, name=f"watch-{self.worker_id}", daemon=True).start()
+        name = f"watch-{self.worker_id}"
+        self._watcher = threading.Thread(target=self._watch, name=name, daemon=True)
+        self._watcher.start()
 
     def _watch(self) -> None:
         placed = self._actor.node.remote()
@@ -266,22 +275,34 @@ class _RayWorkerHandler(GrpcWorkerHandler):
         try:
             ray.get(running)
         except RayActorError as error:
-            self.give_up(f"a Beam worker was lost: {_cause(error)}")
+            self.give_up(f"a Beam worker was lost: {_cause(self._verdict(error))}")
         except RayError as error:
             self.give_up(f"a Beam worker failed: {_cause(error)}")
         else:
             self.give_up("a Beam worker ended before its work did")
 
+    def _verdict(self, error: RayActorError) -> RayActorError:
+        """Waits until Ray knows what was lost; at first it says that the connection broke."""
+        deadline = time.monotonic() + _VERDICT_SECONDS
+        while isinstance(error, ActorUnavailableError) and time.monotonic() < deadline:
+            if self.link.over:
+                break
+            question = self._actor.node.remote()
+            if ray.wait([question], timeout=_POLL_SECONDS)[0]:
+                error = _answer(question) or error
+            time.sleep(_POLL_SECONDS)
+        return error
+
     def _wait_until(self, placed: Any) -> bool:
         deadline = time.monotonic() + self._crew.placement_timeout
-        while time.monotonic() < deadline and self.link.lost is None:
+        while time.monotonic() < deadline and not self.link.over:
             if ray.wait([placed], timeout=_POLL_SECONDS)[0]:
                 return True
         return False
 
     def give_up(self, why: str) -> None:
         """Fails what the runner waits for, unless the worker was ended on purpose."""
-        if not self.link.ended.is_set() and self.link.lost is None:
+        if not self.link.over:
             self.control_conn.abort(WorkerLostError(why))
 
     def close(self) -> None:
@@ -297,13 +318,26 @@ class _RayWorkerHandler(GrpcWorkerHandler):
             self.stop_worker()
 
     def stop_worker(self) -> None:
-        """Ends the actor's process."""
+        """Ends the actor's process, and the thread that asks Ray for it."""
         ray.kill(self._actor, no_restart=True)
+        self._watcher.join(_WATCHER_SECONDS)
+
+
+def _answer(question: Any) -> RayActorError | None:
+    try:
+        ray.get(question)
+    except RayActorError as error:
+        return error
+    return None
 
 
 def _cause(error: RayError) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    said = lines[-1] if lines else type(error).__name__
+    text = str(error)
+    if _OUT_OF_MEMORY in text:
+        return "Ray ended it because its node ran low on memory"
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    last = lines[-1] if lines else type(error).__name__
+    said = next((line for line in lines if " is dead because " in line), last)
     return said.partition(". ")[0]
 
 

@@ -244,7 +244,7 @@ class QueueConnection:
         Raises:
             ResumableError: The run's driver has ended, and the queue with it.
         """
-        found: Claim | None = self._ask(self._queue.claim.remote(self.worker))
+        found: Claim | None = _answer(self._queue.claim.remote(self.worker))
         return found
 
     def begin(self, block_id: str | None) -> bool:
@@ -256,15 +256,15 @@ class QueueConnection:
         Raises:
             ResumableError: The run's driver has ended, and the queue with it.
         """
-        goes_on: bool = self._ask(self._queue.begin.remote(self.worker, block_id))
+        goes_on: bool = _answer(self._queue.begin.remote(self.worker, block_id))
         return goes_on
 
-    def _ask(self, call: "ray.ObjectRef") -> Any:
-        try:
-            answer = ray.get(call)
-        except RayActorError as error:
-            raise _gone() from error
-        return answer
+
+def _answer(call: "ray.ObjectRef") -> Any:
+    try:
+        return ray.get(call)
+    except RayActorError as error:
+        raise _gone() from error
 
 
 def _gone() -> ResumableError:
@@ -280,6 +280,9 @@ class RunQueue:
     Args:
         splits: The splits that are left to do.
         namespace: The run's Ray namespace.
+
+    Raises:
+        ResumableError: From every method that asks it: its process was lost.
     """
 
     def __init__(self, splits: tuple[Split, ...], namespace: str) -> None:
@@ -295,17 +298,17 @@ class RunQueue:
 
     def state(self) -> QueueState:
         """Returns how far it is."""
-        state: QueueState = ray.get(self._actor.state.remote())
+        state: QueueState = _answer(self._actor.state.remote())
         return state
 
     def release(self, worker: str, at_fault: bool) -> "Release":
         """Takes back the split of a lost worker."""
-        release: Release = ray.get(self._actor.release.remote(worker, at_fault))
+        release: Release = _answer(self._actor.release.remote(worker, at_fault))
         return release
 
     def retire(self, worker: str) -> None:
         """Lets a worker finish the block it has in hand, and gives it no other."""
-        ray.get(self._actor.retire.remote(worker))
+        _answer(self._actor.retire.remote(worker))
 
     def stop(self) -> None:
         """Ends the queue."""

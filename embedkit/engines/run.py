@@ -14,6 +14,7 @@ from embedkit.encoders.local_client import LocalConnection
 from embedkit.encoders.meter import EncoderLoad
 from embedkit.engines.estimate import expected_work
 from embedkit.engines.progress import Display, Nothing, Watch, shown
+from embedkit.engines.ray_output import ray_says_in_the_log
 from embedkit.flow import embed_split
 from embedkit.job import Job, prepare
 from embedkit.tokens.tokenization import load_tokenizer
@@ -34,13 +35,14 @@ def run_job(config: JobConfig, display: Display | None = None) -> RunResult:
         ResumableError: The run stopped; the same job resumes it.
     """
     started = time.time()
-    if config.engine == "ray":
-        # Ray takes seconds to join, and its nodes know what the model will run on.
-        from embedkit.engines.ray_cluster import ray_on_cluster, settle_model
+    with ray_says_in_the_log():
+        if config.engine == "ray":
+            # Ray takes seconds to join, and its nodes know what the model will run on.
+            from embedkit.engines.ray_cluster import ray_on_cluster, settle_model
 
-        with ray_on_cluster(config.ray_address, "embedkit"):
-            return _run(prepare(config, settle_model(config)), started, display or Nothing())
-    return _run(prepare(config), started, display or Nothing())
+            with ray_on_cluster(config.ray_address, "embedkit"):
+                return _run(prepare(config, settle_model(config)), started, display or Nothing())
+        return _run(prepare(config), started, display or Nothing())
 
 
 def _run(job: Job, started: float, display: Display) -> RunResult:

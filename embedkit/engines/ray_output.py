@@ -1,0 +1,46 @@
+"""What Ray tells of its workers goes to the log, not between a program's output."""
+
+import logging
+import os
+import re
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO
+
+_LOG = logging.getLogger("embedkit")
+_RAYS_THREAD = "ray_listen_error_messages"
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+@contextmanager
+def ray_says_in_the_log() -> Iterator[None]:
+    """Logs what Ray would print on stdout during the body."""
+    # Else Ray holds lines back, and prints them from whatever thread ends it.
+    os.environ.setdefault("RAY_DEDUP_LOGS", "0")
+    stdout = sys.stdout
+    sys.stdout = _Stdout(stdout)
+    try:
+        yield
+    finally:
+        sys.stdout = stdout
+
+
+class _Stdout:
+    """Stdout for everybody but the thread through which Ray speaks."""
+
+    def __init__(self, stdout: TextIO) -> None:
+        self._stdout = stdout
+
+    def write(self, text: str) -> int:
+        """Writes a text, or logs it as one line where it is Ray's."""
+        if threading.current_thread().name != _RAYS_THREAD:
+            return self._stdout.write(text)
+        line = " ".join(_COLOUR.sub("", text).split())
+        if line:
+            _LOG.info("Ray says: %s", line)
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stdout, name)

@@ -1,0 +1,37 @@
+"""What Ray prints from its thread is logged; a program's own output is left alone."""
+
+import logging
+import sys
+import threading
+
+import pytest
+
+from embedkit.engines.ray_output import ray_says_in_the_log
+
+
+def say(text: str, thread: str) -> None:
+    speaker = threading.Thread(target=print, args=(text,), name=thread)
+    speaker.start()
+    speaker.join()
+
+
+def test_rays_lines_go_to_the_log_and_others_to_stdout(capsys, caplog):
+    with caplog.at_level(logging.INFO, "embedkit"), ray_says_in_the_log():
+        say("\x1b[33m(raylet)\x1b[0m A worker died.\nTo troubleshoot, look.", _RAYS_THREAD)
+        say("a step prints", "worker")
+        print("so does the program", end="")
+        assert sys.stdout.isatty() is False
+    assert caplog.messages == ["Ray says: (raylet) A worker died. To troubleshoot, look."]
+    assert capsys.readouterr().out == "a step prints\nso does the program"
+    say("after the run", _RAYS_THREAD)
+    assert capsys.readouterr().out == "after the run\n"
+
+
+def test_stdout_is_given_back_when_the_run_fails():
+    before = sys.stdout
+    with pytest.raises(ZeroDivisionError), ray_says_in_the_log():
+        raise ZeroDivisionError
+    assert sys.stdout is before
+
+
+_RAYS_THREAD = "ray_listen_error_messages"
