@@ -1,7 +1,8 @@
 """What a run on a cluster shows to Prometheus, through the endpoint that every Ray node has.
 
-Every name begins with ``ray_embedkit_`` there. The driver sets them all, from what it knows of its
-encoders, its queue and its commits; only the count of repeated calls comes from the workers.
+Every name begins with ``ray_embedkit_`` there, and what only grows ends with ``_total``. The driver
+sets them all, from what it knows of its encoders, its queue and its commits; only the count of
+repeated calls comes from the workers.
 """
 
 from collections.abc import Iterable
@@ -121,8 +122,14 @@ _BY_ENCODER = {
     "encoder_restarts": "Times that an encoder's process was lost and started again.",
 }
 REPEATED_CALLS = "encode_retries"
-NAMES = (*_GAUGES, *_COUNTERS, *_BY_ENCODER, REPEATED_CALLS)
-"""All metrics, without the common beginning of their names."""
+EXPORTED = tuple(
+    f"ray_embedkit_{name}"
+    for name in (
+        *_GAUGES,
+        *(f"{counter}_total" for counter in (*_COUNTERS, *_BY_ENCODER, REPEATED_CALLS)),
+    )
+)
+"""All metrics, by the names that Prometheus sees."""
 
 
 def repeated_calls() -> Counter:
