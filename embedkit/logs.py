@@ -5,7 +5,7 @@ import logging
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from rich.console import Console
 
@@ -45,6 +45,25 @@ def set_up_logs(form: Literal["text", "json"]) -> None:
     handler.addFilter(_is_no_bigquery_warning)
     handler.addFilter(_is_not_said_in_one_line)
     logging.captureWarnings(True)
+    sys.stderr = _WithoutBeamTracebacks(sys.stderr)
+
+
+class _WithoutBeamTracebacks:
+    """A stream that passes over the tracebacks that Beam prints besides logging them."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._passed_over = False
+
+    def write(self, text: str) -> int:
+        # `print` writes the end of its line by itself.
+        self._passed_over = (self._passed_over and text == "\n") or (
+            text.startswith("Traceback") and "apache_beam/runners/worker" in text
+        )
+        return len(text) if self._passed_over else self._stream.write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def _is_no_bigquery_warning(record: logging.LogRecord) -> bool:

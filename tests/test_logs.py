@@ -179,3 +179,23 @@ def test_hits():
     ]
     assert lines[4] == "     " + "x" * 160 + "…"
     assert hits_text([]) == "no rows"
+
+
+def test_beam_prints_no_tracebacks_beside_the_log(capsys):
+    set_up_logs("text")
+    beam_s = (
+        "Traceback (most recent call last):\n"
+        '  File "/lib/apache_beam/runners/worker/sdk_worker.py", line 310, in _execute\n'
+        "ValueError: x\n"
+    )
+    print(beam_s, file=sys.stderr)
+    print("kept", file=sys.stderr)
+    print("Traceback (most recent call last):\nValueError: of a user's own\n", file=sys.stderr)
+    logging.getLogger("apache_beam.runners.worker").error(
+        "Error processing\nTraceback ...\nembedkit.errors.StoreError: no space; free some"
+    )
+    logging.getLogger("apache_beam.runners.worker").error("Error processing\nValueError: x")
+    said = capsys.readouterr().err
+    assert said.count("ValueError") == 2
+    assert said.startswith("kept\n")
+    assert "StoreError" not in said

@@ -21,6 +21,7 @@ from ray.exceptions import (
     RayTaskError,
 )
 
+from embedkit.actors import pool_use
 from embedkit.actors.encoder_actor import EncoderActor
 from embedkit.actors.metrics import repeated_calls
 from embedkit.encoders.meter import EncoderLoad
@@ -60,16 +61,18 @@ class PoolConnection:
         Raises:
             EncoderError: The run's encoders are not there.
         """
-        if not ray.is_initialized():
-            ray.init(address=self.address, namespace=self.namespace, log_to_driver=False)
-        try:
-            actors = [ray.get_actor(name, namespace=self.namespace) for name in self.names]
-        except ValueError as error:
-            raise EncoderError(
-                f"encoder not found in Ray namespace {self.namespace}: {error}; "
-                "the run that owned it has ended, start it again"
-            ) from error
-        return PoolClient(actors, self.calls_in_flight, self.timeout, self.wait)
+        pool = self.names[0]
+        with pool_use.inside(pool):
+            if not ray.is_initialized():
+                ray.init(address=self.address, namespace=self.namespace, log_to_driver=False)
+            try:
+                actors = [ray.get_actor(name, namespace=self.namespace) for name in self.names]
+            except ValueError as error:
+                raise EncoderError(
+                    f"encoder not found in Ray namespace {self.namespace}: {error}; "
+                    "the run that owned it has ended, start it again"
+                ) from error
+        return PoolClient(actors, self.calls_in_flight, self.timeout, self.wait, pool)
 
 
 @dataclass
@@ -142,7 +145,9 @@ class PoolClient:
         calls_in_flight: int,
         timeout: float,
         wait: float = 600.0,
+        pool: str = "",
     ) -> None:
+        self._pool = pool
         self._encoders = [_Encoder(actor) for actor in actors]
         self._calls_in_flight = calls_in_flight
         self._timeout = timeout
@@ -158,13 +163,18 @@ class PoolClient:
         join or come back are used as soon as they answer.
 
         Raises:
-            EncoderError: No encoder could be placed or none answered in time, or a call lost its
-                encoder four times.
+            EncoderError: No encoder could be placed or none answered in time, a call lost its
+                encoder four times, or the run has ended.
         """
+        with pool_use.inside(self._pool):
+            yield from self._encode_all(batches)
+
+    def _encode_all(self, batches: Iterable[TokenBatch]) -> Iterator[NDArray[np.float32]]:
         waiting = iter(batches)
         calls: deque[_Call] = deque()
         try:
             while True:
+                pool_use.go_on(self._pool)
                 self._fill(waiting, calls)
                 if not calls:
                     return
@@ -173,9 +183,14 @@ class PoolClient:
                     calls.popleft()
                     yield vectors
         finally:
-            for call in calls:
-                if call.vectors is None:
-                    call.encoder.in_flight -= 1
+            # Emptied here: Ray must not be told of forgotten results after it was shut down.
+            while calls:
+                self._forget(calls.popleft())
+
+    @staticmethod
+    def _forget(call: _Call) -> None:
+        if call.vectors is None:
+            call.encoder.in_flight -= 1
 
     def _fill(self, waiting: Iterator[TokenBatch], calls: deque[_Call]) -> None:
         self._look_for_more()
@@ -211,6 +226,7 @@ class PoolClient:
     def _wait_for_encoder(self) -> _Encoder:
         deadline = time.monotonic() + self._wait
         while (encoder := self._free_encoder()) is None:
+            pool_use.go_on(self._pool)
             absent = [one for one in self._encoders if not one.running]
             for one in absent:
                 one.ask()
@@ -413,6 +429,7 @@ class EncoderPool:
         return sum(encoder.running for encoder in self._encoders.values())
 
     def stop(self) -> None:
-        """Ends the encoders' processes."""
+        """Ends the encoders' processes, once no thread of this process is waiting for them."""
+        pool_use.end(self.connection.names[0])
         for encoder in self._encoders.values():
             ray.kill(encoder.actor, no_restart=True)
