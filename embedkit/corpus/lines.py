@@ -79,9 +79,9 @@ def iter_lines(
         Batches of lines in order. A UTF-8 mark at the start of the file is not part of a line.
     """
     reader = _LineReader(stream, offset, max_bytes, keep_returns)
+    if begin and not reader.skip(begin, end):
+        return
     for batch in reader:
-        if begin:
-            _drop_before(batch, begin)
         done = end is not None and reader.place >= end
         if done:
             _drop_from(batch, end or 0)
@@ -89,14 +89,6 @@ def iter_lines(
             yield batch
         if done:
             return
-
-
-def _drop_before(batch: Lines, begin: int) -> None:
-    if batch.starts and batch.starts[0] < begin:
-        first = bisect_left(batch.starts, begin)
-        del batch.starts[:first], batch.lines[:first]
-    if batch.long and batch.long.start < begin:
-        batch.long = None
 
 
 def _drop_from(batch: Lines, end: int) -> None:
@@ -118,6 +110,27 @@ class _LineReader:
         self._tail_bytes = 0
         self._pending = b""
         self._damage: Damage | None = None
+
+    def skip(self, begin: int, end: int | None) -> bool:
+        """Passes over lines that begin before a range; False where none begins in it.
+
+        Nothing is read behind the range to tell that, or each of the ranges that a very long line
+        spans would read it to its end.
+        """
+        at, inside = self.place, True
+        while inside or at < begin:
+            if end is not None and at >= end:
+                return False
+            piece = self._read()
+            if not piece:
+                return False
+            line = piece.find(b"\n") + 1
+            at += line or len(piece)
+            inside = not line
+            if line:
+                self._pending = piece[line:]
+        self.place = at
+        return end is None or at < end
 
     def __iter__(self) -> Iterator[Lines]:
         while piece := self._read():
@@ -209,7 +222,10 @@ def iter_paragraphs(
     """
     paragraph = _Paragraph(max_bytes)
     in_range = begin == 0
-    for batch in iter_lines(stream, offset, begin, None, max_bytes):
+    reader = _LineReader(stream, offset, max_bytes, keep_returns=False)
+    if begin and not reader.skip(begin, end):
+        return
+    for batch in reader:
         found = Lines()
         for start, line in zip(batch.starts, batch.lines, strict=True):
             if line.strip():
