@@ -77,9 +77,11 @@ def _import(name: str) -> ModuleType | None:
 def _members(module: ModuleType) -> Iterator[tuple[str, str, Any]]:
     yield module.__name__, "module", module
     public = getattr(module, "__all__", None)
-    for name, thing in sorted(vars(module).items()):
-        if name.startswith("_") or (public is not None and name not in public):
+    for name in sorted(vars(module) if public is None else public):
+        if name.startswith("_"):
             continue
+        # Asked for by name: a module may load what it lists only then.
+        thing = getattr(module, name, None)
         if public is None and getattr(thing, "__module__", module.__name__) != module.__name__:
             continue
         place = f"{module.__name__}.{name}"

@@ -55,7 +55,7 @@ class Estimate:
     def to_text(self) -> str:
         """Returns the estimate for a person."""
         took = "not estimated" if self.seconds is None else f"about {clock(self.seconds)}"
-        skipped = f", {self.skipped_files:,} others passed over" if self.skipped_files else ""
+        skipped = f", and {self.skipped_files:,} skipped" if self.skipped_files else ""
         return "\n".join(
             [
                 f"files      {self.files:,}{skipped}",

@@ -215,5 +215,5 @@ def test_a_run_that_has_ended(spec, ray_session):
 
     # Ray takes a moment to forget a name.
     wait_until(lambda: not connects())
-    with pytest.raises(EncoderError, match=r"not found in Ray namespace tests: .*has ended, start"):
+    with pytest.raises(EncoderError, match="has ended, start it again"):
         pool.connection()

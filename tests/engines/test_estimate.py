@@ -52,7 +52,7 @@ def test_files_that_are_passed_over_are_counted(make_job, tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         found = estimate_job(make_job())
     assert (found.files, found.skipped_files) == (3, 1)
-    assert "files      3, 1 others passed over" in found.to_text()
+    assert "files      3, and 1 skipped\n" in found.to_text()
 
 
 def test_an_empty_corpus(tiny_model, tmp_path):

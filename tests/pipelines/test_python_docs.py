@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import subprocess
+import sys
 
 import pyarrow.parquet as pq
 import pytest
@@ -40,6 +42,23 @@ def test_well_known_documents(name, kind, module, said):
     assert (found["kind"], said in found["text"]) == (kind, True)
     assert found["module"] == module
     assert found["text"].startswith(name.removeprefix("topic:") + "\n\n")
+
+
+def test_the_documents_do_not_depend_on_what_is_loaded_already():
+    """`concurrent.futures` has its executors only once somebody has asked for them."""
+    code = (
+        "import json, sys\n"
+        "{}\n"
+        "from pipelines.python_docs import documents\n"
+        "print(json.dumps(documents()))"
+    )
+    first, second = (
+        subprocess.run([sys.executable, "-c", code.format(line)], capture_output=True, check=True)
+        for line in ("", "import concurrent.futures.thread, multiprocessing.pool, xml.sax, asyncio")
+    )
+    assert first.stdout == second.stdout
+    names = {one["name"] for one in json.loads(first.stdout)}
+    assert "concurrent.futures.ThreadPoolExecutor.submit" in names
 
 
 def test_shards_of_two_formats_hold_every_document_once(corpus):
