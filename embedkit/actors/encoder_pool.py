@@ -1,5 +1,6 @@
 """The encoders of a run, and the clients that share them."""
 
+import logging
 import math
 import threading
 import time
@@ -13,6 +14,7 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 from ray.exceptions import (
+    ActorUnavailableError,
     GetTimeoutError,
     NodeDiedError,
     ObjectLostError,
@@ -29,10 +31,12 @@ from embedkit.encoders.model_files import ModelSpec
 from embedkit.errors import EncoderError, error_in_traceback
 from embedkit.records import TokenBatch
 
+_LOG = logging.getLogger("embedkit")
 _MOST_TRIES = 4
 _LOST = (RayActorError, ObjectLostError, NodeDiedError)
 _CALLS_AHEAD = 4
 _PULSE_SECONDS = 1.0
+_MESSAGE_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -65,14 +69,22 @@ class PoolConnection:
         with pool_use.inside(pool):
             if not ray.is_initialized():
                 ray.init(address=self.address, namespace=self.namespace, log_to_driver=False)
-            try:
-                actors = [ray.get_actor(name, namespace=self.namespace) for name in self.names]
-            except ValueError as error:
+            # One that could not load the model on its node is gone; the others do its work.
+            found = [_actor_named(name, self.namespace) for name in self.names]
+            actors = [actor for actor in found if actor is not None]
+            if not actors:
                 raise EncoderError(
-                    f"encoder not found in Ray namespace {self.namespace}: {error}; "
+                    f"encoder not found in Ray namespace {self.namespace}: {pool}; "
                     "the run that owned it has ended, start it again"
-                ) from error
+                )
         return PoolClient(actors, self.calls_in_flight, self.timeout, self.wait, pool)
+
+
+def _actor_named(name: str, namespace: str) -> Any:
+    try:
+        return ray.get_actor(name, namespace=namespace)
+    except ValueError:
+        return None
 
 
 @dataclass
@@ -306,6 +318,17 @@ def answer(call: "ray.ObjectRef", timeout: float) -> Any:
         raise _encoder_error(error) from error
 
 
+def _description(call: "ray.ObjectRef") -> tuple[int, str] | None:
+    """Returns what an encoder said of itself, or None where its process was lost meanwhile."""
+    try:
+        described: tuple[int, str] = ray.get(call)
+    except ActorUnavailableError:
+        return None
+    except RayError as error:
+        raise _encoder_error(error) from error
+    return described
+
+
 def _no_answer(timeout: float) -> EncoderError:
     return EncoderError(
         f"no answer from an encoder for {timeout:.0f} s; run the same command again to "
@@ -377,6 +400,7 @@ class EncoderPool:
         ]
         self._encoders = dict(zip(names, map(_Encoder, actors), strict=True))
         self._timeout = timeout
+        self._wait = wait
         self._least = encoders if least is None else least
         self._loads: dict[str, EncoderLoad] = {}
         self._looking = threading.Lock()
@@ -393,20 +417,33 @@ class EncoderPool:
             EncoderError: They could not be started in time.
             ConfigError: One could not load the model.
         """
-        deadline = time.monotonic() + self._timeout
+        patience = min(self._timeout, self._wait)
+        deadline = time.monotonic() + patience
         asked = {one.actor.describe.remote(): one for one in self._encoders.values()}
-        calls = list(asked)
         described: list[tuple[int, str]] = []
         while len(described) < self._least:
-            left = max(1.0, deadline - time.monotonic())
-            done, calls = ray.wait(calls, timeout=left)
-            if not done:
+            left = deadline - time.monotonic()
+            if left <= 0:
                 raise EncoderError(
                     f"{len(described)} of {self._least} encoders could be started in "
-                    f"{self._timeout:.0f} s; give the cluster room, or ask for fewer --encoders"
+                    f"{patience:.0f} s; give the cluster room, or ask for fewer --encoders"
                 )
-            described.append(answer(done[0], left))
-            asked[done[0]].running = True
+            pause = min(left, patience / 4, _MESSAGE_SECONDS)
+            done, _ = ray.wait(list(asked), timeout=pause)
+            for call in done:
+                encoder = asked.pop(call)
+                if (found := _description(call)) is None:
+                    asked[encoder.actor.describe.remote()] = encoder
+                else:
+                    described.append(found)
+                    encoder.running = True
+            if not done:
+                _LOG.info(
+                    "%d of %d encoders have started; waiting up to %.0f s for more",
+                    len(described),
+                    self._least,
+                    max(0.0, left - pause),
+                )
         return described[0]
 
     def loads(self, timeout: float = 5.0) -> list[EncoderLoad]:

@@ -80,6 +80,7 @@ class Ledger:
         strikes: Times that a worker was killed while it had a block in hand, by block; while it
             was reading, by split.
         workers: What is known of each worker, by name.
+        lost: Workers that were given up; one that lives on all the same gets nothing more.
         blocks: Blocks that workers have finished.
         ended: When nothing was left to do, or None before.
     """
@@ -87,6 +88,7 @@ class Ledger:
     splits: deque[Split]
     strikes: dict[str, int] = field(default_factory=dict)
     workers: dict[str, _Worker] = field(default_factory=dict)
+    lost: set[str] = field(default_factory=set)
     blocks: int = 0
     ended: float | None = None
 
@@ -97,6 +99,8 @@ class Ledger:
 
     def claim(self, name: str, now: float) -> Claim | None:
         """Gives a worker its next split, or None where none waits."""
+        if name in self.lost:
+            return None
         worker = self.workers.setdefault(name, _Worker(first=now))
         worker.block = None
         if not self.splits or worker.leaving:
@@ -120,6 +124,8 @@ class Ledger:
         Returns:
             Whether the worker is to go on; one that is not has given its split back with this.
         """
+        if name in self.lost:
+            return False
         worker = self.workers[name]
         if block_id is None and worker.block is not None:
             self.blocks += 1
@@ -142,6 +148,7 @@ class Ledger:
             name: The worker.
             at_fault: Whether what it was doing may have killed it.
         """
+        self.lost.add(name)
         worker = self.workers.pop(name, None)
         if worker is None or worker.split is None:
             return Release()

@@ -8,6 +8,8 @@ another pass over what is left: the number of passes is bounded, and each must m
 
 import logging
 import math
+import os
+import socket
 import threading
 import time
 from collections import Counter
@@ -15,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
+from urllib.parse import urlsplit
 
 import apache_beam as beam
 import ray
@@ -30,6 +33,7 @@ from embedkit.config import EncoderRange, JobConfig
 from embedkit.corpus.plan import Split
 from embedkit.encoders.model_files import ModelSpec, read_model
 from embedkit.engines.beam import run_to_end
+from embedkit.engines.signals import handlers_kept
 from embedkit.errors import (
     ConfigError,
     EmbedkitError,
@@ -43,6 +47,7 @@ from embedkit.transforms.claim import ReadClaimed
 from embedkit.transforms.embed_corpus import EmbedBlocks
 
 _LOG = logging.getLogger("embedkit")
+_CONNECT_SECONDS = 10.0
 _POLL_SECONDS = 0.5
 _MESSAGE_SECONDS = 30.0
 _METRICS_SECONDS = 10.0
@@ -62,13 +67,15 @@ def ray_on_cluster(address: str, namespace: str) -> Iterator[None]:
         yield
         return
     try:
-        ray.init(
-            address=address,
-            namespace=namespace,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
-    except (ConnectionError, RuntimeError, ValueError) as error:
+        _check_listener(address)
+        with handlers_kept():
+            ray.init(
+                address=address,
+                namespace=namespace,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+    except (OSError, RuntimeError, ValueError) as error:
         what = str(error).strip().splitlines()[0]
         raise ConfigError(
             f"ray_address: no Ray cluster answers at {address!r} ({what}); start one with 'ray "
@@ -76,8 +83,23 @@ def ray_on_cluster(address: str, namespace: str) -> Iterator[None]:
         ) from error
     try:
         yield
-    finally:
+    except Exception:
         ray.shutdown()
+        raise
+    # After a signal this process leaves at once, whose threads may be inside Ray's calls.
+    ray.shutdown()
+
+
+def _check_listener(address: str) -> None:
+    """Fails at once where nothing listens: Ray itself would try for minutes, and say so often."""
+    if address == "auto":
+        address = os.environ.get("RAY_ADDRESS", address)
+    if address == "auto":
+        return
+    place = urlsplit(f"//{address}")
+    if place.hostname is None or place.port is None:
+        raise ValueError("expected HOST:PORT or auto")
+    socket.create_connection((place.hostname, place.port), _CONNECT_SECONDS).close()
 
 
 def settle_model(config: JobConfig) -> ModelSpec:
@@ -200,7 +222,9 @@ class _Lane(threading.Thread):
         super().__init__(name=name, daemon=True)
         options: dict[str, Any] = {"num_cpus": cpus}
         if node is not None:
-            options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node, soft=True)
+            # Softly, Ray would place it anywhere, as it asks for no CPU. One whose node is gone by
+            # then is replaced.
+            options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node, soft=False)
         self.node = node
         self.error: EmbedkitError | None = None
         self.dismissed = False
@@ -226,10 +250,16 @@ class _Lane(threading.Thread):
 
     def run(self) -> None:
         """Runs the pipeline; what stopped it stands in ``error``."""
+        # Stands until the end, so that what nobody foresaw is not taken for an end of the work.
+        self.error = ResumableError(
+            f"{self.name} stopped unexpectedly, see above; run the same command again to resume"
+        )
         try:
             run_to_end(self._pipeline)
         except EmbedkitError as error:
             self.error = error
+        else:
+            self.error = None
 
     @property
     def nodes(self) -> list[str]:
@@ -333,9 +363,10 @@ class Foreman:
         self.state = self._queue.state()
 
     def _replace_lost(self, lane: _Lane, error: WorkerLostError) -> None:
+        # Also of one that was dismissed, as it may have found a split at the last moment.
+        what = self._queue.release(lane.name, not lane.dismissed and lane.at_fault())
         if lane.dismissed:
             return
-        what = self._queue.release(lane.name, lane.at_fault())
         self._losses += 1
         self._barren = 0 if self.state.blocks > self._blocks or what.strikes else self._barren + 1
         self._blocks = self.state.blocks

@@ -52,6 +52,19 @@ def test_the_split_of_a_lost_worker_is_the_next_to_be_claimed(ledger):
     assert claim.condemned == ()
 
 
+def test_a_worker_that_was_given_up_and_lives_on_gets_nothing_more(ledger):
+    ledger.claim("a", 0.0)
+    ledger.release("a", at_fault=True)
+    ledger.release("b", at_fault=True)
+    before = ledger.state(1.0)
+    assert not ledger.begin("a", "00001-00004")
+    assert not ledger.begin("a", None)
+    assert ledger.claim("a", 1.0) is None
+    assert ledger.claim("b", 1.0) is None
+    assert ledger.state(1.0) == before
+    assert (before.waiting, before.claimed, before.blocks) == (3, 0, 0)
+
+
 def test_a_block_that_kills_twice_is_condemned_and_no_other(ledger):
     for worker in ("a", "b"):
         ledger.claim(worker, 0.0)
