@@ -1,0 +1,50 @@
+"""A driver that ends before its run: killed, or told to stop; the cluster lives on."""
+
+import signal
+
+import pytest
+from processes import commits, wait_until
+from raylets import ROWS, check_equal, committed_below
+from running import last_error
+
+pytestmark = pytest.mark.timeout(1200)
+
+
+def test_a_driver_killed_and_then_told_to_stop(
+    cluster, many_blocks, undisturbed, start_run, tmp_path
+):
+    """Three runs end before their time; each leaves no actor, and the next does only the rest."""
+    cluster.resize(1)
+    output = tmp_path / "out"
+    job = many_blocks(output, ray_address=cluster.address)
+    known: dict = {}
+    for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT):
+        run = start_run(job)
+        run.wait_for_commits(len(known) + 20)
+        assert cluster.actors()
+        code = run.kill(number)
+        wait_until(lambda: not cluster.actors())
+        if number == signal.SIGKILL:
+            assert code == -signal.SIGKILL
+        else:
+            assert code == 4, run.log_file.read_text()
+            assert last_error(run.log_file.read_text()) == (
+                f"stopped by {number.name}; run the same command again to resume from what is "
+                "committed"
+            )
+            assert "Traceback" not in run.log_file.read_text()
+        assert run.process.stdout.read() == ""
+        found = committed_below(output)
+        assert {name: found[name] for name in known} == known
+        assert len(found) >= len(known) + 20
+        known = found
+
+    standing = {path: path.stat().st_mtime_ns for path in output.glob("*/data/*")}
+    result = start_run(job).end()
+    check_equal(output, undisturbed)
+    assert {path: path.stat().st_mtime_ns for path in standing} == standing
+    assert result["rows"] == ROWS
+    assert result["rows_reused"] == sum(record.rows for record in known.values())
+    encoded_before = sum(record.tokens_encoded for record in known.values())
+    assert result["tokens_encoded"] == undisturbed.manifest["tokens_encoded"] - encoded_before
+    assert commits(output) == {path.stem.removeprefix("part-") for path in output.glob("*/data/*")}

@@ -1,0 +1,68 @@
+"""Runs on a Ray cluster of several raylets: equal to the plain run, whatever is killed or joins."""
+
+import re
+
+import pytest
+from processes import commits, wait_until
+from raylets import ROWS, by_encoder, check_equal, losses, one, wait_until_still
+
+pytestmark = pytest.mark.timeout(1200)
+
+
+def test_three_raylets_make_what_the_other_engines_make(
+    cluster, many_blocks, undisturbed, start_run, tmp_path
+):
+    cluster.resize(2)
+    job = many_blocks(tmp_path / "ray", ray_address=cluster.address, encoders="2", workers="auto")
+    run = start_run(job)
+    run.wait_for_commits(1)
+    assert {len(cluster.workers("EncoderActor", node)) for node in cluster.nodes} == {1}
+    result = run.end()
+    rows = by_encoder(check_equal(tmp_path / "ray", undisturbed))
+    assert set(rows) == {"encoder-0", "encoder-1"}
+    assert all(rows.values())
+    assert sum(rows.values()) == result["rows"] == ROWS
+    assert not losses(run)
+    wait_until(lambda: not cluster.actors())
+
+    local = start_run(many_blocks(tmp_path / "local", engine="local"))
+    local.end()
+    check_equal(tmp_path / "local", undisturbed)
+
+
+def test_a_worker_and_an_encoder_killed(cluster, many_blocks, undisturbed, start_run, tmp_path):
+    cluster.resize(2)
+    run = start_run(many_blocks(tmp_path / "out", ray_address=cluster.address))
+    run.wait_for_commits(20)
+    encoder = one(cluster.workers("EncoderActor"))
+    # With its encoder stopped, a worker waits with a block in hand.
+    encoder.suspend()
+    wait_until_still(run)
+    victim, _ = cluster.workers("BeamWorker")
+    victim.kill()
+    run.wait_until(lambda: len(losses(run)) == 1)
+    encoder.kill()
+    result = run.end()
+    check_equal(tmp_path / "out", undisturbed)
+    (line,) = losses(run)
+    assert re.match(r"worker-\d was lost at block \d{5}-\d+: a Beam worker was lost: ", line)
+    assert (result["rows"], result["rejects"]) == (ROWS, 0)
+
+
+def test_a_raylet_joins_and_another_is_lost(cluster, many_blocks, undisturbed, start_run, tmp_path):
+    (first,) = cluster.resize(1).nodes
+    job = many_blocks(tmp_path / "out", ray_address=cluster.address, encoders="1..2")
+    run = start_run(job)
+    run.wait_for_commits(10)
+    assert len(cluster.workers("EncoderActor")) == 1
+    second = cluster.add()
+    run.wait_until(lambda: len(cluster.workers("EncoderActor", second)) == 1)
+    before = len(commits(run.root))
+    run.wait_for_commits(before + 10)
+    cluster.remove(first)
+    run.end()
+    rows = by_encoder(check_equal(tmp_path / "out", undisturbed))
+    assert rows["encoder-0"] > 0
+    assert rows["encoder-1"] > 0
+    assert losses(run)
+    assert all("node was terminated" in line for line in losses(run))
