@@ -43,6 +43,8 @@ from embedkit.records import (
 from embedkit.reports.quality import BlockStatistics
 from embedkit.tokens.tokenization import TextTokenizer, tokenize_text
 
+_MOST_CALL_ROWS = 4096
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -205,6 +207,9 @@ def call_batches(
 ) -> Iterator[tuple[NDArray[np.intp], TokenBatch]]:
     """Cuts rows into encoder calls of similar lengths, longest first.
 
+    A call has at most 4,096 rows: of very short rows it would bring back more bytes of vectors
+    than are worth holding, in the encoder, on the way and here.
+
     Args:
         batch: Rows in any order.
         call_tokens: Most tokens of a call; a longer row is a call of its own.
@@ -220,6 +225,7 @@ def call_batches(
     while start < len(order):
         done = ends[start - 1] if start else 0
         stop = max(start + 1, int(np.searchsorted(ends, done + call_tokens, side="right")))
+        stop = min(stop, start + _MOST_CALL_ROWS)
         rows = order[start:stop]
         yield rows, batch.take(rows)
         start = stop
@@ -385,6 +391,12 @@ def embed_split(
     """
     pending = read_pending(split, plan, config, chunker, version)
     for documents in read_ahead(pending):
-        tokens = tokenize_text(documents, tokenizer)
-        embeddings = encode_tokens(tokens, client, call_tokens, options.vector_dtype)
-        yield write_block(embeddings, version, options, tokenizer.max_tokens)
+        # Without names for them, so that no block's vectors stay while the next are made.
+        yield write_block(
+            encode_tokens(
+                tokenize_text(documents, tokenizer), client, call_tokens, options.vector_dtype
+            ),
+            version,
+            options,
+            tokenizer.max_tokens,
+        )

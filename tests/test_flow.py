@@ -4,6 +4,7 @@ import itertools
 import json
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -91,6 +92,13 @@ def test_calls_cover_every_row_exactly_once(lengths, call_tokens):
     # No call could have taken the first row of the next one.
     for (_, call), (_, following) in itertools.pairwise(calls):
         assert len(call.input_ids) + int(following.lengths[0]) > call_tokens
+
+
+def test_calls_of_very_short_rows_are_cut_by_rows():
+    batch = TokenBatch(np.arange(10_000, dtype=np.int32), np.arange(10_001, dtype=np.int32))
+    calls = list(call_batches(batch, 131_072))
+    assert [len(call) for _, call in calls] == [4096, 4096, 1808]
+    assert np.concatenate([rows for rows, _ in calls]).tolist() == list(range(10_000))
 
 
 @given(ID_LISTS, st.integers(1, 30))
@@ -282,6 +290,19 @@ def complete(corpus: CorpusConfig, version: Version) -> Dataset:
     description = {"dimension": 4, "metric": "dot", "normalized": False}
     publish(version, finalize(version, splits, description), "# card\n")
     return Dataset(Path(version.url))
+
+
+def test_the_plain_flow_holds_the_vectors_of_one_block(corpus, version, tiny_model, monkeypatch):
+    blocks: list[weakref.ref] = []
+
+    def encode(*arguments):
+        assert not [block for block in blocks if block() is not None]
+        block = encode_tokens(*arguments)
+        blocks.append(weakref.ref(block))
+        return block
+
+    monkeypatch.setattr("embedkit.flow.encode_tokens", encode)
+    assert run(corpus, version, SumClient(), tiny_model) == len(blocks) == 5
 
 
 def test_the_plain_flow_accounts_for_every_record(corpus, version, tiny_model):

@@ -16,7 +16,7 @@ from embedkit.corpus.splits import FileRange
 from embedkit.errors import InputError
 
 _PIECE = 1 << 16
-_PLAIN_PIECE = 1 << 20
+_PLAIN_PIECE = 1 << 18
 _ZSTD_FEED = 256
 """Compressed bytes at a time: 4 of them can unpack to 128 KiB."""
 
