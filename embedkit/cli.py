@@ -60,9 +60,12 @@ def run(
 ) -> None:
     """Embed a corpus, or resume where an earlier run of the same job stopped."""
     from embedkit.engines.run import run_job
+    from embedkit.memory import return_freed_memory
 
     set_up_logs(log_format)
     job = read_job(inputs or [], settings)
+    if job.engine != "plain":
+        return_freed_memory()
     result = run_job(job, display_named(progress))
     typer.echo(result.to_json() if as_json else summary(result))
     if result.exceeds(job.max_reject_share):
