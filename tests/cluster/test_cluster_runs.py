@@ -9,11 +9,11 @@ from raylets import ROWS, by_encoder, check_equal, losses, one, wait_until_still
 pytestmark = pytest.mark.timeout(1200)
 
 
-def test_three_raylets_make_what_the_other_engines_make(
+def test_three_raylets_make_what_the_plain_run_makes(
     cluster, many_blocks, undisturbed, start_run, tmp_path
 ):
     cluster.resize(2)
-    job = many_blocks(tmp_path / "ray", ray_address=cluster.address, encoders="2", workers="auto")
+    job = many_blocks(tmp_path / "ray", ray_address=cluster.address, encoders="2")
     run = start_run(job)
     run.wait_for_commits(1)
     assert {len(cluster.workers("EncoderActor", node)) for node in cluster.nodes} == {1}
@@ -23,11 +23,27 @@ def test_three_raylets_make_what_the_other_engines_make(
     assert all(rows.values())
     assert sum(rows.values()) == result["rows"] == ROWS
     assert not losses(run)
+    assert not list((tmp_path / "ray" / ".tmp").iterdir())
     wait_until(lambda: not cluster.actors())
 
-    local = start_run(many_blocks(tmp_path / "local", engine="local"))
-    local.end()
+
+@pytest.mark.soak
+def test_beam_on_this_machine_makes_the_same(many_blocks, undisturbed, start_run, tmp_path):
+    start_run(many_blocks(tmp_path / "local", engine="local")).end()
     check_equal(tmp_path / "local", undisturbed)
+
+
+@pytest.mark.soak
+def test_as_many_workers_as_ray_is_asked_for_by_itself(
+    cluster, many_blocks, undisturbed, start_run, tmp_path
+):
+    cluster.resize(2)
+    job = many_blocks(tmp_path / "out", ray_address=cluster.address, encoders=None, workers="auto")
+    run = start_run(job)
+    run.wait_until(lambda: len(cluster.workers("EncoderActor")) == 2)
+    run.wait_until(lambda: len(cluster.workers("BeamWorker")) == 4)
+    run.end()
+    check_equal(tmp_path / "out", undisturbed)
 
 
 def test_a_worker_and_an_encoder_killed(cluster, many_blocks, undisturbed, start_run, tmp_path):
