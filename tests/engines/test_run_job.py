@@ -61,6 +61,7 @@ def test_a_finished_job_is_found_finished_and_left_alone(make_job, tmp_path, cap
     job = make_job()
     first = run_job(job)
     before = files(tmp_path)
+    caplog.clear()
     with caplog.at_level(logging.INFO, "embedkit"):
         again = run_job(job)
     assert files(tmp_path) == before
