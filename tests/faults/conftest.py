@@ -1,0 +1,69 @@
+"""A job of many small blocks, its dataset undisturbed, and runs that never outlive their test."""
+
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from processes import commits, family, kill_all
+from running import Dataset, flags, start, tiny_job, write_corpus
+
+from embedkit.config import JobConfig
+from embedkit.engines.run import run_job
+
+SHARDS, ROWS, BLOCKS = 4, 300, 308
+
+
+@pytest.fixture(scope="session")
+def many_blocks(tmp_path_factory, tiny_model) -> Callable[..., JobConfig]:
+    """Returns jobs over one corpus of 1,200 records, in 308 blocks of several calls each."""
+    corpus = write_corpus(tmp_path_factory.mktemp("corpus"), SHARDS, ROWS)
+
+    def job(output: Path, **changes: object) -> JobConfig:
+        settings = {
+            "engine": "local",
+            "id_column": "id",
+            "metadata_columns": ("stars", "title"),
+            "block_rows": 4,
+            "call_tokens": 48,
+            "split_bytes": 8192,
+        }
+        return tiny_job(tiny_model, corpus, output, **(settings | changes))
+
+    return job
+
+
+@pytest.fixture(scope="session")
+def undisturbed(many_blocks, tmp_path_factory) -> Dataset:
+    """The dataset of that job as a run that nothing befalls makes it, without any engine."""
+    output = tmp_path_factory.mktemp("undisturbed")
+    run_job(many_blocks(output, engine="plain"))
+    assert len(commits(output)) == BLOCKS
+    return Dataset.latest(output)
+
+
+@pytest.fixture
+def start_run() -> Iterator[Callable[..., subprocess.Popen]]:
+    """Starts `embedkit run --json` of a job; whatever still runs after the test is killed."""
+    started: list[subprocess.Popen] = []
+
+    def run(job: JobConfig, **options: object) -> subprocess.Popen:
+        arguments = ["--json", "--progress", "none", "--log-format", "json"]
+        process = start("run", *flags(job), *arguments, **options)
+        started.append(process)
+        return process
+
+    yield run
+    for process in started:
+        if process.poll() is None:
+            left = family(process)
+            process.kill()
+            kill_all(left)
+        process.communicate()
+
+
+def pytest_collection_modifyitems(items) -> None:
+    """Puts this folder under soak until it has been seen to keep to the time of `make test`."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.soak)

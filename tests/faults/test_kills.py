@@ -1,0 +1,202 @@
+"""Processes of a run, really killed: encoders, the driver; ten of them at random under `soak`."""
+
+import json
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import psutil
+import pyarrow.parquet as pq
+import pytest
+from processes import (
+    alive,
+    command,
+    commits,
+    family,
+    one_encoder,
+    wait_for_commits,
+    wait_until,
+)
+from running import Dataset, last_error
+
+from embedkit.dataset.commit import CommitRecord, committed
+from embedkit.dataset.version import Version
+
+pytestmark = pytest.mark.timeout(900)
+
+
+def finished(process: subprocess.Popen) -> dict:
+    """Waits for a run that ends well and returns its result."""
+    out, err = process.communicate(timeout=600)
+    assert process.returncode == 0, err
+    return json.loads(out)
+
+
+def by_encoder(output: Path, what: str) -> int:
+    """What the encoder processes of the run that completed a version counted themselves."""
+    (report,) = output.glob("*/report/report.json")
+    return sum(one[what] for one in json.loads(report.read_text())["run"]["by_encoder"])
+
+
+def check_equal(output: Path, undisturbed: Dataset) -> None:
+    """The same part files, and so no id lost or doubled, and nothing left over."""
+    dataset = Dataset.latest(output)
+    assert dataset.part_hashes == undisturbed.part_hashes
+    dataset.check_accounts(1200)
+    assert {path.name for path in output.iterdir()} == {".tmp", dataset.folder.name, "LATEST"}
+    # What a killed driver was writing stays there for an hour, under a name that no reader takes.
+    assert not list((output / ".tmp").glob("*.parquet"))
+
+
+def before_the_end(output: Path) -> dict[str, CommitRecord]:
+    """What a run has left: no complete version, and every part that stands whole and known."""
+    assert not (output / "LATEST").exists()
+    (folder,) = [path for path in output.iterdir() if path.name != ".tmp"]
+    assert not (folder / "_SUCCESS").exists()
+    ids = [
+        value
+        for part in (folder / "data").glob("*.parquet")
+        for value in pq.read_table(part, columns=["id"])["id"].to_pylist()
+    ]
+    assert len(ids) == len(set(ids))
+    return committed(Version(str(output), folder.name))
+
+
+def serves_or_encodes(process: psutil.Process) -> bool:
+    """Whether a process is Ray's server or raylet, or an encoder.
+
+    Ray's agents look for their raylet once a minute, and leave when it has gone.
+    """
+    said = command(process)
+    return "/gcs_server" in said or "/raylet/raylet" in said or said.startswith("ray::Encoder")
+
+
+def test_encoders_killed_three_times_in_one_run(many_blocks, undisturbed, start_run, tmp_path):
+    job = many_blocks(tmp_path / "out")
+    run = start_run(job)
+    encoder, killed = None, []
+    for blocks in (5, 60, 120):
+        wait_for_commits(tmp_path / "out", blocks, run)
+        encoder = one_encoder(run, besides=encoder)
+        # Another process by the same name has answered since the one before it was killed.
+        progress = len(commits(tmp_path / "out"))
+        wait_for_commits(tmp_path / "out", progress + 5, run)
+        encoder.send_signal(signal.SIGKILL)
+        killed.append(encoder.pid)
+        wait_until(lambda gone=encoder: not alive(gone), run)
+    assert len(commits(tmp_path / "out")) < 290
+    result = finished(run)
+    assert len(set(killed)) == 3
+    check_equal(tmp_path / "out", undisturbed)
+    assert (result["rows"], result["rejects"], result["rows_reused"]) == (1200, 0, 0)
+    assert result["tokens_encoded"] == undisturbed.manifest["tokens_encoded"]
+    # A killed process takes what it counted since it was last asked with it.
+    assert 0 < by_encoder(tmp_path / "out", "tokens") <= result["tokens_encoded"]
+
+
+def test_the_driver_killed_and_then_told_to_stop(many_blocks, undisturbed, start_run, tmp_path):
+    """Two runs end before their time; each leaves no process, and the next does only the rest."""
+    output = tmp_path / "out"
+    job = many_blocks(output)
+
+    run = start_run(job)
+    wait_for_commits(output, 20, run)
+    left = family(run)
+    cluster = [one for one in left if serves_or_encodes(one)]
+    assert len(cluster) >= 3
+    run.send_signal(signal.SIGKILL)
+    assert run.wait(60) == -signal.SIGKILL
+    wait_until(lambda: not any(map(alive, cluster)))
+    first = before_the_end(output)
+    assert len(first) >= 20
+
+    run = start_run(job)
+    wait_for_commits(output, len(first) + 40, run)
+    left = family(run)
+    run.send_signal(signal.SIGTERM)
+    out, err = run.communicate(timeout=120)
+    assert run.returncode == 4, err
+    assert out == ""
+    assert last_error(err) == (
+        "stopped by SIGTERM; run the same command again to resume from what is committed"
+    )
+    assert "Traceback" not in err
+    wait_until(lambda: not any(map(alive, left)))
+    second = before_the_end(output)
+    assert {name: second[name] for name in first} == first
+    assert len(second) >= len(first) + 40
+
+    standing = {path: path.stat().st_mtime_ns for path in output.glob("*/data/*")}
+    result = finished(start_run(job))
+    check_equal(output, undisturbed)
+    assert {path: path.stat().st_mtime_ns for path in standing} == standing
+    assert result["rows_reused"] == sum(record.rows for record in second.values())
+    encoded_before = sum(record.tokens_encoded for record in second.values())
+    whole = undisturbed.manifest["tokens_encoded"]
+    assert result["tokens_encoded"] == whole - encoded_before
+    assert by_encoder(output, "tokens") == result["tokens_encoded"]
+    assert result["tokens"] == undisturbed.manifest["tokens"]
+
+    again = finished(start_run(job))
+    assert (again["tokens_encoded"], again["rows_reused"]) == (0, 1200)
+    assert again["version"] == result["version"]
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("seed", [1, 2])
+def test_ten_kills_at_random_moments(seed, many_blocks, undisturbed, start_run, tmp_path):
+    choose = random.Random(seed)
+    output = tmp_path / "out"
+    job = many_blocks(output)
+    start = time.monotonic()
+    finished(start_run(many_blocks(tmp_path / "whole")))
+    whole = time.monotonic() - start
+    start = time.monotonic()
+    run, encoder, kills, everyone = start_run(job), None, [], []
+    while len(kills) < 10:
+        # Also 0 blocks further: while the run, or a new encoder, is still starting.
+        wait_for_commits(output, len(commits(output)) + choose.randint(0, 25), run)
+        time.sleep(choose.random() * choose.choice([0.01, 4]))
+        target = choose.choice(["encoder", "driver", "SIGTERM", "SIGINT"])
+        if target == "encoder":
+            encoder = one_encoder(run, besides=encoder)
+            encoder.send_signal(signal.SIGKILL)
+        else:
+            left = family(run)
+            number = signal.SIGKILL if target == "driver" else signal.Signals[target]
+            run.send_signal(number)
+            run.wait(120)
+            everyone += left
+            run = start_run(job)
+        kills.append(target)
+    result = finished(run)
+    lost = (time.monotonic() - start - whole) / 10
+    print(f"\nseed {seed}: {kills}, undisturbed {whole:.1f} s, lost per kill {lost:.1f} s")
+    wait_until(lambda: not any(map(alive, everyone)))
+    check_equal(output, undisturbed)
+    assert result["rows"] == 1200
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_what_a_killed_encoder_costs(many_blocks, undisturbed, start_run, tmp_path):
+    """Time lost per kill: a process to start and a model to load, and the calls in flight."""
+    seconds = {}
+    for kills in (0, 3):
+        output = tmp_path / f"out-{kills}"
+        start = time.monotonic()
+        run = start_run(many_blocks(output))
+        encoder = None
+        for number in range(kills):
+            wait_for_commits(output, 40 + 40 * number, run)
+            encoder = one_encoder(run, besides=encoder)
+            encoder.send_signal(signal.SIGKILL)
+        finished(run)
+        seconds[kills] = time.monotonic() - start
+        check_equal(output, undisturbed)
+    lost = (seconds[3] - seconds[0]) / 3
+    print(f"\nundisturbed {seconds[0]:.1f} s; {lost:.1f} s lost per killed encoder")
+    assert lost < 60
