@@ -1,10 +1,10 @@
-"""All benchmarks, one after the other: ``python -m tests.benchmarks [speed] [host] [memory]``."""
+"""All benchmarks, one after the other: ``python -m tests.benchmarks [NAME ...]``."""
 
 import argparse
 
-from tests.benchmarks import host, memory, speed
+from tests.benchmarks import cluster, host, memory, speed
 
-_ALL = {"speed": speed, "host": host, "memory": memory}
+_ALL = {"speed": speed, "host": host, "memory": memory, "cluster": cluster}
 
 
 def main() -> None:
