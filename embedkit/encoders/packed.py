@@ -1,0 +1,81 @@
+"""A model over packs: several rows in one sequence, each of them blind to the others."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from embedkit.encoders.model_files import ModelSpec
+from embedkit.encoders.network import SentenceNetwork
+from embedkit.tokens.packing import PackShape
+
+PACKED_ARCHITECTURES = frozenset({"bert", "distilbert", "roberta", "xlm-roberta"})
+"""Model types that know a token's place from an input alone, so that rows may stand anywhere."""
+
+_WIDTH = 256
+# Twice as many leave the caches, half as many read the weights too often.
+_PACK_TOKENS = 1_024
+_LEAST_ROW = 8
+_COUNT_FROM_FILL = frozenset({"roberta", "xlm-roberta"})
+_FAR = -1e9
+_TINY = 1e-9
+
+
+def pack_shape(spec: ModelSpec) -> PackShape | None:
+    """Returns the shape of a model's packs, or None where it cannot read packs.
+
+    A line is wide enough for most texts and no wider, as attention costs its width for each token.
+    """
+    pooled = spec.pooling in (("mean",), ("cls",)) and not spec.prompt_length
+    if spec.architecture not in PACKED_ARCHITECTURES or not pooled:
+        return None
+    width = min(_WIDTH, spec.tokenizer.max_tokens)
+    return PackShape(
+        lines=max(1, min(spec.batch_tokens, _PACK_TOKENS) // width),
+        width=width,
+        line_rows=max(1, width // _LEAST_ROW),
+    )
+
+
+class PackedNetwork(nn.Module):
+    """Encodes packs with the weights of a network that was loaded for padded batches.
+
+    Args:
+        network: Its attention is ``eager``, which adds a mask as it is.
+        spec: The model.
+        shape: The shape of all packs.
+    """
+
+    def __init__(self, network: SentenceNetwork, spec: ModelSpec, shape: PackShape) -> None:
+        super().__init__()
+        self.network = network
+        transformer: Any = network.transformer
+        shifted = spec.architecture in _COUNT_FROM_FILL
+        self._first_position = transformer.config.pad_token_id + 1 if shifted else 0
+        self._rows = shape.lines * shape.line_rows
+        self._first_token_only = spec.pooling == ("cls",)
+        self._dimension = spec.dimension
+
+    def forward(self, ids: Tensor, positions: Tensor, owners: Tensor) -> tuple[Tensor, Tensor]:
+        """Encodes a pack, given as its three arrays.
+
+        Returns:
+            Vectors, float32, shape (lines times line_rows, dimension), those of the pack's rows
+            first, and one token's hidden state, which nobody reads.
+        """
+        strangers = owners[:, None, :, None] != owners[:, None, None, :]
+        output = self.network.transformer(
+            input_ids=ids,
+            attention_mask=strangers.float() * _FAR,
+            position_ids=positions + self._first_position,
+        )
+        hidden = output.last_hidden_state.float().flatten(0, 1)
+        counted = owners.flatten() == torch.arange(1, self._rows + 1)[:, None]
+        if self._first_token_only:
+            counted = counted & (positions.flatten() == 0)
+        weights = counted.float()
+        pooled = (weights @ hidden) / weights.sum(dim=1, keepdim=True).clamp(min=_TINY)
+        vectors: Tensor = self.network.dense(pooled)[:, : self._dimension]
+        # OpenVINO computes in bfloat16 whatever stands before a matrix product, and pooling is one
+        # here. This output has none behind it, which keeps the residual stream float32.
+        return vectors, hidden[0]
