@@ -20,6 +20,8 @@ from embedkit.job import Job, prepare
 from embedkit.tokens.tokenization import load_tokenizer
 
 _LOG = logging.getLogger("embedkit")
+# The report counts what encoders say at the end, so a slow answer is worth waiting for.
+_LAST_WORD_SECONDS = 60.0
 
 
 def run_job(config: JobConfig, display: Display | None = None) -> RunResult:
@@ -145,7 +147,7 @@ def embed_locally(
         _, device = pool.wait_until_ready()
         with shown(_watch(job, splits, before, pool.loads), display):
             run_pipeline(job, pool, splits)
-        return Figures(tuple(pool.loads()), device, started)
+        return Figures(tuple(pool.loads(_LAST_WORD_SECONDS)), device, started)
 
 
 def embed_on_cluster(
@@ -165,7 +167,7 @@ def embed_on_cluster(
             cluster.foreman.run()
         idle = cluster.state.idle_share
         _LOG.info("workers had no split for %.1f %% of their time", 100 * idle)
-        return Figures(tuple(cluster.pool.loads()), device, started, idle)
+        return Figures(tuple(cluster.pool.loads(_LAST_WORD_SECONDS)), device, started, idle)
 
 
 _EMBED = {"plain": embed_plainly, "local": embed_locally, "ray": embed_on_cluster}

@@ -23,7 +23,14 @@ def documents(wikitext, cranfield) -> dict[str, str]:
     return found
 
 
-@pytest.mark.parametrize("chunk", ["tokens", "sentences", "paragraphs"])
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        pytest.param("tokens", marks=pytest.mark.soak),
+        "sentences",
+        pytest.param("paragraphs", marks=pytest.mark.soak),
+    ],
+)
 def test_the_spans_give_the_text_back(chunk, documents, minilm, oracle, tmp_path):
     rows = [{"key": name, "text": text, "length": len(text)} for name, text in documents.items()]
     write_jsonl(tmp_path / "docs.jsonl", [*rows, {"key": "empty", "text": "", "length": 0}])

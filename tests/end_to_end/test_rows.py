@@ -119,7 +119,7 @@ def run(tmp_path: Path, model: str, form: str, compression: str, count: int, **c
         tmp_path / "corpus",
         tmp_path / "out",
         store_text=True,
-        **(settings | {"split_bytes": 8192, "block_rows": 256} | changes),
+        **(settings | {"split_bytes": 8192, "block_rows": 128} | changes),
     )
     result = run_job(job)
     assert result.documents == len(expected_of(form, rows))
@@ -127,11 +127,11 @@ def run(tmp_path: Path, model: str, form: str, compression: str, count: int, **c
     check(job, form, rows)
 
 
-@pytest.mark.parametrize("count", [1, 1500])
+@pytest.mark.parametrize("count", [1, 600])
 @pytest.mark.parametrize(("form", "compression"), FORMS)
 def test_every_form(form, compression, count, tiny_model, tmp_path):
     few = form == "file" and count > 1
-    run(tmp_path, tiny_model, form, compression, 120 if few else count)
+    run(tmp_path, tiny_model, form, compression, 60 if few else count)
 
 
 def test_a_corpus_of_rejects_alone(tiny_model, tmp_path):

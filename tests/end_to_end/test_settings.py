@@ -102,7 +102,7 @@ def test_matryoshka_float16_and_prompt(written, corpus, oracle):
     assert np.abs(expected - without).max() > 0.01
 
 
-@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize("normalize", [pytest.param(True, marks=pytest.mark.soak), False])
 def test_fewer_components_and_normalization_on_or_off(normalize, corpus, minilm, oracle, tmp_path):
     job = job_of(corpus, minilm, tmp_path, dimensions=64, normalize=normalize)
     run_job(job)

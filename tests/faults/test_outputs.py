@@ -83,6 +83,7 @@ def full_disk(tmp_path) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
+@pytest.mark.soak
 def test_a_full_disk_under_beam_and_ray(full_disk, many_blocks, undisturbed, start_run):
     job = many_blocks(full_disk / "out")
     run = start_run(job)
