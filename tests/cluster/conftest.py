@@ -46,7 +46,7 @@ def start_run(raylets, tmp_path) -> Iterator[Callable[..., Run]]:
     for run in runs:
         if run.process.poll() is None:
             run.process.kill()
-        run.process.communicate()
+        run.process.wait()
 
 
 @pytest.fixture(scope="session")

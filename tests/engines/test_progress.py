@@ -181,7 +181,7 @@ def test_a_store_that_fails_while_progress_is_read_does_not_fail_the_run(caplog)
             raise StoreError("s3://bucket: cannot be read")
         return []
 
-    with shown(watch_of(loads), display):
+    with caplog.at_level(logging.WARNING, "embedkit"), shown(watch_of(loads), display):
         assert asked.wait(30)
         assert display.enough.wait(30)
     (record,) = caplog.records

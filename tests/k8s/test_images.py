@@ -103,7 +103,8 @@ def test_manifests_name_the_versions_of_the_images(
 
 
 def test_make_builds_both_images_with_the_shared_versions() -> None:
-    command = ["make", "--dry-run", "images", "REGISTRY=example.com/x", "VARIANT=cpu"]
+    variables = ["REGISTRY=example.com/x", "VARIANT=cpu"]
+    command = ["make", "--no-print-directory", "--dry-run", "images", *variables]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     builds = [" ".join(line.split()) for line in done.stdout.replace("\\\n", "").splitlines()]
