@@ -66,10 +66,3 @@ def cranfield_run(shared_data, minilm, ray_session, tmp_path_factory) -> Run:
             split_bytes=1 << 18,
         )
     )
-
-
-def pytest_collection_modifyitems(items) -> None:
-    """Puts this folder under soak until it has been seen to keep to the time of `make test`."""
-    for item in items:
-        if item.path.is_relative_to(Path(__file__).parent):
-            item.add_marker(pytest.mark.soak)

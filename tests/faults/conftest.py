@@ -60,10 +60,3 @@ def start_run() -> Iterator[Callable[..., subprocess.Popen]]:
             process.kill()
             kill_all(left)
         process.communicate()
-
-
-def pytest_collection_modifyitems(items) -> None:
-    """Puts this folder under soak until it has been seen to keep to the time of `make test`."""
-    for item in items:
-        if item.path.is_relative_to(Path(__file__).parent):
-            item.add_marker(pytest.mark.soak)
