@@ -2,7 +2,7 @@
 
 import apache_beam as beam
 
-from embedkit.errors import EmbedkitError, ResumableError, error_in_traceback
+from embedkit.transforms.errors import one_line_errors
 
 
 def run_to_end(pipeline: beam.Pipeline) -> None:
@@ -14,16 +14,5 @@ def run_to_end(pipeline: beam.Pipeline) -> None:
     Raises:
         EmbedkitError: What stopped it, as raised inside the pipeline.
     """
-    try:
+    with one_line_errors():
         pipeline.run().wait_until_finish()
-    except EmbedkitError:
-        raise
-    except RuntimeError as error:
-        # Beam carries an exception of a step as the text of its traceback.
-        known = error_in_traceback(str(error))
-        if known is None:
-            raise ResumableError(
-                f"the pipeline stopped: {str(error).strip().splitlines()[-1]}; "
-                "run the same command again to resume"
-            ) from error
-        raise known from error

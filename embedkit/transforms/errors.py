@@ -27,5 +27,5 @@ def one_line_errors() -> Iterator[None]:
             raise type(known)(_WHERE.sub("", str(known))) from error
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise ResumableError(
-            f"the pipeline stopped: {lines[-1]}; run the same pipeline again to resume"
+            f"the pipeline stopped: {lines[-1]}; run it again to resume"
         ) from error
