@@ -132,7 +132,7 @@ def _precision(config: ModelConfig, backend: str, device: str) -> str:
 def _openvino_precision(config: ModelConfig) -> str:
     if config.precision == "float16":
         raise ConfigError("backend openvino has no float16 on cpu; take bfloat16 or float32")
-    import openvino
+    from embedkit.encoders.silent_openvino import openvino
 
     able = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     if config.precision == "bfloat16" and not able:
