@@ -203,9 +203,9 @@ def read_ahead(blocks: Iterator[DocumentBlock]) -> Iterator[DocumentBlock]:
 
 
 def call_batches(
-    batch: TokenBatch, call_tokens: int
+    batch: TokenBatch, call_tokens: int, mixed: bool = False
 ) -> Iterator[tuple[NDArray[np.intp], TokenBatch]]:
-    """Cuts rows into encoder calls of similar lengths, longest first.
+    """Cuts rows into encoder calls: of similar lengths, longest first, or each of all lengths.
 
     A call has at most 4,096 rows: of very short rows it would bring back more bytes of vectors
     than are worth holding, in the encoder, on the way and here.
@@ -213,6 +213,8 @@ def call_batches(
     Args:
         batch: Rows in any order.
         call_tokens: Most tokens of a call; a longer row is a call of its own.
+        mixed: Whether every call is to have rows of all lengths, as encoders that pack rows want
+            it. Calls with room for no more than a few rows are cut by length all the same.
 
     Yields:
         Row numbers and their tokens, so that every row is in exactly one call. The cut depends on
@@ -221,6 +223,13 @@ def call_batches(
     lengths = batch.lengths
     order = np.argsort(-lengths, kind="stable")
     ends = np.cumsum(lengths[order], dtype=np.int64)
+    if mixed and len(order) and (longest := int(lengths[order[0]])) <= call_tokens // 2:
+        # Dealt in turn, no call has more than its share and the longest row on top.
+        by_tokens = -(-int(ends[-1]) // (call_tokens - longest))
+        calls = max(1, by_tokens, -(-len(order) // _MOST_CALL_ROWS))
+        for first in range(calls):
+            yield order[first::calls], batch.take(order[first::calls])
+        return
     start = 0
     while start < len(order):
         done = ends[start - 1] if start else 0
@@ -297,7 +306,7 @@ def _encode_rows(
     places: list[NDArray[np.intp]] = []
 
     def calls() -> Iterator[TokenBatch]:
-        for place, call in call_batches(batch, call_tokens):
+        for place, call in call_batches(batch, call_tokens, client.packs):
             places.append(place)
             yield call
 

@@ -94,11 +94,32 @@ def test_calls_cover_every_row_exactly_once(lengths, call_tokens):
         assert len(call.input_ids) + int(following.lengths[0]) > call_tokens
 
 
+@given(LENGTHS, st.integers(1, 200))
+def test_mixed_calls_cover_every_row_exactly_once_with_rows_of_all_lengths(lengths, call_tokens):
+    batch = TokenBatch.from_lists([np.full(length, n) for n, length in enumerate(lengths)])
+    calls = list(call_batches(batch, call_tokens, mixed=True))
+    rows = [row for places, _ in calls for row in places.tolist()]
+    assert sorted(rows) == list(range(len(lengths)))
+    for places, call in calls:
+        assert call.lengths.tolist() == lengths[places].tolist()
+        assert call.input_ids.tolist() == np.repeat(places, lengths[places]).tolist()
+        assert len(places) == 1 or len(call.input_ids) <= call_tokens
+    if len(lengths) and max(lengths) <= call_tokens // 2:
+        # However they are dealt, a row of one call is as long as its neighbours in the others.
+        ordered = [sorted(call.lengths.tolist(), reverse=True) for _, call in calls]
+        assert max(map(len, ordered)) - min(map(len, ordered)) <= 1
+        for one, other in itertools.pairwise(ordered):
+            assert all(a >= b for a, b in zip(one, other, strict=False))
+            assert all(b >= a for a, b in zip(one[1:], other, strict=False))
+
+
 def test_calls_of_very_short_rows_are_cut_by_rows():
     batch = TokenBatch(np.arange(10_000, dtype=np.int32), np.arange(10_001, dtype=np.int32))
     calls = list(call_batches(batch, 131_072))
     assert [len(call) for _, call in calls] == [4096, 4096, 1808]
     assert np.concatenate([rows for rows, _ in calls]).tolist() == list(range(10_000))
+    mixed = list(call_batches(batch, 131_072, mixed=True))
+    assert [len(call) for _, call in mixed] == [3334, 3333, 3333]
 
 
 @given(ID_LISTS, st.integers(1, 30))

@@ -10,7 +10,6 @@ from embedkit.encoders.load import device_is_lost, load_encoder
 from embedkit.encoders.meter import EncoderLoad, LoadMeter
 from embedkit.encoders.model_files import ModelSpec
 from embedkit.records import TokenBatch
-from embedkit.tokens.batching import padded_tokens
 
 
 class EncoderActor:
@@ -22,7 +21,6 @@ class EncoderActor:
 
     def __init__(self, name: str, model: ModelSpec) -> None:
         self._encoder = load_encoder(model)
-        self._batch_tokens = model.batch_tokens
         self._meter = LoadMeter(name, f"{os.getpid()}-{os.urandom(4).hex()}")
 
     def describe(self) -> tuple[int, str]:
@@ -38,10 +36,10 @@ class EncoderActor:
         starts another and repeats the call there.
         """
         batch = TokenBatch(input_ids, offsets)
-        padded = padded_tokens(batch.lengths, self._batch_tokens)
+        encoder = self._encoder
         try:
-            with self._meter.call(len(batch), len(input_ids), padded):
-                return self._encoder.encode(batch)
+            with self._meter.call(len(batch), len(input_ids), lambda: encoder.computed_tokens):
+                return encoder.encode(batch)
         except RuntimeError as error:
             if device_is_lost(error):
                 os._exit(1)

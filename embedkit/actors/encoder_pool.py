@@ -28,6 +28,7 @@ from embedkit.actors.encoder_actor import EncoderActor
 from embedkit.actors.metrics import repeated_calls
 from embedkit.encoders.meter import EncoderLoad
 from embedkit.encoders.model_files import ModelSpec
+from embedkit.encoders.pack_shape import pack_shape
 from embedkit.errors import EncoderError, error_in_traceback
 from embedkit.records import TokenBatch
 
@@ -50,6 +51,7 @@ class PoolConnection:
         calls_in_flight: Calls that one client keeps at each encoder.
         timeout: Seconds without an answer after which an encoder counts as lost.
         wait: Seconds to wait while no encoder runs at all.
+        packs: Whether the encoders pack rows of different lengths together.
     """
 
     address: str
@@ -58,6 +60,7 @@ class PoolConnection:
     calls_in_flight: int
     timeout: float
     wait: float = 600.0
+    packs: bool = False
 
     def __call__(self) -> "PoolClient":
         """Connects, joining the cluster first where this process has not yet.
@@ -77,7 +80,7 @@ class PoolConnection:
                     f"encoder not found in Ray namespace {self.namespace}: {pool}; "
                     "the run that owned it has ended, start it again"
                 )
-        return PoolClient(actors, self.calls_in_flight, self.timeout, self.wait, pool)
+        return PoolClient(actors, self.calls_in_flight, self.timeout, self.wait, pool, self.packs)
 
 
 def _actor_named(name: str, namespace: str) -> Any:
@@ -158,7 +161,9 @@ class PoolClient:
         timeout: float,
         wait: float = 600.0,
         pool: str = "",
+        packs: bool = False,
     ) -> None:
+        self.packs = packs
         self._pool = pool
         self._encoders = [_Encoder(actor) for actor in actors]
         self._calls_in_flight = calls_in_flight
@@ -405,7 +410,15 @@ class EncoderPool:
         self._loads: dict[str, EncoderLoad] = {}
         self._looking = threading.Lock()
         address = ray.get_runtime_context().gcs_address
-        self.connection = PoolConnection(address, namespace, places, calls_in_flight, timeout, wait)
+        self.connection = PoolConnection(
+            address,
+            namespace,
+            places,
+            calls_in_flight,
+            timeout,
+            wait,
+            pack_shape(model) is not None,
+        )
 
     def wait_until_ready(self) -> tuple[int, str]:
         """Waits until as many encoders as the run needs have loaded their model.

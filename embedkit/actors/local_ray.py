@@ -29,6 +29,7 @@ import ray
 from embedkit.actors.encoder_actor import EncoderActor
 from embedkit.actors.encoder_pool import PoolClient, PoolConnection, answer
 from embedkit.encoders.model_files import ModelSpec
+from embedkit.encoders.pack_shape import pack_shape
 from embedkit.errors import ConfigError, EncoderError
 from embedkit.records import digest
 
@@ -95,6 +96,7 @@ class LocalRay:
             names=names,
             calls_in_flight=self.calls_in_flight,
             timeout=self.timeout,
+            packs=pack_shape(self.model) is not None,
         )
         return connect()
 

@@ -25,6 +25,16 @@ class Encoder(Protocol):
         """The device's name, for the manifest and the report."""
         ...
 
+    @property
+    def packs(self) -> bool:
+        """Whether rows of different lengths are packed together, so that a call should mix them."""
+        ...
+
+    @property
+    def computed_tokens(self) -> int:
+        """Tokens computed so far, the fill of batches included."""
+        ...
+
     def encode(self, batch: TokenBatch) -> NDArray[np.float32]:
         """Encodes rows of tokens.
 
@@ -40,6 +50,11 @@ class Encoder(Protocol):
 
 class EncoderClient(Protocol):
     """Reaches one or more encoders, in this process or in others."""
+
+    @property
+    def packs(self) -> bool:
+        """Whether the encoders pack rows of different lengths together; see ``Encoder.packs``."""
+        ...
 
     def encode_all(self, batches: Iterable[TokenBatch]) -> Iterator[NDArray[np.float32]]:
         """Encodes batches, several at a time where it can, and yields results in their order.

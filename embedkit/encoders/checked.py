@@ -18,6 +18,16 @@ class Backend(Protocol):
         """The device's name."""
         ...
 
+    @property
+    def packs(self) -> bool:
+        """Whether rows of different lengths are packed together, so that a call should mix them."""
+        ...
+
+    @property
+    def computed_tokens(self) -> int:
+        """Tokens computed so far, the fill of batches included."""
+        ...
+
     def run(self, batch: TokenBatch) -> NDArray[np.float32]:
         """Returns the vectors of rows of tokens, in their order, shape (rows, dimension)."""
         ...
@@ -48,6 +58,16 @@ class CheckedEncoder:
     def device(self) -> str:
         """The device's name."""
         return self._backend.device
+
+    @property
+    def packs(self) -> bool:
+        """Whether rows of different lengths are packed together, so that a call should mix them."""
+        return self._backend.packs
+
+    @property
+    def computed_tokens(self) -> int:
+        """Tokens computed so far, the fill of batches included."""
+        return self._backend.computed_tokens
 
     def encode(self, batch: TokenBatch) -> NDArray[np.float32]:
         """Encodes rows of tokens.

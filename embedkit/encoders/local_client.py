@@ -29,10 +29,20 @@ class LocalClient:
         self._lock = lock
         self._meter = LoadMeter("encoder-0", str(os.getpid()))
 
+    @property
+    def packs(self) -> bool:
+        """Whether the encoder packs rows of different lengths together."""
+        return self.encoder.packs
+
     def encode_all(self, batches: Iterable[TokenBatch]) -> Iterator[NDArray[np.float32]]:
         """Encodes batches one after the other."""
         for batch in batches:
-            with self._lock, self._meter.call(len(batch), len(batch.input_ids)):
+            with (
+                self._lock,
+                self._meter.call(
+                    len(batch), len(batch.input_ids), lambda: self.encoder.computed_tokens
+                ),
+            ):
                 vectors = self.encoder.encode(batch)
             yield vectors
 

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -20,7 +20,7 @@ class EncoderLoad:
         calls: Calls finished.
         rows: Rows encoded in them.
         tokens: Tokens encoded in them.
-        padded: The same with the fill of padded batches.
+        computed: The same with the fill of batches.
     """
 
     encoder: str
@@ -31,7 +31,7 @@ class EncoderLoad:
     calls: int = 0
     rows: int = 0
     tokens: int = 0
-    padded: int = 0
+    computed: int = 0
 
 
 class LoadMeter:
@@ -43,14 +43,18 @@ class LoadMeter:
         self._call_start: float | None = None
 
     @contextmanager
-    def call(self, rows: int, tokens: int, padded: int = 0) -> Iterator[None]:
+    def call(
+        self, rows: int, tokens: int, computed_so_far: Callable[[], int] | None = None
+    ) -> Iterator[None]:
         """Counts the enclosed work as one call, if it succeeds.
 
         Args:
             rows: Rows of the call.
             tokens: Their tokens.
-            padded: Their tokens with the fill of padded batches, where that is known.
+            computed_so_far: Tells the tokens that the encoder has computed, fill included; without
+                it no fill is counted.
         """
+        before = computed_so_far() if computed_so_far else 0
         start = time.time()
         with self._lock:
             self._call_start = start
@@ -73,7 +77,7 @@ class LoadMeter:
                 done.calls + 1,
                 done.rows + rows,
                 done.tokens + tokens,
-                done.padded + (padded or tokens),
+                done.computed + (computed_so_far() - before if computed_so_far else tokens),
             )
 
     def read(self) -> EncoderLoad:
@@ -92,7 +96,7 @@ class LoadMeter:
             done.calls,
             done.rows,
             done.tokens,
-            done.padded,
+            done.computed,
         )
 
 
@@ -136,11 +140,11 @@ def work_by_encoder(loads: Iterable[EncoderLoad]) -> tuple[EncoderWork, ...]:
 
 def padding_share(loads: Iterable[EncoderLoad]) -> float:
     """Returns the share of what encoders computed that was fill; 0 where nothing was encoded."""
-    tokens = padded = 0
+    tokens = computed = 0
     for load in loads:
         tokens += load.tokens
-        padded += load.padded
-    return 1.0 - tokens / padded if padded else 0.0
+        computed += load.computed
+    return 1.0 - tokens / computed if computed else 0.0
 
 
 def busy_share(loads: Iterable[EncoderLoad]) -> float:

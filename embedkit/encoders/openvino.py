@@ -4,14 +4,15 @@ import warnings
 from typing import Any
 
 import numpy as np
-import openvino
 import torch
 from numpy.typing import NDArray
 
 from embedkit.encoders.hardware import processor_name, usable_cores
 from embedkit.encoders.model_files import ModelSpec
 from embedkit.encoders.network import SentenceNetwork, load_network
-from embedkit.encoders.packed import PackedNetwork, pack_shape
+from embedkit.encoders.pack_shape import pack_shape
+from embedkit.encoders.packed import PackedNetwork
+from embedkit.encoders.silent_openvino import openvino
 from embedkit.errors import ConfigError
 from embedkit.records import TokenBatch
 from embedkit.tokens.batching import padded, token_batches
@@ -46,6 +47,12 @@ class OpenVinoBackend:
             [self._padding] if self._packing is None else [self._packing[0], self._padding]
         )
         self._spec = spec
+        self.computed_tokens = 0
+
+    @property
+    def packs(self) -> bool:
+        """Whether it packs rows of different lengths together."""
+        return self._packing is not None
 
     @property
     def device(self) -> str:
@@ -61,10 +68,12 @@ class OpenVinoBackend:
             whole, left = packs(batch, shape, self._spec.pad_id)
             for pack in whole:
                 arrays = (pack.input_ids, pack.positions, pack.owners)
+                self.computed_tokens += pack.input_ids.size
                 queue.start_async(arrays, (vectors, pack.rows))
         for places in token_batches(batch.lengths[left], self._spec.batch_tokens):
             rows = left[places]
             inputs = padded(batch.take(rows), self._spec.pad_id)
+            self.computed_tokens += inputs[0].size
             self._padding.start_async(inputs, (vectors, rows))
         for queue in self._queues:
             queue.wait_all()

@@ -34,6 +34,12 @@ class TorchBackend:
         self._device = torch.device(device)
         self._batch_tokens = batch_tokens
         self._pad_id = pad_id
+        self.computed_tokens = 0
+
+    @property
+    def packs(self) -> bool:
+        """Whether it packs rows of different lengths together: it does not."""
+        return False
 
     @property
     def device(self) -> str:
@@ -79,6 +85,7 @@ class TorchBackend:
     def _forward(self, batch: TokenBatch) -> Tensor:
         ids, mask = (self._on_device(array) for array in padded(batch, self._pad_id))
         vectors: Tensor = self._network(ids, mask)
+        self.computed_tokens += ids.numel()
         return vectors
 
     def _on_device(self, array: NDArray[np.int64]) -> Tensor:

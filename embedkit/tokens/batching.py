@@ -30,12 +30,6 @@ def token_batches(lengths: NDArray[np.int32], budget: int) -> list[NDArray[np.in
     return batches
 
 
-def padded_tokens(lengths: NDArray[np.int32], budget: int) -> int:
-    """Returns the size of all batches that ``token_batches`` makes, fill included."""
-    lengths = np.asarray(lengths)
-    return sum(len(rows) * int(lengths[rows].max()) for rows in token_batches(lengths, budget))
-
-
 def padded(batch: TokenBatch, pad_id: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Fills rows up to the longest of them.
 

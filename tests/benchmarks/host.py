@@ -40,6 +40,8 @@ class FreeClient:
         vectors = random.standard_normal((rows, dimension), dtype=np.float32)
         self._vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
+    packs = True
+
     def encode_all(self, batches: Iterable[TokenBatch]) -> Iterator[NDArray[np.float32]]:
         """Yields as many rows as each batch has."""
         for batch in batches:

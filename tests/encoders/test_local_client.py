@@ -15,16 +15,17 @@ from embedkit.records import TokenBatch
 
 
 class SlowEncoder:
-    dimension, device = 2, "none"
+    dimension, device, packs = 2, "none", True
 
     def __init__(self) -> None:
-        self.inside = self.most = 0
+        self.inside = self.most = self.computed_tokens = 0
 
     def encode(self, batch: TokenBatch) -> np.ndarray:
         self.inside += 1
         self.most = max(self.most, self.inside)
         time.sleep(0.002)
         self.inside -= 1
+        self.computed_tokens += 2 * len(batch.input_ids)
         return np.full((len(batch), 2), batch.input_ids[0], dtype=np.float32)
 
 

@@ -138,6 +138,10 @@ def test_the_work_of_an_encoder_is_that_of_all_its_processes():
 
 def test_the_fill_of_a_call_is_counted_where_it_is_known(clock):
     meter = LoadMeter("encoder-0", "p")
-    with meter.call(2, 10, 16):
+    computed = 100
+    with meter.call(2, 10, lambda: computed):
+        computed = 116
+    assert (meter.read().tokens, meter.read().computed) == (10, 16)
+    with meter.call(1, 5):
         clock.now += 1
-    assert (meter.read().tokens, meter.read().padded) == (10, 16)
+    assert (meter.read().tokens, meter.read().computed) == (15, 21)

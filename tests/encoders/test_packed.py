@@ -10,8 +10,9 @@ from tiny_models import CONFIGURATIONS, SENTENCES
 from embedkit.config import ModelConfig
 from embedkit.encoders.load import load_encoder
 from embedkit.encoders.model_files import ModelSpec, read_model
-from embedkit.encoders.packed import PACKED_ARCHITECTURES, pack_shape
+from embedkit.encoders.pack_shape import PACKED_ARCHITECTURES, pack_shape
 from embedkit.records import TokenBatch
+from embedkit.tokens.batching import token_batches
 from embedkit.tokens.packing import packs
 from embedkit.tokens.tokenization import load_tokenizer
 
@@ -87,6 +88,24 @@ def test_packs_keep_to_the_token_budget_and_the_models_maximum(sentence_model, m
     assert (shape.lines, shape.width) == (1, 24)
     shape = pack_shape(spec_of(minilm, batch_tokens=None))
     assert (shape.lines, shape.width) == (4, 256)
+
+
+def test_the_fill_of_packs_and_of_padded_rows_is_counted(sentence_model):
+    spec = spec_of(sentence_model())
+    batch = tokens_of(spec, SENTENCES * 2)
+    shape = pack_shape(spec)
+    whole, left = packs(batch, shape, spec.pad_id)
+    padded = sum(
+        len(rows) * int(batch.lengths[left][rows].max())
+        for rows in token_batches(batch.lengths[left], spec.batch_tokens)
+    )
+    encoder = load_encoder(spec)
+    assert encoder.packs
+    before = encoder.computed_tokens
+    encoder.encode(batch)
+    computed = encoder.computed_tokens - before
+    assert computed == len(list(whole)) * shape.lines * shape.width + padded
+    assert computed > len(batch.input_ids)
 
 
 def test_half_precision_loses_no_more_in_packs_than_in_padded_batches(minilm, shared_data):

@@ -47,6 +47,12 @@ def test_rows_come_back_in_their_order(batch):
     assert all(rows * tokens <= 200 for rows, tokens in network.shapes)
 
 
+def test_the_fill_is_counted():
+    backend = TorchBackend(Scarce(room=10_000), "cpu", batch_tokens=12, pad_id=3)
+    backend.run(TokenBatch.from_lists([[1], [1] * 6, [1] * 5, [1] * 2]))
+    assert (backend.packs, backend.computed_tokens) == (False, 2 * 6 + 2 * 2)
+
+
 @pytest.mark.parametrize("room", [100, 40, 19])
 def test_batches_are_halved_until_they_fit(room, batch):
     network = Scarce(room)
