@@ -42,7 +42,7 @@ class RecordConfig(_Config):
         16 * MIB, description="A longer record is rejected instead of read into memory."
     )
     block_rows: PositiveInt = Field(
-        16_384, description="Most rows of a block, the unit of encoding, retry and commit."
+        8_192, description="Most rows of a block, the unit of encoding, retry and commit."
     )
     block_bytes: PositiveInt = Field(8 * MIB, description="Most bytes of text in a block.")
     chunk: Literal["none", "tokens", "sentences", "paragraphs"] = Field(

@@ -19,7 +19,7 @@ JOB = {"inputs": ("a.jsonl",), "model": "m", "output": "o"}
 
 def test_the_least_job_and_its_defaults():
     job = JobConfig(**JOB)
-    assert (job.text_column, job.block_rows, job.chunk) == ("text", 16_384, "none")
+    assert (job.text_column, job.block_rows, job.chunk) == ("text", 8_192, "none")
     assert (job.engine, job.backend, job.vector_dtype) == ("local", "auto", "float32")
     assert (job.normalize, job.dimensions, job.id_column) == (None, None, None)
 

@@ -10,6 +10,7 @@ from running import last_error
 pytestmark = pytest.mark.timeout(1200)
 
 
+@pytest.mark.soak
 def test_a_driver_killed_and_then_told_to_stop(
     cluster, many_blocks, undisturbed, start_run, tmp_path
 ):
