@@ -32,13 +32,13 @@ bench: $(INSTALLED)
 report: demo
 	$(BIN)/python -m pipelines.screenshot build/demo/output build/demo/report.png
 
-# The images of a Ray node and of a Beam worker. TORCH_INDEX, the index of torch's CPU wheels, makes
+# The images of a Ray node, a Beam worker and a Flex Template. TORCH_INDEX, the index of torch's CPU wheels, makes
 # the cpu variant small.
 REGISTRY ?= registry.example.com/embedkit
 VARIANT ?= gpu
 BUILD_ARGS := $(foreach name,PYTHON_VERSION RAY_VERSION BEAM_VERSION EMBEDKIT_VERSION,\
 	--build-arg $(name)=$($(name)))
-images: $(addprefix image-,ray beam)
+images: $(addprefix image-,ray beam template)
 image-%:
 	docker build --file k8s/images/Dockerfile --target $* $(BUILD_ARGS) \
 		--build-arg TORCH_INDEX=$(TORCH_INDEX) --tag $(REGISTRY)/$*:$(EMBEDKIT_VERSION)-$(VARIANT) .

@@ -15,7 +15,7 @@ from embedkit.engines.progress import Expected, clock
 from embedkit.job import ChunkerFactory, Job
 from embedkit.tokens.tokenization import load_tokenizer
 
-_SHARE_OF_PEAK = 0.65
+_SHARE_OF_PEAK = 0.7
 """What encoders reach of the rate of bare matrix products; see tests/benchmarks/RESULTS.md."""
 
 
