@@ -1,4 +1,4 @@
-"""Processes of a run, really killed: encoders, the driver; ten of them at random under `soak`."""
+"""Processes of a run, really killed: encoders, the driver; up to ten of them at random under `soak`."""
 
 import json
 import random
@@ -147,7 +147,7 @@ def test_the_driver_killed_and_then_told_to_stop(many_blocks, undisturbed, start
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("seed", [1, 2])
-def test_ten_kills_at_random_moments(seed, many_blocks, undisturbed, start_run, tmp_path):
+def test_up_to_ten_kills_at_random_moments(seed, many_blocks, undisturbed, start_run, tmp_path):
     choose = random.Random(seed)
     output = tmp_path / "out"
     job = many_blocks(output)
@@ -156,10 +156,11 @@ def test_ten_kills_at_random_moments(seed, many_blocks, undisturbed, start_run, 
     whole = time.monotonic() - start
     start = time.monotonic()
     run, encoder, kills, everyone = start_run(job), None, [], []
-    while len(kills) < 10:
+    # A quick machine has too few blocks left for the last kills: the run would end before them.
+    while len(kills) < 10 and len(commits(output)) < len(undisturbed.parts) - 60:
         # Also 0 blocks further: while the run, or a new encoder, is still starting.
-        wait_for_commits(output, len(commits(output)) + choose.randint(0, 25), run)
-        time.sleep(choose.random() * choose.choice([0.01, 4]))
+        wait_for_commits(output, len(commits(output)) + choose.randint(0, 15), run)
+        time.sleep(choose.random() * choose.choice([0.01, 1]))
         target = choose.choice(["encoder", "driver", "SIGTERM", "SIGINT"])
         if target == "encoder":
             encoder = one_encoder(run, besides=encoder)
@@ -173,7 +174,8 @@ def test_ten_kills_at_random_moments(seed, many_blocks, undisturbed, start_run, 
             run = start_run(job)
         kills.append(target)
     result = finished(run)
-    lost = (time.monotonic() - start - whole) / 10
+    assert len(kills) >= 5
+    lost = (time.monotonic() - start - whole) / len(kills)
     print(f"\nseed {seed}: {kills}, undisturbed {whole:.1f} s, lost per kill {lost:.1f} s")
     wait_until(lambda: not any(map(alive, everyone)))
     check_equal(output, undisturbed)
