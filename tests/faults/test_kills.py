@@ -1,4 +1,4 @@
-"""Processes of a run, really killed: encoders, the driver; up to ten of them at random under `soak`."""
+"""Processes of a run, really killed: encoders, the driver; up to ten of them under `soak`."""
 
 import json
 import random
