@@ -19,6 +19,13 @@ from embedkit.tokens.tokenization import TokenizerSpec, load_tokenizer
 
 _CHUNKING = ("chunk", "chunk_tokens", "chunk_overlap")
 _NOT_IN_ROWS = frozenset({"inputs", "base", "max_decompressed_bytes", *_CHUNKING})
+_ALWAYS_IN_ROWS = frozenset(
+    {
+        "text_column", "text_template", "id_column", "metadata_columns", "max_record_bytes",
+        "block_rows", "block_bytes", "format", "compression", "text_unit", "split_bytes",
+    }
+)  # fmt: skip
+"""Settings of the first release. Later ones name a version only where they are not the default."""
 
 
 @dataclass(frozen=True)
@@ -202,5 +209,10 @@ def begin_version(
 
 def _shape_of_rows(records: RecordConfig, output: OutputConfig) -> dict[str, Any]:
     settings = CorpusConfig if isinstance(records, CorpusConfig) else RecordConfig
-    shape = records.model_dump(mode="json", include=set(settings.model_fields) - _NOT_IN_ROWS)
+    names = {
+        name
+        for name, field in settings.model_fields.items()
+        if name in _ALWAYS_IN_ROWS or getattr(records, name) != field.default
+    }
+    shape = records.model_dump(mode="json", include=names - _NOT_IN_ROWS)
     return shape | {"vector_dtype": output.vector_dtype, "store_text": output.store_text}

@@ -102,6 +102,27 @@ def test_a_version_keeps_the_plan_it_was_begun_with(config):
     assert json.loads(before)["fingerprint"] == first.fingerprint
 
 
+def test_a_setting_of_a_later_release_at_its_default_renames_no_version(config):
+    """What the first release put into a job's digest, and nothing since."""
+    job = prepare(config.model_copy(update={"id_column": None, "chunk_overlap": 0}))
+    plan = json.loads((Path(job.version.root) / job.version.plan_key).read_bytes())
+    assert plan["job"] == {
+        "text_column": "text",
+        "text_template": None,
+        "id_column": None,
+        "metadata_columns": [],
+        "max_record_bytes": 16 << 20,
+        "block_rows": config.block_rows,
+        "block_bytes": 8 << 20,
+        "format": "auto",
+        "compression": "auto",
+        "text_unit": "line",
+        "split_bytes": config.split_bytes,
+        "vector_dtype": "float32",
+        "store_text": config.store_text,
+    }
+
+
 def test_a_job_travels_to_workers(config):
     job = prepared(config, chunk="tokens", chunk_tokens=12)
     there = pickle.loads(pickle.dumps(job))

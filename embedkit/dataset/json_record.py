@@ -1,7 +1,7 @@
-"""Small JSON objects with exactly the fields of a dataclass, checked when they are read."""
+"""Small JSON objects with the fields of a dataclass, checked when they are read."""
 
 import json
-from dataclasses import asdict, fields
+from dataclasses import MISSING, asdict, fields
 from typing import Any, Self
 
 from embedkit.dataset.version import canonical_json
@@ -11,7 +11,10 @@ REDO = "remove it and run the same command again, which encodes its block anew"
 
 
 class JsonRecord:
-    """A small JSON object with exactly the fields of a dataclass."""
+    """A small JSON object with the fields of a dataclass.
+
+    A field with a default may be missing: the record was written before there was such a field.
+    """
 
     def to_json(self) -> bytes:
         """Serializes the record in one way only."""
@@ -34,8 +37,10 @@ class JsonRecord:
             raise IntegrityError(f"{name}: not valid JSON ({error}); {REDO}") from error
         if not isinstance(record, dict):
             raise IntegrityError(f"{name}: not a JSON object; {REDO}")
-        kinds = {field.name: field.type for field in fields(cls)}  # type: ignore[arg-type]
-        wrong = sorted(record.keys() ^ kinds.keys()) or sorted(
+        known = fields(cls)  # type: ignore[arg-type]
+        kinds = {field.name: field.type for field in known}
+        required = {field.name for field in known if field.default is MISSING}
+        wrong = sorted((record.keys() - kinds.keys()) | (required - record.keys())) or sorted(
             field for field, value in record.items() if not _fits(value, kinds[field])
         )
         if wrong:

@@ -16,6 +16,7 @@ from embedkit.dataset.commit import (
     end_split,
     ended_splits,
 )
+from embedkit.dataset.json_record import JsonRecord
 from embedkit.dataset.parquet import write_part
 from embedkit.dataset.version import Version, sha256
 from embedkit.errors import IntegrityError
@@ -222,6 +223,19 @@ def test_another_record_of_the_same_block_is_an_error(version, make_block, make_
     late.__dict__["store"] = Late()
     with pytest.raises(IntegrityError, match="says other than the same block"):
         commit(late, make_block(), make_options())
+
+
+def test_a_record_without_a_field_that_has_a_default_is_of_an_earlier_release():
+    @dataclasses.dataclass(frozen=True)
+    class Grown(JsonRecord):
+        rows: int
+        blanks: int = 0
+
+    assert Grown.from_json(b'{"rows": 3}', "record.json") == Grown(3)
+    with pytest.raises(IntegrityError, match="wrong or missing fields rows"):
+        Grown.from_json(b'{"blanks": 3}', "record.json")
+    with pytest.raises(IntegrityError, match="wrong or missing fields blanks"):
+        Grown.from_json(b'{"rows": 3, "blanks": null}', "record.json")
 
 
 @pytest.mark.parametrize(
