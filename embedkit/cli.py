@@ -1,6 +1,7 @@
 """The command line: parse, call, print."""
 
 import json
+from importlib import metadata
 from typing import Annotated, Any, Literal
 
 import typer
@@ -14,7 +15,7 @@ app = typer.Typer(
     name="embedkit",
     help="Turns a text corpus into an embedding dataset.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
@@ -31,6 +32,28 @@ Json = Annotated[bool, typer.Option("--json", metavar="", help="Print JSON for p
 Root = Annotated[
     str, typer.Argument(help="A dataset's root, for its newest version, or ROOT/VERSION.")
 ]
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"embedkit {metadata.version('embedkit')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _of_all_commands(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            metavar="",
+            callback=_say_version,
+            is_eager=True,
+            help="Say embedkit's version.",
+        ),
+    ] = False,
+) -> None:
+    pass
 
 
 @app.command()
@@ -135,6 +158,14 @@ def validate(root: Root, *, as_json: Json = False) -> None:
     typer.echo(json.dumps(report.to_dict()) if as_json else report.to_text())
     if report.problems:
         raise typer.Exit(4)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of a job file, for editors."""
+    from embedkit.job_schema import job_schema
+
+    typer.echo(json.dumps(job_schema(), indent=2))
 
 
 def _command_line() -> int | None:

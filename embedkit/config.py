@@ -14,6 +14,7 @@ from pydantic import (
     ConfigDict,
     Field,
     PositiveInt,
+    WithJsonSchema,
     model_validator,
 )
 
@@ -195,6 +196,9 @@ def _number_or_auto(value: object) -> object:
     return None if value == "auto" else value
 
 
+_COUNT_SCHEMA = {"type": "integer", "minimum": 1}
+
+
 class EngineConfig(_Config):
     """What runs the work, and how it is spread."""
 
@@ -206,7 +210,19 @@ class EngineConfig(_Config):
     ray_address: str = Field(
         "auto", description="The Ray cluster of engine ray, as HOST:PORT; auto finds this node's."
     )
-    encoders: Annotated[EncoderRange | None, BeforeValidator(_encoder_range)] = Field(
+    encoders: Annotated[
+        EncoderRange | None,
+        BeforeValidator(_encoder_range),
+        WithJsonSchema(
+            {
+                "anyOf": [
+                    _COUNT_SCHEMA,
+                    {"type": "string", "pattern": r"^[1-9][0-9]*(\.\.[1-9][0-9]*)?$"},
+                    {"type": "null"},
+                ]
+            }
+        ),
+    ] = Field(
         None,
         description="Encoder processes, as N or MIN..MAX; one per GPU, or one per CPU node, unless "
         "given. On a cluster a run starts with MIN and grows to MAX.",
@@ -223,7 +239,11 @@ class EngineConfig(_Config):
     call_tokens: PositiveInt = Field(
         131_072, description="Tokens that one call to an encoder carries."
     )
-    workers: Annotated[PositiveInt | None, BeforeValidator(_number_or_auto)] = Field(
+    workers: Annotated[
+        PositiveInt | None,
+        BeforeValidator(_number_or_auto),
+        WithJsonSchema({"anyOf": [_COUNT_SCHEMA, {"const": "auto"}, {"type": "null"}]}),
+    ] = Field(
         None,
         description="Threads, or processes on a cluster, that read, tokenize and write; auto takes "
         "a good number.",

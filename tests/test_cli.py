@@ -12,6 +12,7 @@ import termios
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -303,19 +304,51 @@ def test_a_wrong_command_line(arguments, said):
     assert re.search(r"; see 'embedkit[a-z ]* --help'$", line)
 
 
+def test_version_and_help_by_their_short_names_and_as_a_module():
+    done = subprocess.run(
+        [sys.executable, "-m", "embedkit", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"embedkit {metadata.version('embedkit')}\n"
+    assert call("--version").out == done.stdout
+    for name in ([], ["run"], ["search"]):
+        assert call(*name, "-h").out == call(*name, "--help").out != ""
+
+
+@pytest.mark.parametrize(
+    ("line", "completed"),
+    [
+        ("embedkit val", ["validate"]),
+        ("embedkit run --chunk-t", ["--chunk-tokens"]),
+        ("embedkit run --chunk s", ["sentences"]),
+        ("embedkit plan --log", []),
+    ],
+)
+def test_a_shell_completes(line, completed):
+    """What the script that `--install-completion` installs asks, as bash asks it."""
+    environment = {
+        "_EMBEDKIT_COMPLETE": "complete_bash",
+        "COMP_WORDS": line,
+        "COMP_CWORD": str(len(line.split()) - 1),
+    }
+    done = subprocess.run(
+        embedkit_command(), env=os.environ | environment, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout.split(), done.stderr) == (0, completed, "")
+
+
 def test_help_loads_nothing_heavy():
     """A second of torch or Beam is what makes a command line slow to answer."""
     heavy = "torch transformers tokenizers pyarrow numpy apache_beam ray openvino fsspec".split()
     code = (
         "import sys\n"
         "from embedkit.cli import app\n"
-        "for name in ([], ['run'], ['plan'], ['info'], ['search'], ['validate']):\n"
+        "for name in ([], ['run'], ['plan'], ['info'], ['search'], ['validate'], ['schema']):\n"
         "    app([*name, '--help'], standalone_mode=False)\n"
         f"print([name for name in {heavy!r} if name in sys.modules], file=sys.stderr)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr.strip() == "[]"
-    assert done.stdout.count("Usage: ") == 6
+    assert done.stdout.count("Usage: ") == 7
 
 
 # --- real processes ---
