@@ -1,6 +1,7 @@
 """The command line: parse, call, print."""
 
 import json
+import logging
 from importlib import metadata
 from typing import Annotated, Any, Literal
 
@@ -10,6 +11,8 @@ from embedkit.cli_options import job_command, read_job
 from embedkit.errors import ConfigError, RejectsExceededError
 from embedkit.exits import run_to_exit
 from embedkit.logs import display_named, hits_text, set_up_logs, summary, table
+
+_LOG = logging.getLogger("embedkit")
 
 app = typer.Typer(
     name="embedkit",
@@ -105,6 +108,8 @@ def plan(inputs: Inputs = None, *, settings: dict[str, Any], as_json: Json = Fal
     from embedkit.engines.estimate import estimate_job
 
     set_up_logs("text")
+    if "max_reject_share" in settings:
+        _LOG.warning("--max-reject-share has no effect: a plan rejects nothing")
     estimate = estimate_job(read_job(inputs or [], settings, output="."))
     typer.echo(json.dumps(estimate.to_dict()) if as_json else estimate.to_text())
 

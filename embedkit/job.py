@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -14,9 +15,11 @@ from embedkit.dataset.schema import PartOptions
 from embedkit.dataset.stores import probe
 from embedkit.dataset.version import Version, create_or_check_plan, fingerprint, version_name
 from embedkit.encoders.model_files import ModelSpec, read_model
+from embedkit.idle_settings import Circumstances, idle_settings
 from embedkit.records import digest
 from embedkit.tokens.tokenization import TokenizerSpec, load_tokenizer
 
+_LOG = logging.getLogger("embedkit")
 _CHUNKING = ("chunk", "chunk_tokens", "chunk_overlap")
 _NOT_IN_ROWS = frozenset({"inputs", "base", "max_decompressed_bytes", *_CHUNKING})
 _ALWAYS_IN_ROWS = frozenset(
@@ -157,8 +160,22 @@ def prepare(config: JobConfig, model: ModelSpec | None = None) -> Job:
         InputError: An input cannot be used.
     """
     model = model or read_model(config)
-    draft = begin_version(config, model, plan_corpus(config), config, config)
+    plan = plan_corpus(config)
+    warn_of_idle_settings(config, model, plan)
+    draft = begin_version(config, model, plan, config, config)
     return Job(**{one.name: getattr(draft, one.name) for one in fields(draft)}, config=config)
+
+
+def warn_of_idle_settings(config: JobConfig, model: ModelSpec, plan: Plan) -> None:
+    """Logs a warning for each setting that was given and decides nothing in this job."""
+    files = [piece for split in plan.splits for piece in split.ranges]
+    at = Circumstances(
+        formats={file.format for file in files},
+        compressions={file.compression for file in files},
+        device=model.device,
+    )
+    for sentence in idle_settings(config, at):
+        _LOG.warning(sentence)
 
 
 def begin_version(

@@ -12,7 +12,7 @@ from embedkit.dataset.commit import CommitRecord
 from embedkit.encoders.hardware import processor_name
 from embedkit.encoders.model_files import ModelSpec, read_model
 from embedkit.engines.progress import Expected, clock
-from embedkit.job import ChunkerFactory, Job
+from embedkit.job import ChunkerFactory, Job, warn_of_idle_settings
 from embedkit.tokens.tokenization import load_tokenizer
 
 _SHARE_OF_PEAK = 0.7
@@ -105,6 +105,7 @@ def estimate_job(config: JobConfig) -> Estimate:
     """
     model = read_model(config)
     plan = plan_corpus(config)
+    warn_of_idle_settings(config, model, plan)
     counter = _Counter(model, _chunker(config, model))
     found = estimate(plan, config, counter)
     on_cpu = model.device == "cpu"

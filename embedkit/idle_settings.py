@@ -1,0 +1,94 @@
+"""Settings that were given and decide nothing, said before somebody relies on them."""
+
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+
+from embedkit.config import JobConfig
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """What decides, beside the settings themselves, whether a setting has an effect.
+
+    Attributes:
+        formats: Formats of the input files.
+        compressions: Their compressions.
+        device: Where the model runs, ``cpu`` or ``cuda``.
+    """
+
+    formats: Collection[str]
+    compressions: Collection[str]
+    device: str
+
+
+@dataclass(frozen=True)
+class _Rule:
+    names: tuple[str, ...]
+    idle: Callable[[JobConfig, Circumstances], bool]
+    reason: str
+
+
+_RULES = (
+    _Rule(
+        ("text_column",),
+        lambda job, _: job.text_template is not None,
+        "--text-template makes the text",
+    ),
+    _Rule(("text_column",), lambda _, at: set(at.formats) == {"text"}, "plain text has no columns"),
+    _Rule(("text_unit",), lambda _, at: "text" not in at.formats, "no input is a plain text file"),
+    _Rule(
+        ("chunk_tokens", "chunk_overlap"),
+        lambda job, _: job.chunk == "none",
+        "documents stay whole without --chunk",
+    ),
+    _Rule(
+        ("max_decompressed_bytes",),
+        lambda _, at: set(at.compressions) == {"none"},
+        "no input is compressed",
+    ),
+    _Rule(("encoder_threads",), lambda _, at: at.device == "cuda", "the model runs on a GPU"),
+    _Rule(
+        ("ray_address", "encoder_cpus", "encoder_wait", "max_lost_workers"),
+        lambda job, _: job.engine != "ray",
+        "it is of --engine ray",
+    ),
+    _Rule(
+        ("encoder_cpus",),
+        lambda job, at: job.engine == "ray" and at.device == "cuda",
+        "encoders run on GPUs",
+    ),
+    _Rule(
+        ("encoders", "workers", "calls_in_flight", "encoder_timeout"),
+        lambda job, _: job.engine == "plain",
+        "--engine plain is one process with one encoder",
+    ),
+    _Rule(
+        ("encoders_per_gpu",),
+        lambda job, at: at.device == "cpu" or job.engine == "plain",
+        "encoders share no GPU",
+    ),
+    _Rule(
+        ("encoders",),
+        lambda job, _: (
+            job.engine == "local"
+            and job.encoders is not None
+            and job.encoders.least < job.encoders.most
+        ),
+        "on one machine all of them start at once, so its MIN does not count",
+    ),
+)
+
+
+def idle_settings(job: JobConfig, at: Circumstances) -> Iterator[str]:
+    """Says which settings of a job were given and have no effect, a sentence each.
+
+    Args:
+        job: The job; only what differs from a default counts as given.
+        at: What else decides it.
+    """
+    for rule in _RULES:
+        for name in rule.names:
+            value = getattr(job, name)
+            given = name in job.model_fields_set
+            if given and value != JobConfig.model_fields[name].get_default() and rule.idle(job, at):
+                yield f"--{name.replace('_', '-')} {value} has no effect: {rule.reason}"
