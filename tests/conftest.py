@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from public_data import NO_PUBLIC_DATA, PUBLIC_DATA
 
 # Timings say nothing on a machine that does other things as well.
 settings.register_profile("embedkit", deadline=None)
@@ -21,12 +22,20 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="session")
-def shared_data() -> Path:
-    """The folder of public corpora beside the repository."""
-    folder = REPOSITORY.parent / "shared" / "data"
-    if not folder.is_dir():
-        pytest.skip("the public corpora (../shared/data) are not beside this checkout")
-    return folder
+def public_data() -> Path:
+    """The folder of public data, for what needs its labels or schemas."""
+    if not PUBLIC_DATA.is_dir():
+        pytest.skip(NO_PUBLIC_DATA)
+    return PUBLIC_DATA
+
+
+@pytest.fixture(scope="session")
+def bf16_units() -> bool:
+    """Whether this CPU has bf16 units that oneDNN may use."""
+    import openvino
+
+    able = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return able and os.environ.get("ONEDNN_MAX_CPU_ISA") not in ("AVX2", "AVX512_CORE")
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,10 @@ BATCH_TOKENS = {"cpu": 2_048, "cuda": 65_536}
 
 _CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 _BF16_COMPUTE_CAPABILITY = (8, 0)
+_ISAS_WITHOUT_BF16 = frozenset(
+    {"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX512_CORE", "AVX512_CORE_VNNI"}
+)
+"""Values of oneDNN's ONEDNN_MAX_CPU_ISA that forbid bf16 units, also where the CPU has them."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +138,8 @@ def _openvino_precision(config: ModelConfig) -> str:
         raise ConfigError("backend openvino has no float16 on cpu; take bfloat16 or float32")
     from embedkit.encoders.silent_openvino import openvino
 
-    able = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    units = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    able = "BF16" in units and _may_use_bf16_units()
     if config.precision == "bfloat16" and not able:
         raise ConfigError(
             "precision is bfloat16, but this processor has no bf16 units; take precision float32"
@@ -147,7 +152,11 @@ def _torch_has_bf16(device: str) -> bool:
 
     if device == "cuda":
         return torch.cuda.get_device_capability() >= _BF16_COMPUTE_CAPABILITY
-    return torch.cpu._is_avx512_bf16_supported()
+    return _may_use_bf16_units() and torch.cpu._is_avx512_bf16_supported()
+
+
+def _may_use_bf16_units() -> bool:
+    return os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() not in _ISAS_WITHOUT_BF16
 
 
 def _openvino_is_installed() -> bool:

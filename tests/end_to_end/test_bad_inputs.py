@@ -19,6 +19,7 @@ from running import (
     tiny_job,
     write_jsonl,
 )
+from texts import MESSY
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -102,10 +103,8 @@ def embedded_of_cut(dataset: Dataset) -> list[str]:
     return [name for name, source in sources if source == "b-cut.jsonl.gz"]
 
 
-def test_bad_records_are_rejects_and_nothing_else_is_lost(tiny_model, shared_data, tmp_path):
-    naughty = json.loads((shared_data / "messy" / "blns.json").read_text())
-    naughty = [text for text in naughty if "\0" not in text]
-    kept, reasons = write_bad_corpus(tmp_path / "corpus", naughty)
+def test_bad_records_are_rejects_and_nothing_else_is_lost(tiny_model, tmp_path):
+    kept, reasons = write_bad_corpus(tmp_path / "corpus", list(MESSY))
     job = tiny_job(
         tiny_model,
         tmp_path / "corpus",
@@ -142,7 +141,7 @@ def test_bad_records_are_rejects_and_nothing_else_is_lost(tiny_model, shared_dat
     assert set(dataset.table["id"].to_pylist()) == kept | set(cut)
     texts = dict(zip(*(dataset.table[name].to_pylist() for name in ("id", "text")), strict=True))
     assert all(texts[row["id"]] == row["text"] for row in GOOD[:30])
-    assert all(texts.get(f"n{n}", text) == text for n, text in enumerate(naughty))
+    assert all(texts.get(f"n{n}", text) == text for n, text in enumerate(MESSY))
     for one in dataset.rejects:
         assert one["detail"] and "\n" not in one["detail"]
         assert len(one["excerpt"]) <= 200

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from running import Dataset, write_jsonl
+from texts import paragraphs, topics_of_python
 
 from embedkit.config import JobConfig
 from embedkit.engines.run import run_job
@@ -12,14 +13,15 @@ LIMIT, OVERLAP = 96, 12
 
 
 @pytest.fixture(scope="module")
-def documents(wikitext, cranfield) -> dict[str, str]:
+def documents() -> dict[str, str]:
     """Texts shorter and longer than the limit, some of several paragraphs, some not English."""
-    found = {f"w{n}": wikitext[n] for n in range(0, 60, 20)}
-    found["many"] = "\n\n".join(wikitext[200:202])
-    found["lines"] = "\r\n".join(wikitext[300:302])
+    prose = paragraphs()
+    found = {f"p{n}": prose[n] for n in range(0, 60, 20)}
+    found["many"] = "\n\n".join(prose[200:206])
+    found["lines"] = "\r\n".join(prose[300:306])
     found["japanese"] = "これは日本語の文章です。とても長い文章になります。" * 8
     found["emoji"] = "👩‍👩‍👧‍👦 e\u0301 🇨🇭 ﷽ " * 30
-    found["blanks"] = f"   \n {cranfield['1']}  \t\n  "
+    found["blanks"] = f"   \n {topics_of_python()[0][:1500]}  \t\n  "
     return found
 
 

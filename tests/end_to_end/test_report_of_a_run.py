@@ -18,13 +18,13 @@ SAMPLE = 512
 
 
 @pytest.fixture(scope="module")
-def report(cranfield_run) -> dict:
-    return json.loads((cranfield_run.dataset.folder / "report" / "report.json").read_text())
+def report(prose_run) -> dict:
+    return json.loads((prose_run.dataset.folder / "report" / "report.json").read_text())
 
 
 @pytest.fixture(scope="module")
-def frame(cranfield_run) -> pd.DataFrame:
-    return pd.read_parquet(cranfield_run.dataset.folder / "data")
+def frame(prose_run) -> pd.DataFrame:
+    return pd.read_parquet(prose_run.dataset.folder / "data")
 
 
 @pytest.fixture(scope="module")
@@ -32,25 +32,25 @@ def vectors(frame) -> np.ndarray:
     return np.stack(frame["embedding"]).astype(np.float64)
 
 
-def test_everything_is_accounted_for(report, frame, cranfield_run):
+def test_everything_is_accounted_for(report, frame, prose_run):
     counts = report["counts"]
     assert counts["reconciled"]
     assert len(counts["checks"]) == 4
-    assert (counts["documents"], counts["rows"], counts["rejected"]) == (1400, len(frame), 2)
+    assert (counts["documents"], counts["rows"], counts["rejected"]) == (1000, len(frame), 2)
     assert report["inputs"]["files"] == 1
     (reason,) = report["rejects"]["reasons"]
     assert (reason["reason"], reason["count"]) == ("empty_text", 2)
-    assert {one["doc_id"] for one in reason["examples"]} == {"471", "995"}
-    assert report["rejects"]["share"] == pytest.approx(2 / 1400)
-    assert validate(open_version(str(cranfield_run.dataset.folder))).problems == ()
+    assert {one["doc_id"] for one in reason["examples"]} == {"470", "994"}
+    assert report["rejects"]["share"] == pytest.approx(2 / 1000)
+    assert validate(open_version(str(prose_run.dataset.folder))).problems == ()
 
 
-def test_tokens_and_truncation(report, frame, cranfield_run):
+def test_tokens_and_truncation(report, frame, prose_run):
     lengths = frame["n_tokens"]
     tokens = report["tokens"]
     seen = lengths.clip(upper=256)
     assert tokens["total"] == lengths.sum()
-    assert tokens["seen"] == seen.sum() == cranfield_run.result.tokens
+    assert tokens["seen"] == seen.sum() == prose_run.result.tokens
     assert tokens["mean"] == pytest.approx(lengths.mean())
     assert (tokens["shortest"], tokens["longest"]) == (lengths.min(), lengths.max())
     assert tokens["quantiles"] == {
@@ -67,7 +67,7 @@ def test_tokens_and_truncation(report, frame, cranfield_run):
     assert truncation["tokens_lost"] == (lengths - seen).sum()
     assert truncation["row_share"] == pytest.approx((lengths > 256).mean())
     assert truncation["token_share"] == pytest.approx(1 - seen.sum() / lengths.sum())
-    assert cranfield_run.result.truncated_share == pytest.approx((lengths > 256).mean())
+    assert prose_run.result.truncated_share == pytest.approx((lengths > 256).mean())
 
 
 def test_norms(report, vectors):
@@ -139,8 +139,8 @@ def test_similarity_of_the_sample(report, frame, vectors):
     assert found["mean_cosine"] == pytest.approx(mean, abs=1e-9)
 
 
-def test_figures_of_the_run(report, cranfield_run):
-    run, result = report["run"], cranfield_run.result
+def test_figures_of_the_run(report, prose_run):
+    run, result = report["run"], prose_run.result
     for name in ("tokens_encoded", "rows_reused", "encode_seconds", "encoder_busy_share"):
         assert run[name] == getattr(result, name)
     assert 0 < run["encode_seconds"] <= run["wall_seconds"]
@@ -150,8 +150,8 @@ def test_figures_of_the_run(report, cranfield_run):
     assert run["encoders"] == 1
 
 
-def test_the_page_shows_the_same_and_asks_nothing_of_the_network(report, cranfield_run):
-    page = (cranfield_run.dataset.folder / "report" / "report.html").read_text()
+def test_the_page_shows_the_same_and_asks_nothing_of_the_network(report, prose_run):
+    page = (prose_run.dataset.folder / "report" / "report.html").read_text()
     for number in (report["counts"]["documents"], report["counts"]["rows"]):
         assert f"{number:,}" in page
     assert not re.search(r"(?:src|href)\s*=\s*[\"']?(?:https?:)?//", page)

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from running import Dataset, flags, run_process
 from sentence_transformers import SentenceTransformer
+from texts import paragraphs
 
 from embedkit.config import JobConfig
 from embedkit.engines.run import run_job
@@ -37,9 +38,9 @@ METADATA = {
 
 
 @pytest.fixture(scope="module")
-def corpus(wikitext, tmp_path_factory):
+def corpus(tmp_path_factory):
     """A Parquet file of real text with metadata of many types."""
-    texts = wikitext[5 :: len(wikitext) // ROWS][:ROWS]
+    texts = list(paragraphs()[5 :: len(paragraphs()) // ROWS][:ROWS])
     file = tmp_path_factory.mktemp("typed") / "docs.parquet"
     columns = {"key": pa.array(range(1000, 1000 + ROWS)), "body": pa.array(texts), **METADATA}
     pq.write_table(pa.table(columns), file, row_group_size=7)

@@ -11,6 +11,7 @@ import pytest
 from running import Dataset, flags, run_process, write_jsonl
 from scipy.stats import spearmanr
 from sklearn.metrics import ndcg_score
+from texts import paragraphs, topics_of_python
 
 from embedkit.config import JobConfig
 from embedkit.engines.run import run_job
@@ -52,9 +53,9 @@ def job_of(corpus: Path, model: str, output: Path, backend: str, precision: str)
 
 
 @pytest.fixture(scope="module")
-def sample(wikitext, cranfield, oracle, tmp_path_factory):
+def sample(oracle, tmp_path_factory):
     """A corpus of some real texts, one of them twice, and their exact vectors."""
-    texts = [*wikitext[::110], *list(cranfield.values())[::90], wikitext[0]]
+    texts = [*paragraphs()[::60], *topics_of_python()[::8], paragraphs()[0]]
     corpus = write_texts(tmp_path_factory.mktemp("sample"), texts)
     return corpus, oracle.encode(texts)
 
@@ -110,14 +111,14 @@ def cranfield_ndcg(table: pa.Table, data: Path, oracle) -> float:
 
 
 def test_a_search_in_the_default_dataset_is_as_good_as_in_exact_vectors(
-    cranfield_run, cranfield, shared_data, oracle
+    cranfield_run, cranfield, public_data, oracle
 ):
     run = cranfield_run
     described = run.dataset.manifest["description"]
     assert described["backend"] == "openvino"
     assert run.dataset.table.num_rows == 1398
     assert {reject["doc_id"] for reject in run.dataset.rejects} == set(REJECTED)
-    ndcg = cranfield_ndcg(run.dataset.table, shared_data, oracle)
+    ndcg = cranfield_ndcg(run.dataset.table, public_data, oracle)
     print(f"\n{described['precision']}: Cranfield nDCG@10 {ndcg:.5f}")
     assert ndcg == pytest.approx(CRANFIELD_NDCG, abs=0.003)
     table = run.dataset.table
@@ -134,7 +135,7 @@ def test_a_search_in_the_default_dataset_is_as_good_as_in_exact_vectors(
     ("backend", "precision"), [*TOLERANCES, ("torch", "bfloat16"), ("openvino", "bfloat16")]
 )
 def test_all_of_the_corpora_through_the_command_line(
-    backend, precision, wikitext, cranfield, shared_data, minilm, oracle, tmp_path, everything
+    backend, precision, wikitext, cranfield, public_data, minilm, oracle, tmp_path, everything
 ):
     texts, expected, first, second, scores = everything
     corpus = write_texts(tmp_path / "corpus", texts, shards=4)
@@ -151,7 +152,7 @@ def test_all_of_the_corpora_through_the_command_line(
     spearman = spearmanr((written[first] * written[second]).sum(axis=1), scores).statistic
     names = [name for name, text in cranfield.items() if text.strip()]
     tail = table.slice(len(texts) - len(names)).set_column(0, "id", pa.array(names))
-    ndcg = cranfield_ndcg(tail, shared_data, oracle)
+    ndcg = cranfield_ndcg(tail, public_data, oracle)
     print(
         f"\n{backend} {precision}: {json.loads(done.stdout)['tokens_per_second']:.0f} tokens/s, "
         f"least cosine {cosine:.6f}, greatest difference {difference:.2e}, "
@@ -165,9 +166,20 @@ def test_all_of_the_corpora_through_the_command_line(
 
 
 @pytest.fixture(scope="module")
-def everything(shared_data, wikitext, cranfield, oracle):
+def wikitext(public_data) -> list[str]:
+    """The paragraphs of WikiText-2, validation and test."""
+    return [
+        line.strip()
+        for name in ("valid", "test")
+        for line in (public_data / "wikitext2" / f"{name}.txt").read_text().splitlines()
+        if line.strip() and not line.startswith(" =")
+    ]
+
+
+@pytest.fixture(scope="module")
+def everything(public_data, wikitext, cranfield, oracle):
     """All texts, their exact vectors, and where the pairs of STS-B stand in them."""
-    with (shared_data / "stsb" / "dev.csv").open(newline="") as file:
+    with (public_data / "stsb" / "dev.csv").open(newline="") as file:
         pairs = list(csv.reader(file))
     documents = [text for text in cranfield.values() if text.strip()]
     texts = [*(p[0] for p in pairs), *(p[1] for p in pairs), *wikitext, *documents]
@@ -176,10 +188,10 @@ def everything(shared_data, wikitext, cranfield, oracle):
     return texts, oracle.encode(texts), first, first + len(pairs), scores
 
 
-def test_the_parts_of_a_run_say_what_made_them(cranfield_run):
-    for part in cranfield_run.dataset.parts:
+def test_the_parts_of_a_run_say_what_made_them(prose_run):
+    for part in prose_run.dataset.parts:
         metadata = pq.read_metadata(part).metadata
-        described = cranfield_run.dataset.manifest["description"]
+        described = prose_run.dataset.manifest["description"]
         assert metadata[b"embedkit.fingerprint"].decode() == described["fingerprint"]
         assert metadata[b"embedkit.precision"].decode() == described["precision"]
         assert json.loads(metadata[b"embedkit.dimension"]) == 384

@@ -14,9 +14,9 @@ COMPOSED = (
 
 
 @pytest.fixture(scope="session")
-def kuberay(shared_data: Path) -> Path:
+def kuberay(public_data: Path) -> Path:
     """The schemas of KubeRay's kinds."""
-    return shared_data / "kuberay"
+    return public_data / "kuberay"
 
 
 @pytest.fixture(scope="session")

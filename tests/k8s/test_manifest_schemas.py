@@ -1,23 +1,24 @@
 """Every manifest against the schemas of its kind, in which a misspelt field is an error."""
 
 import copy
-import itertools
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
-import yaml
 from manifests import (
-    K8S,
     Document,
-    kustomize,
     only,
     pods,
     render,
     resource_schema,
     validate,
 )
+from public_data import NO_PUBLIC_DATA, PUBLIC_DATA
+
+# Here, so that the module is skipped as a whole and not test by test.
+if not PUBLIC_DATA.is_dir():
+    pytest.skip(NO_PUBLIC_DATA, allow_module_level=True)
 
 
 def test_every_rendered_document_is_valid(
@@ -155,26 +156,3 @@ def test_pods_are_checked_as_kubernetes_knows_them(kuberay: Path) -> None:
         "head",
         "gpu",
     }
-
-
-def test_a_misspelt_field_of_a_kustomization_is_refused(tmp_path: Path) -> None:
-    text = (K8S / "components" / "pod-monitor" / "kustomization.yaml").read_text()
-    (tmp_path / "pod-monitor.yaml").write_text("")
-    (tmp_path / "kustomization.yaml").write_text(text.replace("resources:", "resource:"))
-    with pytest.raises(ValueError, match="resource"):
-        kustomize(tmp_path)
-
-
-def test_every_manifest_is_part_of_something_rendered() -> None:
-    named = set()
-    for file in K8S.rglob("kustomization.yaml"):
-        body = yaml.safe_load(file.read_text())
-        generated = itertools.chain.from_iterable(
-            one["files"] for one in body.get("configMapGenerator", [])
-        )
-        patches = [one["path"] for one in body.get("patches", []) if "path" in one]
-        parts = [*body.get("resources", []), *body.get("components", []), *patches]
-        parts += [*body.get("configurations", []), *generated]
-        named |= {(file.parent / part).resolve() for part in parts}
-    files = {one for one in K8S.rglob("*.yaml") if one.name != "kustomization.yaml"}
-    assert files - named == set()

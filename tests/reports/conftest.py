@@ -1,14 +1,13 @@
 """Blocks with known contents, as the encode stage hands them over."""
 
-import json
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
+from texts import MESSY
 
 from embedkit.records import EmbeddingBlock, Reject, embedding_type, text_hash
 from embedkit.reports.duplicates import text_duplicates
@@ -132,9 +131,8 @@ def usual_blocks() -> list[EmbeddingBlock]:
 
 
 @pytest.fixture(scope="session")
-def hostile_blocks(shared_data: Path) -> list[EmbeddingBlock]:
+def hostile_blocks() -> list[EmbeddingBlock]:
     """Texts that mean harm, in every place that a report shows."""
-    naughty = json.loads((shared_data / "messy" / "blns.json").read_text())
     texts = [
         "<script>alert(1)</script>",
         "\"'><img src=x onerror=alert(1)>",
@@ -144,7 +142,7 @@ def hostile_blocks(shared_data: Path) -> list[EmbeddingBlock]:
         "\U0001f468\u200d\U0001f469\u200d\U0001f467" * 30,
         "W" * 100_000,
         "http://example.com/tracker.png",
-        *(text for text in naughty if text),
+        *(text for text in MESSY if text),
     ]
     # Every text twice, so that it shows among the repeated ones; close vectors, so that it pairs.
     vectors = np.random.default_rng(2).normal(size=(len(texts), 8)).astype(np.float32)

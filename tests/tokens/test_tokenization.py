@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from texts import FOREIGN, MESSY, paragraphs
 from tiny_models import SENTENCES, make_tokenizer
 from tokenizers import processors
 from transformers import AutoTokenizer
@@ -79,17 +80,14 @@ def test_special_tokens_inside_texts(saved):
     check_against_transformers(saved("wordpiece"), ["a [SEP] b [PAD] c", "[CLS]" * 9, "\0"], 6)
 
 
-def test_naughty_strings(saved, shared_data):
-    strings = json.loads((shared_data / "messy" / "blns.json").read_text())
+def test_strings_that_break_programs(saved):
     for kind in KINDS:
-        check_against_transformers(saved(kind), strings, 16)
+        check_against_transformers(saved(kind), list(MESSY), 16)
 
 
-def test_real_model_on_real_text(minilm, shared_data):
-    lines = (shared_data / "wikitext2" / "test.txt").read_text().splitlines()
-    rows = [line for line in lines if line.strip()][:400]
-    sentences = (shared_data / "multilingual" / "stsb-ja-dev.csv").read_text().splitlines()[:50]
-    check_against_transformers(minilm, rows + sentences, 256)
+def test_real_model_on_real_text(minilm):
+    foreign = [sentence for language in FOREIGN.values() for sentence in language]
+    check_against_transformers(minilm, [*paragraphs()[:400], *foreign], 256)
 
 
 def test_slices_of_a_long_block_are_joined_in_order(saved, monkeypatch):
