@@ -9,7 +9,6 @@ from contextlib import contextmanager
 import apache_beam as beam
 import ray
 from apache_beam.options.pipeline_options import PipelineOptions
-from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from embedkit.actors.encoder_pool import EncoderPool
 from embedkit.corpus.plan import Split
@@ -18,6 +17,7 @@ from embedkit.engines.signals import handlers_kept
 from embedkit.job import Job
 from embedkit.transforms.embed_corpus import EmbedBlocks
 from embedkit.transforms.read import ReadCorpus
+from embedkit.transforms.thread_runner import ThreadRunner
 
 _LOG = logging.getLogger("embedkit")
 _OBJECT_STORE_BYTES = 1 << 30
@@ -82,14 +82,8 @@ def run_pipeline(job: Job, pool: EncoderPool, splits: tuple[Split, ...]) -> None
         EmbedkitError: What stopped it, as raised inside the pipeline.
     """
     workers = job.config.workers or len(pool.connection.names) + 2
-    options = PipelineOptions(
-        flags=[],
-        direct_running_mode="multi_threading",
-        direct_num_workers=min(workers, len(splits)),
-        pickle_library="cloudpickle",
-    )
-    # Named directly: DirectRunner would first look for another runner's binary online.
-    pipeline = beam.Pipeline(runner=FnApiRunner(), options=options)
+    options = PipelineOptions(flags=[], pickle_library="cloudpickle")
+    pipeline = beam.Pipeline(runner=ThreadRunner(min(workers, len(splits))), options=options)
     blocks = pipeline | "ReadCorpus" >> ReadCorpus(
         corpus=job.config,
         plan=job.plan.with_splits(splits),
