@@ -11,7 +11,7 @@ from typing import BinaryIO, Protocol, cast
 
 import zstandard
 
-from embedkit.corpus.sources import open_input
+from embedkit.corpus.opening import open_input
 from embedkit.corpus.splits import FileRange
 from embedkit.errors import InputError
 

@@ -55,12 +55,22 @@ def read_records(
         config: How it is read.
         columns: Which columns are read.
 
+    Yields:
+        Batches of records. The last one is held back until the file was looked at once more, so
+        that a range never seems complete of which a part was cut off or written anew.
+
     Raises:
         InputError: The file is gone, has changed since the plan, or unpacks to more than it may.
     """
     limit = min(config.max_record_bytes, MOST_RECORD_BYTES)
     capped = config.model_copy(update={"max_record_bytes": limit})
-    yield from _READERS[file.format](file, capped, columns)
+    held: Records | None = None
+    for records in _READERS[file.format](file, capped, columns):
+        if held is not None:
+            yield held
+        held = records
+    if held is not None:
+        yield held
 
 
 def _documents(split: Split, plan: Plan, config: CorpusConfig) -> Iterator[Documents]:

@@ -13,7 +13,7 @@ from embedkit.config import CorpusConfig
 from embedkit.corpus.columns import Columns
 from embedkit.corpus.compression import DamagedFileError
 from embedkit.corpus.documents import Records, excerpt
-from embedkit.corpus.sources import open_input
+from embedkit.corpus.opening import open_input
 from embedkit.corpus.splits import FileRange
 from embedkit.errors import InputError
 from embedkit.records import Reject

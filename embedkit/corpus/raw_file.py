@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -30,11 +30,15 @@ class RawFile:
         """Reads up to so many bytes.
 
         Raises:
+            InputError: The file is not the one that was opened any more.
             ResumableError: The disk or the network failed.
         """
         try:
             data: bytes = self._opened.read(size)
         except self._errors as error:
+            # A store may refuse to read on in a file because it changed.
+            with suppress(*self._errors):
+                self._opened.check()
             raise ResumableError(
                 f"{self._url}: reading it failed ({reason(error)}); "
                 "run the same command again to resume"
@@ -71,13 +75,27 @@ class RawFile:
     def __enter__(self) -> Self:
         return self
 
+    # Whoever leaves early has not used it to its end, and need not know what became of it.
     def __exit__(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.close()
+        try:
+            if kind is None:
+                self._check()
+        finally:
+            self.close()
+
+    def _check(self) -> None:
+        try:
+            self._opened.check()
+        except self._errors as error:
+            raise ResumableError(
+                f"{self._url}: looking at it again failed ({reason(error)}); "
+                "run the same command again to resume"
+            ) from error
 
 
 def errors_at(url: str) -> tuple[type[Exception], ...]:

@@ -1,16 +1,17 @@
-"""Finding input files, and opening them again as what was planned."""
+"""Finding input files: listing what the inputs name."""
 
 import os
 import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from embedkit.config import CorpusConfig
-from embedkit.corpus.raw_file import RawFile, input_errors
+from embedkit.corpus.opening import local_etag, remote_etag, store_etag
+from embedkit.corpus.raw_file import input_errors
 from embedkit.corpus.splits import FileRange
 from embedkit.errors import ConfigError, InputError
 
@@ -27,10 +28,7 @@ FORMATS = {
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".xz": "xz"}
 """Compressions by the suffix behind the format's."""
 
-_REMOTE_BLOCK = 8 << 20
 _SKIPPED_SHOWN = 100
-_ETAGS = ("ETag", "etag", "generation", "md5Hash", "Content-MD5", "md5")
-_TIMES = ("LastModified", "last_modified", "mtime", "updated", "created")
 
 
 @dataclass(frozen=True)
@@ -93,44 +91,6 @@ def list_inputs(config: CorpusConfig) -> Listing:
     ranges = sorted((_whole(file, base, config) for file in found.values()), key=_by_source)
     skipped -= found.keys()
     return Listing(base, tuple(ranges), tuple(sorted(skipped)[:_SKIPPED_SHOWN]), len(skipped))
-
-
-def open_input(file: FileRange) -> BinaryIO:
-    """Opens a file for reading, from its first byte, unbuffered where it is local.
-
-    Raises:
-        InputError: It is gone, cannot be read, or is not the one that was planned.
-    """
-    with input_errors(file.url, "opened", file.url):
-        opened = _open_remote(file) if "://" in file.url else _open_local(file)
-    return cast(BinaryIO, RawFile(opened, file.url))
-
-
-def _open_local(file: FileRange) -> Any:
-    opened = open(file.url, "rb", buffering=0)
-    status = os.fstat(opened.fileno())
-    try:
-        _check_unchanged(file, status.st_size, _local_etag(status))
-    except InputError:
-        opened.close()
-        raise
-    return opened
-
-
-def _open_remote(file: FileRange) -> Any:
-    filesystem, path = fsspec.core.url_to_fs(file.url)
-    filesystem.invalidate_cache(filesystem._parent(path))
-    info = filesystem.info(path)
-    _check_unchanged(file, int(info["size"]), _remote_etag(info))
-    return filesystem.open(path, "rb", block_size=_REMOTE_BLOCK)
-
-
-def _check_unchanged(file: FileRange, size: int, etag: str) -> None:
-    if (size, etag) != (file.size, file.etag):
-        raise InputError(
-            f"{file.url}: changed since the plan was made (planned {file.size} bytes, "
-            f"{file.etag}; found {size} bytes, {etag}); restore the file, or start a new version"
-        )
 
 
 def _expand(pattern: str) -> tuple[str, list[_Found]]:
@@ -198,12 +158,12 @@ def _listed(filesystem: Any, name: str, info: dict[str, Any]) -> Iterator[_Found
         status = os.stat(name)
         # Listings do not follow links, and a corpus may be a folder of them.
         if stat.S_ISREG(status.st_mode):
-            yield _Found(url, status.st_size, _local_etag(status), named=False)
+            yield _Found(url, status.st_size, local_etag(status), named=False)
         return
-    if not _etag_of(info):
+    if not store_etag(info):
         # A listing and an `info` may tell the same time in two ways.
         info = filesystem.info(name)
-    yield _Found(url, int(info["size"]), _remote_etag(info), named=False)
+    yield _Found(url, int(info["size"]), remote_etag(info), named=False)
 
 
 def _named(filesystem: Any, path: str) -> _Found:
@@ -211,11 +171,11 @@ def _named(filesystem: Any, path: str) -> _Found:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
             raise InputError(f"{path}: not a regular file; embedkit reads a file more than once")
-        return _Found(_url(filesystem, path), status.st_size, _local_etag(status), named=True)
+        return _Found(_url(filesystem, path), status.st_size, local_etag(status), named=True)
     info = filesystem.info(path)
     if info["size"] is None:
         raise InputError(f"{path}: its server does not tell its size; copy it to a file first")
-    return _Found(_url(filesystem, path), int(info["size"]), _remote_etag(info), named=True)
+    return _Found(_url(filesystem, path), int(info["size"]), remote_etag(info), named=True)
 
 
 def _is_input(file: _Found, root: str, config: CorpusConfig) -> bool:
@@ -319,19 +279,3 @@ def _nothing_found(pattern: str, skipped: set[str]) -> str:
 
 def _by_source(file: FileRange) -> str:
     return file.source
-
-
-def _local_etag(status: os.stat_result) -> str:
-    return f"{status.st_size}-{status.st_mtime_ns}"
-
-
-def _remote_etag(info: dict[str, Any]) -> str:
-    if etag := _etag_of(info):
-        return etag
-    time = next((info[name] for name in _TIMES if info.get(name)), "")
-    return f"{info['size']}-{time}"
-
-
-def _etag_of(info: dict[str, Any]) -> str:
-    etag = next((info[name] for name in _ETAGS if info.get(name)), "")
-    return str(etag).strip('"')
