@@ -112,6 +112,7 @@ def describe_vectors(
         mark: The fingerprint.
         ingredients: What the fingerprint is made of.
     """
+    for_queries = dict(model.prompts).get("query")
     return {
         "model": model_config.model,
         "revision": model.revision,
@@ -121,6 +122,7 @@ def describe_vectors(
         "pooling": "+".join(model.pooling),
         "normalized": model.normalize,
         "prompt": model.tokenizer.prompt,
+        **({"query_prompt": for_queries} if for_queries else {}),
         "max_tokens": model.tokenizer.max_tokens,
         "metric": model.metric,
         "backend": model.backend,

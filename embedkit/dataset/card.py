@@ -1,7 +1,8 @@
 """The dataset card: what a version is and how to read it, as a README for people and hubs."""
 
+import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -52,10 +53,16 @@ def dataset_card(version: Version, manifest: Manifest) -> str:
         IntegrityError: The first part is not readable.
         StoreError: The store failed.
     """
+    trial = manifest.description.get("trial")
+    what = (
+        "Text embeddings, complete: every input record"
+        if trial is None
+        else f"Text embeddings, a trial: each of the first {trial:,} input records"
+    )
     sections = [
         _front_matter(manifest),
-        f"# {_literal(manifest.version)}\n\nText embeddings, complete: every input record is in "
-        "`data/` or, with its reason, in `rejects/`.\n",
+        f"# {_literal(manifest.version)}\n\n{what} is in `data/` or, with its reason, in "
+        "`rejects/`.\n",
         _table(("", "", ""), _facts(manifest)),
     ]
     if manifest.parts:
@@ -64,6 +71,8 @@ def dataset_card(version: Version, manifest: Manifest) -> str:
             _table(("column", "type", "meaning"), _columns(_schema(version, manifest))),
             "## Reading it\n\nPaths are relative to this folder.\n",
             _snippets(manifest.description["dimension"]),
+            "## Searching it\n",
+            _query_snippet(manifest.description),
         ]
     sections.append(
         "`_meta/manifest.json` lists every part with its size, rows and SHA-256; "
@@ -152,6 +161,45 @@ SELECT id, array_cosine_similarity(embedding::FLOAT[{dimension}], vector) AS sco
 FROM 'data/*.parquet', query ORDER BY score DESC LIMIT 10;
 ```
 """
+
+
+def _query_snippet(described: Mapping[str, Any]) -> str:
+    """Returns how a query is encoded: as sentence-transformers does it, or embedkit itself."""
+    prompt = described.get("query_prompt") or ""
+    if prompt:
+        said = "The model's prompt for queries goes before the query."
+    elif described.get("prompt"):
+        said = (
+            "The documents were encoded with a prompt, and the model names none for queries; if it "
+            "wants one, such as 'query: ', put it into `prompt`."
+        )
+    else:
+        said = "The query has no prompt, as the documents had none."
+    code = [
+        "from embedkit.engines.query import encode_query",
+        f'query = encode_query(".", "what to look for", prompt={_quoted(prompt)})',
+    ]
+    # Of a model that names no pooling, sentence-transformers assumes this one.
+    if described.get("pooling") == "mean" and described.get("model"):
+        name, pinned = str(described["model"]), ""
+        if described.get("revision"):
+            name = name.partition("@")[0]
+            pinned = f", revision={_quoted(described['revision'])}"
+        code = [
+            "from sentence_transformers import SentenceTransformer",
+            f"model = SentenceTransformer({_quoted(name)}{pinned}, "
+            f"truncate_dim={described['dimension']})",
+            f"model.max_seq_length = {described.get('max_tokens')}",
+            f'query = model.encode("what to look for", prompt={_quoted(prompt)}, '
+            f"normalize_embeddings={bool(described['normalized'])})",
+        ]
+    lines = "\n".join([*code, "scores = vectors @ query"])
+    return f"{said}\n\n```python\n{lines}\n```\n"
+
+
+def _quoted(text: str) -> str:
+    """Returns a string literal of Python that ends no block of code in Markdown."""
+    return json.dumps(text).replace("`", "\\u0060")
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:

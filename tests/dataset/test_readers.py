@@ -116,7 +116,8 @@ def snippets(card):
 def test_the_card_s_snippets_run(dataset, tmp_path):
     version, ids, vectors = dataset
     card = version.store.read(version.card_key).decode()
-    python = [code for kind, code in snippets(card) if kind == "python"]
+    # The last one encodes a query, for which there is no model here.
+    *python, _ = [code for kind, code in snippets(card) if kind == "python"]
     assert len(python) == 4
     for code in python:
         script = "import os\nos.environ['HF_HUB_OFFLINE'] = '1'\n" + code

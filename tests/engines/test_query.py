@@ -1,6 +1,9 @@
 """A text to its nearest rows, against transformers, sentence-transformers and numpy."""
 
+import ast
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +120,76 @@ def test_the_query_gets_the_prompt_for_queries_or_the_one_given(
 
     model = SentenceTransformer(with_prompts, device="cpu")
     check(prompted, model.encode(QUERY, **oracle).astype(np.float64), **settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({}, "INFO the query is encoded with the prompt 'one two three: ', the documents were "
+         "with 'corpus: '"),
+        ({"prompt": "thirteen, "}, "INFO the query is encoded with the prompt 'thirteen, ', the "
+         "documents were with 'corpus: '"),
+        ({"prompt": ""}, None),
+    ],
+)  # fmt: skip
+def test_a_search_says_which_prompt_it_uses(prompted, caplog, settings, said):
+    with caplog.at_level("INFO", "embedkit"):
+        search_text(str(prompted), QUERY, 3, **settings)
+    assert said_of_prompts(caplog) == ([said] if said else [])
+
+
+def said_of_prompts(caplog) -> list[str]:
+    lines = [f"{one.levelname} {one.getMessage()}" for one in caplog.records]
+    return [line for line in lines if "the query is encoded" in line]
+
+
+@pytest.mark.parametrize(("prompt", "warned"), [("passage: ", True), ("", False)])
+def test_documents_with_a_prompt_that_the_model_does_not_know(make_job, caplog, prompt, warned):
+    result = run_job(make_job(prompt=prompt))
+    with caplog.at_level("INFO", "embedkit"):
+        search_text(result.dataset, QUERY, 3)
+    said = [line for line in said_of_prompts(caplog) if line.startswith("WARNING")]
+    assert bool(said) == warned
+    if warned:
+        assert "were with 'passage: '" in said[0]
+        assert "--prompt" in said[0]
+
+
+def check_card(dataset: str) -> None:
+    """The snippets of a dataset's own card score its rows as a search does."""
+    _, *blocks = Path(dataset, "README.md").read_text().split("```python\n")
+    blocks = [block.partition("```")[0] for block in blocks]
+    code = f"{blocks[0]}\n{blocks[-1]}".replace('"what to look for"', repr(QUERY))
+    code += "\nprint(dict(zip(table['id'].to_pylist(), scores.tolist())))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=dataset, capture_output=True, text=True, check=True
+    )
+    scores = ast.literal_eval(done.stdout)
+    hits = search_text(dataset, QUERY, 12)
+    expected = sorted(scores.values(), reverse=True)[:12]
+    np.testing.assert_allclose([hit.score for hit in hits], expected, rtol=0, atol=2e-6)
+    for hit in hits:
+        assert scores[hit.id] == pytest.approx(hit.score, abs=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("settings", "by"),
+    [
+        ({"dimensions": 16}, "sentence_transformers"),
+        ({"pooling": "cls"}, "embedkit"),
+        ({"prompt": "passage: "}, "sentence_transformers"),
+    ],
+)
+def test_the_card_encodes_a_query_as_a_search_does(make_job, settings, by):
+    result = run_job(make_job(**settings))
+    assert f"from {by}" in Path(result.dataset, "README.md").read_text()
+    check_card(result.dataset)
+
+
+def test_the_card_gives_the_query_its_prompt(prompted):
+    dataset = str(Dataset.latest(prompted).folder)
+    assert 'prompt="one two three: "' in Path(dataset, "README.md").read_text()
+    check_card(dataset)
 
 
 def test_prompts_that_cannot_be(prompted):
