@@ -76,6 +76,27 @@ class RecordConfig(_Config):
         return self
 
 
+_CHARACTERS = {"tab": "\t", "\\t": "\t", "space": " ", "\\\\": "\\"}
+
+
+def _character(value: object) -> object:
+    """Reads one character, ``tab`` or ``none``; none at all is the empty string."""
+    if value is None or value == "none":
+        return value and ""
+    character = _CHARACTERS.get(str(value), str(value))
+    if len(character) > 1 or character in ("\n", "\r", "\0"):
+        raise ValueError("expected one character, tab, or none")
+    return character
+
+
+def _comma_separated(value: object) -> object:
+    """Reads ``a,b,c``, or a list of names."""
+    given = [value] if isinstance(value, str) else value
+    if not isinstance(given, list | tuple):
+        return value
+    return tuple(name for one in given for name in str(one).split(","))
+
+
 class CorpusConfig(RecordConfig):
     """Which records to read, and how they become rows."""
 
@@ -91,6 +112,29 @@ class CorpusConfig(RecordConfig):
     text_unit: Literal["line", "paragraph", "file"] = Field(
         "line", description="What one document of a plain text file is."
     )
+    delimiter: Annotated[str | None, BeforeValidator(_character)] = Field(
+        None,
+        description="Character between the fields of CSV and TSV files; a comma, or a tab in TSV "
+        "files, unless given.",
+    )
+    quote: Annotated[str | None, BeforeValidator(_character)] = Field(
+        None,
+        description="Character that a field is quoted with, or none; a double quote in CSV files "
+        "and none in TSV files unless given.",
+    )
+    escape: Annotated[str | None, BeforeValidator(_character)] = Field(
+        None,
+        description="Character that takes the next one literally in CSV and TSV files, such as a "
+        "backslash; none unless given.",
+    )
+    columns: Annotated[tuple[str, ...], BeforeValidator(_comma_separated)] = Field(
+        (),
+        description="Names of the columns of CSV and TSV files that have no header line, as a,b,c.",
+    )
+    max_record_lines: PositiveInt = Field(
+        1000,
+        description="A CSV record over more lines is rejected as one whose quote is never closed.",
+    )
     base: str | None = Field(
         None,
         description="Directory that sources and derived ids are relative to; the inputs' common "
@@ -102,6 +146,17 @@ class CorpusConfig(RecordConfig):
     split_bytes: PositiveInt = Field(
         32 * MIB, description="Size of the ranges that workers take, in bytes as stored."
     )
+
+    @model_validator(mode="after")
+    def _dialect(self) -> Self:
+        if self.delimiter == "":
+            raise ValueError("delimiter: fields need a character between them")
+        used = [one for one in (self.delimiter, self.quote, self.escape) if one]
+        if len(set(used)) != len(used):
+            raise ValueError("delimiter, quote and escape: give three different characters")
+        if len(set(self.columns)) != len(self.columns) or "" in self.columns:
+            raise ValueError("columns: give every column a name of its own")
+        return self
 
 
 class ModelConfig(_Config):

@@ -8,7 +8,7 @@ from functools import partial
 
 from embedkit.config import CorpusConfig
 from embedkit.corpus.columns import Columns, required_columns
-from embedkit.corpus.csv_records import check_header, read_header
+from embedkit.corpus.csv_records import check_csv
 from embedkit.corpus.duplicates import with_duplicates
 from embedkit.corpus.metadata_plan import Found, metadata_types
 from embedkit.corpus.parquet_plan import plan_parquet
@@ -81,9 +81,7 @@ def _check(file: FileRange, config: CorpusConfig) -> _Checked:
         ranges, found = plan_parquet(file, config)
         return _Checked(ranges, found)
     if file.format in ("csv", "tsv"):
-        header = read_header(file, config)
-        if header:
-            check_header(file, header, required_columns(config))
+        check_csv(file, config, required_columns(config))
         return _Checked((file,))
     if file.format == "text":
         _check_text(file, config)

@@ -50,6 +50,8 @@ WRITERS: dict[str, Callable[[list[dict[str, Any]]], str]] = {
 def test_every_format_and_compression(tmp_path: Path, suffix: str, compression: str) -> None:
     path = write(tmp_path / f"data{suffix}{compression}", WRITERS[suffix](RECORDS))
     columns = {} if suffix == ".txt" else {"id_column": "id", "metadata_columns": ("n:int64",)}
+    if suffix == ".tsv":
+        columns["quote"] = '"'
     corpus = read_corpus(tmp_path, split_bytes=4000, block_rows=90, **columns)
     assert corpus.rejects == []
     assert corpus.texts == [record["text"] for record in RECORDS]
@@ -147,7 +149,7 @@ def test_csv_cells_as_pythons_reader_has_them(
     name = "data.csv" if delimiter == "," else "data.tsv"
     path = tmp_path_factory.mktemp("csv") / name
     path.write_bytes(b"\xef\xbb\xbf" * mark + out.getvalue().encode())
-    corpus = read_corpus(path, metadata_columns=("note",))
+    corpus = read_corpus(path, metadata_columns=("note",), quote='"')
     assert [(row["text"], row["note"]) for row in corpus.rows] == rows
     assert corpus.rejects == []
 
