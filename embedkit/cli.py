@@ -94,11 +94,8 @@ def run(
         return_freed_memory()
     result = run_job(job, display_named(progress))
     typer.echo(result.to_json() if as_json else summary(result))
-    if result.exceeds(job.max_reject_share):
-        raise RejectsExceededError(
-            f"{result.rejects:,} of {result.documents:,} documents were rejected, more than "
-            f"--max-reject-share {job.max_reject_share:g} allows; see {result.dataset}/rejects"
-        )
+    if result.refusal is not None:
+        raise RejectsExceededError(result.refusal)
 
 
 @app.command()
@@ -116,13 +113,16 @@ def plan(inputs: Inputs = None, *, settings: dict[str, Any], as_json: Json = Fal
 
 @app.command()
 def info(root: Root, *, as_json: Json = False) -> None:
-    """Describe a version."""
+    """Describe a version, or those of a root that has not published any yet."""
     from embedkit.dataset.manifest import describe
-    from embedkit.dataset.version import open_version
+    from embedkit.dataset.version import find_versions
 
     set_up_logs("text")
-    described = describe(open_version(root))
-    typer.echo(json.dumps(described) if as_json else table(described))
+    described = list(map(describe, find_versions(root)))
+    if as_json:
+        typer.echo(json.dumps(described[0] if len(described) == 1 else {"versions": described}))
+    else:
+        typer.echo("\n\n".join(map(table, described)))
 
 
 @app.command()

@@ -1,16 +1,18 @@
-"""From committed blocks to a complete version: statistics, report, manifest, LATEST."""
+"""From committed blocks to a published version: statistics, report, manifest, LATEST."""
 
 import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 
 import pyarrow as pa
 
+from embedkit.config import OutputConfig
 from embedkit.dataset.card import dataset_card
 from embedkit.dataset.commit import CommitRecord
-from embedkit.dataset.manifest import Manifest, finalize, point_latest, publish, read_manifest
+from embedkit.dataset.manifest import Manifest, finalize, read_manifest, seal
+from embedkit.dataset.publication import is_published, point_latest, publish
 from embedkit.dataset.rows import read_columns
 from embedkit.dataset.stores import read_all
 from embedkit.dataset.version import Version, block_of, block_order
@@ -43,6 +45,8 @@ class RunResult:
         encoder_busy_share: Share of that time that an encoder spent encoding, averaged over them.
         tokens_per_second: ``tokens_encoded`` by ``encode_seconds``.
         report: Where the HTML report is.
+        published: Whether the version is one that ``LATEST`` may name.
+        refusal: Why this run did not publish it, for who runs it; not printed.
         dataset: Where the version is; not printed.
         already_complete: Whether there was nothing to do; not printed.
     """
@@ -61,18 +65,16 @@ class RunResult:
     report: str
     dataset: str
     already_complete: bool = False
+    published: bool = True
+    refusal: str | None = None
 
     def to_json(self) -> str:
         """Returns one line of JSON."""
         values = asdict(self)
         return json.dumps({name: values[name] for name in values if name not in _NOT_PRINTED})
 
-    def exceeds(self, max_reject_share: float) -> bool:
-        """Whether more records were rejected than a job allows."""
-        return self.rejects > max_reject_share * self.documents
 
-
-_NOT_PRINTED = ("dataset", "already_complete")
+_NOT_PRINTED = ("dataset", "already_complete", "refusal")
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,10 @@ class Before:
 
 
 def complete(job: Draft, before: Mapping[str, CommitRecord], figures: Figures) -> RunResult:
-    """Completes a job's version: checks it, writes its report and card, publishes it.
+    """Completes a job's version: checks it, writes its report and card, and publishes it.
+
+    A version that the job does not allow to be published is complete all the same; the result
+    says why.
 
     Args:
         job: The job, all of its splits done.
@@ -150,6 +155,8 @@ def complete_version(
 ) -> RunResult:
     """Completes a version, or finds it complete; called twice, or twice at once, it does so once.
 
+    It is then published, unless more was rejected than the draft's output allows.
+
     Args:
         draft: The version, all of its splits done.
         splits: Its splits.
@@ -163,17 +170,49 @@ def complete_version(
     """
     version = draft.version
     if version.is_complete():
-        point_latest(version)
         manifest = read_manifest(version)
-        return _result(version, manifest, _run_figures(manifest, before, started, figures), before)
+        run = _run_figures(manifest, before, started, figures)
+        return _published(draft, manifest, run, before)
     device = draft.model.device if figures is None else figures.device
     manifest = finalize(version, splits, {**draft.description, "device_name": device})
     blocks = filter(None, map(block_of, version.store.list(version.key("_meta/commits/"))))
     run = _run_figures(manifest, before, started, figures)
     inputs = (draft.plan.files, draft.plan.total_bytes)
     write_report(version, manifest, sorted(blocks, key=block_order), inputs, run)
-    manifest = publish(version, manifest, dataset_card(version, manifest))
-    return _result(version, manifest, run, before)
+    manifest = seal(version, manifest, dataset_card(version, manifest))
+    return _published(draft, manifest, run, before)
+
+
+def _published(draft: Draft, manifest: Manifest, run: RunFigures, before: Before) -> RunResult:
+    """Publishes a complete version if the draft's output allows it."""
+    version = draft.version
+    refusal = why_not_published(version, manifest, draft.output)
+    if refusal is None:
+        publish(version)
+    published = refusal is None or is_published(version)
+    if refusal is not None and published:
+        refusal += "; it was published before"
+        point_latest(version)
+    return replace(_result(version, manifest, run, before), published=published, refusal=refusal)
+
+
+def why_not_published(version: Version, manifest: Manifest, output: OutputConfig) -> str | None:
+    """Returns why a complete version does not become the latest one, or None where it does."""
+    stays = f"version {version.name} is complete, but LATEST stays where it was"
+    if not manifest.rows:
+        what = (
+            "the inputs hold no document"
+            if not manifest.documents
+            else (f"all {manifest.documents:,} documents were rejected, see {version.url}/rejects")
+        )
+        return f"{what}, so there are no rows; {stays}; mend the inputs or settings"
+    if output.publish_anyway or manifest.rejects <= output.max_reject_share * manifest.documents:
+        return None
+    return (
+        f"{manifest.rejects:,} of {manifest.documents:,} documents were rejected, more than "
+        f"--max-reject-share {output.max_reject_share:g} allows; {stays}; see "
+        f"{version.url}/rejects, then mend the inputs, or give --publish-anyway"
+    )
 
 
 def _run_figures(
@@ -240,12 +279,11 @@ def write_report(
     store.replace(version.key(_REPORT_HTML), render_html(report).encode())
 
 
-def result_of_complete(version: Version) -> RunResult:
-    """Returns the result of a run that found its version complete and did nothing."""
-    point_latest(version)
-    manifest = read_manifest(version)
+def result_of_complete(draft: Draft) -> RunResult:
+    """Returns the result of a run that found its version complete and had nothing to encode."""
+    manifest = read_manifest(draft.version)
     run = RunFigures("", 0.0, 0.0, 0, 0.0, 0.0, manifest.rows)
-    return _result(version, manifest, run, Before(manifest.rows, complete=True))
+    return _published(draft, manifest, run, Before(manifest.rows, complete=True))
 
 
 def _result(version: Version, manifest: Manifest, run: RunFigures, before: Before) -> RunResult:

@@ -213,7 +213,13 @@ class OutputConfig(_Config):
     )
     store_text: bool = Field(False, description="Whether the text is stored beside its vector.")
     max_reject_share: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.01, description="Share of rejected records above which a finished run exits with 3."
+        0.01,
+        description="Share of rejected records above which a finished version is not published: "
+        "LATEST stays where it was, and the run exits with 3.",
+    )
+    publish_anyway: bool = Field(
+        False,
+        description="Whether a version is published although more was rejected than is allowed.",
     )
 
 

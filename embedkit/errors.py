@@ -29,7 +29,7 @@ class InputError(EmbedkitError):
 
 
 class RejectsExceededError(EmbedkitError):
-    """The version is complete, but more records were rejected than the job allows."""
+    """The version is complete, but not published: more was lost than the job allows."""
 
     exit_code = 3
 

@@ -157,6 +157,12 @@ class Dataset:
         assert (self.folder / "_SUCCESS").exists()
 
     @classmethod
+    def only(cls, root: Path | str) -> "Dataset":
+        """The one version of a root, published or not."""
+        (mark,) = Path(root).glob("*/_SUCCESS")
+        return cls(mark.parent)
+
+    @classmethod
     def latest(cls, root: Path | str) -> "Dataset":
         return cls(Path(root) / (Path(root) / "LATEST").read_text().strip())
 

@@ -52,6 +52,7 @@ PROMISED = [
     "encoder_busy_share",
     "tokens_per_second",
     "report",
+    "published",
 ]
 
 
@@ -163,13 +164,73 @@ def test_rejects_above_the_share_allowed(tiny_model, tmp_path):
     for _ in ("the first run", "one that finds it finished"):
         answer = call("run", *flags(wanted), "--max-reject-share", "0.39", "--json")
         assert (answer.code, answer.json["rejects"], answer.json["rows"]) == (3, 4, 6)
-        dataset = Dataset.latest(tmp_path / "out")
+        assert answer.json["published"] is False
+        dataset = Dataset.only(tmp_path / "out")
         dataset.check_accounts(10)
         assert answer.error == (
-            "4 of 10 documents were rejected, more than --max-reject-share 0.39 allows; "
-            f"see {dataset.folder}/rejects"
+            "4 of 10 documents were rejected, more than --max-reject-share 0.39 allows; version "
+            f"{dataset.folder.name} is complete, but LATEST stays where it was; see "
+            f"{dataset.folder}/rejects, then mend the inputs, or give --publish-anyway"
         )
+        assert not (tmp_path / "out" / "LATEST").exists()
     assert call("run", *flags(wanted), "--max-reject-share", "0.4").code == 0
+    assert Dataset.latest(tmp_path / "out").folder == dataset.folder
+
+
+def test_a_rejected_version_is_published_anyway_without_encoding_anything(tiny_model, tmp_path):
+    good = tiny_job(tiny_model, bad_corpus(tmp_path), tmp_path / "out", max_reject_share=0.5)
+    assert call("run", *flags(good)).code == 0
+    before = (tmp_path / "out" / "LATEST").read_text()
+    wanted = good.model_copy(update={"id_column": "id", "max_reject_share": 0.1})
+    rejected = call("run", *flags(wanted), "--json")
+    assert (rejected.code, (tmp_path / "out" / "LATEST").read_text()) == (3, before)
+    data = files(tmp_path / "out" / rejected.json["version"])
+
+    answer = call("run", *flags(wanted), "--publish-anyway", "--json")
+    assert (answer.code, answer.json["published"]) == (0, True)
+    assert (answer.json["tokens_encoded"], answer.json["rows_reused"]) == (0, 6)
+    dataset = Dataset.latest(tmp_path / "out")
+    assert dataset.folder.name == rejected.json["version"]
+    assert files(dataset.folder).items() >= data.items()
+    assert call("validate", str(tmp_path / "out")).code == 0
+
+    # What it is told the next time holds for that run; what is published stays so.
+    again = call("run", *flags(wanted), "--json")
+    assert (again.code, again.json["published"]) == (3, True)
+    assert again.error.endswith("; it was published before")
+    assert Dataset.latest(tmp_path / "out").folder == dataset.folder
+
+
+@pytest.mark.parametrize("texts", [[], ["", "  "]], ids=["no documents", "all rejected"])
+def test_a_version_without_rows_is_an_error_and_never_the_latest(tiny_model, tmp_path, texts):
+    good = tiny_job(tiny_model, bad_corpus(tmp_path), tmp_path / "out", max_reject_share=0.5)
+    assert call("run", *flags(good)).code == 0
+    before = (tmp_path / "out" / "LATEST").read_text()
+    empty = write_jsonl(tmp_path / "empty.jsonl", [{"text": text} for text in texts])
+    wanted = tiny_job(tiny_model, empty, tmp_path / "out", max_reject_share=1.0)
+    for flag in ([], ["--publish-anyway"], []):
+        answer = call("run", *flags(wanted), *flag)
+        assert answer.code == 3
+        assert "so there are no rows" in answer.error
+        assert (tmp_path / "out" / "LATEST").read_text() == before
+    assert call("search", str(tmp_path / "out"), "text 7", "-k", "1").code == 0
+
+
+def test_a_root_that_has_published_nothing_yet_names_what_it_has(tiny_model, tmp_path):
+    wanted = tiny_job(tiny_model, bad_corpus(tmp_path), tmp_path / "out")
+    version = call("run", *flags(wanted), "--json").json["version"]
+    root = str(tmp_path / "out")
+    told = call("info", root, "--json")
+    assert (told.code, told.json["version"]) == (0, version)
+    assert (told.json["complete"], told.json["published"]) == (True, False)
+    for words in (["search", root, "text"], ["validate", root]):
+        answer = call(*words)
+        assert answer.code == 2
+        assert (
+            f"no version there is published; there are {version} (complete); give" in answer.error
+        )
+    assert call("validate", f"{root}/{version}").code == 0
+    assert call("search", f"{root}/{version}", "text", "-k", "1").code == 0
 
 
 @pytest.mark.parametrize("name", ["run", "plan"])

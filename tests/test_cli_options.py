@@ -65,6 +65,8 @@ def other(name: str) -> Any:
         return OTHER[name]
     if get_origin(field.annotation) is Literal:
         return next(one for one in get_args(field.annotation) if one != field.default)
+    if field.annotation is bool:
+        return not field.default
     return {"encoders": "2..3", "ray_address": "host:6379"}.get(name, 3)
 
 

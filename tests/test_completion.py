@@ -1,11 +1,14 @@
 """The figures of a run, by hand."""
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 import pytest
 
-from embedkit.completion import Figures, RunResult
+from embedkit.completion import Figures, RunResult, why_not_published
+from embedkit.config import OutputConfig
+from embedkit.dataset.manifest import Manifest
+from embedkit.dataset.version import Version
 from embedkit.encoders.meter import EncoderLoad
 
 RESULT = RunResult(
@@ -31,24 +34,39 @@ def test_json_is_one_line_of_what_was_promised():
     assert json.loads(line) == {
         name: value
         for name, value in asdict(RESULT).items()
-        if name not in ("dataset", "already_complete")
+        if name not in ("dataset", "already_complete", "refusal")
     }
 
 
 @pytest.mark.parametrize(
-    ("documents", "rejects", "share", "exceeds"),
+    ("documents", "rejects", "share", "said"),
     [
-        (1000, 10, 0.01, False),
-        (1000, 11, 0.01, True),
-        (1000, 0, 0.0, False),
-        (1000, 1, 0.0, True),
-        (10, 10, 1.0, False),
-        (0, 0, 0.0, False),
+        (1000, 10, 0.01, None),
+        (1000, 11, 0.01, "11 of 1,000 documents were rejected, more than --max-reject-share 0.01"),
+        (1000, 0, 0.0, None),
+        (1000, 1, 0.0, "1 of 1,000 documents were rejected, more than --max-reject-share 0 allows"),
+        (10, 10, 1.0, "all 10 documents were rejected"),
+        (0, 0, 0.0, "the inputs hold no document"),
     ],
 )
-def test_more_rejects_than_allowed(documents, rejects, share, exceeds):
-    result = replace(RESULT, documents=documents, rejects=rejects)
-    assert result.exceeds(share) is exceeds
+def test_what_keeps_a_version_from_being_published(documents, rejects, share, said):
+    rows = documents - rejects
+    counts = dict.fromkeys(("tokens", "n_tokens", "tokens_encoded", "truncated", "size"), 0)
+    manifest = Manifest("v1", {}, documents, rows, rejects, **counts, id_digest="", splits=1,
+                        blocks=1, parts=())  # fmt: skip
+    version = Version("/out", "v1")
+    output = OutputConfig(output="/out", max_reject_share=share)
+    found = why_not_published(version, manifest, output)
+    anyway = why_not_published(
+        version, manifest, output.model_copy(update={"publish_anyway": True})
+    )
+    if said is None:
+        assert found is anyway is None
+    else:
+        assert found.startswith(said)
+        assert "version v1 is complete, but LATEST stays where it was" in found
+        # Without rows there is nothing to publish.
+        assert anyway == (None if rows else found)
 
 
 def load(first: float, last: float) -> EncoderLoad:

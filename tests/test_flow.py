@@ -19,7 +19,8 @@ from running import Dataset, SumClient, records, write_corpus, write_jsonl
 from embedkit.config import CorpusConfig
 from embedkit.corpus.plan import plan_corpus
 from embedkit.dataset.commit import committed, ended_splits
-from embedkit.dataset.manifest import finalize, publish
+from embedkit.dataset.manifest import finalize, seal
+from embedkit.dataset.publication import publish
 from embedkit.dataset.schema import PartOptions
 from embedkit.dataset.version import Version, create_or_check_plan
 from embedkit.errors import EncoderError, InputError, ResumableError
@@ -309,7 +310,8 @@ def run(corpus: CorpusConfig, version: Version, client: SumClient, model: str) -
 def complete(corpus: CorpusConfig, version: Version) -> Dataset:
     splits = [split.split_id for split in plan_corpus(corpus).splits]
     description = {"dimension": 4, "metric": "dot", "normalized": False}
-    publish(version, finalize(version, splits, description), "# card\n")
+    seal(version, finalize(version, splits, description), "# card\n")
+    publish(version)
     return Dataset(Path(version.url))
 
 

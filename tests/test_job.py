@@ -52,6 +52,7 @@ NEITHER = {
     "call_tokens": 99,
     "encoder_timeout": 5.0,
     "max_reject_share": 0.5,
+    "publish_anyway": True,
 }
 
 

@@ -3,7 +3,7 @@
 import os
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -72,6 +72,15 @@ class LocalStore:
         for key in found:
             if prefix or not key.startswith(f"{TEMPORARY}/"):
                 yield key
+
+    def folders(self) -> Sequence[str]:
+        """Returns the names of the folders directly below the root, sorted."""
+        with store_errors(self._root, "", "list"):
+            try:
+                with os.scandir(self._root) as entries:
+                    return sorted(entry.name for entry in entries if entry.is_dir())
+            except FileNotFoundError:
+                return []
 
     def open(self, key: str) -> Any:
         """Opens a file for random access."""

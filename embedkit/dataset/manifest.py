@@ -1,4 +1,4 @@
-"""From committed blocks to a complete version: reconcile, describe, publish."""
+"""From committed blocks to a complete version: reconcile, describe, seal."""
 
 import json
 import re
@@ -14,14 +14,14 @@ from embedkit.dataset.commit import (
     ended_splits,
 )
 from embedkit.dataset.identity import add_digests
+from embedkit.dataset.publication import is_published
 from embedkit.dataset.schema import FORMAT
 from embedkit.dataset.stores import create
 from embedkit.dataset.version import (
-    LATEST,
     Version,
     block_of,
     canonical_json,
-    latest_name,
+    planned_splits,
     sha256,
 )
 from embedkit.errors import ConfigError, IntegrityError, ResumableError
@@ -158,8 +158,8 @@ def finalize(
     )
 
 
-def publish(version: Version, manifest: Manifest, card: str) -> Manifest:
-    """Makes a version complete, and the latest one unless a newer one is.
+def seal(version: Version, manifest: Manifest, card: str) -> Manifest:
+    """Makes a version complete; from here on it does not change.
 
     Args:
         version: A version whose reports, if any, have been written.
@@ -184,30 +184,13 @@ def publish(version: Version, manifest: Manifest, card: str) -> Manifest:
                 f"{version.url_of(version.manifest_key)}: lists other parts than are committed; "
                 f"remove it, then {_RESUME}"
             )
-        number = _number(version.store, version.root, latest_name(store)) + 1
-        success = canonical_json({"manifest_sha256": sha256(data), "number": number})
-        create(store, version.success_key, success)
-    point_latest(version)
+        # The first release kept its numbers here, and reads this one when it publishes.
+        create(
+            store,
+            version.success_key,
+            canonical_json({"manifest_sha256": sha256(data), "number": 0}),
+        )
     return read_manifest(version)
-
-
-def point_latest(version: Version) -> None:
-    """Points ``LATEST`` to a complete version unless it names one that was completed later.
-
-    Complete versions of a root are numbered as they are completed, so finding an old version
-    complete again does not bring it back, and a run that was killed just before it moved
-    ``LATEST`` can be made good.
-
-    Raises:
-        IntegrityError: The version is not complete, or ``LATEST`` is damaged.
-        StoreError: The store failed.
-    """
-    if not version.is_complete():
-        raise IntegrityError(f"{version.url}: not complete; {_RESUME}")
-    store = version.store
-    name = latest_name(store)
-    if _number(store, version.root, version.name) > _number(store, version.root, name):
-        store.replace(LATEST, f"{version.name}\n".encode())
 
 
 def read_manifest(version: Version) -> Manifest:
@@ -232,7 +215,12 @@ def describe(version: Version) -> dict[str, Any]:
         StoreError: The store failed.
     """
     complete = version.is_complete()
-    described: dict[str, Any] = {"version": version.name, "url": version.url, "complete": complete}
+    described: dict[str, Any] = {
+        "version": version.name,
+        "url": version.url,
+        "complete": complete,
+        "published": is_published(version),
+    }
     if complete:
         manifest = asdict(read_manifest(version))
         description: dict[str, Any] = manifest.pop("description")
@@ -243,6 +231,7 @@ def describe(version: Version) -> dict[str, Any]:
     return described | {
         **totals.counts,
         "size": sum(part.size for part in totals.parts),
+        "splits": planned_splits(version),
         "splits_ended": len(ended_splits(version)),
         "blocks": totals.blocks,
         "parts": len(totals.parts),
@@ -335,20 +324,3 @@ def _check_nothing_else(version: Version, found: Iterable[str], expected: Iterab
             f"{version.url_of(foreign[0])!r}: belongs to no committed block of the plan; "
             "move it out of the version"
         )
-
-
-def _number(store: Any, root: str, name: str | None) -> int:
-    if name is None:
-        return 0
-    version = Version(root, name)
-    try:
-        data = store.read(version.success_key)
-    except FileNotFoundError:
-        return 0
-    try:
-        return int(json.loads(data)["number"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise IntegrityError(
-            f"{version.url_of(version.success_key)}: not what embedkit wrote; restore it, or build "
-            "that version anew"
-        ) from error

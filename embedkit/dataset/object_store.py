@@ -6,7 +6,7 @@ file systems that hand the condition to the service are taken here.
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from http import HTTPStatus
 from importlib import import_module
 from typing import Any
@@ -121,6 +121,17 @@ class ObjectStore:
         start = len(self._base) + 1
         for path in found:
             yield path[start:]
+
+    def folders(self) -> Sequence[str]:
+        """Returns the names directly below the root that have objects below them, sorted."""
+        with store_errors(self._url, "", "list", self._errors):
+            self._system.invalidate_cache()
+            try:
+                found = self._system.ls(self._base, detail=True)
+            except FileNotFoundError:
+                return []
+        paths = [entry["name"] for entry in found if entry["type"] == "directory"]
+        return sorted(path.rstrip("/").rpartition("/")[2] for path in paths)
 
     def open(self, key: str) -> Any:
         """Opens an object for reads of ranges, each of them one request."""
@@ -260,6 +271,11 @@ class MemoryStore(ObjectStore):
         with self._lock:
             found = list(super().list(prefix))
         yield from found
+
+    def folders(self) -> Sequence[str]:
+        """Returns the names directly below the root that have objects below them, sorted."""
+        with self._lock:
+            return super().folders()
 
     def open(self, key: str) -> Any:
         """Opens an object; the file system itself would share one position among all readers."""

@@ -7,7 +7,7 @@ wherever they are killed, the object that one of them created first is the one t
 import errno
 import secrets
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
 
@@ -58,6 +58,10 @@ class Store(Protocol):
 
     def list(self, prefix: str) -> Iterator[str]:
         """Yields the keys below a prefix that is empty or ends in '/', as they are now, sorted."""
+        ...
+
+    def folders(self) -> Sequence[str]:
+        """Returns the names directly below the root that have objects below them, sorted."""
         ...
 
     def open(self, key: str) -> Any:

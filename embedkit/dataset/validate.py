@@ -14,6 +14,7 @@ from embedkit.dataset.identity import add_digests, digest_of, id_hashes
 from embedkit.dataset.manifest import COUNTS, Manifest, Part
 from embedkit.dataset.parquet import RESTORE, read_table
 from embedkit.dataset.part_check import PartCheck, PartFindings
+from embedkit.dataset.publication import is_published
 from embedkit.dataset.version import LATEST, Version, block_of, latest_name, sha256
 from embedkit.errors import IntegrityError
 from embedkit.uniqueness import repeated
@@ -164,7 +165,7 @@ class _Check:
             expected.add(version.split_key(block.partition("-")[0]))
             if record.rejects:
                 expected.add(version.reject_key(block))
-        found = set(version.store.list(version.key("")))
+        found = set(version.store.list(version.key(""))) - {version.published_key}
         for key in sorted(expected - found):
             self.add(key, "gone")
         for key in sorted(found - expected):
@@ -264,12 +265,15 @@ class _Check:
         return found
 
     def latest(self) -> None:
-        """Checks that ``LATEST`` names a complete version."""
+        """Checks that ``LATEST`` names a complete version, where this one was published."""
         version = self._version
         try:
+            published = is_published(version)
             name = latest_name(version.store)
         except IntegrityError as error:
             self._say(str(error))
+            return
+        if name is None and not published:
             return
         if name is None:
             self.add(LATEST, "gone", f"write {version.name} into it")

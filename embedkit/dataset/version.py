@@ -2,18 +2,21 @@
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from embedkit.dataset.store_keys import normalize_root
+from embedkit.dataset.store_keys import is_local, normalize_root
 from embedkit.dataset.stores import Store, create, open_store
 from embedkit.errors import ConfigError, IntegrityError
 from embedkit.records import digest
 
 LATEST = "LATEST"
+_MARKS = ("_meta/plan.json", "_meta/manifest.json", "_SUCCESS")
+_MOST_NAMED = 10
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _BLOCK = re.compile(r"\d{5,}-\d{5,}")
 _SPLIT = re.compile(r"\d{5,}")
@@ -38,7 +41,7 @@ class Version:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "root", normalize_root(self.root))
-        if not _NAME.fullmatch(self.name) or self.name == LATEST:
+        if not is_version_name(self.name):
             raise ConfigError(
                 f"version {self.name!r}: expected at most 100 letters, digits, '.', '_' and '-', "
                 f"beginning with a letter or digit, and not {LATEST}"
@@ -106,6 +109,11 @@ class Version:
         """The mark of a complete version."""
         return self.key("_SUCCESS")
 
+    @property
+    def published_key(self) -> str:
+        """The mark of a complete version that was published, with its number among those."""
+        return self.key("_PUBLISHED")
+
     def is_complete(self) -> bool:
         """Whether every record of the corpus is in the version, and the version will not change."""
         store = self.store
@@ -124,6 +132,11 @@ class Version:
         except FileNotFoundError:
             return False
         return all(self.is_committed(f"{split_id}-{seq:05d}") for seq in range(end["blocks"]))
+
+
+def is_version_name(name: str) -> bool:
+    """Whether a version can have a name."""
+    return _NAME.fullmatch(name) is not None and name != LATEST
 
 
 def fingerprint(ingredients: Mapping[str, Any]) -> str:
@@ -191,6 +204,42 @@ def create_or_check_plan(version: Version, plan_json: str) -> str:
     return stored
 
 
+def planned_splits(version: Version) -> int | None:
+    """Returns the number of splits of a version's plan, or None where it does not say.
+
+    Raises:
+        IntegrityError: The plan is damaged.
+        StoreError: The store failed.
+    """
+    try:
+        plan = read_plan(version)
+    except FileNotFoundError:
+        return None
+    corpus = plan.get("corpus")
+    splits = corpus.get("splits") if isinstance(corpus, dict) else None
+    return len(splits) if isinstance(splits, list) else None
+
+
+def read_plan(version: Version) -> dict[str, Any]:
+    """Reads the plan that stands.
+
+    Raises:
+        FileNotFoundError: There is none.
+        IntegrityError: It is damaged.
+        StoreError: The store failed.
+    """
+    try:
+        plan = json.loads(version.store.read(version.plan_key))
+        if not isinstance(plan, dict):
+            raise ValueError(f"a {type(plan).__name__}, expected an object")
+    except ValueError as error:
+        raise IntegrityError(
+            f"{version.url_of(version.plan_key)}: not valid JSON ({error}); restore the file, or "
+            "remove the version and run the job again"
+        ) from error
+    return plan
+
+
 def latest(root: str) -> Version:
     """Returns the newest complete version below a root.
 
@@ -224,7 +273,7 @@ def latest_name(store: Store) -> str | None:
         name = store.read(LATEST).decode("utf-8", "replace").strip()
     except FileNotFoundError:
         return None
-    if not _NAME.fullmatch(name):
+    if not is_version_name(name):
         raise IntegrityError(
             f"{store.url}/{LATEST} holds {name[:100]!r}, which names no version; write the name of "
             "a complete version into it"
@@ -235,22 +284,76 @@ def latest_name(store: Store) -> str | None:
 def open_version(path: str) -> Version:
     """Opens a version by its own path, or the latest one by its root's.
 
-    A version that is still growing can be opened by its path.
+    A version that is still growing, or was not published, can be opened by its path.
 
     Raises:
         ConfigError: Neither is there.
+        IntegrityError: ``LATEST`` names something that is not a complete version.
     """
     path = normalize_root(path)
+    named = _version_named(path)
+    if named is not None:
+        return named
+    found = find_versions(path)
+    names = [
+        f"{one.name} ({'complete' if one.is_complete() else 'unfinished'})"
+        for one in found[:_MOST_NAMED]
+    ]
+    raise ConfigError(
+        f"{path}: no version there is published; there are {', '.join(names)}; give the path of "
+        f"one, such as {found[0].url}, or run its job to the end"
+    )
+
+
+def find_versions(path: str) -> list[Version]:
+    """Finds what there is to be told of at a path.
+
+    Returns:
+        The version of that path; or the latest one of the root there; or, of a root where none is
+        published yet, all of them in the order of their names.
+
+    Raises:
+        ConfigError: There is no version at all.
+        IntegrityError: ``LATEST`` names something that is not a complete version.
+    """
+    path = normalize_root(path)
+    named = _version_named(path)
+    if named is not None:
+        return [named]
+    here = open_store(path)
+    names = filter(is_version_name, here.folders())
+    found = [Version(path, name) for name in names if _holds_version(here, f"{name}/")]
+    if found:
+        return found
+    expected = f"expected a folder that holds {LATEST} or _meta/plan.json; check the path"
+    if next(here.list("data/"), None) is not None:
+        expected = (
+            "it has data/ but no _meta/; copy the whole folder of a version, _SUCCESS as well"
+        )
+    raise ConfigError(
+        f"{path}: neither a version nor a root with a complete one; {expected}, or run the job to "
+        "the end"
+    )
+
+
+def _version_named(path: str) -> Version | None:
+    """Returns the version whose own folder a path is, or the latest one of the root that it is."""
+    if is_local(path) and not os.path.isdir(path):
+        what = "it is a file" if os.path.exists(path) else "there is no such directory"
+        raise ConfigError(
+            f"{path}: neither a version nor a root with a complete one: {what}; check the path"
+        )
     here = open_store(path)
     if here.size(LATEST) is not None:
         return latest(path)
     parent, _, name = path.rpartition("/")
-    if _NAME.fullmatch(name) and here.size("_meta/plan.json") is not None:
+    if parent and is_version_name(name) and _holds_version(here, ""):
         return Version(parent, name)
-    raise ConfigError(
-        f"{path}: neither a version nor a root with a complete one; expected a folder that holds "
-        f"{LATEST} or _meta/plan.json; check the path, or run the job to its end"
-    )
+    return None
+
+
+def _holds_version(store: Store, folder: str) -> bool:
+    return any(store.size(folder + mark) is not None for mark in _MARKS)
 
 
 def block_order(block_id: str) -> tuple[int, int]:

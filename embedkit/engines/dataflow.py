@@ -17,10 +17,11 @@ from apache_beam.options.pipeline_options import (
 from pydantic import BaseModel, ConfigDict, Field
 
 from embedkit.actors.local_ray import LocalRay
+from embedkit.completion import result_of_complete
 from embedkit.config import JobConfig, ModelConfig
 from embedkit.encoders.hardware import BATCH_TOKENS
 from embedkit.encoders.model_files import ModelSpec, read_model
-from embedkit.errors import ConfigError
+from embedkit.errors import ConfigError, RejectsExceededError
 from embedkit.job import Job, prepare
 from embedkit.transforms.embed_corpus import MakeVersion
 from embedkit.transforms.read import ReadCorpus
@@ -73,10 +74,14 @@ def start_on_dataflow(
     Raises:
         ConfigError: Settings contradict each other, or would fail on the workers.
         InputError: An input cannot be used.
+        RejectsExceededError: The version is complete already, but is not to be published.
     """
     check_for_dataflow(job, workers, options)
     pipeline, settled = build_pipeline(job, workers, options)
     if settled.version.is_complete():
+        result = result_of_complete(settled)
+        if result.refusal is not None:
+            raise RejectsExceededError(result.refusal)
         return settled, None
     return settled, pipeline.run()
 

@@ -49,7 +49,7 @@ def run_job(config: JobConfig, display: Display | None = None) -> RunResult:
 
 def _run(job: Job, started: float, display: Display) -> RunResult:
     if job.version.is_complete():
-        return result_of_complete(job.version)
+        return result_of_complete(job)
     before = committed(job.version)
     splits = tuple(
         split for split in job.plan.splits if not job.version.split_is_done(split.split_id)

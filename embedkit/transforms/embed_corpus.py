@@ -232,12 +232,8 @@ class EmbedCorpus(BlockTransform):
 
 def _complete(draft: Draft, before: Before, started: float, splits: list[str]) -> RunResult:
     result = complete_version(draft, splits, before, started)
-    if result.exceeds(draft.output.max_reject_share):
-        raise RejectsExceededError(
-            f"{result.rejects:,} of {result.documents:,} documents were rejected, more than "
-            f"max_reject_share {draft.output.max_reject_share:g} allows; the version is complete, "
-            f"see {result.dataset}/rejects"
-        )
+    if result.refusal is not None:
+        raise RejectsExceededError(result.refusal)
     return result
 
 

@@ -9,7 +9,8 @@ import pyarrow as pa
 import pytest
 
 from embedkit.dataset.commit import commit_block, end_split
-from embedkit.dataset.manifest import Manifest, finalize, publish
+from embedkit.dataset.manifest import Manifest, finalize, seal
+from embedkit.dataset.publication import publish
 from embedkit.dataset.schema import PartOptions
 from embedkit.dataset.version import Version, create_or_check_plan
 from embedkit.records import (
@@ -117,9 +118,15 @@ class Job:
                 end_split(version, block.split_id, block.seq + 1, documents)
 
     def complete(self, version: Version) -> Manifest:
+        manifest = self.seal(version)
+        publish(version)
+        return manifest
+
+    def seal(self, version: Version) -> Manifest:
+        """Completes the version and does not publish it."""
         self.write(version)
         manifest = finalize(version, self.splits, self.description)
-        return publish(version, manifest, "# card\n")
+        return seal(version, manifest, "# card\n")
 
 
 def small_job(**changes: object) -> Job:

@@ -10,11 +10,11 @@ from embedkit.dataset.manifest import (
     Manifest,
     describe,
     finalize,
-    point_latest,
-    publish,
     read_manifest,
+    seal,
 )
 from embedkit.dataset.parquet import write_part
+from embedkit.dataset.publication import publish
 from embedkit.dataset.version import (
     Version,
     create_or_check_plan,
@@ -64,7 +64,8 @@ def test_the_manifest_is_the_same_whatever_the_order_of_work(version, job, tmp_p
     other = Version(str(tmp_path / "other"), "v1")
     turned = make_job(list(reversed(job.blocks)))
     turned.write(other)
-    publish(other, finalize(other, job.splits, job.description), "# card\n")
+    seal(other, finalize(other, job.splits, job.description), "# card\n")
+    publish(other)
     for key in version.store.list(""):
         assert version.store.read(key) == other.store.read(key), key
 
@@ -165,7 +166,7 @@ def test_no_rows_at_all(version, make_job, make_block):
     assert version.is_complete()
 
 
-def test_publish_writes_the_marks_last(written, job):
+def test_the_marks_are_written_last(written, job):
     manifest = finalize(written, job.splits, job.description)
     order = []
     store = written.store
@@ -184,14 +185,17 @@ def test_publish_writes_the_marks_last(written, job):
 
     watched = Version(written.root, written.name)
     watched.__dict__["store"] = Watched()
-    publish(watched, manifest, "# card\n")
-    assert order == ["v1/README.md", "v1/_meta/manifest.json", "v1/_SUCCESS", "LATEST"]
+    seal(watched, manifest, "# card\n")
+    assert order == ["v1/README.md", "v1/_meta/manifest.json", "v1/_SUCCESS"]
+    del order[:]
+    publish(watched)
+    assert order == [".numbers/00000001", "v1/_PUBLISHED", "LATEST"]
 
 
 def test_a_complete_version_is_never_changed(complete, job):
     before = {key: complete.store.read(key) for key in complete.store.list("")}
     manifest = finalize(complete, job.splits, {**job.description, "device": "another"})
-    standing = publish(complete, manifest, "# another card\n")
+    standing = seal(complete, manifest, "# another card\n")
     assert standing.description == job.description
     assert {key: complete.store.read(key) for key in complete.store.list("")} == before
 
@@ -201,62 +205,12 @@ def test_a_manifest_of_other_parts_is_not_published(written, job):
     fewer = dataclasses.replace(manifest, parts=manifest.parts[1:])
     written.store.create(written.manifest_key, fewer.to_json())
     with pytest.raises(IntegrityError, match="lists other parts than are committed"):
-        publish(written, manifest, "# card\n")
+        seal(written, manifest, "# card\n")
     assert not written.is_complete()
 
 
 class TestLatest:
-    def test_it_moves_to_the_version_completed_last(self, tmp_path, job):
-        first, second = (Version(str(tmp_path), name) for name in ("v1", "v2"))
-        job.complete(first)
-        assert latest(str(tmp_path)) == first
-        job.complete(second)
-        assert latest(str(tmp_path)) == second
-
-    def test_an_old_version_found_complete_does_not_bring_it_back(self, tmp_path, job):
-        first, second = (Version(str(tmp_path), name) for name in ("v1", "v2"))
-        job.complete(first)
-        job.complete(second)
-        job.complete(first)
-        point_latest(first)
-        assert latest(str(tmp_path)) == second
-
-    def test_of_two_completed_at_once_neither_moves_it_again(self, tmp_path, job):
-        first, second = (Version(str(tmp_path), name) for name in ("v1", "v2"))
-        job.complete(first)
-        job.complete(second)
-        second.store.replace(second.success_key, first.store.read(first.success_key))
-        job.complete(first)
-        assert latest(str(tmp_path)) == second
-
-    def test_a_run_killed_before_it_moved_is_made_good(self, tmp_path, job):
-        first, second = (Version(str(tmp_path), name) for name in ("v1", "v2"))
-        job.complete(first)
-        job.complete(second)
-        second.store.replace("LATEST", b"v1\n")
-        point_latest(second)
-        assert latest(str(tmp_path)) == second
-
-    def test_a_version_that_was_removed_is_replaced(self, tmp_path, job):
-        first, second = (Version(str(tmp_path), name) for name in ("v1", "v2"))
-        job.complete(first)
-        job.complete(second)
-        for key in list(second.store.list("v2/")):
-            second.store.remove(key)
-        with pytest.raises(IntegrityError, match="LATEST names v2, which is not complete"):
-            latest(str(tmp_path))
-        job.complete(first)
-        assert latest(str(tmp_path)) == first
-
-    def test_it_never_names_an_incomplete_version(self, tmp_path, job):
-        first, second = (Version(str(tmp_path), name) for name in ("v1", "v2"))
-        job.complete(first)
-        job.write(second)
-        with pytest.raises(IntegrityError, match="not complete"):
-            point_latest(second)
-        assert latest(str(tmp_path)) == first
-
-    @pytest.mark.parametrize("text", [b"../../etc", b"", b"v1\nv2", b"\xff\xfe", b"a/b"])
+    @pytest.mark.parametrize("text", [b"../../etc", b"", b"v1\nv2", b"\xff\xfe", b"a/b", b"LATEST"])
     def test_a_damaged_one_is_an_error_and_no_path(self, complete, text):
         complete.store.replace("LATEST", text)
         with pytest.raises(IntegrityError, match=r"LATEST holds .* which names no version"):

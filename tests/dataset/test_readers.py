@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from embedkit.dataset.card import dataset_card
-from embedkit.dataset.manifest import finalize, publish
+from embedkit.dataset.manifest import finalize, seal
 from embedkit.dataset.version import Version
 
 DIMENSION = 384
@@ -47,7 +47,7 @@ def dataset(request, tmp_path_factory, make_block, make_job, make_options):
     version = Version(str(tmp_path_factory.mktemp("readers")), "v1")
     job.write(version)
     manifest = finalize(version, job.splits, description)
-    publish(version, manifest, dataset_card(version, manifest))
+    seal(version, manifest, dataset_card(version, manifest))
     ids = [value for block in blocks for value in block.rows.column("id").to_pylist()]
     return version, ids, np.concatenate([block.vectors for block in blocks])
 

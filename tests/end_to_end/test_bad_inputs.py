@@ -127,7 +127,7 @@ def test_bad_records_are_rejects_and_nothing_else_is_lost(tiny_model, tmp_path):
     documents = result["documents"]
     assert last.startswith(f"embedkit: {rejects} of {documents} documents were rejected")
 
-    dataset = Dataset.latest(tmp_path / "out")
+    dataset = Dataset.only(tmp_path / "out")
     dataset.check_accounts(documents)
     assert result["rejects"] == rejects
     found = {

@@ -88,7 +88,7 @@ def expected_of(form: str, rows: list[dict[str, str]]) -> list[dict[str, str]]:
 
 def check(job: JobConfig, form: str, rows: list[dict[str, str]]) -> None:
     """Counts and compares with DuckDB, in the order of the corpus."""
-    dataset = Dataset.latest(job.output)
+    dataset = Dataset.only(job.output)
     documents = expected_of(form, rows)
     good = [row for row in documents if row["text"]]
     manifest = dataset.manifest

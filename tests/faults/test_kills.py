@@ -45,7 +45,8 @@ def check_equal(output: Path, undisturbed: Dataset) -> None:
     dataset = Dataset.latest(output)
     assert dataset.part_hashes == undisturbed.part_hashes
     dataset.check_accounts(1200)
-    assert {path.name for path in output.iterdir()} == {".tmp", dataset.folder.name, "LATEST"}
+    names = {path.name for path in output.iterdir()}
+    assert names == {".tmp", ".numbers", dataset.folder.name, "LATEST"}
     # What a killed driver was writing stays there for an hour, under a name that no reader takes.
     assert not list((output / ".tmp").glob("*.parquet"))
 

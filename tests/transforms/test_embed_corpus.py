@@ -198,34 +198,37 @@ def test_a_run_that_failed_is_resumed_where_it_stopped(model, output, monkeypatc
 
 
 @pytest.mark.parametrize("count", [0, 3])
-def test_no_rows_and_only_rejects_are_versions_too(model, output, count):
+def test_no_rows_and_only_rejects_are_versions_that_are_not_published(model, output, count):
     rows = [{"id": f"{n}", "text": ""} for n in range(count)]
     output = output.model_copy(update={"max_reject_share": 1.0})
-    (result,) = results(
-        lambda p: (
-            p
-            | beam.Create(rows)
-            | beam.Map(dict).with_output_types(dict[str, str])
-            | EmbedCorpus(model, output, shards=3)
+    with pytest.raises(RejectsExceededError, match="so there are no rows; version v1 is complete"):
+        results(
+            lambda p: (
+                p
+                | beam.Create(rows)
+                | beam.Map(dict).with_output_types(dict[str, str])
+                | EmbedCorpus(model, output, shards=3)
+            )
         )
-    )
-    assert (result.documents, result.rows, result.rejects) == (count, 0, count)
-    dataset = Dataset.latest(output.output)
+    dataset = Dataset.only(output.output)
     assert dataset.parts == []
-    assert dataset.manifest["splits"] == 3
+    assert [dataset.manifest[name] for name in ("documents", "rows", "rejects", "splits")] == [
+        count, 0, count, 3,
+    ]  # fmt: skip
+    assert not (Path(output.output) / "LATEST").exists()
 
 
-def test_no_blocks_at_all_are_a_version_too(model, output):
-    (result,) = results(
-        lambda p: (
-            p
-            | beam.Create([])
-            | beam.Map(_same).with_output_types(DocumentBlock)
-            | EmbedCorpus(model, output)
+def test_no_blocks_at_all_are_a_version_that_is_not_published(model, output):
+    with pytest.raises(RejectsExceededError, match="the inputs hold no document, so there are no"):
+        results(
+            lambda p: (
+                p
+                | beam.Create([])
+                | beam.Map(_same).with_output_types(DocumentBlock)
+                | EmbedCorpus(model, output)
+            )
         )
-    )
-    assert result.rows == 0
-    assert Dataset.latest(output.output).manifest["splits"] == 0
+    assert Dataset.only(output.output).manifest["splits"] == 0
 
 
 def _same(element: Any) -> Any:
@@ -235,11 +238,18 @@ def _same(element: Any) -> Any:
 def test_too_many_rejects_fail_the_pipeline_and_leave_the_version_complete(model, output):
     rows = [*records(5), {"id": "x", "text": ""}, {"id": "y", "text": None}]
     transform = EmbedCorpus(model, output, shards=2)
-    said = "2 of 7 documents were rejected, more than max_reject_share 0.01 allows"
+    said = "2 of 7 documents were rejected, more than --max-reject-share 0.01 allows"
     with pytest.raises(RejectsExceededError, match=f"^{said}"):
         embed(rows, transform)
-    dataset = Dataset.latest(output.output)
+    dataset = Dataset.only(output.output)
     dataset.check_accounts(7)
+    assert not (Path(output.output) / "LATEST").exists()
+    # The same pipeline says the same, and publishes what it finds complete if it is told to.
+    with pytest.raises(RejectsExceededError, match=f"^{said}"):
+        embed(rows, transform)
+    anyway = output.model_copy(update={"publish_anyway": True})
+    assert embed(rows, EmbedCorpus(model, anyway, shards=2)).published
+    assert Dataset.latest(output.output).folder == dataset.folder
     assert sorted(one["reason"] for one in dataset.rejects) == ["empty_text", "missing_column"]
 
 

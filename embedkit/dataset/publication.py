@@ -1,0 +1,157 @@
+"""Publishing: complete versions of a root get numbers, and ``LATEST`` names the highest.
+
+A version is complete when it is sealed, and published when it has a number. Numbers are taken by
+creating ``.numbers/<number>`` if absent, so no two versions ever have the same one; what
+``LATEST`` says follows from them, whoever wrote it last.
+"""
+
+import json
+
+from embedkit.dataset.stores import Store, create
+from embedkit.dataset.version import (
+    LATEST,
+    Version,
+    canonical_json,
+    is_version_name,
+    latest_name,
+)
+from embedkit.errors import IntegrityError, StoreError
+
+_NUMBERS = ".numbers/"
+_MOST_AT_ONCE = 1000
+_RESUME = "run the same command again to resume"
+
+
+def publish(version: Version) -> None:
+    """Gives a complete version its number, and makes it the latest one unless a newer one is.
+
+    A version that was published before keeps its number.
+
+    Raises:
+        IntegrityError: The version is not complete, or a file that says so is damaged.
+        StoreError: The store failed; the same call again is safe.
+    """
+    if not version.is_complete():
+        raise IntegrityError(f"{version.url}: not complete; {_RESUME}")
+    if not is_published(version):
+        number = {"number": _new_number(version)}
+        create(version.store, version.published_key, canonical_json(number))
+    point_latest(version)
+
+
+def is_published(version: Version) -> bool:
+    """Whether a version has been the latest one, or could be.
+
+    Raises:
+        IntegrityError: A file that says so is damaged.
+        StoreError: The store failed.
+    """
+    return number_of(version) > 0
+
+
+def number_of(version: Version) -> int:
+    """Returns the place of a version among the published ones of its root, 0 where it is not.
+
+    Raises:
+        IntegrityError: A file that says so is damaged.
+        StoreError: The store failed.
+    """
+    # Versions of the first release have their number in the mark itself.
+    return _number_in(version, version.success_key, optional=True) or (
+        _number_in(version, version.published_key) if version.is_complete() else 0
+    )
+
+
+def point_latest(version: Version) -> None:
+    """Points ``LATEST`` to a published version unless it names one that was published later.
+
+    So finding an old version complete again does not bring it back, and a run that was killed
+    just before it moved ``LATEST`` can be made good.
+
+    Raises:
+        IntegrityError: A file that says which version is published is damaged.
+        StoreError: The store failed.
+    """
+    store = version.store
+    number = number_of(version)
+    if number <= _number_of_latest(version):
+        return
+    newest: tuple[int, str] | None = (number, version.name)
+    while newest is not None:
+        store.replace(LATEST, f"{newest[1]}\n".encode())
+        # Another version may have been published since LATEST was read, and been overwritten now.
+        newest = _published_after(version, newest[0])
+
+
+def _number_of_latest(version: Version) -> int:
+    """A ``LATEST`` or a version that is damaged or gone does not keep another from its place."""
+    try:
+        name = latest_name(version.store)
+        return number_of(Version(version.root, name)) if name is not None else 0
+    except IntegrityError:
+        return 0
+
+
+def _published_after(version: Version, number: int) -> tuple[int, str] | None:
+    for taken in reversed(_taken(version.store)):
+        if taken <= number:
+            break
+        name = _name_at(version.store, taken)
+        try:
+            if name is not None and number_of(Version(version.root, name)) == taken:
+                return taken, name
+        except IntegrityError:
+            continue
+    return None
+
+
+def _new_number(version: Version) -> int:
+    store = version.store
+    highest = max(_taken(store), default=0)
+    if _name_at(store, highest) == version.name:
+        # Taken by a run that was killed before it could say so.
+        return highest
+    first = max(highest, _number_of_latest(version)) + 1
+    for number in range(first, first + _MOST_AT_ONCE):
+        if create(store, _key(number), f"{version.name}\n".encode()):
+            return number
+        if _name_at(store, number) == version.name:
+            return number
+    raise StoreError(
+        f"{version.url_of(_key(first))}: {_MOST_AT_ONCE} versions were completed at once; {_RESUME}"
+    )
+
+
+def _key(number: int) -> str:
+    return f"{_NUMBERS}{number:08d}"
+
+
+def _taken(store: Store) -> list[int]:
+    names = (key.removeprefix(_NUMBERS) for key in store.list(_NUMBERS))
+    return sorted(int(name) for name in names if name.isdecimal())
+
+
+def _name_at(store: Store, number: int) -> str | None:
+    if not number:
+        return None
+    try:
+        name = store.read(_key(number)).decode("utf-8", "replace").strip()
+    except FileNotFoundError:
+        return None
+    return name if is_version_name(name) else None
+
+
+def _number_in(version: Version, key: str, optional: bool = False) -> int:
+    try:
+        said = json.loads(version.store.read(key))
+        number = said.get("number", 0) if optional else said["number"]
+        if isinstance(number, int) and number >= 0:
+            return number
+        raise ValueError("no number")
+    except FileNotFoundError:
+        return 0
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise IntegrityError(
+            f"{version.url_of(key)}: not what embedkit wrote; remove it and run the version's job "
+            "again, which writes it anew"
+        ) from error

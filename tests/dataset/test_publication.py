@@ -1,0 +1,227 @@
+"""Publishing: every published version has a number of its own, and LATEST names the highest."""
+
+import threading
+
+import pytest
+
+from embedkit.dataset.manifest import describe
+from embedkit.dataset.publication import is_published, number_of, point_latest, publish
+from embedkit.dataset.stores import open_store
+from embedkit.dataset.validate import validate
+from embedkit.dataset.version import Version, find_versions, latest, open_version
+from embedkit.errors import ConfigError, IntegrityError
+
+
+@pytest.fixture
+def versions(tmp_path):
+    return [Version(str(tmp_path / "root"), name) for name in ("v1", "v2", "v3")]
+
+
+def test_it_moves_to_the_version_published_last(versions, job):
+    for number, version in enumerate(versions, 1):
+        job.complete(version)
+        assert latest(version.root) == version
+        assert number_of(version) == number
+
+
+def test_an_old_version_found_complete_does_not_bring_it_back(versions, job):
+    first, second, _ = versions
+    job.complete(first)
+    job.complete(second)
+    job.complete(first)
+    point_latest(first)
+    assert latest(first.root) == second
+
+
+def test_a_version_that_is_not_published_leaves_it_where_it_was(versions, job):
+    first, second, third = versions
+    job.complete(first)
+    job.seal(second)
+    assert (second.is_complete(), is_published(second)) == (True, False)
+    assert latest(first.root) == first
+    assert describe(second)["published"] is False
+    assert validate(second).problems == ()
+    job.complete(third)
+    assert latest(first.root) == third
+    # Published after all, it is the newest.
+    publish(second)
+    assert latest(first.root) == second
+    assert [number_of(one) for one in versions] == [1, 3, 2]
+    assert validate(second).problems == ()
+
+
+def test_without_any_published_version_a_root_has_no_latest(versions, job):
+    first, second, _ = versions
+    job.seal(first)
+    assert validate(first).problems == ()
+    job.write(second)
+    assert find_versions(first.root) == [first, second]
+    with pytest.raises(ConfigError, match=r"v1 \(complete\), v2 \(unfinished\); give the path"):
+        open_version(first.root)
+    assert open_version(first.url) == first
+
+
+def test_an_incomplete_version_cannot_be_published(versions, job):
+    first, second, _ = versions
+    job.complete(first)
+    job.write(second)
+    with pytest.raises(IntegrityError, match="not complete"):
+        publish(second)
+    assert latest(first.root) == first
+
+
+def test_a_run_killed_before_it_moved_is_made_good(versions, job):
+    first, second, _ = versions
+    job.complete(first)
+    job.complete(second)
+    second.store.replace("LATEST", b"v1\n")
+    point_latest(second)
+    assert latest(first.root) == second
+
+
+def test_who_points_it_back_by_hand_is_not_overruled_by_that_version_s_own_job(versions, job):
+    first, second, third = versions
+    job.complete(first)
+    job.complete(second)
+    second.store.replace("LATEST", b"v1\n")
+    job.complete(first)
+    assert latest(first.root) == first
+    job.complete(third)
+    assert latest(first.root) == third
+
+
+def test_a_version_that_was_removed_is_replaced(versions, job):
+    first, second, third = versions
+    job.complete(first)
+    job.complete(second)
+    for key in list(second.store.list("v2/")):
+        second.store.remove(key)
+    with pytest.raises(IntegrityError, match="LATEST names v2, which is not complete"):
+        latest(first.root)
+    job.complete(first)
+    assert latest(first.root) == first
+    job.complete(third)
+    # Built anew, it is newer than what was published meanwhile.
+    job.complete(second)
+    assert latest(first.root) == second
+
+
+@pytest.mark.parametrize("damage", [b"", b"../x", b"v9\n", b"\xff\xfe"])
+def test_one_that_is_damaged_or_names_nothing_is_written_anew(versions, job, damage):
+    first, second, _ = versions
+    job.complete(first)
+    job.complete(second)
+    second.store.replace("LATEST", damage)
+    job.complete(first)
+    assert latest(first.root) == second
+
+
+def test_versions_of_the_first_release_keep_their_numbers(versions, job):
+    first, second, third = versions
+    job.seal(first)
+    job.seal(second)
+    for number, version in ((4, first), (5, second)):
+        mark = version.store.read(version.success_key)
+        version.store.replace(
+            version.success_key, mark.replace(b'"number": 0', b'"number": %d' % number)
+        )
+    second.store.create("LATEST", b"v2\n")
+    publish(first)
+    assert latest(first.root) == second
+    job.complete(third)
+    assert number_of(third) == 6
+    assert latest(first.root) == third
+
+
+def test_a_root_that_was_copied_without_hidden_files(versions, job):
+    first, second, third = versions
+    job.complete(first)
+    job.complete(second)
+    for key in list(first.store.list(".numbers/")):
+        first.store.remove(key)
+    job.complete(first)
+    assert latest(first.root) == second
+    job.complete(third)
+    assert latest(first.root) == third
+
+
+class Interrupted:
+    """A store that lets others work just before one of its operations."""
+
+    def __init__(self, store, operation, key, work):
+        self._store, self._at, self._work = store, (operation, key), work
+
+    def __getattr__(self, name):
+        operation = getattr(self._store, name)
+
+        def call(*args):
+            if self._at == (name, args[0]):
+                work, self._work = self._work, lambda: None
+                work()
+            return operation(*args)
+
+        return call
+
+
+@pytest.mark.parametrize(
+    ("operation", "key"),
+    [
+        ("list", ".numbers/"),
+        ("create", ".numbers/00000001"),
+        ("create", "v1/_PUBLISHED"),
+        ("read", "LATEST"),
+        ("replace", "LATEST"),
+    ],
+)
+def test_two_published_at_once_get_two_numbers_and_the_higher_is_the_latest(
+    versions, job, operation, key
+):
+    first, second, third = versions
+    for version in versions:
+        job.seal(version)
+
+    def others():
+        publish(second)
+        publish(third)
+
+    slow = Version(first.root, "v1")
+    slow.__dict__["store"] = Interrupted(open_store(first.root), operation, key, others)
+    publish(slow)
+    numbers = {number_of(version): version for version in versions}
+    assert sorted(numbers) == [1, 2, 3]
+    assert latest(first.root) == numbers[3]
+
+
+def test_many_published_at_once_by_threads(tmp_path, job):
+    versions = [Version(str(tmp_path), f"v{number}") for number in range(8)]
+    for version in versions:
+        job.seal(version)
+    # Each of them twice, as two attempts at a version's completion would.
+    barrier = threading.Barrier(16)
+
+    def work(version):
+        barrier.wait()
+        publish(Version(version.root, version.name))
+
+    threads = [threading.Thread(target=work, args=(one,)) for one in [*versions, *versions]]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    numbers = {number_of(version): version for version in versions}
+    assert len(numbers) == 8
+    assert latest(str(tmp_path)) == numbers[max(numbers)]
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"number": "1"}', b"\xff"])
+def test_a_damaged_mark_is_named_with_its_remedy(versions, job, damage):
+    first, *_ = versions
+    job.complete(first)
+    first.store.replace(first.published_key, damage)
+    with pytest.raises(
+        IntegrityError, match=r"v1/_PUBLISHED: not what .* wrote; remove it and run"
+    ):
+        number_of(first)
+    first.store.remove(first.published_key)
+    publish(first)
+    assert number_of(first) == 1
