@@ -1,5 +1,6 @@
 """Which columns of a record are read, and how they become its id and text."""
 
+import reprlib
 import string
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,10 @@ import pyarrow as pa
 from embedkit.config import CorpusConfig, RecordConfig
 from embedkit.corpus.metadata_types import declared_types, parse_type
 from embedkit.errors import ConfigError
+
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxlong = _REPR.maxother = 80
+"""Shows values of any depth, as Python's own ``repr`` does not."""
 
 Problems = dict[int, tuple[str, str]]
 """By place in a batch, the reason and detail of why a record is a reject; the first one counts."""
@@ -157,7 +162,7 @@ def _part(place: int, value: object, name: str, templated: bool, problems: Probl
 
 def shown(value: object) -> str:
     """Shows a value and its type in a few characters."""
-    text = repr(value)
+    text = _REPR.repr(value)
     return f"{type(value).__name__} {text if len(text) <= 60 else text[:60] + '...'}"
 
 
