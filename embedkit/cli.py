@@ -173,7 +173,12 @@ def schema() -> None:
     typer.echo(json.dumps(job_schema(), indent=2))
 
 
-def _command_line() -> int | None:
+def command_line() -> int | None:
+    """Runs the command that the arguments name; returns an exit code, or None for 0.
+
+    Raises:
+        ConfigError: The arguments are none of a command's.
+    """
     try:
         code: int | None = app(prog_name="embedkit", standalone_mode=False)
     except _UsageError as error:
@@ -188,4 +193,4 @@ def _command_line() -> int | None:
 
 def main() -> None:
     """Runs the command line; the process's exit code says what a scheduler should do."""
-    run_to_exit(_command_line)
+    run_to_exit(command_line)

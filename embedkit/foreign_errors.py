@@ -1,0 +1,88 @@
+"""Errors that are not embedkit's own, as the one line and the exit code that they end with."""
+
+import errno
+import os
+
+from embedkit.errors import ConfigError, EmbedkitError, ResumableError
+
+_TRACEBACK = "EMBEDKIT_TRACEBACK"
+_SHOWN = 300
+
+
+def as_ours(error: BaseException) -> EmbedkitError:
+    """Returns an error of embedkit's own that says what another one means.
+
+    What nobody foresaw counts as resumable: what is committed stands, and a scheduler's next try
+    is harmless. Its traceback goes to a file, or to stderr where EMBEDKIT_TRACEBACK is set.
+    """
+    if isinstance(error, EmbedkitError):
+        return error
+    if os.environ.get(_TRACEBACK):
+        import traceback
+
+        traceback.print_exception(error)
+    return _known(error) or _unforeseen(error)
+
+
+def _known(error: BaseException) -> EmbedkitError | None:
+    what = _one_line(error)
+    if isinstance(error, MemoryError):
+        return ResumableError(
+            "this machine has too little memory; free some, or give smaller --block-rows and "
+            "--call-tokens, then run the same command again to resume"
+        )
+    if isinstance(error, ModuleNotFoundError):
+        return ConfigError(f"{what}; install embedkit again, with its dependencies")
+    if isinstance(error, RuntimeError) and "can't start new thread" in what:
+        return _too_few_processes()
+    return _known_to_the_system(error) if isinstance(error, OSError) else None
+
+
+def _known_to_the_system(error: OSError) -> EmbedkitError | None:
+    where = f"{error.filename}: " if error.filename else ""
+    said = f"{where}{error.strerror or _one_line(error)}"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return ResumableError(f"{said}; make room, then run the same command again to resume")
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return ConfigError(f"{said}; allow more open files with 'ulimit -n 4096' or more")
+    if isinstance(error, BlockingIOError):
+        return _too_few_processes()
+    if error.errno == errno.ENOMEM:
+        return ResumableError(f"{said}; free memory, then run the same command again to resume")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return ConfigError(f"{said}; give this user the right to it, or name another place")
+    return None
+
+
+def _too_few_processes() -> ConfigError:
+    return ConfigError(
+        "this process may not start another thread or process; allow more with 'ulimit -u' or in "
+        "the container's limits"
+    )
+
+
+def _unforeseen(error: BaseException) -> EmbedkitError:
+    what = f"unexpected error: {type(error).__name__}: {_one_line(error)}".rstrip(": ")
+    kept = _keep(error)
+    where = f"its traceback is in {kept}" if kept else f"{_TRACEBACK}=1 shows its traceback"
+    return ResumableError(f"{what[:_SHOWN]}; please report it, {where}")
+
+
+def _keep(error: BaseException) -> str | None:
+    """Writes a traceback to a file of this user's and returns its path, if that can be done."""
+    # Loaded here, as hardly any process needs them.
+    import tempfile
+    import traceback
+
+    text = "".join(traceback.format_exception(error))
+    try:
+        number, path = tempfile.mkstemp(prefix="embedkit-traceback-", suffix=".txt")
+        with os.fdopen(number, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(text)
+    except OSError:
+        return None
+    return path
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())

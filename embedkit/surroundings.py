@@ -1,0 +1,57 @@
+"""What a process finds around it: streams, working directory, proxies; mended, or refused early."""
+
+import os
+import sys
+
+from embedkit.errors import ConfigError
+
+_THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
+_PROXIES = ("http_proxy", "https_proxy", "all_proxy", "grpc_proxy")
+_EXCEPTIONS = ("no_proxy", "NO_PROXY", "no_grpc_proxy")
+
+
+def mend_streams() -> None:
+    """Opens standard streams that are closed, and lets them take any text whatever their encoding.
+
+    The next file to be opened would else have a closed one's number, and get what libraries print.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+
+
+def check_working_directory() -> None:
+    """Checks that there is one.
+
+    Raises:
+        ConfigError: It was removed, or may not be seen.
+    """
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise ConfigError(
+            f"the working directory cannot be used ({error.strerror}); change to one that exists "
+            "and run the command again"
+        ) from error
+
+
+def this_machine_without_proxy() -> None:
+    """Takes this machine's own addresses from what goes through a proxy, if anything does."""
+    names = {name.lower() for name, value in os.environ.items() if value}
+    if names.isdisjoint(_PROXIES):
+        return
+    # Where both spellings are set, libraries differ in which they heed.
+    listed = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    for name in _EXCEPTIONS:
+        hosts = [host.strip() for host in os.environ.get(name, listed).split(",") if host.strip()]
+        missing = [host for host in _THIS_MACHINE if host not in hosts]
+        if "*" not in hosts:
+            os.environ[name] = ",".join([*hosts, *missing])
