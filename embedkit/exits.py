@@ -62,6 +62,7 @@ class _Ending:
     def after(self, command: Callable[[], int | None]) -> NoReturn:
         """Runs the command and ends the process, however it ends."""
         try:
+            self._stopping.begin()
             check_working_directory()
             this_machine_without_proxy()
             code = command() or 0

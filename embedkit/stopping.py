@@ -45,7 +45,7 @@ class Stopping:
         self._leave = leave
         self._asked = threading.Event()
         self._name = ""
-        self._raising = True
+        self._raising = False
         self._raised = False
         self._first = True
         self._is_over = False
@@ -74,16 +74,29 @@ class Stopping:
         self._asked.wait(within)
         return self._name
 
+    def begin(self) -> None:
+        """Raises a signal in the main thread from now on, and one that has come before.
+
+        Raises:
+            Stopped: One has come.
+        """
+        self._raising = True
+        if self._asked.is_set():
+            self._raising, self._raised = False, True
+            raise Stopped(self._name)
+
     def over(self) -> None:
         """Raises nothing any more: the process is about to end by itself."""
         self._raising = False
         self._is_over = True
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
+        if self._is_over:
+            return
+        self._name = self._name or signal.Signals(number).name
+        self._asked.set()
         if self._raising:
             self._raising, self._raised = False, True
-            self._name = signal.Signals(number).name
-            self._asked.set()
             raise Stopped(self._name)
 
     def _hear(self) -> None:
