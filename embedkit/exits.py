@@ -115,18 +115,19 @@ class _Ending:
             # Another thread is at it, and has the seconds below for it.
             threading.Event().wait()
         leave_after(_LAST_SECONDS, lambda: os._exit(error.exit_code))
-        self._remember()
-        end(self._started - self._before)
         _say(error)
-        # Threads may still be inside a call that nobody waits for any more.
         self._end(error.exit_code)
 
     def _end(self, code: int) -> NoReturn:
+        self._remember()
         for flush in (logging.shutdown, sys.stdout.flush, sys.stderr.flush):
             try:
                 flush()
             except (OSError, ValueError):
                 continue
+        # The last thing: libraries take the end of what they have started for a fault. Threads may
+        # still be inside a call that nobody waits for any more.
+        end(self._started - self._before)
         os._exit(code)
 
     def _in_a_thread(self, failed: Any) -> None:

@@ -32,8 +32,8 @@ class Stopping:
 
     Args:
         heard: Called at the first signal, in another thread.
-        leave: Ends the process without unwinding; called in another thread, at a second signal,
-            at one after ``over``, or after the grace.
+        leave: Ends the process without unwinding; called in any thread: at a second signal, at one
+            after ``over``, at one while a module is being loaded, or after the grace.
     """
 
     def __init__(
@@ -95,6 +95,8 @@ class Stopping:
             return
         self._name = self._name or signal.Signals(number).name
         self._asked.set()
+        if self._raising and _is_importing(frame):
+            self._leave()
         if self._raising:
             self._raising, self._raised = False, True
             raise Stopped(self._name)
@@ -134,6 +136,15 @@ class Stopping:
         self._own += 1
         self._raising = not self._is_over
         _thread.interrupt_main(signal.Signals[self._name] if self._name else signal.SIGTERM)
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    """Whether a module is being loaded: C++ that does so may abort at what is raised in it."""
+    while frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+        frame = frame.f_back
+    return False
 
 
 def leave_after(seconds: float, leave: Callable[[], object]) -> None:

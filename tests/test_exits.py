@@ -241,6 +241,19 @@ def test_what_was_started_is_ended_though_its_parent_has_gone(tmp_path):
     wait_until(lambda: not any(map(alive, started)))
 
 
+def test_nothing_is_raised_in_a_module_that_is_being_loaded(tmp_path, monkeypatch):
+    """C++ that loads one aborts, with frames of Python on stderr."""
+    (tmp_path / "slow_module.py").write_text(
+        "import os, time\nos.write(9, b'.')\n"
+        "try:\n    time.sleep(600)\nexcept BaseException:\n    os.abort()\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    process = begun("import slow_module")
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (4, STOPPED)
+
+
 def test_a_signal_after_all_is_done_changes_nothing():
     """Libraries take a second or more to end; the version is complete by then."""
     process = begun(
