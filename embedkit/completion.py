@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 
 import pyarrow as pa
@@ -13,12 +13,14 @@ from embedkit.dataset.card import dataset_card
 from embedkit.dataset.commit import CommitRecord
 from embedkit.dataset.manifest import Manifest, finalize, read_manifest, seal
 from embedkit.dataset.publication import is_published, point_latest, publish
+from embedkit.dataset.rejects import DAMAGED_FILE
 from embedkit.dataset.rows import read_columns
 from embedkit.dataset.stores import read_all
 from embedkit.dataset.version import Version, block_of, block_order
 from embedkit.encoders.meter import EncoderLoad, busy_share, work_by_encoder
 from embedkit.job import Draft
 from embedkit.reports.duplicates import COLUMNS, text_duplicates
+from embedkit.reports.phrasing import noun
 from embedkit.reports.quality import BlockStatistics, add_up
 from embedkit.reports.render import render_html
 from embedkit.reports.report import Accounts, RunFigures, build_report, report_json
@@ -46,6 +48,7 @@ class RunResult:
         tokens_per_second: ``tokens_encoded`` by ``encode_seconds``.
         report: Where the HTML report is.
         published: Whether the version is one that ``LATEST`` may name.
+        reject_reasons: The rejects by their reason.
         refusal: Why this run did not publish it, for who runs it; not printed.
         dataset: Where the version is; not printed.
         already_complete: Whether there was nothing to do; not printed.
@@ -66,6 +69,7 @@ class RunResult:
     dataset: str
     already_complete: bool = False
     published: bool = True
+    reject_reasons: dict[str, int] = field(default_factory=dict)
     refusal: str | None = None
 
     def to_json(self) -> str:
@@ -206,7 +210,16 @@ def why_not_published(version: Version, manifest: Manifest, output: OutputConfig
             else (f"all {manifest.documents:,} documents were rejected, see {version.url}/rejects")
         )
         return f"{what}, so there are no rows; {stays}; mend the inputs or settings"
-    if output.publish_anyway or manifest.rejects <= output.max_reject_share * manifest.documents:
+    if output.publish_anyway:
+        return None
+    damages = manifest.reject_reasons.get(DAMAGED_FILE, 0)
+    if damages and not output.allow_damaged_files:
+        return (
+            f"{noun(damages, 'input')} broke off for damage, and the rest of each such file is "
+            f"missing, a loss of unknown size; {stays}; see {version.url}/rejects, then restore "
+            "the files, or give --allow-damaged-files"
+        )
+    if manifest.rejects <= output.max_reject_share * manifest.documents:
         return None
     return (
         f"{manifest.rejects:,} of {manifest.documents:,} documents were rejected, more than "
@@ -302,4 +315,5 @@ def _result(version: Version, manifest: Manifest, run: RunFigures, before: Befor
         report=version.url_of(version.key(_REPORT_HTML)),
         dataset=version.url,
         already_complete=before.complete,
+        reject_reasons=manifest.reject_reasons,
     )

@@ -217,6 +217,11 @@ class OutputConfig(_Config):
         description="Share of rejected records above which a finished version is not published: "
         "LATEST stays where it was, and the run exits with 3.",
     )
+    allow_damaged_files: bool = Field(
+        False,
+        description="Whether a version is published although an input is damaged, so that the rest "
+        "of that file, of whatever size, is missing.",
+    )
     publish_anyway: bool = Field(
         False,
         description="Whether a version is published although more was rejected than is allowed.",

@@ -109,11 +109,18 @@ def summary(result: "RunResult") -> str:
                 f"encoders {result.encoder_busy_share:.0%} busy)"
             )
     reused = f", {result.rows_reused:,} of them reused" if result.rows_reused else ""
+    reasons = [f"{count:,} {reason}" for reason, count in result.reject_reasons.items()]
+    rejected = [f"  rejected: {', '.join(reasons)}"] if reasons else []
+    if result.reject_reasons.get("damaged_file"):
+        rejected.append(
+            "  behind each damaged_file the rest of the file is missing, a loss of unknown size"
+        )
     return "\n".join(
         [
             head,
             f"  {result.documents:,} documents -> {result.rows:,} rows{reused}, "
             f"{result.rejects:,} rejects",
+            *rejected,
             f"  {result.truncated_share:.1%} of rows were longer than the model sees",
             f"  dataset {result.dataset}",
             f"  report  {result.report}",

@@ -1,6 +1,8 @@
 """The commands as a person and a program use them; ends and terminals in real processes."""
 
+import bz2
 import fcntl
+import gzip
 import json
 import os
 import pty
@@ -19,6 +21,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+import zstandard
 from processes import alive, command, family, wait_for_commits, wait_until
 from running import (
     Dataset,
@@ -26,6 +29,7 @@ from running import (
     flags,
     last_error,
     one_line,
+    records,
     run_process,
     tiny_job,
     write_corpus,
@@ -53,6 +57,7 @@ PROMISED = [
     "tokens_per_second",
     "report",
     "published",
+    "reject_reasons",
 ]
 
 
@@ -214,6 +219,48 @@ def test_a_version_without_rows_is_an_error_and_never_the_latest(tiny_model, tmp
         assert "so there are no rows" in answer.error
         assert (tmp_path / "out" / "LATEST").read_text() == before
     assert call("search", str(tmp_path / "out"), "text 7", "-k", "1").code == 0
+
+
+def cut(folder: Path, suffix: str) -> Path:
+    """A compressed file of which the last bytes are gone."""
+    text = "".join(json.dumps(row) + "\n" for row in records(400)).encode()
+    path = folder / f"cut.jsonl{suffix}"
+    path.parent.mkdir(parents=True)
+    data = {".gz": gzip.compress, ".zst": zstandard.compress, ".bz2": bz2.compress}[suffix](text)
+    path.write_bytes(data[: len(data) - (len(data) // 8 if suffix == ".gz" else 5)])
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".zst", ".bz2"])
+def test_a_damaged_input_is_no_single_document(tiny_model, tmp_path, suffix):
+    write_corpus(tmp_path / "in", shards=3, rows=60)
+    cut(tmp_path / "in" / "cut", suffix)
+    wanted = tiny_job(tiny_model, tmp_path / "in", tmp_path / "out", block_rows=64)
+    answer = call("run", *flags(wanted))
+    assert answer.code == 3
+    said = "the rest of each such file is missing, a loss of unknown size"
+    assert answer.error.startswith(f"1 input broke off for damage, and {said}; version ")
+    assert "--allow-damaged-files" in answer.error
+    assert "  rejected: 1 damaged_file\n" in answer.out
+    assert "the rest of the file is missing" in answer.out
+    assert not (tmp_path / "out" / "LATEST").exists()
+
+    dataset = Dataset.only(tmp_path / "out")
+    (reject,) = dataset.rejects
+    assert "the rest of the file is missing, a loss of unknown size" in reject["detail"]
+    report = json.loads((dataset.folder / "report" / "report.json").read_text())
+    (finding,) = [one for one in report["findings"] if "amage" in one["text"]]
+    assert (finding["level"], "a loss of unknown size" in finding["text"]) == ("warning", True)
+    page = (dataset.folder / "report" / "report.html").read_text()
+    card = (dataset.folder / "README.md").read_text()
+    assert "of unknown size" in page
+    assert "the rest of every damaged input file, which is missing" in card
+    for text in (answer.out, answer.error, page, card, json.dumps(report["findings"])):
+        assert not re.search(r"(?<!\d)1 document\b", text)
+
+    again = call("run", *flags(wanted), "--allow-damaged-files", "--json")
+    assert (again.code, again.json["tokens_encoded"]) == (0, 0)
+    assert Dataset.latest(tmp_path / "out").folder == dataset.folder
 
 
 def test_a_root_that_has_published_nothing_yet_names_what_it_has(tiny_model, tmp_path):

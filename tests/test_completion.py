@@ -69,6 +69,22 @@ def test_what_keeps_a_version_from_being_published(documents, rejects, share, sa
         assert anyway == (None if rows else found)
 
 
+def test_a_damaged_input_keeps_a_version_from_being_published_whatever_the_share():
+    counts = dict.fromkeys(("tokens", "n_tokens", "tokens_encoded", "truncated", "size"), 0)
+    manifest = Manifest("v1", {}, 1000, 999, 1, **counts, id_digest="", splits=1, blocks=1,
+                        parts=(), reject_reasons={"damaged_file": 1})  # fmt: skip
+    version = Version("/out", "v1")
+    output = OutputConfig(output="/out", max_reject_share=0.01)
+    found = why_not_published(version, manifest, output)
+    assert "the rest of each such file is missing, a loss of unknown size" in found
+    assert "LATEST stays where it was" in found
+    for name in ("allow_damaged_files", "publish_anyway"):
+        allowed = output.model_copy(update={name: True})
+        assert why_not_published(version, manifest, allowed) is None
+    strict = output.model_copy(update={"allow_damaged_files": True, "max_reject_share": 0.0})
+    assert why_not_published(version, manifest, strict).startswith("1 of 1,000 documents")
+
+
 def load(first: float, last: float) -> EncoderLoad:
     return EncoderLoad("encoder-0", "p", 1.0, first, last, 1, 1, 1)
 

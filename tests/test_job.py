@@ -53,6 +53,7 @@ NEITHER = {
     "encoder_timeout": 5.0,
     "max_reject_share": 0.5,
     "publish_anyway": True,
+    "allow_damaged_files": True,
 }
 
 

@@ -82,7 +82,10 @@ def _read_group(
     except DamagedFileError as error:
         what = str(error)
     if row < end:
-        detail = f"row group {group} cannot be read from row {row} on ({what}); restore the file"
+        detail = (
+            f"row group {group} cannot be read from row {row} on ({what}), so the rest of it, "
+            f"{end - row} rows, is missing; restore the file"
+        )
         yield Records(file.source, rejects=[Reject(file.source, row, "damaged_file", detail)])
 
 

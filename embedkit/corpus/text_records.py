@@ -144,7 +144,10 @@ def _broken(piece: Lines, file: FileRange, config: CorpusConfig) -> list[Reject]
 def damaged(file: FileRange, damage: Damage) -> Reject:
     """Returns the reject that stands for all that a damaged file has lost."""
     what = " ".join(damage.detail.split())[:200]
-    detail = f"the {file.compression} data break off here ({what}); restore the file"
+    detail = (
+        f"the {file.compression} data break off here ({what}), so the rest of the file is "
+        "missing, a loss of unknown size; restore the file"
+    )
     return Reject(file.source, damage.start, "damaged_file", detail)
 
 

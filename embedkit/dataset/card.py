@@ -11,6 +11,7 @@ import yaml
 
 from embedkit.dataset.manifest import Manifest
 from embedkit.dataset.parquet import readable
+from embedkit.dataset.rejects import DAMAGED_FILE
 from embedkit.dataset.version import Version
 
 _SIZES = (
@@ -62,7 +63,7 @@ def dataset_card(version: Version, manifest: Manifest) -> str:
     sections = [
         _front_matter(manifest),
         f"# {_literal(manifest.version)}\n\n{what} is in `data/` or, with its reason, in "
-        "`rejects/`.\n",
+        f"`rejects/`{_missing(manifest)}.\n",
         _table(("", "", ""), _facts(manifest)),
     ]
     if manifest.parts:
@@ -79,6 +80,11 @@ def dataset_card(version: Version, manifest: Manifest) -> str:
         "`embedkit validate` reads everything back and compares.\n"
     )
     return "\n".join(sections)
+
+
+def _missing(manifest: Manifest) -> str:
+    damaged = manifest.reject_reasons.get(DAMAGED_FILE, 0)
+    return ", but for the rest of every damaged input file, which is missing" if damaged else ""
 
 
 def _front_matter(manifest: Manifest) -> str:
@@ -108,6 +114,13 @@ def _facts(manifest: Manifest) -> Iterable[tuple[str, ...]]:
     yield "documents", f"{manifest.documents:,}", "input records"
     yield "rows", f"{manifest.rows:,}", f"{share:.2%} truncated"
     yield "rejects", f"{manifest.rejects:,}", "input records without a vector"
+    damages = manifest.reject_reasons.get(DAMAGED_FILE, 0)
+    if damages:
+        yield (
+            "damages",
+            f"{damages:,}",
+            "each stands for the rest of a file, a loss of unknown size",
+        )
     yield "tokens", f"{manifest.tokens:,}", f"{manifest.n_tokens:,} before truncation"
     yield "parts", f"{len(manifest.parts):,}", f"{manifest.size:,} bytes"
 

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from embedkit.dataset.commit import (
@@ -15,6 +15,7 @@ from embedkit.dataset.commit import (
 )
 from embedkit.dataset.identity import add_digests
 from embedkit.dataset.publication import is_published
+from embedkit.dataset.rejects import reject_reasons
 from embedkit.dataset.schema import FORMAT
 from embedkit.dataset.stores import create
 from embedkit.dataset.version import (
@@ -72,6 +73,7 @@ class Manifest:
         splits: Number of splits.
         blocks: Number of blocks.
         parts: The parts in block order.
+        reject_reasons: The rejects by their reason; versions of the first release have none.
     """
 
     version: str
@@ -88,6 +90,7 @@ class Manifest:
     splits: int
     blocks: int
     parts: tuple[Part, ...]
+    reject_reasons: dict[str, int] = field(default_factory=dict)
 
     def to_json(self) -> bytes:
         """Serializes the manifest in one way only."""
@@ -101,18 +104,34 @@ class Manifest:
             IntegrityError: It is not a manifest of this format.
         """
         try:
-            fields = json.loads(data)
-            if fields.pop("format") != FORMAT:
+            said = json.loads(data)
+            if said.pop("format") != FORMAT:
                 raise ValueError("another format")
-            parts = tuple(Part(**part) for part in fields.pop("parts"))
+            parts = tuple(Part(**part) for part in said.pop("parts"))
             if not all(_PART.fullmatch(part.path) for part in parts):
                 raise ValueError("a part with another name than parts have")
-            return cls(parts=parts, **fields)
+            found = cls(parts=parts, **said)
+            _check_types(found)
+            return found
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise IntegrityError(
                 f"{name}: not a manifest of format {FORMAT} ({error}); restore the file, or build "
                 "the version anew"
             ) from error
+
+
+def _check_types(manifest: Manifest) -> None:
+    numbers = [getattr(manifest, one.name) for one in fields(manifest) if one.type is int]
+    numbers += [number for part in manifest.parts for number in (part.size, part.rows)]
+    numbers += manifest.reject_reasons.values()
+    if not all(isinstance(one, int) and one >= 0 for one in numbers):
+        raise ValueError("a count that is no whole number")
+    texts = [manifest.version, manifest.id_digest, *(part.sha256 for part in manifest.parts)]
+    if not all(isinstance(one, str) for one in texts):
+        raise ValueError("a name or digest that is no text")
+    missing = [name for name in REQUIRED if name not in manifest.description]
+    if missing:
+        raise ValueError(f"no {', '.join(missing)}")
 
 
 def finalize(
@@ -141,8 +160,11 @@ def finalize(
     blocks = [f"{split}-{seq:05d}" for split in split_ids for seq in range(ends[split].blocks)]
     _check_committed(version, blocks)
     totals = _Totals()
+    with_rejects = []
     for record in _checked_by_split(version, commit_records(version, blocks), ends):
         totals.add(record)
+        if record.rejects:
+            with_rejects.append(record)
     _check_listing(version, "data/", {version.key(part.path) for part in totals.parts})
     _check_listing(version, "rejects/", set(map(version.reject_key, totals.blocks_with_rejects)))
     _check_listing(version, "_meta/stats/", set(map(version.stats_key, blocks)))
@@ -155,6 +177,7 @@ def finalize(
         splits=len(split_ids),
         blocks=len(blocks),
         parts=tuple(totals.parts),
+        reject_reasons=reject_reasons(version, with_rejects),
     )
 
 

@@ -15,6 +15,7 @@ from embedkit.dataset.manifest import COUNTS, Manifest, Part
 from embedkit.dataset.parquet import RESTORE, read_table
 from embedkit.dataset.part_check import PartCheck, PartFindings
 from embedkit.dataset.publication import is_published
+from embedkit.dataset.rejects import fault_of_rejects
 from embedkit.dataset.version import LATEST, Version, block_of, latest_name, sha256
 from embedkit.errors import IntegrityError
 from embedkit.uniqueness import repeated
@@ -181,11 +182,11 @@ class _Check:
                 continue
             key = self._version.reject_key(block)
             try:
-                lines = self._version.store.read(key).splitlines()
+                fault = fault_of_rejects(self._version.store.read(key), record.rejects)
             except FileNotFoundError:
                 continue
-            if len(lines) != record.rejects or not all(map(_is_reject, lines)):
-                self.add(key, f"{len(lines)} lines, expected {record.rejects} rejects as JSON")
+            if fault is not None:
+                self.add(key, fault)
 
     def parts(
         self, manifest: Manifest, records: dict[str, CommitRecord]
@@ -281,11 +282,3 @@ class _Check:
             self.add(
                 LATEST, f"names {name}, which is not complete", f"write {version.name} into it"
             )
-
-
-def _is_reject(line: bytes) -> bool:
-    try:
-        reject = json.loads(line)
-    except ValueError:
-        return False
-    return isinstance(reject, dict) and isinstance(reject.get("reason"), str)

@@ -6,6 +6,7 @@ from typing import Any, Literal, TypedDict
 from embedkit.reports.phrasing import count, noun, percent, significant
 
 _REJECTS = 0.01
+_DAMAGED_FILE = "damaged_file"
 _TRUNCATED_ROWS = 0.01
 _DUPLICATES = 0.01
 _NEAR_COPIES = 0.1
@@ -76,12 +77,22 @@ def _accounting(counts: Mapping[str, Any], rejects: Mapping[str, Any]) -> Iterat
             )
     if not counts["documents"]:
         yield Finding(level="warning", text="The inputs hold no document.")
-    if rejects["total"]:
-        most = rejects["reasons"][0]
+    reasons = [one for one in rejects["reasons"] if one["reason"] != _DAMAGED_FILE]
+    damages = sum(one["count"] for one in rejects["reasons"] if one["reason"] == _DAMAGED_FILE)
+    if damages:
         yield Finding(
-            level="warning" if rejects["share"] >= _REJECTS else "note",
-            text=f"{noun(rejects['total'], 'document')} ({percent(rejects['share'])}) could not be "
-            f"embedded, most often for {most['reason']} ({count(most['count'])}).",
+            level="warning",
+            text=f"Damage broke off the reading of an input {noun(damages, 'time')}, and the rest "
+            "of each such file is missing: a loss of unknown size. Restore the files and build "
+            "the version anew.",
+        )
+    lost = sum(one["count"] for one in reasons)
+    if lost:
+        share = lost / counts["documents"]
+        yield Finding(
+            level="warning" if share >= _REJECTS else "note",
+            text=f"{noun(lost, 'document')} ({percent(share)}) could not be "
+            f"embedded, most often for {reasons[0]['reason']} ({count(reasons[0]['count'])}).",
         )
 
 

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import apache_beam as beam
@@ -20,7 +21,7 @@ from embedkit.config import JobConfig
 from embedkit.encoders.local_client import LocalConnection
 from embedkit.engines import dataflow
 from embedkit.engines.dataflow import DataflowConfig, build_pipeline, check_for_dataflow
-from embedkit.errors import ConfigError
+from embedkit.errors import ConfigError, RejectsExceededError
 from pipelines.dataflow import parse, settings, template_metadata
 
 GPU = "type:nvidia-l4;count:1;install-nvidia-driver"
@@ -356,10 +357,20 @@ def test_a_complete_version_is_not_sent_again(job, monkeypatch):
             def is_complete(cls) -> bool:
                 return cls.complete
 
+    refused: list[str | None] = [None]
+
+    def result(_: object) -> SimpleNamespace:
+        return SimpleNamespace(refusal=refused[-1])
+
+    monkeypatch.setattr(dataflow, "result_of_complete", result)
     monkeypatch.setattr(dataflow, "build_pipeline", lambda *_: (Pipeline(), Settled))
     assert dataflow.start_on_dataflow(job, NO_GPU, options())[1] == "running"
     monkeypatch.setattr(Settled.version, "complete", True)
     assert dataflow.start_on_dataflow(job, NO_GPU, options())[1] is None
+    assert sent == ["sent"]
+    refused.append("too many rejects")
+    with pytest.raises(RejectsExceededError, match="too many rejects"):
+        dataflow.start_on_dataflow(job, NO_GPU, options())
     assert sent == ["sent"]
 
 

@@ -1,0 +1,57 @@
+"""The rejects of a version: what a line of them says, and how they add up."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+
+from embedkit.dataset.commit import CommitRecord
+from embedkit.dataset.stores import read_all
+from embedkit.dataset.version import Version
+from embedkit.errors import IntegrityError
+
+DAMAGED_FILE = "damaged_file"
+"""The reason of a reject that stands for the rest of a file, and not for one record."""
+
+
+def reject_reasons(version: Version, records: Sequence[CommitRecord]) -> dict[str, int]:
+    """Counts the rejects of committed blocks by their reason, most frequent first.
+
+    Raises:
+        IntegrityError: A file of rejects is damaged, or has other than its block's record says.
+        FileNotFoundError: One is gone.
+        StoreError: The store failed.
+    """
+    reasons: Counter[str] = Counter()
+    with_rejects = [record for record in records if record.rejects]
+    keys = [version.reject_key(record.block_id) for record in with_rejects]
+    for record, (key, data) in zip(with_rejects, read_all(version.store, keys), strict=True):
+        fault = fault_of_rejects(data, record.rejects)
+        if fault is not None:
+            raise IntegrityError(
+                f"{version.url_of(key)}: {fault}; remove it and "
+                f"{version.url_of(version.commit_key(record.block_id))}, then run the same command "
+                "again, which encodes its block anew"
+            )
+        reasons.update(json.loads(line)["reason"] for line in data.splitlines())
+    return dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0])))
+
+
+def fault_of_rejects(data: bytes, expected: int) -> str | None:
+    """Returns what is wrong with the rejects of a block, or None where nothing is.
+
+    Args:
+        data: What its file holds.
+        expected: How many rejects its commit record says.
+    """
+    lines = data.splitlines()
+    if len(lines) == expected and data.endswith(b"\n") and all(map(_is_reject, lines)):
+        return None
+    return f"{len(lines)} lines, expected {expected} rejects as JSON"
+
+
+def _is_reject(line: bytes) -> bool:
+    try:
+        reject = json.loads(line)
+    except ValueError:
+        return False
+    return isinstance(reject, dict) and isinstance(reject.get("reason"), str)
