@@ -154,11 +154,25 @@ def read_pending(
     """
     if version is not None and version.split_is_done(split.split_id):
         return
+    before, rows = "", 0
     for block in read_split(split, plan, config, chunker):
+        if version is not None and block.continues:
+            _check_continued(version, before, rows)
+        before, rows = block.block_id, block.rows.num_rows
         if version is None or not version.is_committed(block.block_id):
             yield block
         elif block.last:
             end_split_of(block, version)
+
+
+def _check_continued(version: Version, before: str, rows: int) -> None:
+    """Checks that the block before one that continues its document ends where that one begins."""
+    record = standing_record(version, before)
+    if record is not None and record.rows > rows:
+        raise ConfigError(
+            f"{version.url}: block {before} was committed by an earlier release, which kept all "
+            "chunks of a document in one block; give the job another version name"
+        )
 
 
 def is_pending(block: DocumentBlock, version: Version) -> bool:
@@ -288,6 +302,7 @@ def encode_tokens(
         rejects=rejects,
         rows=embedded,
         documents_before=block.documents_before,
+        continues=block.continues,
     )
 
 

@@ -88,6 +88,8 @@ class Block:
         rejects: The records of this block that could not be embedded.
         rows: Its rows, as one record batch.
         documents_before: Input records that earlier blocks of the split account for.
+        continues: Whether its first rows are of a document that an earlier block accounts for, as
+            its chunks are too many for one block.
     """
 
     split_id: str
@@ -97,6 +99,7 @@ class Block:
     rejects: tuple[Reject, ...]
     rows: pa.RecordBatch
     documents_before: int = 0
+    continues: bool = False
 
     @property
     def block_id(self) -> str:
@@ -115,6 +118,7 @@ class Block:
             "documents": self.documents,
             "last": self.last,
             "documents_before": self.documents_before,
+            "continues": self.continues,
             "rejects": [asdict(reject) for reject in self.rejects],
         }
         rows = self.rows.replace_schema_metadata({"embedkit.block": json.dumps(header)})

@@ -1,6 +1,8 @@
 """Documents to blocks: cut by rows and by bytes, at document boundaries only."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -8,12 +10,15 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from embedkit.config import RecordConfig
-from embedkit.corpus.chunking import Chunker, chunk_documents
+from embedkit.corpus.chunking import Chunker, Spans, chunk_rows
 from embedkit.corpus.documents import MOST_RECORD_BYTES, Documents, empty_rows
 from embedkit.records import DocumentBlock, Reject
 
 _CHUNK_AT_ONCE_DOCUMENTS = 512
 _CHUNK_AT_ONCE_BYTES = 1 << 20
+# Smaller documents stay in one block, however small a block is to be.
+_LARGE_DOCUMENT_ROWS = 1024
+_LARGE_DOCUMENT_BYTES = 1 << 20
 
 
 def make_blocks(
@@ -28,7 +33,7 @@ def make_blocks(
     A block ends before the document or reject that would take it past ``block_rows`` rows, of
     which a reject counts as one, or ``block_bytes`` bytes of text. So where it ends depends on
     the documents alone, never on the batches they come in. A single document with more is a block
-    of its own.
+    of its own, or several where its chunks are too many or too large for one.
 
     Args:
         split_id: The split.
@@ -41,8 +46,17 @@ def make_blocks(
         At least one block; the last one is marked.
     """
     block = _Block(split_id, schema, config.block_rows, min(config.block_bytes, MOST_RECORD_BYTES))
+    largest = _Size(
+        max(config.block_rows, _LARGE_DOCUMENT_ROWS), max(config.block_bytes, _LARGE_DOCUMENT_BYTES)
+    )
     for batch in documents:
-        for items in _items(batch, chunker):
+        for items in _items(batch, chunker, largest):
+            if isinstance(items, _LargeDocument):
+                for number, rows in enumerate(items.pieces(largest)):
+                    if block.begun:
+                        yield block.take(last=False)
+                    block.add_piece(rows, first=number == 0)
+                continue
             start = 0
             while start < len(items):
                 stop = block.fitting(items, start)
@@ -86,7 +100,37 @@ class _Items:
         return len(self.row_ends)
 
 
-def _items(batch: Documents, chunker: Chunker | None) -> Iterator[_Items]:
+class _Size(NamedTuple):
+    """Rows, and the bytes of their texts and of the metadata that each of them repeats."""
+
+    rows: int
+    size: int
+
+
+@dataclass(frozen=True)
+class _LargeDocument:
+    """A document, as the one row, with more chunks than a block may have."""
+
+    row: pa.RecordBatch
+    text: str
+    spans: Spans
+    row_bytes: int
+
+    def pieces(self, most: _Size) -> Iterator[pa.RecordBatch]:
+        """Yields the rows of its chunks, as many at a time as a block may have."""
+        start = size = 0
+        for stop, (begin, end) in enumerate(self.spans):
+            more = self.row_bytes + len(self.text[begin:end].encode())
+            if stop > start and (stop - start == most.rows or size + more > most.size):
+                yield chunk_rows(self.row, [self.text], [self.spans[start:stop]], start)
+                start, size = stop, 0
+            size += more
+        yield chunk_rows(self.row, [self.text], [self.spans[start:]], start)
+
+
+def _items(
+    batch: Documents, chunker: Chunker | None, largest: _Size
+) -> Iterator[_Items | _LargeDocument]:
     if chunker is None or not batch.rows.num_rows:
         counts = np.ones(batch.rows.num_rows, dtype=np.int64)
         yield _Items(batch.rows, counts, batch.rejects, batch.before)
@@ -96,15 +140,63 @@ def _items(batch: Documents, chunker: Chunker | None) -> Iterator[_Items]:
     while start < len(lengths):
         sizes = np.cumsum(lengths[start : start + _CHUNK_AT_ONCE_DOCUMENTS], dtype=np.int64)
         stop = start + max(1, int(np.searchsorted(sizes, _CHUNK_AT_ONCE_BYTES, side="right")))
-        chunks = chunk_documents(batch.rows.slice(start, stop - start), chunker)
-        firsts = np.flatnonzero(chunks.column("chunk_index").to_numpy() == 0)
-        counts = np.diff(np.append(firsts, chunks.num_rows)).astype(np.int64)
-        # Rejects behind the last row go with the last slice.
-        last = np.inf if stop == len(lengths) else stop
-        chosen = np.flatnonzero((batch.before >= start) & (batch.before < last))
-        rejects = tuple(batch.rejects[place] for place in chosen)
-        yield _Items(chunks, counts, rejects, batch.before[chosen] - start)
+        yield from _chunked(batch, start, stop, chunker, largest)
         start = stop
+    # Rejects behind the last row.
+    yield _with_rejects(batch, len(lengths), len(lengths), batch.rows.slice(0, 0), [])
+
+
+def _chunked(
+    batch: Documents, start: int, stop: int, chunker: Chunker, largest: _Size
+) -> Iterator[_Items | _LargeDocument]:
+    rows = batch.rows.slice(start, stop - start)
+    texts = rows.column("text").to_pylist()
+    spans = chunker.spans(texts)
+    lengths = pc.binary_length(rows.column("text")).to_numpy(zero_copy_only=False)
+    row_bytes = _metadata_bytes(rows)
+    counts = np.fromiter(map(len, spans), dtype=np.int64, count=len(spans))
+    sizes = lengths + counts * row_bytes
+
+    def together(first: int, end: int) -> _Items:
+        chunks = chunk_rows(rows.slice(first, end - first), texts[first:end], spans[first:end])
+        return _with_rejects(batch, start + first, start + end, chunks, counts[first:end])
+
+    first = size = 0
+    for place in range(len(spans)):
+        is_large = counts[place] > largest.rows or sizes[place] > largest.size
+        if place > first and (is_large or size + sizes[place] > largest.size):
+            yield together(first, place)
+            first, size = place, 0
+        size += int(sizes[place])
+        if is_large:
+            yield _with_rejects(batch, start + place, start + place + 1, rows.slice(0, 0), [])
+            row = rows.slice(place, 1)
+            yield _LargeDocument(row, texts[place], spans[place], int(row_bytes[place]))
+            first, size = place + 1, 0
+    if first < len(spans):
+        yield together(first, len(spans))
+
+
+def _with_rejects(
+    batch: Documents,
+    start: int,
+    stop: int,
+    rows: pa.RecordBatch,
+    counts: Sequence[int] | NDArray[np.int64],
+) -> _Items:
+    """Returns the rows of some documents with the rejects before each of them."""
+    chosen = np.flatnonzero((batch.before >= start) & (batch.before < max(stop, start + 1)))
+    rejects = tuple(batch.rejects[place] for place in chosen)
+    return _Items(rows, np.asarray(counts, dtype=np.int64), rejects, batch.before[chosen] - start)
+
+
+def _metadata_bytes(rows: pa.RecordBatch) -> NDArray[np.int64]:
+    """Returns the bytes of each row's strings beside its text, which every chunk repeats."""
+    total = np.zeros(rows.num_rows, dtype=np.int64)
+    for name, column in zip(rows.schema.names, rows.columns, strict=True):
+        if name != "text" and (pa.types.is_string(column.type) or pa.types.is_binary(column.type)):
+            total += pc.binary_length(column).fill_null(0).to_numpy(zero_copy_only=False)
+    return total
 
 
 class _Block:
@@ -122,6 +214,7 @@ class _Block:
     def _clear(self) -> None:
         self._pieces: list[pa.RecordBatch] = []
         self._rejects: list[Reject] = []
+        self._continues = False
         self._documents = 0
         self._weight = 0
         self._bytes = 0
@@ -134,7 +227,12 @@ class _Block:
             int(np.searchsorted(items.weight_ends, rows, side="right")),
             int(np.searchsorted(items.byte_ends, size, side="right")),
         )
-        return max(stop, start + (not self._documents))
+        return max(stop, start + (not self.begun))
+
+    @property
+    def begun(self) -> bool:
+        """Whether anything is in it."""
+        return self._weight > 0
 
     def add(self, items: _Items, start: int, stop: int) -> None:
         first, end = _before(items.row_ends, start), int(items.row_ends[stop - 1])
@@ -146,6 +244,17 @@ class _Block:
         self._weight += int(items.weight_ends[stop - 1]) - _before(items.weight_ends, start)
         self._bytes += int(items.byte_ends[stop - 1]) - _before(items.byte_ends, start)
 
+    def add_piece(self, rows: pa.RecordBatch, first: bool) -> None:
+        """Adds a part of a document that is too large for one block; it is counted with its first.
+
+        The block is full with it, as the next document or part goes to the next block.
+        """
+        self._pieces.append(rows)
+        self._continues = not first
+        self._documents += first
+        self._weight += max(rows.num_rows, self._max_rows)
+        self._bytes = self._max_bytes
+
     def take(self, last: bool) -> DocumentBlock:
         """Returns the block as it stands and begins the next one."""
         block = DocumentBlock(
@@ -156,6 +265,7 @@ class _Block:
             rejects=tuple(self._rejects),
             rows=_joined(self._pieces, self._schema),
             documents_before=self._before,
+            continues=self._continues,
         )
         self._seq += 1
         self._before += self._documents

@@ -6,6 +6,7 @@ of the text once.
 """
 
 import re
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -18,13 +19,19 @@ from tokenizers import Tokenizer
 from embedkit.config import RecordConfig
 from embedkit.errors import ConfigError
 from embedkit.records import text_hash
+from embedkit.text_tokens import count_tokens, is_long, text_slices, token_pieces
 
 Spans = list[tuple[int, int]]
 
-_PIECE = 1 << 16
-"""Characters that are tokenized at a time, as the tokens of a whole book would fill the memory."""
+_OF_A_CHUNK = frozenset({"id", "chunk_index", "char_start", "char_end", "text_hash", "text"})
 
 _LINE_ENDS = re.compile(r"[\r\n]")
+_WINDOW = 1 << 16
+"""Characters that are split at a time, as the time that a split takes grows with the square."""
+
+# Inside such a run the splitter goes character by character, and looks at all of it each time.
+_ENDS = r"\s!?\u3002\uff01\uff1f\uff61"
+_UNBROKEN = re.compile(rf"(?:^|(?<=[{_ENDS}]))[^{_ENDS}]{{1024,}}")
 
 
 class Chunker(Protocol):
@@ -91,15 +98,15 @@ class TokenChunker:
         starts = self._starts(texts)
         found = [self._windows(text, of_text) for text, of_text in zip(texts, starts, strict=True)]
         cut = [number for number, of_text in enumerate(starts) if len(of_text) > self._tokens + 1]
-        chunks = [texts[number][start:end] for number in cut for start, end in found[number]]
-        counts = iter(_count(self._tokenizer, chunks))
+        chunks = (texts[number][start:end] for number in cut for start, end in found[number])
+        counts = iter(count_tokens(self._tokenizer, chunks))
         for number in cut:
             if max([next(counts) for _ in found[number]]) > self._tokens:
                 found[number] = self._windows(texts[number], starts[number], check=True)
         return found
 
-    def _windows(self, text: str, starts: NDArray[np.int64], check: bool = False) -> Spans:
-        """Cuts a text at its tokens' starts, int64, shape (tokens + 1,)."""
+    def _windows(self, text: str, starts: NDArray[np.int32], check: bool = False) -> Spans:
+        """Cuts a text at its tokens' starts, int32, shape (tokens + 1,)."""
         windows: Spans = []
         first, done, last = 0, 0, len(starts) - 1
         while done < last:
@@ -117,7 +124,7 @@ class TokenChunker:
             done = stop
         return _distinct(windows) or [_whole(text)]
 
-    def _stop(self, text: str, starts: NDArray[np.int64], first: int, stop: int) -> int:
+    def _stop(self, text: str, starts: NDArray[np.int32], first: int, stop: int) -> int:
         stop = self._at_character(starts, stop, first)
         while starts[stop] == starts[first]:
             # The character takes more tokens than the limit; it cannot be parted.
@@ -130,10 +137,10 @@ class TokenChunker:
                 return self._at_character(starts, earlier, first)
         return stop
 
-    def _shrunk(self, text: str, starts: NDArray[np.int64], first: int, stop: int) -> int:
+    def _shrunk(self, text: str, starts: NDArray[np.int32], first: int, stop: int) -> int:
         while True:
             chunk = text[slice(*_trimmed(text, int(starts[first]), int(starts[stop])))]
-            surplus = _count(self._tokenizer, [chunk])[0] - self._tokens
+            surplus = count_tokens(self._tokenizer, [chunk])[0] - self._tokens
             if surplus <= 0:
                 return stop
             shorter = self._at_character(starts, max(stop - surplus, first + 1), first)
@@ -145,32 +152,28 @@ class TokenChunker:
         """Cuts a token at its characters that takes more tokens by itself than in its place."""
         spans = _filled(text, start, end)
         if end - start == 1 or all(
-            _count(self._tokenizer, [text[a:b]])[0] <= self._tokens for a, b in spans
+            count_tokens(self._tokenizer, [text[a:b]])[0] <= self._tokens for a, b in spans
         ):
             return spans
         middle = (start + end) // 2
         return self._halved(text, start, middle) + self._halved(text, middle, end)
 
     @staticmethod
-    def _at_character(starts: NDArray[np.int64], place: int, first: int) -> int:
+    def _at_character(starts: NDArray[np.int32], place: int, first: int) -> int:
         """Goes back to the first token of the character that a token is part of."""
         return max(int(np.searchsorted(starts, starts[place])), first)
 
-    def _starts(self, texts: list[str]) -> list[NDArray[np.int64]]:
+    def _starts(self, texts: list[str]) -> list[NDArray[np.int32]]:
         """Returns where the tokens of each text begin, ascending, and the text's length."""
-        pieces = [(number, piece) for number, text in enumerate(texts) for piece in _pieces(text)]
-        starts: list[list[NDArray[np.int64]]] = [[np.zeros(0, dtype=np.int64)] for _ in texts]
-        for begin in range(0, len(pieces), 256):
-            some = pieces[begin : begin + 256]
-            parts = [texts[number][start:end] for number, (start, end) in some]
-            encodings = self._tokenizer.encode_batch(parts, add_special_tokens=False)
-            for (number, (start, _)), encoding in zip(some, encodings, strict=True):
-                offsets = np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2)
-                starts[number].append(offsets[:, 0] + start)
-        return [
-            _complete(np.concatenate(parts), len(text))
-            for parts, text in zip(starts, texts, strict=True)
-        ]
+        found: list[list[NDArray[np.int32]]] = []
+        for some in text_slices(texts):
+            if is_long(some[0]):
+                found.append([starts for _, starts in token_pieces(self._tokenizer, some[0])])
+                continue
+            for encoding in self._tokenizer.encode_batch(some, add_special_tokens=False):
+                starts = (start for start, _ in encoding.offsets)
+                found.append([np.fromiter(starts, np.int32, len(encoding))])
+        return [_complete(parts, len(text)) for parts, text in zip(found, texts, strict=True)]
 
 
 class TextChunker:
@@ -196,27 +199,52 @@ class TextChunker:
     def spans(self, texts: list[str]) -> list[Spans]:
         """Returns the chunks of each text."""
         found = [[_whole(text)] for text in texts]
-        lengths = _count(self._tokenizer, texts)
-        long = [number for number, length in enumerate(lengths) if length > self._tokens]
-        split = [_LINE_ENDS.sub(" ", texts[n]) if self._by_sentence else texts[n] for n in long]
-        for number, chunks in zip(long, self._splitter.chunk_all_indices(split), strict=True):
-            text = texts[number]
-            # The splitter knows fewer white space characters than Python.
-            places = (_filled(text, start, start + len(chunk)) for start, chunk in chunks)
-            spans = [span for place in places for span in place]
-            found[number] = self._fitting(text, spans) or [_whole(text)]
+        lengths = count_tokens(self._tokenizer, texts)
+        for number, length in enumerate(lengths):
+            if length > self._tokens:
+                text = texts[number]
+                # The splitter knows fewer white space characters than Python.
+                places = (_filled(text, start, end) for start, end in self._split(text))
+                spans = [span for place in places for span in place]
+                found[number] = self._fitting(text, spans) or [_whole(text)]
         return found
+
+    def _split(self, text: str) -> Iterator[tuple[int, int]]:
+        split = _LINE_ENDS.sub(" ", text) if self._by_sentence else text
+        done = 0
+        for run in _UNBROKEN.finditer(split):
+            yield from self._windows(split, done, run.start())
+            yield from _shifted(self._fallback.spans([run.group()])[0], run.start())
+            done = run.end()
+        yield from self._windows(split, done, len(split))
+
+    def _windows(self, text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+        """Splits a stretch of a text as if it were split at once, but a window at a time."""
+        size = _WINDOW
+        while start < end:
+            stop = min(start + size, end)
+            chunks = self._splitter.chunk_indices(text[start:stop])
+            spans = [(start + place, start + place + len(chunk)) for place, chunk in chunks]
+            if stop == end:
+                yield from spans
+                return
+            # Chunks near the window's end might be others if more of the text were seen.
+            sure = sum(last <= stop - size // 4 for _, last in spans)
+            yield from spans[:sure]
+            if sure < len(spans) and spans[sure][0] > start:
+                start, size = spans[sure][0], _WINDOW
+            else:
+                size *= 2
 
     def _fitting(self, text: str, spans: Spans) -> Spans:
         """Cuts chunks again that have too many tokens as they stand in the text."""
-        counts = _count(self._tokenizer, [text[start:end] for start, end in spans])
+        counts = count_tokens(self._tokenizer, (text[start:end] for start, end in spans))
         fitting: Spans = []
         for (start, end), count in zip(spans, counts, strict=True):
             if count <= self._tokens:
                 fitting.append((start, end))
             else:
-                inner = self._fallback.spans([text[start:end]])[0]
-                fitting.extend((start + first, start + last) for first, last in inner)
+                fitting.extend(_shifted(self._fallback.spans([text[start:end]])[0], start))
         return _distinct(fitting)
 
 
@@ -232,13 +260,31 @@ def chunk_documents(rows: pa.RecordBatch, chunker: Chunker) -> pa.RecordBatch:
         are the chunk's; all else is the document's.
     """
     texts = rows.column("text").to_pylist()
-    spans = chunker.spans(texts)
+    return chunk_rows(rows, texts, chunker.spans(texts))
+
+
+def chunk_rows(
+    rows: pa.RecordBatch, texts: Sequence[str], spans: Sequence[Spans], first: int = 0
+) -> pa.RecordBatch:
+    """Makes the rows of chunks.
+
+    Args:
+        rows: Whole documents, of ``DOCUMENT_SCHEMA`` and any columns behind it.
+        texts: Their texts.
+        spans: Chunks of each of them.
+        first: Number of each document's first chunk here.
+
+    Returns:
+        The rows that ``chunk_documents`` describes.
+    """
     counts = np.fromiter(map(len, spans), dtype=np.int64, count=len(spans))
     origin = np.repeat(np.arange(len(spans)), counts)
-    index = np.arange(len(origin)) - np.repeat(np.cumsum(counts) - counts, counts)
+    index = np.arange(len(origin)) - np.repeat(np.cumsum(counts) - counts, counts) + first
     places = np.array([span for of_text in spans for span in of_text], dtype=np.int32)
     chunks = [text[a:b] for text, of_text in zip(texts, spans, strict=True) for a, b in of_text]
-    repeated = rows.take(pa.array(origin))
+    # Without their texts, of which there would be a copy for every chunk.
+    kept = [name for name in rows.schema.names if name not in _OF_A_CHUNK]
+    repeated = rows.select(kept).take(pa.array(origin))
     index_array = pa.array(index.astype(np.int32))
     numbers = index_array.cast(pa.string())
     changed = {
@@ -249,36 +295,26 @@ def chunk_documents(rows: pa.RecordBatch, chunker: Chunker) -> pa.RecordBatch:
         "text_hash": pa.array([text_hash(chunk) for chunk in chunks], pa.string()),
         "text": pa.array(chunks, pa.string()),
     }
-    arrays = [changed.get(name, repeated.column(name)) for name in rows.schema.names]
+    arrays = [
+        changed[name] if name in changed else repeated.column(name) for name in rows.schema.names
+    ]
     return pa.RecordBatch.from_arrays(arrays, schema=rows.schema)
 
 
-def _count(tokenizer: Tokenizer, texts: list[str]) -> list[int]:
-    encodings = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-    return [len(encoding) for encoding in encodings]
-
-
-def _complete(starts: NDArray[np.int64], length: int) -> NDArray[np.int64]:
-    """Lets the first token begin with the text, and adds the end.
+def _complete(parts: list[NDArray[np.int32]], length: int) -> NDArray[np.int32]:
+    """Joins the starts of tokens, lets the first begin with the text, and adds the end.
 
     What stands between two tokens, such as a mark that the tokenizer drops, belongs to the first.
     Some tokenizers give places out of order; a token then begins where the ones before it do.
     """
-    whole = np.append(starts, length)
+    whole = np.concatenate([*parts, np.array([length], dtype=np.int32)])
     whole[0] = 0
-    return np.maximum.accumulate(whole)
+    np.maximum.accumulate(whole, out=whole)
+    return whole
 
 
-def _pieces(text: str) -> Spans:
-    """Cuts a long text at white space, where tokens do not reach across."""
-    pieces: Spans = []
-    start = 0
-    while len(text) - start > _PIECE:
-        end = start + _PIECE
-        space = next((at for at in range(end, end - 1024, -1) if text[at].isspace()), end)
-        pieces.append((start, space))
-        start = space
-    return [*pieces, (start, len(text))]
+def _shifted(spans: Spans, start: int) -> Spans:
+    return [(start + first, start + last) for first, last in spans]
 
 
 def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:

@@ -250,7 +250,7 @@ def _account(block: EmbeddingBlock, max_tokens: int) -> CommitRecord:
     codes = pc.dictionary_encode(rows.column("text_hash")).indices.to_numpy()
     first = np.unique(codes, return_index=True)[1]
     embedded = pc.count_distinct(rows.column("doc_id")).as_py()
-    if embedded + len(block.rejects) != block.documents:
+    if embedded + len(block.rejects) != block.documents + block.continues:
         raise IntegrityError(
             f"block {block.block_id}: {block.documents} documents came in, but {embedded} are in "
             f"its rows and {len(block.rejects)} in its rejects; this is a fault in a step before"

@@ -110,7 +110,7 @@ class BlockStatistics:
         finite = norms[np.isfinite(norms)]
         return cls(
             documents=block.documents,
-            embedded=pc.count_distinct(rows.column("doc_id")).as_py(),
+            embedded=pc.count_distinct(rows.column("doc_id")).as_py() - block.continues,
             rows=rows.num_rows,
             rejects=dict(Counter(reject.reason for reject in block.rejects)),
             examples=_examples(block.rejects),

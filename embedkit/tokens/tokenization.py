@@ -16,8 +16,8 @@ from tokenizers import Tokenizer, normalizers
 
 from embedkit.errors import ConfigError
 from embedkit.records import TOKEN_FIELDS, DocumentBlock, TokenBlock
+from embedkit.text_tokens import is_long, text_slices, token_pieces
 
-_SLICE_CHARS = 1 << 17
 _PROBES = ("a", "the", "0", ".", "A b")
 _VOCABULARIES = ("tokenizer.json", "vocab.json", "*.txt", "*.model", "*.tiktoken")
 _quiet = threading.Lock()
@@ -96,10 +96,9 @@ class TextTokenizer:
         """
         counts: list[int] = []
         flat: list[NDArray[np.int32]] = []
-        for encodings in self._encodings(texts):
-            rows = [encoding.ids for encoding in encodings]
-            counts += map(len, rows)
-            rows = [self._whole(row) for row in rows]
+        for contents in self._contents(texts):
+            counts += [count for _, count in contents]
+            rows = [[*self._prefix, *ids, *self._suffix] for ids, _ in contents]
             flat.append(np.fromiter(chain.from_iterable(rows), np.int32, sum(map(len, rows))))
         n_tokens = np.array(counts, dtype=np.int32) + self._special
         offsets = np.zeros(len(texts) + 1, dtype=np.int32)
@@ -110,30 +109,38 @@ class TextTokenizer:
     def count(self, texts: list[str]) -> list[int]:
         """Counts each text's tokens before truncation, special tokens and prompt included."""
         return [
-            len(content) + self._special
-            for encodings in self._encodings(texts)
-            for content in encodings
+            count + self._special for contents in self._contents(texts) for _, count in contents
         ]
 
-    def _encodings(self, texts: list[str]) -> Iterator[list[Any]]:
-        """Tokenizes texts in slices, without special tokens, which cost as much again to insert.
+    def _contents(self, texts: list[str]) -> Iterator[list[tuple[list[int], int]]]:
+        """Yields slices of texts: the ids that the model sees of each, and the count of all.
 
-        An Encoding takes some 200 bytes per token, so only the ids of a slice may outlive it.
+        Without special tokens, which cost as much again to insert. An Encoding takes some 200
+        bytes per token, so only the ids of a slice may outlive it.
         """
         if self.prompt:
             texts = [self.prompt + text for text in texts]
-        start = size = 0
-        for stop, text in enumerate(texts, 1):
-            size += len(text)
-            if size >= _SLICE_CHARS or stop == len(texts):
-                yield self.tokenizer.encode_batch_fast(texts[start:stop], add_special_tokens=False)
-                start, size = stop, 0
+        for some in text_slices(texts):
+            if is_long(some[0]):
+                yield [self._long_content(some[0])]
+                continue
+            rows = self.tokenizer.encode_batch_fast(some, add_special_tokens=False)
+            yield [(self._cut(row.ids), len(row)) for row in rows]
 
-    def _whole(self, content: list[int]) -> list[int]:
-        """Returns a row as the model gets it: cut where it is too long, with special tokens."""
+    def _long_content(self, text: str) -> tuple[list[int], int]:
+        kept: list[int] = []
+        count = 0
+        for ids, _ in token_pieces(self.tokenizer, text):
+            count += len(ids)
+            if self._truncate_left or len(kept) < self._room:
+                kept = self._cut([*kept, *ids.tolist()])
+        return kept, count
+
+    def _cut(self, content: list[int]) -> list[int]:
+        """Returns the tokens that the model sees where there are too many."""
         if len(content) > self._room:
-            content = content[-self._room :] if self._truncate_left else content[: self._room]
-        return [*self._prefix, *content, *self._suffix]
+            return content[-self._room :] if self._truncate_left else content[: self._room]
+        return content
 
 
 def load_tokenizer(spec: TokenizerSpec) -> TextTokenizer:
@@ -241,6 +248,7 @@ def tokenize_text(block: DocumentBlock, tokenizer: TextTokenizer) -> TokenBlock:
         rejects=block.rejects,
         rows=pa.RecordBatch.from_arrays([*rows.columns, *columns], schema=schema),
         documents_before=block.documents_before,
+        continues=block.continues,
     )
 
 

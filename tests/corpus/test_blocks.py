@@ -140,6 +140,54 @@ def test_large_documents_are_blocks_of_their_own() -> None:
     assert [block.rows.num_rows for block in found] == [1, 9, 1]
 
 
+@pytest.mark.parametrize("limits", [(3, 1 << 20), (1 << 20, 12)])
+def test_chunks_of_a_large_document_are_spread_over_blocks(
+    monkeypatch: pytest.MonkeyPatch, limits: tuple[int, int]
+) -> None:
+    monkeypatch.setattr(blocks_module, "_LARGE_DOCUMENT_ROWS", limits[0])
+    monkeypatch.setattr(blocks_module, "_LARGE_DOCUMENT_BYTES", limits[1])
+    texts = ["a b", "", "wörd " * 11, " ", "c", "word " * 7, "d e"]
+    found = blocks_of(texts, [], Words(), block_rows=3, block_bytes=12)
+    again = blocks_of(texts, [1, 3, 4], Words(), block_rows=3, block_bytes=12)
+    assert found == again
+    words = [word for block in found for word in block.rows.column("text").to_pylist()]
+    assert words == [word for text in texts for word in text.split()]
+    for row in (row for block in found for row in block.rows.to_pylist()):
+        assert row["id"] == f"{row['doc_id']}:{row['chunk_index']}"
+        assert texts[row["row_index"]][row["char_start"] : row["char_end"]] == row["text"]
+    places = [(r["row_index"], r["chunk_index"]) for b in found for r in b.rows.to_pylist()]
+    assert places == sorted(set(places))
+    assert sum(block.documents for block in found) == len(texts)
+    for before, block in zip([None, *found], found, strict=False):
+        documents = {*block.rows.column("doc_id").to_pylist()}
+        assert len(documents) + len(block.rejects) == block.documents + block.continues
+        size = sum(len(text.encode()) for text in block.rows.column("text").to_pylist())
+        assert block.rows.num_rows <= 3 or limits[0] > 3
+        assert size <= 12 or limits[1] > 12
+        if block.continues:
+            assert before is not None
+            assert before.rows.column("doc_id")[-1] == block.rows.column("doc_id")[0]
+    assert [block.documents_before for block in found] == [
+        sum(block.documents for block in found[:place]) for place in range(len(found))
+    ]
+    assert [block.last for block in found] == [False] * (len(found) - 1) + [True]
+    assert sum(block.continues for block in found) >= 4
+    for block in found:
+        assert DocumentBlock.from_ipc(block.to_ipc()) == block
+
+
+def test_metadata_that_every_chunk_repeats_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    schema = DOCUMENT_SCHEMA.append(pa.field("note", pa.string()))
+    columns = Columns((("", "text"),), False, None, (("note", pa.string()),))
+    values = {"text": ["a b c d", "e f"], "note": ["n" * 400_000, None]}
+    records = Records("a.txt", [0, 1], values)
+    documents = [make_documents(records, columns, schema, 1 << 20)]
+    config = CorpusConfig(inputs=("x",), block_bytes=1000)
+    found = list(make_blocks("00000", documents, schema, config, Words()))
+    assert [block.rows.num_rows for block in found] == [2, 2, 2]
+    assert [block.continues for block in found] == [False, True, False]
+
+
 def test_rejects_alone_fill_blocks(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", ["{"] * 25)
     corpus = read_corpus(path, block_rows=10)

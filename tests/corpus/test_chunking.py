@@ -2,7 +2,9 @@
 
 import itertools
 import json
+import random
 import re
+import time
 from pathlib import Path
 
 import pyarrow as pa
@@ -219,7 +221,7 @@ def test_a_long_text_is_tokenized_in_pieces(
 ) -> None:
     text = " ".join(f"word{n} and éclair" for n in range(3000))
     whole = TokenChunker(word_pieces, 50, 5).spans([text])
-    monkeypatch.setattr("embedkit.corpus.chunking._PIECE", 1500)
+    monkeypatch.setattr("embedkit.text_tokens.PIECE", 1500)
     assert TokenChunker(word_pieces, 50, 5).spans([text]) == whole
 
 
@@ -227,6 +229,77 @@ def test_a_long_text_without_spaces(tokenizer: Tokenizer) -> None:
     text = "漢" * 70_000 + "x" * 70_000
     [spans] = TokenChunker(tokenizer, 100, 0).spans([text])
     check(text, spans, tokenizer, 100)
+
+
+def prose(characters: int) -> str:
+    """Paragraphs, lines and sentences of many lengths."""
+    chosen = random.Random(1)
+    words = "the river Stone of winter, 1.5 Mr. is was-not (old) \u00e9clair a \u6f22\u5b57".split()
+    ends = [". ", "! ", "? ", ".\n", ".\n\n", ";\n", ".\n\n\n", "\u3002", '." ']
+    parts = []
+    while sum(map(len, parts)) < characters:
+        parts.append(" ".join(chosen.choices(words, k=chosen.randint(1, 30))))
+        parts.append(chosen.choice(ends))
+    return "".join(parts)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("overlap", [0, 9])
+def test_a_long_text_is_split_in_windows_as_if_at_once(
+    tokenizer: Tokenizer, kind: str, overlap: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = prose(60_000)
+    made = chunker(kind, tokenizer, 30, overlap)
+    whole = made.spans([text])
+    monkeypatch.setattr("embedkit.corpus.chunking._WINDOW", 2000)
+    assert made.spans([text]) == whole
+
+
+UNBROKEN = {
+    "hex": "".join(random.Random(0).choices("0123456789abcdef", k=1_000_000)),
+    "dots": "." * 1_000_000,
+    "one word": "x" * 1_000_000,
+    "ideographs": "".join(random.Random(0).choices("\u6f22\u5b57\u65e5\u672c", k=300_000)),
+    "thai": "".join(random.Random(0).choices("\u0e01\u0e02\u0e04\u0e07", k=300_000)),
+    "numbers": "10.2." * 60_000,
+    "commas": "a,b;" * 75_000,
+    "marks": "a" + "\u0301" * 300_000,
+    "joined": "\U0001f469\u200d" * 100_000,
+    "emoji": "\U0001f600" * 200_000,
+    "runs between words": ("x" * 5000 + " and words. ") * 80,
+    "no stop": "lorem ipsum dolor sit amet " * 20_000,
+    "short words": "a b c d " * 100_000,
+    "line ends": "a" + "\n" * 300_000 + "b",
+}
+
+
+def check_unbroken(kind: str, tokenizer: Tokenizer, text: str, seconds: float) -> None:
+    started = time.monotonic()
+    [spans] = chunker(kind, tokenizer, 200).spans([text])
+    assert time.monotonic() - started < seconds
+    assert spans[0][0] == 0
+    assert spans[-1][1] >= len(text.rstrip())
+    assert all(start < end for start, end in spans)
+    for (_, end), (start, _) in itertools.pairwise(spans):
+        assert not text[end:start].strip()
+    for start, end in spans[:3] + spans[-3:]:
+        assert count(tokenizer, text[start:end]) <= 200
+
+
+@pytest.mark.parametrize("kind", ["sentences", "paragraphs"])
+@pytest.mark.parametrize("run", UNBROKEN)
+def test_text_without_a_stop_takes_linear_time(byte_pieces: Tokenizer, kind: str, run: str) -> None:
+    # With the square of the text it would be 40 seconds and more.
+    check_unbroken(kind, byte_pieces, UNBROKEN[run][:100_000], 20)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("run", UNBROKEN)
+def test_long_text_without_a_stop_takes_linear_time(
+    tokenizer: Tokenizer, kind: str, run: str
+) -> None:
+    check_unbroken(kind, tokenizer, UNBROKEN[run], 60)
 
 
 @pytest.mark.parametrize(
