@@ -10,7 +10,7 @@ import typer
 from embedkit.cli_options import job_command, read_job
 from embedkit.errors import ConfigError, RejectsExceededError
 from embedkit.exits import run_to_exit
-from embedkit.logs import display_named, hits_text, set_up_logs, summary, table
+from embedkit.logs import display_named, hits_text, say, set_up_logs, summary, table
 
 _LOG = logging.getLogger("embedkit")
 
@@ -39,7 +39,7 @@ Root = Annotated[
 
 def _say_version(asked: bool) -> None:
     if asked:
-        typer.echo(f"embedkit {metadata.version('embedkit')}")
+        say(f"embedkit {metadata.version('embedkit')}")
         raise typer.Exit
 
 
@@ -93,7 +93,7 @@ def run(
     if job.engine != "plain":
         return_freed_memory()
     result = run_job(job, display_named(progress))
-    typer.echo(result.to_json() if as_json else summary(result))
+    say(result.to_json() if as_json else summary(result))
     if result.refusal is not None:
         raise RejectsExceededError(result.refusal)
 
@@ -108,7 +108,7 @@ def plan(inputs: Inputs = None, *, settings: dict[str, Any], as_json: Json = Fal
     if "max_reject_share" in settings:
         _LOG.warning("--max-reject-share has no effect: a plan rejects nothing")
     estimate = estimate_job(read_job(inputs or [], settings, output="."))
-    typer.echo(json.dumps(estimate.to_dict()) if as_json else estimate.to_text())
+    say(json.dumps(estimate.to_dict()) if as_json else estimate.to_text())
 
 
 @app.command()
@@ -120,9 +120,9 @@ def info(root: Root, *, as_json: Json = False) -> None:
     set_up_logs("text")
     described = list(map(describe, find_versions(root)))
     if as_json:
-        typer.echo(json.dumps(described[0] if len(described) == 1 else {"versions": described}))
+        say(json.dumps(described[0] if len(described) == 1 else {"versions": described}))
     else:
-        typer.echo("\n\n".join(map(table, described)))
+        say("\n\n".join(map(table, described)))
 
 
 @app.command()
@@ -149,7 +149,7 @@ def search(
 
     set_up_logs("text")
     hits = search_text(root, text, k, model, prompt_name, prompt)
-    typer.echo(json.dumps([hit.to_dict() for hit in hits]) if as_json else hits_text(hits))
+    say(json.dumps([hit.to_dict() for hit in hits]) if as_json else hits_text(hits))
 
 
 @app.command()
@@ -160,7 +160,7 @@ def validate(root: Root, *, as_json: Json = False) -> None:
 
     set_up_logs("text")
     report = validate_version(open_version(root))
-    typer.echo(json.dumps(report.to_dict()) if as_json else report.to_text())
+    say(json.dumps(report.to_dict()) if as_json else report.to_text())
     if report.problems:
         raise typer.Exit(4)
 
@@ -170,7 +170,7 @@ def schema() -> None:
     """Print the JSON schema of a job file, for editors."""
     from embedkit.job_schema import job_schema
 
-    typer.echo(json.dumps(job_schema(), indent=2))
+    say(json.dumps(job_schema(), indent=2))
 
 
 def command_line() -> int | None:

@@ -20,7 +20,7 @@ from embedkit.dataset.version import Version, block_of, block_order
 from embedkit.encoders.meter import EncoderLoad, busy_share, work_by_encoder
 from embedkit.job import Draft
 from embedkit.reports.duplicates import COLUMNS, text_duplicates
-from embedkit.reports.phrasing import noun
+from embedkit.reports.phrasing import dataset_name, noun
 from embedkit.reports.quality import BlockStatistics, add_up
 from embedkit.reports.render import render_html
 from embedkit.reports.report import Accounts, RunFigures, build_report, report_json
@@ -182,6 +182,7 @@ def complete_version(
     blocks = filter(None, map(block_of, version.store.list(version.key("_meta/commits/"))))
     run = _run_figures(manifest, before, started, figures)
     inputs = (draft.plan.files, draft.plan.total_bytes)
+    run = replace(run, dataset=dataset_name(version.root))
     write_report(version, manifest, sorted(blocks, key=block_order), inputs, run)
     manifest = seal(version, manifest, dataset_card(version, manifest))
     return _published(draft, manifest, run, before)
@@ -232,11 +233,8 @@ def _run_figures(
     manifest: Manifest, before: Before, started: float, figures: Figures | None
 ) -> RunFigures:
     fresh = manifest.tokens_encoded - before.tokens_encoded
-    measured: dict[str, float | None] = dict.fromkeys(_MEASURED)
-    if figures is not None:
-        seconds = figures.encode_seconds
-        rates = (seconds, fresh / seconds if seconds else 0.0, busy_share(figures.loads))
-        measured = dict(zip(_MEASURED, rates, strict=True))
+    seconds = figures.encode_seconds if figures else None
+    rate = None if seconds is None else fresh / seconds if seconds else 0.0
     encoders = len({load.encoder for load in figures.loads}) if figures else 0
     return RunFigures(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -246,11 +244,10 @@ def _run_figures(
         encoders=encoders or None,
         by_encoder=tuple(map(asdict, work_by_encoder(figures.loads if figures else ()))),
         worker_idle_share=figures.worker_idle_share if figures else None,
-        **measured,
+        encode_seconds=seconds,
+        tokens_per_second=rate,
+        encoder_busy_share=busy_share(figures.loads) if figures else None,
     )
-
-
-_MEASURED = ("encode_seconds", "tokens_per_second", "encoder_busy_share")
 
 
 def write_report(

@@ -212,6 +212,11 @@ class OutputConfig(_Config):
         "float32", description="How vectors are stored; Spark cannot read float16."
     )
     store_text: bool = Field(False, description="Whether the text is stored beside its vector.")
+    excerpts: bool | None = Field(
+        None,
+        description="Whether rejects and the report show the beginnings of texts; as store-text "
+        "unless given.",
+    )
     max_reject_share: Annotated[float, Field(ge=0, le=1)] = Field(
         0.01,
         description="Share of rejected records above which a finished version is not published: "

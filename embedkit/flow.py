@@ -374,7 +374,10 @@ def write_block(
         StoreError: The store failed.
         IntegrityError: An earlier attempt left something that does not validate.
     """
-    statistics = BlockStatistics.of(block, max_tokens).to_json()
+    if not options.excerpts:
+        rejects = tuple(replace(reject, excerpt="") for reject in block.rejects)
+        block = replace(block, rejects=rejects)
+    statistics = BlockStatistics.of(block, max_tokens, options.excerpts).to_json()
     record = commit_block(version, block, options, max_tokens, statistics)
     if block.last:
         end_split_of(block, version)

@@ -74,7 +74,7 @@ class Draft:
     @cached_property
     def options(self) -> PartOptions:
         """How parts are written."""
-        return part_options(self.output.vector_dtype, self.output.store_text, self.description)
+        return part_options(self.output, self.description)
 
     @property
     def make_chunker(self) -> Callable[[], Chunker | None] | None:
@@ -136,7 +136,7 @@ def describe_vectors(
     }
 
 
-def part_options(vector_dtype: str, store_text: bool, description: dict[str, Any]) -> PartOptions:
+def part_options(output: OutputConfig, description: dict[str, Any]) -> PartOptions:
     """Returns how parts are written, with the description in each file's metadata."""
     metadata = {
         f"embedkit.{name}": value if isinstance(value, str) else json.dumps(value, sort_keys=True)
@@ -144,8 +144,9 @@ def part_options(vector_dtype: str, store_text: bool, description: dict[str, Any
     }
     return PartOptions(
         dimension=description["dimension"],
-        vector_dtype=vector_dtype,
-        store_text=store_text,
+        vector_dtype=output.vector_dtype,
+        store_text=output.store_text,
+        excerpts=output.store_text if output.excerpts is None else output.excerpts,
         file_metadata=metadata,
     )
 
@@ -234,4 +235,5 @@ def _shape_of_rows(records: RecordConfig, output: OutputConfig) -> dict[str, Any
         if name in _ALWAYS_IN_ROWS or getattr(records, name) != field.default
     }
     shape = records.model_dump(mode="json", include=names - _NOT_IN_ROWS)
-    return shape | {"vector_dtype": output.vector_dtype, "store_text": output.store_text}
+    shape |= {"vector_dtype": output.vector_dtype, "store_text": output.store_text}
+    return shape if output.excerpts is None else shape | {"excerpts": output.excerpts}

@@ -3,10 +3,12 @@
 import json
 import logging
 import sys
+import unicodedata
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
+import typer
 from rich.console import Console
 
 from embedkit.engines.progress import Bar, Display, Lines, Nothing, clock
@@ -16,6 +18,37 @@ if TYPE_CHECKING:
     # These load pyarrow, which --help need not wait for.
     from embedkit.completion import RunResult
     from embedkit.dataset.search import Hit
+
+
+_HARMLESS = frozenset("\n\t\u200c\u200d")
+"""Control and format characters that a terminal may get: the last two join letters and emojis."""
+_UNSHOWN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+
+
+def visible(text: str) -> str:
+    """Writes control characters as their escapes, as a name may hold commands to a terminal.
+
+    Args:
+        text: What is to be printed; its line ends and tabs stay.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        char
+        if char in _HARMLESS or unicodedata.category(char) not in _UNSHOWN
+        else char.encode("unicode_escape").decode()
+        for char in text
+    )
+
+
+def say(text: str) -> None:
+    """Prints a result to stdout, fit for a terminal."""
+    typer.echo(visible(text))
+
+
+class _PlainLines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(super().format(record))
 
 
 class _JsonLines(logging.Formatter):
@@ -36,7 +69,7 @@ class _JsonLines(logging.Formatter):
 def set_up_logs(form: Literal["text", "json"]) -> None:
     """Sends log lines to stderr, as text or as one JSON object each."""
     handler = logging.StreamHandler(sys.stderr)
-    plain = logging.Formatter("%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
+    plain = _PlainLines("%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
     handler.setFormatter(_JsonLines() if form == "json" else plain)
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("embedkit").setLevel(logging.INFO)
@@ -85,7 +118,7 @@ def say_error(message: str) -> None:
     if any(isinstance(one.formatter, _JsonLines) for one in logging.getLogger().handlers):
         logging.getLogger("embedkit").error(line)
     else:
-        sys.stderr.write(f"embedkit: {line}\n")
+        sys.stderr.write(f"embedkit: {visible(line)}\n")
 
 
 def display_named(name: Literal["auto", "bar", "lines", "none"]) -> Display:
@@ -154,7 +187,9 @@ def hits_text(hits: Sequence["Hit"]) -> str:
         return "no rows"
     lines = []
     for rank, hit in enumerate(hits, 1):
-        lines.append(f"{rank:>3}  {hit.score:.4f}  {hit.id}  ({hit.source} at {hit.row_index})")
+        # An id of several lines would look like several hits.
+        name, source = (one.replace("\n", "\\n") for one in (hit.id, hit.source))
+        lines.append(f"{rank:>3}  {hit.score:.4f}  {name}  ({source} at {hit.row_index})")
         if hit.text:
             shown = " ".join(hit.text.split())
             lines.append(f"     {shown[:160]}{'…' if len(shown) > 160 else ''}")

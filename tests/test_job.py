@@ -9,7 +9,7 @@ import pytest
 from running import records, tiny_job, write_corpus, write_jsonl
 from tiny_models import save_transformer
 
-from embedkit.config import JobConfig
+from embedkit.config import JobConfig, OutputConfig
 from embedkit.errors import ConfigError, InputError
 from embedkit.job import Job, part_options, prepare, vector_ingredients
 
@@ -159,13 +159,28 @@ def test_the_description_says_how_the_vectors_were_made(config):
 
 
 def test_part_options_carry_the_description_as_text():
-    options = part_options("float16", True, {"dimension": 8, "model": "m", "normalized": True})
+    output = OutputConfig(output="out", vector_dtype="float16", store_text=True)
+    options = part_options(output, {"dimension": 8, "model": "m", "normalized": True})
     assert (options.dimension, options.vector_dtype, options.store_text) == (8, "float16", True)
     assert options.file_metadata == {
         "embedkit.dimension": "8",
         "embedkit.model": "m",
         "embedkit.normalized": "true",
     }
+
+
+@pytest.mark.parametrize(
+    ("settings", "shown"),
+    [
+        ({}, False),
+        ({"store_text": True}, True),
+        ({"excerpts": True}, True),
+        ({"store_text": True, "excerpts": False}, False),
+    ],
+)
+def test_texts_are_shown_where_they_are_stored_unless_told_otherwise(settings, shown):
+    output = OutputConfig(output="out", **settings)
+    assert part_options(output, {"dimension": 8}).excerpts is shown
 
 
 def test_nothing_is_written_for_a_job_that_cannot_run(config, tmp_path):

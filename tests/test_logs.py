@@ -12,7 +12,16 @@ import pytest
 from embedkit.completion import RunResult
 from embedkit.dataset.search import Hit
 from embedkit.engines.progress import Bar, Lines, Nothing
-from embedkit.logs import display_named, hits_text, say_error, set_up_logs, summary, table
+from embedkit.logs import (
+    display_named,
+    hits_text,
+    say,
+    say_error,
+    set_up_logs,
+    summary,
+    table,
+    visible,
+)
 
 pytestmark = pytest.mark.usefixtures("logging_restored")
 
@@ -199,3 +208,45 @@ def test_beam_prints_no_tracebacks_beside_the_log(capsys):
     assert said.count("ValueError") == 2
     assert said.startswith("kept\n")
     assert "StoreError" not in said
+
+
+COMMANDS = (
+    "\x1b]0;owned\x07",
+    "\x1b[31mred",
+    "\x9b2J",
+    "back\b\b\b\bhidden",
+    "\r over",
+    "\u202eleft",
+)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_no_command_reaches_a_terminal(command, form, capsys):
+    """Neither by a log line, an error, a warning, a traceback nor a result."""
+    set_up_logs(form)
+    logging.getLogger("embedkit").warning("skipped %s", command)
+    warnings.warn(command, UserWarning, stacklevel=1)
+    try:
+        raise ValueError(command)
+    except ValueError:
+        logging.getLogger("embedkit").exception("it failed")
+    say_error(f"{command}: no such file")
+    say(hits_text([Hit(command, command, 0.5, command, 3, 0, 1, command)]))
+    say(table({"name": command, "inner": {command: command}}))
+    said = "".join(capsys.readouterr())
+    assert not [char for char in said if not char.isprintable() and char != "\n"]
+    assert "no such file" in said
+
+
+def test_text_of_people_stays_as_it_is():
+    text = (
+        "naïve 日本\u3000👩\u200d👩\u200d👧 \u0645\u06cc\u200c\u062e\ttab\nline e\u0301\xa0no-break"
+    )
+    assert visible(text) == text
+
+
+def test_an_id_of_several_lines_is_one_hit():
+    hit = Hit("a\n  2  0.9999  b", "a", 0.5, "x\n.jsonl", 3, 0, 1)
+    (line,) = hits_text([hit]).splitlines()
+    assert line.startswith("  1  0.5000  a")

@@ -19,6 +19,7 @@ class PartOptions:
         dimension: Components of a vector.
         vector_dtype: ``float32`` or ``float16``.
         store_text: Whether the text stands beside its vector.
+        excerpts: Whether the beginnings of texts stand in rejects and statistics.
         file_metadata: Names and values that every part carries in its footer:
             ``embedkit.fingerprint``, ``embedkit.model`` and so on.
     """
@@ -26,6 +27,7 @@ class PartOptions:
     dimension: int
     vector_dtype: str = "float32"
     store_text: bool = False
+    excerpts: bool = False
     file_metadata: Mapping[str, str] = field(default_factory=dict)
 
 

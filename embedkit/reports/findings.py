@@ -5,7 +5,9 @@ from typing import Any, Literal, TypedDict
 
 from embedkit.reports.phrasing import count, noun, percent, significant
 
-_REJECTS = 0.01
+MANY_REJECTS = 0.01
+"""Share of rejected documents from which on a reader is warned."""
+
 _DAMAGED_FILE = "damaged_file"
 _TRUNCATED_ROWS = 0.01
 _DUPLICATES = 0.01
@@ -77,6 +79,11 @@ def _accounting(counts: Mapping[str, Any], rejects: Mapping[str, Any]) -> Iterat
             )
     if not counts["documents"]:
         yield Finding(level="warning", text="The inputs hold no document.")
+    elif not counts["rows"]:
+        yield Finding(
+            level="error",
+            text="Not one document could be embedded; mend what the rejects say and run again.",
+        )
     reasons = [one for one in rejects["reasons"] if one["reason"] != _DAMAGED_FILE]
     damages = sum(one["count"] for one in rejects["reasons"] if one["reason"] == _DAMAGED_FILE)
     if damages:
@@ -90,7 +97,7 @@ def _accounting(counts: Mapping[str, Any], rejects: Mapping[str, Any]) -> Iterat
     if lost:
         share = lost / counts["documents"]
         yield Finding(
-            level="warning" if share >= _REJECTS else "note",
+            level="warning" if share >= MANY_REJECTS else "note",
             text=f"{noun(lost, 'document')} ({percent(share)}) could not be "
             f"embedded, most often for {reasons[0]['reason']} ({count(reasons[0]['count'])}).",
         )

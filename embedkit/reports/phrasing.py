@@ -5,6 +5,7 @@ import re
 import unicodedata
 
 _UNITS = ("kB", "MB", "GB", "TB", "PB")
+_SAYS_NOTHING = frozenset({"model", "models", "export", "final", "best", "latest", "0_Transformer"})
 _UNSHOWN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
@@ -61,6 +62,26 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{count(whole // 3600)} h {whole % 3600 // 60} min"
+
+
+def model_name(model: str) -> str:
+    """Names a model in a few words: a hub id as it is, a directory by its name.
+
+    Args:
+        model: A hub id, or the path of a directory, perhaps one of a hub's cache.
+    """
+    parts = [part for part in model.rstrip("/").split("/") if part]
+    if "snapshots" in parts[1:]:
+        cached = parts[parts.index("snapshots") - 1]
+        return cached.removeprefix("models--").replace("--", "/")
+    if not parts or (len(parts) == 2 and not model.startswith((".", "/", "~"))):
+        return model
+    return "/".join(parts[-2:]) if parts[-1] in _SAYS_NOTHING else parts[-1]
+
+
+def dataset_name(root: str) -> str:
+    """Names a dataset by the last folder of its root, which may be a URL."""
+    return root.rstrip("/").rpartition("/")[2] or root
 
 
 def plain(text: str, most: int = 300) -> str:

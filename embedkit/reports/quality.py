@@ -97,12 +97,13 @@ class BlockStatistics:
         )
 
     @classmethod
-    def of(cls, block: EmbeddingBlock, max_tokens: int) -> Self:
+    def of(cls, block: EmbeddingBlock, max_tokens: int, excerpts: bool = True) -> Self:
         """Measures one block.
 
         Args:
             block: The block as it is committed.
             max_tokens: Tokens of a row that the model saw at most.
+            excerpts: Whether the beginnings of sampled texts are kept.
         """
         rows = block.rows
         n_tokens = rows.column("n_tokens").to_numpy().astype(np.int64)
@@ -125,7 +126,7 @@ class BlockStatistics:
             zero=int((finite == 0).sum()),
             direction_sum=direction_sum,
             distinct=_sketch(hash64(rows.column("text_hash"))),
-            sample=Sample.of(block),
+            sample=Sample.of(block, excerpts),
         )
 
     def __add__(self, other: Self) -> Self:

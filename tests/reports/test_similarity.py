@@ -73,3 +73,35 @@ def test_too_few_rows_to_compare(make_block, count):
     sample = Sample.of(make_block(["a"] * count, np.ones((count, 3), np.float32)))
     found = sample_similarity(sample)
     assert (len(found.nearest), len(found.pairs), found.closest) == (0, 0, ())
+
+
+def test_chunks_of_one_document_are_not_compared(make_block):
+    """Overlapping chunks, nearly the same vector, and every document's direction of its own."""
+    generator = np.random.default_rng(3)
+    documents = generator.normal(size=(20, 12))
+    vectors = np.repeat(documents, 4, axis=0) + 1e-3 * generator.normal(size=(80, 12))
+    block = make_block([f"text {n}" for n in range(80)], vectors.astype(np.float32), chunks=4)
+    sample = Sample.of(block)
+    found = sample_similarity(sample)
+    owners = np.array([row.doc_id for row in sample.rows])
+    cosines = cosine_similarity(sample.vectors.astype(np.float64))
+    cosines[owners[:, None] == owners[None, :]] = -2
+    assert found.siblings == 20 * 6
+    assert len(found.pairs) == 80 * 79 // 2 - 20 * 6
+    assert np.abs(found.nearest - cosines.max(axis=1)).max() < 1e-6
+    assert found.pairs.max() == pytest.approx(cosines.max(), abs=1e-6)
+    assert all(pair.left.doc_id != pair.right.doc_id for pair in found.closest)
+
+
+def test_one_document_alone_has_nothing_to_be_compared_with(make_block):
+    found = sample_similarity(Sample.of(make_block([f"text {n}" for n in range(6)], chunks=6)))
+    assert (len(found.nearest), len(found.pairs), found.closest) == (0, 0, ())
+    assert found.siblings == 15
+
+
+def test_a_sample_of_an_earlier_release_compares_all_rows(make_block):
+    sample = Sample.of(make_block([f"text {n}" for n in range(6)], chunks=6))
+    written = sample.to_dict()
+    del written["columns"]["doc_id"]
+    found = sample_similarity(Sample.from_dict(written))
+    assert (len(found.pairs), found.siblings) == (15, 0)
