@@ -122,7 +122,7 @@ def flags(job: JobConfig) -> list[str]:
 
 
 def embedkit_command() -> list[str]:
-    return [sys.executable, "-c", "from embedkit.cli import main; main()"]
+    return [sys.executable, "-m", "embedkit"]
 
 
 def start(*arguments: str, **options: Any) -> subprocess.Popen:

@@ -26,6 +26,7 @@ from ray.exceptions import (
 from embedkit.actors import pool_use
 from embedkit.actors.encoder_actor import EncoderActor
 from embedkit.actors.metrics import repeated_calls
+from embedkit.actors.private_ray import join
 from embedkit.encoders.meter import EncoderLoad
 from embedkit.encoders.model_files import ModelSpec
 from embedkit.encoders.pack_shape import pack_shape
@@ -71,7 +72,7 @@ class PoolConnection:
         pool = self.names[0]
         with pool_use.inside(pool):
             if not ray.is_initialized():
-                ray.init(address=self.address, namespace=self.namespace, log_to_driver=False)
+                join(self.address, self.namespace)
             # One that could not load the model on its node is gone; the others do its work.
             found = [_actor_named(name, self.namespace) for name in self.names]
             actors = [actor for actor in found if actor is not None]

@@ -28,6 +28,7 @@ import ray
 
 from embedkit.actors.encoder_actor import EncoderActor
 from embedkit.actors.encoder_pool import PoolClient, PoolConnection, answer
+from embedkit.actors.private_ray import environment, join, on_loopback, read_token_again
 from embedkit.encoders.model_files import ModelSpec
 from embedkit.encoders.pack_shape import pack_shape
 from embedkit.errors import ConfigError, EncoderError
@@ -161,7 +162,7 @@ def _locked(home: Path) -> Iterator[None]:
 def _use_token(path: Path) -> None:
     """Lets this process, and what it starts, talk to the Ray whose token stands in a file.
 
-    Ray listens to the network, where whoever has the token can run code.
+    Other users of the machine reach that Ray, where whoever has the token can run code.
     """
     if not path.exists():
         _write(path, secrets.token_hex(32))
@@ -169,9 +170,7 @@ def _use_token(path: Path) -> None:
     if not ray.is_initialized() and any(os.environ.get(k) != v for k, v in settings.items()):
         os.environ.update(settings)
         os.environ.pop("RAY_AUTH_TOKEN", None)
-        # Ray read its environment when it was imported.
-        ray._raylet.Config.initialize("")
-        ray._raylet.AuthenticationTokenLoader.instance().reset_cache()
+        read_token_again()
 
 
 def _living(home: Path) -> str | None:
@@ -210,14 +209,12 @@ def _start_ray(home: Path) -> str:
     }
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head"]
     command += [f"--{name}={value}" for name, value in options.items()]
-    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
-    environment |= {_MARK: str(home), "RAY_USAGE_STATS_ENABLED": "0"}
+    settings = {_MARK: str(home), "RAY_USAGE_STATS_ENABLED": "0", "RAY_ADDRESS": None}
     # Not a pipe, which what is started would keep open.
-    with (folder / "start.log").open("w") as log:
+    with (folder / "start.log").open("w") as log, on_loopback(), environment(settings):
         try:
             code = subprocess.run(
                 command,
-                env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -253,12 +250,7 @@ def _join(address: str, namespace: str) -> None:
                 return
             ray.shutdown()
         try:
-            ray.init(
-                address=address,
-                namespace=namespace,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
+            join(address, namespace)
         except (ConnectionError, RuntimeError, TimeoutError) as error:
             what = str(error).strip().splitlines() or [type(error).__name__]
             raise EncoderError(

@@ -11,6 +11,7 @@ import ray
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from embedkit.actors.encoder_pool import EncoderPool
+from embedkit.actors.private_ray import CleanPath, on_loopback, own_token, read_token_again
 from embedkit.corpus.plan import Split
 from embedkit.engines.beam import run_to_end
 from embedkit.engines.signals import handlers_kept
@@ -30,19 +31,21 @@ def ray_on_this_machine(namespace: str) -> Iterator[None]:
         yield
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    with handlers_kept():
-        ray.init(
-            address="local",
-            namespace=namespace,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            object_store_memory=_OBJECT_STORE_BYTES,
-        )
     try:
+        with handlers_kept(), on_loopback(), own_token():
+            ray.init(
+                address="local",
+                namespace=namespace,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                object_store_memory=_OBJECT_STORE_BYTES,
+                job_config=CleanPath(),
+            )
         yield
     finally:
         ray.shutdown()
+        read_token_again()
 
 
 @contextmanager

@@ -28,6 +28,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from embedkit.actors.beam_workers import RayBeamRunner
 from embedkit.actors.encoder_pool import EncoderPool
 from embedkit.actors.metrics import RunMetrics, RunState
+from embedkit.actors.private_ray import CleanPath
 from embedkit.actors.split_queue import MOST_STRIKES, QueueState, RunQueue
 from embedkit.config import EncoderRange, JobConfig
 from embedkit.corpus.plan import Split
@@ -74,6 +75,7 @@ def ray_on_cluster(address: str, namespace: str) -> Iterator[None]:
                 namespace=namespace,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
+                job_config=CleanPath(),
             )
     except (OSError, RuntimeError, ValueError) as error:
         what = str(error).strip().splitlines()[0]
