@@ -5,10 +5,12 @@ so a default stands in one place. ``JobConfig`` is flat on purpose: a flag, a YA
 have one name.
 """
 
+import codecs
 from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -89,6 +91,16 @@ def _character(value: object) -> object:
     return character
 
 
+def _encoding(name: str) -> str:
+    if name != "auto":
+        try:
+            "".encode(name)
+            codecs.getincrementaldecoder(name)("backslashreplace").decode(b"-", final=True)
+        except (LookupError, TypeError, UnicodeError, ValueError) as error:
+            raise ValueError("no encoding of text; expected one such as utf-16") from error
+    return name
+
+
 def _comma_separated(value: object) -> object:
     """Reads ``a,b,c``, or a list of names."""
     given = [value] if isinstance(value, str) else value
@@ -108,6 +120,11 @@ class CorpusConfig(RecordConfig):
     )
     compression: Literal["auto", "none", "gzip", "zstd", "bz2", "xz"] = Field(
         "auto", description="Compression of the inputs; auto tells it from each file's suffix."
+    )
+    encoding: Annotated[str, AfterValidator(_encoding)] = Field(
+        "auto",
+        description="Encoding of text inputs, such as utf-16 or latin-1; auto takes UTF-8, or what "
+        "a file's byte order mark says.",
     )
     text_unit: Literal["line", "paragraph", "file"] = Field(
         "line", description="What one document of a plain text file is."

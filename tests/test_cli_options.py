@@ -29,6 +29,7 @@ OTHER = {
     "quote": "'",
     "escape": "\\",
     "columns": ("a", "b"),
+    "encoding": "latin-1",
     "max_record_bytes": 1001,
     "max_decompressed_bytes": 1002,
     "split_bytes": 1003,

@@ -11,13 +11,14 @@ from dataclasses import dataclass, field
 
 from embedkit.config import CorpusConfig
 from embedkit.corpus.columns import Columns
-from embedkit.corpus.compression import ByteStream, open_stream
+from embedkit.corpus.compression import ByteStream
 from embedkit.corpus.csv_dialect import Dialect, check_columns, check_header
 from embedkit.corpus.csv_lines import CsvLines, TooLongError, TooManyLinesError
 from embedkit.corpus.documents import Records, excerpt, too_long
+from embedkit.corpus.encodings import open_text, undecodable
 from embedkit.corpus.lines import iter_lines
 from embedkit.corpus.splits import FileRange
-from embedkit.corpus.text_records import damaged
+from embedkit.corpus.text_records import damaged, end_of
 from embedkit.errors import InputError
 from embedkit.records import Reject
 
@@ -40,7 +41,7 @@ def read_csv(file: FileRange, config: CorpusConfig, columns: Columns) -> Iterato
     Raises:
         InputError: The header is not what it was when the file was planned.
     """
-    with open_stream(file, config.max_decompressed_bytes) as stream:
+    with open_text(file, config) as stream:
         reader = _Reader(stream, file, config)
         header = list(config.columns) or reader.header()
         number = 0
@@ -62,7 +63,7 @@ def check_csv(file: FileRange, config: CorpusConfig, names: tuple[str, ...]) -> 
     Raises:
         InputError: The header cannot be read, lacks a column or has one twice.
     """
-    with open_stream(file, config.max_decompressed_bytes) as stream:
+    with open_text(file, config) as stream:
         reader = _Reader(stream, file, config)
         first = reader.header()
     if first and config.columns:
@@ -76,8 +77,7 @@ class _Reader:
 
     def __init__(self, stream: ByteStream, file: FileRange, config: CorpusConfig) -> None:
         csv.field_size_limit(_NO_FIELD_LIMIT)
-        end = file.end if file.compression == "none" else None
-        pieces = iter_lines(stream, 0, 0, end, config.max_record_bytes, keep_returns=True)
+        pieces = iter_lines(stream, 0, 0, end_of(file), config.max_record_bytes, keep_returns=True)
         self.dialect = Dialect.of(file, config)
         self.lines = CsvLines(
             pieces, self.dialect, config.max_record_bytes, config.max_record_lines
@@ -182,12 +182,11 @@ class _Reader:
         joined = "".join(row)
         if joined.isascii():
             return None
+        data = joined.encode("utf-8", "surrogateescape")
         try:
-            joined.encode()
-        except UnicodeEncodeError as error:
-            byte = ord(joined[error.start]) & 0xFF
-            detail = f"line {line}: byte 0x{byte:02x} is not UTF-8; convert the file to UTF-8"
-            return ("invalid_utf8", detail)
+            data.decode()
+        except UnicodeDecodeError as error:
+            return ("invalid_utf8", f"line {line}: {undecodable(data, error)}")
         return None
 
     def _add(

@@ -10,6 +10,7 @@ from embedkit.config import CorpusConfig
 from embedkit.corpus.columns import Columns, required_columns
 from embedkit.corpus.csv_records import check_csv
 from embedkit.corpus.duplicates import with_duplicates
+from embedkit.corpus.encodings import is_plain
 from embedkit.corpus.metadata_plan import Found, metadata_types
 from embedkit.corpus.parquet_plan import plan_parquet
 from embedkit.corpus.sampling import CorpusEstimate, estimate
@@ -100,7 +101,7 @@ def _check_text(file: FileRange, config: CorpusConfig) -> None:
 def _byte_ranges(file: FileRange, config: CorpusConfig) -> Iterator[FileRange]:
     whole = file.format == "text" and config.text_unit == "file"
     count = -(-file.size // config.split_bytes)
-    if file.compression != "none" or whole or count <= 1:
+    if file.compression != "none" or whole or count <= 1 or not is_plain(file, config):
         yield file
         return
     for number in range(count):

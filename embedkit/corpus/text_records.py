@@ -6,8 +6,9 @@ import orjson
 
 from embedkit.config import CorpusConfig
 from embedkit.corpus.columns import Columns
-from embedkit.corpus.compression import ByteStream, DamagedFileError, open_stream
+from embedkit.corpus.compression import ByteStream, DamagedFileError
 from embedkit.corpus.documents import Records, excerpt, too_long
+from embedkit.corpus.encodings import open_text, undecodable
 from embedkit.corpus.lines import BOM, Damage, Lines, iter_lines, iter_paragraphs
 from embedkit.corpus.splits import FileRange
 from embedkit.records import Reject
@@ -41,14 +42,19 @@ def read_jsonl(file: FileRange, config: CorpusConfig, columns: Columns) -> Itera
 
 def _units(file: FileRange, config: CorpusConfig, paragraphs: bool = False) -> Iterator[Lines]:
     split = iter_paragraphs if paragraphs else iter_lines
-    begin, end = file.start, None if file.compression != "none" else file.end
+    begin, end = file.start, end_of(file)
     offset = max(begin - 1, 0)
-    with open_stream(file, config.max_decompressed_bytes, offset) as stream:
+    with open_text(file, config, offset) as stream:
         yield from split(stream, offset, begin, end, config.max_record_bytes)
 
 
+def end_of(file: FileRange) -> int | None:
+    """Returns where a range ends in what is read of it; None where its file ends there too."""
+    return None if file.compression != "none" or file.end == file.size else file.end
+
+
 def _whole_file(file: FileRange, config: CorpusConfig) -> Iterator[Lines]:
-    with open_stream(file, config.max_decompressed_bytes) as stream:
+    with open_text(file, config) as stream:
         yield read_whole(stream, config.max_record_bytes)
 
 
@@ -153,8 +159,5 @@ def damaged(file: FileRange, damage: Damage) -> Reject:
 
 def not_utf8(source: str, start: int, data: bytes, error: UnicodeDecodeError) -> Reject:
     """Returns the reject of a record that is not UTF-8."""
-    detail = (
-        f"byte 0x{data[error.start]:02x} at {error.start} of the record is not UTF-8; "
-        "convert the file to UTF-8"
-    )
+    detail = undecodable(data, error)
     return Reject(source, start, "invalid_utf8", detail, excerpt=excerpt(data))

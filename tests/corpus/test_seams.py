@@ -47,6 +47,8 @@ def read_through(path: Path, data: bytes, piece: int, **options: object) -> Corp
 def numbered_lines(data: bytes) -> Iterator[tuple[int, bytes]]:
     """Lines as Python's own reader cuts them, with their places, ends and mark taken off."""
     place = 0
+    if b"\n" not in data:
+        data = data.replace(b"\r", b"\n")
     for line in io.BytesIO(data):
         content = line.removesuffix(b"\n")
         content = content.removesuffix(b"\r")
