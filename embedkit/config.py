@@ -163,6 +163,11 @@ class CorpusConfig(RecordConfig):
     split_bytes: PositiveInt = Field(
         32 * MIB, description="Size of the ranges that workers take, in bytes as stored."
     )
+    limit: PositiveInt | None = Field(
+        None,
+        description="Embed the first N documents only, as a trial: a version of its own that "
+        "never becomes the latest.",
+    )
 
     @model_validator(mode="after")
     def _dialect(self) -> Self:

@@ -211,6 +211,10 @@ def begin_version(
         shape["splits"] = len(plan.splits)
     job_digest = digest(json.dumps(shape, sort_keys=True))
     name = output.version or version_name(mark, plan.inputs_digest, job_digest)
+    trial = records.limit if isinstance(records, CorpusConfig) else None
+    if trial is not None:
+        # Named after its size, so that the whole corpus may have the name that was given.
+        name += f"-trial-{trial}"
     version = Version(output.output, name)
     identity: dict[str, Any] = {
         "fingerprint": mark,
@@ -224,6 +228,8 @@ def begin_version(
     plan = Plan.from_json(json.dumps(json.loads(stored)["corpus"]))
     description = describe_vectors(model, model_config, mark, ingredients)
     description |= {"vector_dtype": output.vector_dtype, "stores_text": output.store_text}
+    if trial is not None:
+        description["trial"] = trial
     return Draft(records, output, model, plan, version, mark, description)
 
 

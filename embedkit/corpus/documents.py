@@ -40,6 +40,9 @@ class Records:
     typed: bool = True
     raw: Sequence[bytes] | None = None
 
+    def __len__(self) -> int:
+        return len(self.row_index) + len(self.rejects)
+
 
 @dataclass(frozen=True)
 class Documents:
@@ -54,6 +57,15 @@ class Documents:
     rows: pa.RecordBatch
     rejects: tuple[Reject, ...]
     before: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return self.rows.num_rows + len(self.rejects)
+
+    def first(self, count: int) -> "Documents":
+        """Returns the first of them, in the order of their records."""
+        rejects = int(np.searchsorted(self.before + np.arange(len(self.before)), count))
+        rows = min(count - rejects, self.rows.num_rows)
+        return Documents(self.rows.slice(0, rows), self.rejects[:rejects], self.before[:rejects])
 
 
 def make_documents(

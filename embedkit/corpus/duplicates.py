@@ -1,5 +1,6 @@
 """Records whose id an earlier record has, found before anything is embedded."""
 
+import math
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -98,8 +99,12 @@ def _with_duplicates(
 def _ids(split: Split, config: CorpusConfig) -> Iterator[_Ids]:
     columns = Columns.id_only(config)
     name = columns.id or ""
+    left = math.inf if split.documents is None else split.documents
     for file in split.ranges:
         for records in read_records(file, config, columns):
+            if left <= 0:
+                return
+            left -= len(records)
             problems: Problems = {}
             ids = make_ids(records.columns[name], name, problems) if records.row_index else []
             good = [place for place in range(len(ids)) if place not in problems]

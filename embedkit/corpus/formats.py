@@ -42,6 +42,8 @@ def read_split(
         InputError: A file is gone, has changed since the plan, or unpacks to more than it may.
     """
     documents = _documents(split, plan, config)
+    if split.documents is not None:
+        documents = _first(documents, split.documents)
     yield from make_blocks(split.split_id, documents, plan.schema, config, chunker)
 
 
@@ -86,3 +88,11 @@ def _documents(split: Split, plan: Plan, config: CorpusConfig) -> Iterator[Docum
     for file in split.ranges:
         for records in read_records(file, config, columns):
             yield make(records)
+
+
+def _first(batches: Iterator[Documents], count: int) -> Iterator[Documents]:
+    for documents in batches:
+        yield documents.first(count)
+        count -= len(documents)
+        if count <= 0:
+            return

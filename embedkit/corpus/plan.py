@@ -16,6 +16,7 @@ from embedkit.corpus.parquet_plan import plan_parquet
 from embedkit.corpus.sampling import CorpusEstimate, estimate
 from embedkit.corpus.sources import Listing, list_inputs
 from embedkit.corpus.splits import FileRange, Plan, Split
+from embedkit.corpus.trial import first_documents
 from embedkit.errors import ConfigError
 from embedkit.records import digest
 
@@ -56,14 +57,20 @@ def plan_corpus(config: CorpusConfig) -> Plan:
     found = [one.found for one in checked if one.found is not None]
     metadata = metadata_types(config, listing.files, found)
     splits = tuple(_packed((piece for one in checked for piece in one.ranges), config.split_bytes))
+    if config.limit is not None:
+        splits = tuple(first_documents(splits, config, Columns.of(config, metadata)))
     if config.id_column is not None:
         splits = with_duplicates(splits, config)
+    sizes = {file.source: file.size for file in listing.files}
+    if config.limit is not None:
+        read = {piece.source for split in splits for piece in split.ranges}
+        sizes = {source: size for source, size in sizes.items() if source in read}
     return Plan(
         base=listing.base,
         metadata=metadata,
         splits=splits,
-        files=len(listing.files),
-        total_bytes=sum(file.size for file in listing.files),
+        files=len(sizes),
+        total_bytes=sum(sizes.values()),
         inputs_digest=_digest(listing.files),
         skipped=listing.skipped,
         skipped_files=listing.skipped_files,

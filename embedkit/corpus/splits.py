@@ -47,11 +47,13 @@ class Split:
         split_id: Its number in the plan, five digits or more.
         ranges: What it reads, in this order.
         duplicates: Source and row index of the records whose id an earlier record has.
+        documents: Records that are read of it, where a trial ends inside it.
     """
 
     split_id: str
     ranges: tuple[FileRange, ...]
     duplicates: tuple[tuple[str, int], ...] = ()
+    documents: int | None = None
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,7 @@ class Plan:
                     for piece in split.ranges
                 ],
                 "duplicates": split.duplicates,
+                **({} if split.documents is None else {"documents": split.documents}),
             }
             for split in self.splits
         ]
@@ -126,6 +129,7 @@ class Plan:
                 split["split_id"],
                 tuple(FileRange(*files[number], *place) for number, *place in split["ranges"]),
                 tuple((source, row) for source, row in split["duplicates"]),
+                split.get("documents"),
             )
             for split in data["splits"]
         )
