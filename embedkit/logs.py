@@ -66,9 +66,17 @@ class _JsonLines(logging.Formatter):
         return json.dumps(line)
 
 
+class _ToStderr(logging.StreamHandler[TextIO]):
+    """Writes to whatever stderr is by then, as a progress bar keeps other lines above itself."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.setStream(sys.stderr)
+        super().emit(record)
+
+
 def set_up_logs(form: Literal["text", "json"]) -> None:
     """Sends log lines to stderr, as text or as one JSON object each."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _ToStderr(sys.stderr)
     plain = _PlainLines("%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
     handler.setFormatter(_JsonLines() if form == "json" else plain)
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)

@@ -61,6 +61,9 @@ PROMISED = [
 ]
 
 
+PHASES = ["starting Ray", "loading the model", "completing the version"]
+
+
 @dataclass
 class Answer:
     """What a command gave back."""
@@ -470,7 +473,8 @@ def test_a_run_by_beam_and_ray_speaks_json_alone_and_a_second_does_nothing(job, 
     log = [json.loads(line) for line in done.stderr.splitlines()]
     assert [line["message"] for line in log if line["level"] != "info"] == []
     assert "splits to do, 0 rows committed before" in log[0]["message"]
-    assert log[-1]["progress"]["documents"] == 90
+    assert [line["message"] for line in log if line["message"] in PHASES] == PHASES
+    assert [line for line in log if "progress" in line][-1]["progress"]["documents"] == 90
     assert Dataset.latest(tmp_path / "out").part_hashes == Dataset.latest(root).part_hashes
     before = files(tmp_path / "out")
     done = run_process("run", *arguments, "--log-format", "json")

@@ -5,11 +5,35 @@ import os
 import numpy as np
 import ray
 from numpy.typing import NDArray
+from ray.exceptions import RayError
+from ray.experimental.internal_kv import _internal_kv_get, _internal_kv_put
 
 from embedkit.encoders.load import device_is_lost, load_encoder
 from embedkit.encoders.meter import EncoderLoad, LoadMeter
 from embedkit.encoders.model_files import ModelSpec
+from embedkit.encoders.phases import phases_to
 from embedkit.records import TokenBatch
+
+_PHASES = "embedkit-phases"
+
+
+def _write_phase(name: str) -> None:
+    # An actor answers nothing while its constructor runs, so it leaves word with Ray.
+    actor = ray.get_runtime_context().get_actor_name()
+    _internal_kv_put(str(actor), name, overwrite=True, namespace=_PHASES)
+
+
+def phase_of(actor: str) -> str | None:
+    """Returns what the loading of an encoder is at, or None where it said nothing.
+
+    Args:
+        actor: Its name in Ray.
+    """
+    try:
+        found: bytes | None = _internal_kv_get(actor, namespace=_PHASES)
+    except RayError:
+        return None
+    return None if found is None else found.decode()
 
 
 class EncoderActor:
@@ -20,7 +44,8 @@ class EncoderActor:
     """
 
     def __init__(self, name: str, model: ModelSpec) -> None:
-        self._encoder = load_encoder(model)
+        with phases_to(_write_phase):
+            self._encoder = load_encoder(model)
         self._meter = LoadMeter(name, f"{os.getpid()}-{os.urandom(4).hex()}")
 
     def describe(self) -> tuple[int, str]:

@@ -24,7 +24,7 @@ from ray.exceptions import (
 )
 
 from embedkit.actors import pool_use
-from embedkit.actors.encoder_actor import EncoderActor
+from embedkit.actors.encoder_actor import EncoderActor, phase_of
 from embedkit.actors.metrics import repeated_calls
 from embedkit.actors.private_ray import join
 from embedkit.encoders.meter import EncoderLoad
@@ -459,6 +459,10 @@ class EncoderPool:
                     max(0.0, left - pause),
                 )
         return described[0]
+
+    def phase(self) -> str | None:
+        """Returns what the loading of the first encoder is at, or None where it said nothing."""
+        return phase_of(self.connection.names[0])
 
     def loads(self, timeout: float = 5.0) -> list[EncoderLoad]:
         """Returns the last known load of every encoder process there was.

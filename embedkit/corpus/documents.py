@@ -59,7 +59,7 @@ class Documents:
     before: NDArray[np.int64]
 
     def __len__(self) -> int:
-        return self.rows.num_rows + len(self.rejects)
+        return int(self.rows.num_rows) + len(self.rejects)
 
     def first(self, count: int) -> "Documents":
         """Returns the first of them, in the order of their records."""

@@ -12,6 +12,7 @@ from embedkit.encoders.model_files import ModelSpec
 from embedkit.encoders.network import SentenceNetwork, load_network
 from embedkit.encoders.pack_shape import pack_shape
 from embedkit.encoders.packed import PackedNetwork
+from embedkit.encoders.phases import say_phase
 from embedkit.encoders.silent_openvino import openvino
 from embedkit.errors import ConfigError
 from embedkit.records import TokenBatch
@@ -108,6 +109,7 @@ def openvino_backend(spec: ModelSpec) -> OpenVinoBackend:
     longest = spec.tokenizer.max_tokens
     lengths = [min(spec.prompt_length + length, longest) for length in _CHECK_LENGTHS]
     batch = _check_batch(spec, network, lengths)
+    say_phase("compiling the model")
     padding = _compiled(_padding_model(network, spec), spec)
     backend = OpenVinoBackend(padding, None, spec)
     _check(backend.run(batch), _with_torch(network, batch, spec.pad_id), spec)

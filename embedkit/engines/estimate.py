@@ -144,6 +144,7 @@ def expected_work(
     return Expected(
         documents=finished - sum(record.documents for record in partly) + found.documents,
         tokens=max(0, found.tokens - sum(record.tokens for record in partly)),
+        tokens_before=sum(record.tokens for record in before.values()),
     )
 
 

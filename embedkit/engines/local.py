@@ -50,7 +50,10 @@ def ray_on_this_machine(namespace: str) -> Iterator[None]:
 
 @contextmanager
 def encoder_pool(job: Job) -> Iterator[EncoderPool]:
-    """Starts the job's encoders, one per GPU or one for the CPUs unless it says otherwise."""
+    """Starts the job's encoders, one per GPU or one for the CPUs unless it says otherwise.
+
+    They have yet to load the model then.
+    """
     on_gpu = job.model.device == "cuda"
     gpus = ray.cluster_resources().get("GPU", 0)
     per_gpu = job.config.encoders_per_gpu
@@ -67,7 +70,6 @@ def encoder_pool(job: Job) -> Iterator[EncoderPool]:
         gpus=1.0 / per_gpu if on_gpu else 0.0,
     )
     try:
-        pool.wait_until_ready()
         yield pool
     finally:
         pool.stop()

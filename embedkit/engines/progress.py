@@ -20,6 +20,7 @@ from embedkit.encoders.meter import EncoderLoad, busy_share
 from embedkit.errors import EmbedkitError
 
 _LOG = logging.getLogger("embedkit")
+_PHASE_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Snapshot:
         tokens_per_second: Over the last minute.
         busy: Share of its time that an encoder encoded, averaged over encoders.
         seconds_left: At the present rate, or None while there is none.
+        tokens_before: Tokens that earlier runs of the version encoded.
     """
 
     documents: int
@@ -43,6 +45,14 @@ class Snapshot:
     tokens_per_second: float
     busy: float
     seconds_left: float | None
+    tokens_before: int = 0
+
+    @property
+    def share(self) -> float:
+        """Share of the tokens of the whole version that are encoded."""
+        done = self.tokens_before + self.tokens
+        total = self.tokens_before + max(self.tokens, self.tokens_expected)
+        return done / total if total else 1.0
 
     def finished(self) -> "Snapshot":
         """Returns this moment as a run's last, when no estimate is needed any more."""
@@ -55,7 +65,7 @@ class Snapshot:
 
 
 class Display(Protocol):
-    """Shows snapshots."""
+    """Shows what a run does: its phases, and snapshots while it encodes."""
 
     interval: float
 
@@ -65,6 +75,10 @@ class Display(Protocol):
 
     def __exit__(self, *error: object) -> None:
         """Ends the showing."""
+        ...
+
+    def phase(self, name: str) -> None:
+        """Says what begins, such as ``loading the model``."""
         ...
 
     def show(self, snapshot: Snapshot) -> None:
@@ -82,7 +96,7 @@ def clock(seconds: float | None) -> str:
 
 
 class Bar:
-    """A progress bar on a terminal."""
+    """A progress bar on a terminal; of a run that encodes nothing, nothing stays."""
 
     interval = 0.5
 
@@ -91,16 +105,12 @@ class Bar:
             BarColumn(bar_width=None),
             TaskProgressColumn(),
             # One column, so that a narrow terminal takes its room from the bar.
-            TextColumn(
-                "{task.fields[documents]} docs  {task.fields[rate]} tokens/s  "
-                "encoders {task.fields[busy]} busy  {task.fields[left]} left"
-            ),
+            TextColumn("{task.fields[state]}", markup=False),
             console=console,
             expand=True,
         )
-        self._task = self._progress.add_task(
-            "", total=None, documents="-", rate="-", busy="-", left=clock(None)
-        )
+        self._task = self._progress.add_task("", total=None, state="planning")
+        self._last: Snapshot | None = None
 
     def __enter__(self) -> Self:
         """Begins to draw."""
@@ -108,20 +118,26 @@ class Bar:
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Leaves the last state on the screen."""
+        """Leaves the last moment on the screen."""
+        if self._last is None:
+            self._progress.live.transient = True
+        else:
+            self.show(self._last)
         self._progress.stop()
+
+    def phase(self, name: str) -> None:
+        """Shows it in the place of figures."""
+        self._progress.update(self._task, state=name)
 
     def show(self, snapshot: Snapshot) -> None:
         """Redraws the bar."""
-        self._progress.update(
-            self._task,
-            completed=snapshot.documents,
-            total=max(snapshot.documents, snapshot.documents_expected),
-            documents=f"{snapshot.documents}/{snapshot.documents_expected}",
-            rate=f"{snapshot.tokens_per_second:,.0f}",
-            busy=f"{snapshot.busy:.0%}",
-            left=clock(snapshot.seconds_left),
+        self._last = snapshot
+        state = (
+            f"{snapshot.documents}/{snapshot.documents_expected} docs  "
+            f"{snapshot.tokens_per_second:,.0f} tokens/s  encoders {snapshot.busy:.0%} busy  "
+            f"{clock(snapshot.seconds_left)} left"
         )
+        self._progress.update(self._task, completed=snapshot.share, total=1.0, state=state)
 
 
 class Lines:
@@ -136,10 +152,16 @@ class Lines:
     def __exit__(self, *error: object) -> None:
         """Nothing to end."""
 
+    def phase(self, name: str) -> None:
+        """Logs one line."""
+        _LOG.info(name)
+
     def show(self, snapshot: Snapshot) -> None:
         """Logs one line, its figures as fields for JSON logs."""
         _LOG.info(
-            "%d of about %d documents, %.0f tokens/s, encoders %.0f %% busy, %s left",
+            "%.0f %% encoded, %d of about %d documents written, %.0f tokens/s, "
+            "encoders %.0f %% busy, %s left",
+            100 * snapshot.share,
             snapshot.documents,
             snapshot.documents_expected,
             snapshot.tokens_per_second,
@@ -161,6 +183,9 @@ class Nothing:
     def __exit__(self, *error: object) -> None:
         """Nothing to end."""
 
+    def phase(self, name: str) -> None:
+        """Passes over the phase."""
+
     def show(self, snapshot: Snapshot) -> None:
         """Passes over the snapshot."""
 
@@ -172,10 +197,12 @@ class Expected:
     Attributes:
         documents: All documents of the corpus.
         tokens: Tokens that this run has to encode.
+        tokens_before: Tokens that earlier runs encoded.
     """
 
     documents: int
     tokens: int
+    tokens_before: int = 0
 
 
 class Watch:
@@ -215,6 +242,7 @@ class Watch:
             tokens_per_second=rate,
             busy=busy_share(loads),
             seconds_left=todo / rate if rate else None,
+            tokens_before=self._expected.tokens_before,
         )
 
 
@@ -235,12 +263,38 @@ def shown(watch: Watch, display: Display) -> Iterator[None]:
         while not stop.wait(display.interval):
             show()
 
-    with display:
-        thread = threading.Thread(target=loop, name="progress", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            thread.join()
-        show(finished=True)
+    thread = threading.Thread(target=loop, name="progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+    show(finished=True)
+
+
+@contextmanager
+def phases_shown(current: Callable[[], str | None], display: Display) -> Iterator[None]:
+    """Shows the phase that something goes through while the body waits for it.
+
+    Args:
+        current: Returns the phase, or None where there is none to tell.
+        display: Shows it when it changes.
+    """
+    stop = threading.Event()
+
+    def loop() -> None:
+        last: str | None = None
+        while not stop.wait(_PHASE_SECONDS):
+            phase = current()
+            if phase not in (None, last):
+                display.phase(phase or "")
+                last = phase
+
+    thread = threading.Thread(target=loop, name="phases", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 from embedkit.completion import Figures, RunResult, complete, result_of_complete
 from embedkit.config import JobConfig
@@ -12,16 +13,22 @@ from embedkit.corpus.plan import Split
 from embedkit.dataset.commit import CommitRecord, committed
 from embedkit.encoders.local_client import LocalConnection
 from embedkit.encoders.meter import EncoderLoad
+from embedkit.encoders.phases import phases_to
 from embedkit.engines.estimate import expected_work
-from embedkit.engines.progress import Display, Nothing, Watch, shown
+from embedkit.engines.progress import Display, Nothing, Watch, phases_shown, shown
 from embedkit.engines.ray_output import ray_says_in_the_log
 from embedkit.flow import embed_split
 from embedkit.job import Job, prepare
 from embedkit.tokens.tokenization import load_tokenizer
 
+if TYPE_CHECKING:
+    # Ray takes seconds to load, which a finished job need not wait for.
+    from embedkit.actors.encoder_pool import EncoderPool
+
 _LOG = logging.getLogger("embedkit")
 # The report counts what encoders say at the end, so a slow answer is worth waiting for.
 _LAST_WORD_SECONDS = 60.0
+_LOADING = "loading the model"
 
 
 def run_job(config: JobConfig, display: Display | None = None) -> RunResult:
@@ -37,14 +44,16 @@ def run_job(config: JobConfig, display: Display | None = None) -> RunResult:
         ResumableError: The run stopped; the same job resumes it.
     """
     started = time.time()
-    with ray_says_in_the_log():
+    display = display or Nothing()
+    with ray_says_in_the_log(), display:
         if config.engine == "ray":
             # Ray takes seconds to join, and its nodes know what the model will run on.
             from embedkit.engines.ray_cluster import ray_on_cluster, settle_model
 
+            display.phase("joining the Ray cluster")
             with ray_on_cluster(config.ray_address, "embedkit"):
-                return _run(prepare(config, settle_model(config)), started, display or Nothing())
-        return _run(prepare(config), started, display or Nothing())
+                return _run(prepare(config, settle_model(config)), started, display)
+        return _run(prepare(config), started, display)
 
 
 def _run(job: Job, started: float, display: Display) -> RunResult:
@@ -64,6 +73,7 @@ def _run(job: Job, started: float, display: Display) -> RunResult:
     figures = Figures((), job.model.device, started)
     if splits:
         figures = _EMBED[job.config.engine](job, splits, before, display, started)
+    display.phase("completing the version")
     return complete(job, before, figures)
 
 
@@ -110,7 +120,9 @@ def embed_plainly(
     started: float,
 ) -> Figures:
     """Embeds splits one after the other in this process, without Beam or Ray."""
-    client = LocalConnection(job.model)()
+    display.phase(_LOADING)
+    with phases_to(display.phase):
+        client = LocalConnection(job.model)()
     tokenizer = load_tokenizer(job.model.tokenizer)
     chunker = job.make_chunker() if job.make_chunker else None
     with shown(_watch(job, splits, before, client.loads), display):
@@ -130,6 +142,14 @@ def embed_plainly(
     return Figures(tuple(client.loads()), client.encoder.device, started)
 
 
+def _loaded(pool: "EncoderPool", display: Display) -> str:
+    """Waits until a pool's encoders have loaded the model, and returns the device's name."""
+    display.phase(_LOADING)
+    with phases_shown(pool.phase, display):
+        _, device = pool.wait_until_ready()
+    return device
+
+
 def embed_locally(
     job: Job,
     splits: tuple[Split, ...],
@@ -142,9 +162,10 @@ def embed_locally(
     from embedkit.engines.local import encoder_pool, ray_on_this_machine, run_pipeline
 
     with ExitStack() as stack:
+        display.phase("starting Ray")
         stack.enter_context(ray_on_this_machine(f"embedkit-{job.version.name}"))
         pool = stack.enter_context(encoder_pool(job))
-        _, device = pool.wait_until_ready()
+        device = _loaded(pool, display)
         with shown(_watch(job, splits, before, pool.loads), display):
             run_pipeline(job, pool, splits)
         return Figures(tuple(pool.loads(_LAST_WORD_SECONDS)), device, started)
@@ -162,7 +183,7 @@ def embed_on_cluster(
 
     counted = _Committed(job, before)
     with cluster_run(job, splits, counted.of_this_run) as cluster:
-        _, device = cluster.pool.wait_until_ready()
+        device = _loaded(cluster.pool, display)
         with shown(_watch(job, splits, before, cluster.pool.loads, counted), display):
             cluster.foreman.run()
         idle = cluster.state.idle_share

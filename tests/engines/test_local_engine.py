@@ -9,6 +9,7 @@ import ray
 from processes import alive, wait_until
 from running import Dataset, records, tiny_job
 
+from embedkit.engines.progress import Lines
 from embedkit.engines.run import run_job
 from embedkit.errors import InputError
 
@@ -38,6 +39,14 @@ def test_two_encoders_and_several_workers_write_what_one_process_writes(make_job
     assert report["run"]["encoders"] == 2
     assert ray.is_initialized()
     wait_until(lambda: not any(map(alive, encoder_processes())))
+
+
+def test_an_encoder_of_ray_s_tells_that_it_compiles(make_job, caplog):
+    with caplog.at_level("INFO", "embedkit"):
+        run_job(make_job(engine="local", backend="openvino", block_rows=512), Lines())
+    said = [record.getMessage() for record in caplog.records]
+    phases = ["starting Ray", "loading the model", "compiling the model", "completing the version"]
+    assert [line for line in said if line in phases] == phases
 
 
 def test_a_fault_inside_the_pipeline_is_said_as_if_there_were_no_pipeline(tiny_model, tmp_path):

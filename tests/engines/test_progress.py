@@ -22,8 +22,10 @@ from embedkit.engines.progress import (
     Snapshot,
     Watch,
     clock,
+    phases_shown,
     shown,
 )
+from embedkit.engines.run import run_job
 from embedkit.errors import EncoderError, StoreError
 
 MOMENT = Snapshot(
@@ -117,7 +119,8 @@ def test_lines(caplog):
         lines.show(MOMENT)
     (record,) = caplog.records
     assert record.getMessage() == (
-        "1500 of about 6000 documents, 12346 tokens/s, encoders 95 % busy, 1:01:11 left"
+        "25 % encoded, 1500 of about 6000 documents written, 12346 tokens/s, "
+        "encoders 95 % busy, 1:01:11 left"
     )
     assert record.progress == vars(MOMENT)
     assert Lines().interval == Nothing().interval == 30.0
@@ -140,6 +143,9 @@ class Recorder:
     def __exit__(self, *error: object) -> None:
         self.events.append("end")
 
+    def phase(self, name: str) -> None:
+        self.events.append(name)
+
     def show(self, snapshot: Snapshot) -> None:
         self.shown.append(snapshot)
         if len(self.shown) >= 3:
@@ -156,7 +162,6 @@ def test_snapshots_are_shown_at_every_interval_and_once_at_the_end():
         assert display.enough.wait(30)
         assert {one.documents_expected for one in display.shown} == {9}
     assert display.shown[-1].documents_expected == 7
-    assert display.events == ["begin", "end"]
     count = len(display.shown)
     threading.Event().wait(0.1)
     assert len(display.shown) == count, "it goes on after its end"
@@ -168,7 +173,6 @@ def test_a_run_that_fails_ends_its_display_without_a_last_moment():
     with pytest.raises(EncoderError), shown(watch_of(), display):
         raise EncoderError("lost")
     assert display.shown == []
-    assert display.events == ["begin", "end"]
 
 
 def test_a_store_that_fails_while_progress_is_read_does_not_fail_the_run(caplog):
@@ -193,7 +197,7 @@ def test_a_store_that_fails_while_progress_is_read_does_not_fail_the_run(caplog)
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
-def drawn(moments: list[Snapshot], columns: int) -> list[str]:
+def drawn(moments: list[Snapshot | str], columns: int) -> list[str]:
     """The frames that a terminal of so many columns gets."""
     leader, follower = pty.openpty()
     output = bytearray()
@@ -215,7 +219,9 @@ def drawn(moments: list[Snapshot], columns: int) -> list[str]:
         console = Console(file=terminal, width=columns, force_terminal=None)
         with Bar(console) as bar:
             for moment in moments:
-                bar.show(moment)
+                bar.phase(moment) if isinstance(moment, str) else bar.show(moment)
+                # Else the terminal would get the last frame alone.
+                bar._progress.refresh()
     reader.join(30)
     os.close(leader)
     text = _ESCAPES.sub("", output.decode())
@@ -228,6 +234,55 @@ def test_the_bar_on_a_terminal():
     assert last.endswith(" 25% 1500/6000 docs  12,346 tokens/s  encoders 95% busy  1:01:11 left")
     last = drawn([MOMENT, MOMENT.finished()], 120)[-1]
     assert last.endswith("100% 1500/1500 docs  12,346 tokens/s  encoders 95% busy  0:00 left")
+
+
+def test_the_bar_says_phases_and_ends_with_figures():
+    frames = drawn(["starting Ray", "[compiling]", MOMENT.finished(), "completing"], 100)
+    text = "\n".join(frames)
+    for phase in ("starting Ray", "[compiling]", "completing"):
+        assert phase in text
+    assert frames[-1].endswith("100% 1500/1500 docs  12,346 tokens/s  encoders 95% busy  0:00 left")
+
+
+def test_the_bar_moves_with_calls_while_no_block_is_written():
+    calls = [replace(MOMENT, documents=0, tokens=200_000 * n) for n in range(4)]
+    frames = [frame for frame in drawn(calls, 120) if "docs" in frame]
+    shares = sorted({int(re.search(r"(\d+)% 0/6000 docs", frame)[1]) for frame in frames})
+    assert shares == [0, 25, 50, 75]
+
+
+def test_the_share_counts_what_earlier_runs_encoded():
+    resumed = replace(MOMENT, tokens_before=800_000)
+    assert resumed.share == pytest.approx(1_000_000 / 1_600_000)
+    assert resumed.finished().share == 1
+    assert replace(MOMENT, tokens=0, tokens_expected=0).share == 1
+
+
+def test_a_phase_is_shown_when_it_changes():
+    display = Recorder()
+    seen = threading.Event()
+    phases = iter([None, "a", "a", "b", None, "b"])
+
+    def current() -> str | None:
+        phase = next(phases, "last")
+        if phase == "last" and "last" in display.events:
+            seen.set()
+        return phase
+
+    with phases_shown(current, display):
+        assert seen.wait(30)
+    assert display.events == ["a", "b", "last"]
+
+
+def test_a_run_says_what_it_is_at(make_job):
+    """OpenVINO compiles, torch does not."""
+    for backend, compiles in (("openvino", ["compiling the model"]), ("torch", [])):
+        display = Recorder()
+        run_job(make_job(backend=backend, version=backend), display)
+        assert display.events == [
+            "begin", "loading the model", *compiles, "completing the version", "end"
+        ]  # fmt: skip
+        assert display.shown[-1].share == 1
 
 
 def test_a_large_run_s_bar_fits_into_eighty_columns():
