@@ -52,6 +52,7 @@ class RunResult:
         refusal: Why this run did not publish it, for who runs it; not printed.
         dataset: Where the version is; not printed.
         already_complete: Whether there was nothing to do; not printed.
+        trial: How many documents a trial was to read; None, and not printed, of the whole corpus.
     """
 
     version: str
@@ -71,10 +72,13 @@ class RunResult:
     published: bool = True
     reject_reasons: dict[str, int] = field(default_factory=dict)
     refusal: str | None = None
+    trial: int | None = None
 
     def to_json(self) -> str:
         """Returns one line of JSON."""
         values = asdict(self)
+        if self.trial is None:
+            del values["trial"]
         return json.dumps({name: values[name] for name in values if name not in _NOT_PRINTED})
 
 
@@ -189,12 +193,13 @@ def complete_version(
 
 
 def _published(draft: Draft, manifest: Manifest, run: RunFigures, before: Before) -> RunResult:
-    """Publishes a complete version if the draft's output allows it."""
+    """Publishes a complete version if the draft's output allows it; a trial never is."""
     version = draft.version
     refusal = why_not_published(version, manifest, draft.output)
-    if refusal is None:
+    may_be = refusal is None and "trial" not in manifest.description
+    if may_be:
         publish(version)
-    published = refusal is None or is_published(version)
+    published = may_be or is_published(version)
     if refusal is not None and published:
         refusal += "; it was published before"
         point_latest(version)
@@ -312,5 +317,6 @@ def _result(version: Version, manifest: Manifest, run: RunFigures, before: Befor
         report=version.url_of(version.key(_REPORT_HTML)),
         dataset=version.url,
         already_complete=before.complete,
+        trial=manifest.description.get("trial"),
         reject_reasons=manifest.reject_reasons,
     )

@@ -37,6 +37,16 @@ _RULES = (
     _Rule(("text_column",), lambda _, at: set(at.formats) == {"text"}, "plain text has no columns"),
     _Rule(("text_unit",), lambda _, at: "text" not in at.formats, "no input is a plain text file"),
     _Rule(
+        ("delimiter", "quote", "escape", "columns", "max_record_lines"),
+        lambda _, at: not {"csv", "tsv"} & set(at.formats),
+        "no input is a CSV or TSV file",
+    ),
+    _Rule(
+        ("max_reject_share", "allow_damaged_files"),
+        lambda job, _: job.publish_anyway,
+        "with --publish-anyway any loss is allowed",
+    ),
+    _Rule(
         ("chunk_tokens", "chunk_overlap"),
         lambda job, _: job.chunk == "none",
         "documents stay whole without --chunk",

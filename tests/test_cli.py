@@ -302,6 +302,43 @@ def test_what_cannot_be_run_is_said_in_one_line(job, tmp_path, name, change, cod
     assert not list(tmp_path.rglob("*.parquet"))
 
 
+def test_a_trial_is_marked_and_never_becomes_the_latest(job, tmp_path):
+    whole = call("run", *flags(job(tmp_path / "out", version="v1")), "--json").json
+    latest = (tmp_path / "out" / "LATEST").read_text()
+    arguments = flags(job(tmp_path / "out", version="v1", limit=35))
+    for _ in ("the first time", "again"):
+        answer = call("run", *arguments)
+        assert answer.code == 0
+        lines = answer.out.splitlines()
+        assert lines[0].startswith("version v1-trial-35")
+        assert lines[1] == "  a trial of the first 35 documents; LATEST stays where it was"
+        assert lines[2].startswith("  35 documents -> 35 rows")
+        assert (tmp_path / "out" / "LATEST").read_text() == latest
+    found = call("run", *arguments, "--json").json
+    assert (found["trial"], found["published"], found["documents"]) == (35, False, 35)
+    assert "trial" not in whole
+    trial = tmp_path / "out" / "v1-trial-35"
+    assert call("info", str(trial), "--json").json["trial"] == 35
+    assert call("validate", str(trial)).code == 0
+    assert "a trial: each of the first 35 input records" in (trial / "README.md").read_text()
+    assert (
+        "A trial: no more than the first 35 documents" in (trial / "report/report.html").read_text()
+    )
+    every = Dataset.latest(tmp_path / "out").table
+    first = Dataset(trial).table
+    assert first["id"].to_pylist() == sorted(every["id"].to_pylist())[:35]
+    assert first.num_rows == 35 < every.num_rows
+
+
+def test_a_trial_alone_leaves_the_root_without_a_latest(job, tmp_path):
+    name = call("run", *flags(job(tmp_path / "out", limit=3)), "--json").json["version"]
+    assert name.endswith("-trial-3")
+    assert not (tmp_path / "out" / "LATEST").exists()
+    whole = call("run", *flags(job(tmp_path / "out")), "--json").json
+    assert (whole["documents"], whole["published"]) == (90, True)
+    assert (tmp_path / "out" / "LATEST").read_text().strip() == whole["version"]
+
+
 # --- plan ---
 
 

@@ -13,6 +13,7 @@ pytestmark = pytest.mark.usefixtures("logging_restored")
 CPU = Circumstances({"jsonl"}, {"none"}, "cpu")
 GPU = Circumstances({"jsonl"}, {"none"}, "cuda")
 TEXT = Circumstances({"text"}, {"none"}, "cpu")
+CSV = Circumstances({"jsonl", "tsv"}, {"none"}, "cpu")
 MIXED = Circumstances({"text", "jsonl"}, {"none", "gzip"}, "cpu")
 
 
@@ -30,6 +31,14 @@ def idle(at: Circumstances = CPU, **settings: object) -> list[str]:
         ({"text_column": "body", "text_template": "{a}"}, CPU, ["text-column"]),
         ({"text_column": "body"}, TEXT, ["text-column"]),
         ({"text_unit": "file"}, CPU, ["text-unit"]),
+        ({"delimiter": ";", "quote": "'"}, CPU, ["delimiter", "quote"]),
+        (
+            {"escape": "~", "columns": "a,b", "max_record_lines": 3},
+            TEXT,
+            ["escape", "columns", "max-record-lines"],
+        ),
+        ({"max_reject_share": 0.5, "publish_anyway": True}, CPU, ["max-reject-share"]),
+        ({"allow_damaged_files": True, "publish_anyway": True}, CPU, ["allow-damaged-files"]),
         ({"max_decompressed_bytes": 9}, CPU, ["max-decompressed-bytes"]),
         ({"ray_address": "host:1"}, CPU, ["ray-address"]),
         ({"ray_address": "host:1", "engine": "plain"}, CPU, ["ray-address"]),
@@ -59,6 +68,8 @@ def test_what_decides_nothing_is_said(settings, at, names):
         ({"chunk": "tokens", "chunk_tokens": 64, "chunk_overlap": 8}, CPU),
         ({"text_column": "body"}, MIXED),
         ({"text_template": "{a}"}, CPU),
+        ({"delimiter": ";", "quote": "'", "columns": "a,b"}, CSV),
+        ({"max_reject_share": 0.5, "allow_damaged_files": True, "limit": 3}, CPU),
         ({"text_unit": "file", "max_decompressed_bytes": 9}, MIXED),
         ({"engine": "ray", "ray_address": "h:1", "encoder_cpus": 2, "encoders": "1..2"}, CPU),
         ({"engine": "ray", "encoder_wait": 3, "max_lost_workers": 3}, CPU),

@@ -34,6 +34,7 @@ class Finding(TypedDict):
 def findings(report: Mapping[str, Any]) -> list[Finding]:
     """Reads the sections of a report that do not depend on the run; worst first."""
     found = [
+        *_trial(report["dataset"]),
         *_accounting(report["counts"], report["rejects"]),
         *_vectors(report["norms"], report["counts"]["rows"], report["dataset"]),
         *_truncation(report["truncation"]),
@@ -66,6 +67,15 @@ def run_findings(run: Mapping[str, Any]) -> list[Finding]:
             )
         )
     return found
+
+
+def _trial(dataset: Mapping[str, Any]) -> Iterator[Finding]:
+    if dataset.get("trial") is not None:
+        yield Finding(
+            level="warning",
+            text=f"A trial: no more than the first {noun(dataset['trial'], 'document')} of the "
+            "inputs was read, and LATEST does not name this version.",
+        )
 
 
 def _accounting(counts: Mapping[str, Any], rejects: Mapping[str, Any]) -> Iterator[Finding]:
