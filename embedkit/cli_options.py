@@ -22,6 +22,7 @@ _PANELS: dict[str, type[BaseModel]] = {
 }
 _METAVARS = {bool: "", int: "N", float: "X"}
 _SHOWN = 100
+_LONGEST_WITH_NO = 16
 
 
 def job_command(function: Callable[..., None]) -> Callable[..., None]:
@@ -58,9 +59,10 @@ def job_command(function: Callable[..., None]) -> Callable[..., None]:
 def _parameter(name: str, field: FieldInfo, panel: str) -> inspect.Parameter:
     flag = "--" + name.replace("_", "-")
     kind = _option_type(field)
-    is_flag = kind is bool
+    # The help cuts off a longer name, so a job file alone can say no to such a setting.
+    has_no = kind is bool and len(name) <= _LONGEST_WITH_NO
     option = typer.Option(
-        f"{flag}/--no-{name.replace('_', '-')}" if is_flag else flag,
+        f"{flag}/--no-{name.replace('_', '-')}" if has_no else flag,
         help=_help(field, kind),
         rich_help_panel=panel,
         show_default=False,
