@@ -55,6 +55,7 @@ OTHER = {
     "vector_dtype": "float16",
     "store_text": True,
     "max_reject_share": 0.25,
+    "excerpts": True,
 }
 """Other values than the defaults, of all settings that are no engine's."""
 
