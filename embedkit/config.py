@@ -115,7 +115,7 @@ class CorpusConfig(RecordConfig):
     inputs: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
         description="Input files, directories or globs; local paths or any fsspec URL."
     )
-    format: Literal["auto", "text", "jsonl", "csv", "tsv", "parquet"] = Field(
+    format: Literal["auto", "text", "jsonl", "json", "csv", "tsv", "parquet"] = Field(
         "auto", description="Input format; auto tells it from each file's suffix."
     )
     compression: Literal["auto", "none", "gzip", "zstd", "bz2", "xz"] = Field(

@@ -56,9 +56,9 @@ def open_text(file: FileRange, config: CorpusConfig, start: int = 0) -> Iterator
             # Only a file that is plain is cut into ranges.
             yield opened
             return
-        stream = _Peeked(opened)
+        stream = Peeked(opened)
         if encoding := _encoding(stream.head, file, config):
-            stream = _Peeked(_Transcoded(stream, encoding))
+            stream = Peeked(_Transcoded(stream, encoding))
         lines = file.format != "text" or config.text_unit != "file"
         yield _Returns(stream) if lines and _has_returns(stream.head) else stream
 
@@ -70,7 +70,7 @@ def is_plain(file: FileRange, config: CorpusConfig) -> bool:
         InputError: It cannot be opened.
     """
     with open_stream(file, config.max_decompressed_bytes) as opened:
-        head = _Peeked(opened).head
+        head = Peeked(opened).head
     return not _encoding(head, file, config) and not _has_returns(head)
 
 
@@ -121,8 +121,15 @@ def _has_returns(head: bytes) -> bool:
     return b"\r" in head and b"\n" not in head
 
 
-class _Peeked:
-    """A stream of which the beginning was looked at."""
+class Peeked:
+    """A stream of which the beginning was looked at.
+
+    Args:
+        stream: The stream, at its beginning.
+
+    Attributes:
+        head: Its first bytes; the stream gives them all the same.
+    """
 
     def __init__(self, stream: ByteStream) -> None:
         self._stream = stream
@@ -138,6 +145,12 @@ class _Peeked:
         self.head = b"".join(self._pieces)[:_HEAD]
 
     def read(self) -> bytes:
+        """Returns the next piece, empty at the end.
+
+        Raises:
+            DamagedFileError: The file is damaged here.
+            InputError: The file unpacks to more than it may.
+        """
         if self._pieces:
             return self._pieces.popleft()
         if self._error:

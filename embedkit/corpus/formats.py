@@ -9,6 +9,7 @@ from embedkit.corpus.chunking import Chunker
 from embedkit.corpus.columns import Columns
 from embedkit.corpus.csv_records import read_csv
 from embedkit.corpus.documents import MOST_RECORD_BYTES, Documents, Records, make_documents
+from embedkit.corpus.json_records import read_json
 from embedkit.corpus.parquet_records import read_parquet
 from embedkit.corpus.splits import FileRange, Plan, Split
 from embedkit.corpus.text_records import read_jsonl, read_text
@@ -17,6 +18,7 @@ from embedkit.records import DocumentBlock
 _READERS: dict[str, Callable[[FileRange, CorpusConfig, Columns], Iterator[Records]]] = {
     "text": read_text,
     "jsonl": read_jsonl,
+    "json": read_json,
     "csv": read_csv,
     "tsv": read_csv,
     "parquet": read_parquet,

@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from embedkit.config import CorpusConfig
 from embedkit.corpus.columns import Columns
+from embedkit.corpus.json_records import read_json
 from embedkit.corpus.metadata_types import declared_types, infer_type
 from embedkit.corpus.splits import FileRange
 from embedkit.corpus.text_records import read_jsonl
@@ -67,12 +68,13 @@ def _check_agree(first: Found, other: Found) -> None:
 def _from_json(
     config: CorpusConfig, files: Sequence[FileRange], names: tuple[str, ...]
 ) -> dict[str, str]:
-    file = next((file for file in files if file.format == "jsonl" and file.size), None)
+    file = next((file for file in files if file.format in ("jsonl", "json") and file.size), None)
     if file is None:
         return {}
     columns = Columns((), False, None, tuple((name, pa.string()) for name in names))
     values: dict[str, list[object]] = {name: [] for name in names}
-    for records in read_jsonl(file, config, columns):
+    read = read_jsonl if file.format == "jsonl" else read_json
+    for records in read(file, config, columns):
         room = _SAMPLED_RECORDS - len(values[names[0]])
         for name in names:
             values[name].extend(islice(records.columns[name], room))

@@ -11,13 +11,14 @@ from embedkit.corpus.columns import Columns, required_columns
 from embedkit.corpus.csv_records import check_csv
 from embedkit.corpus.duplicates import with_duplicates
 from embedkit.corpus.encodings import is_plain
+from embedkit.corpus.json_records import holds_records
 from embedkit.corpus.metadata_plan import Found, metadata_types
 from embedkit.corpus.parquet_plan import plan_parquet
 from embedkit.corpus.sampling import CorpusEstimate, estimate
 from embedkit.corpus.sources import Listing, list_inputs
 from embedkit.corpus.splits import FileRange, Plan, Split
 from embedkit.corpus.trial import first_documents
-from embedkit.errors import ConfigError
+from embedkit.errors import ConfigError, InputError
 from embedkit.records import digest
 
 __all__ = ["CorpusEstimate", "FileRange", "Plan", "Split", "estimate", "plan_corpus"]
@@ -50,7 +51,7 @@ def plan_corpus(config: CorpusConfig) -> Plan:
             for one than another file.
     """
     Columns.of(config)
-    listing = list_inputs(config)
+    listing = _without_other_json(list_inputs(config), config)
     _log_skipped(listing)
     check = partial(_check, config=config)
     checked = list(_concurrently(check, listing.files))
@@ -88,12 +89,35 @@ def _check(file: FileRange, config: CorpusConfig) -> _Checked:
     if file.format == "parquet":
         ranges, found = plan_parquet(file, config)
         return _Checked(ranges, found)
+    if file.format == "json":
+        return _Checked((file,))
     if file.format in ("csv", "tsv"):
         check_csv(file, config, required_columns(config))
         return _Checked((file,))
     if file.format == "text":
         _check_text(file, config)
     return _Checked(tuple(_byte_ranges(file, config)))
+
+
+def _without_other_json(listing: Listing, config: CorpusConfig) -> Listing:
+    """Skips ``.json`` files that hold no records, such as the configuration beside a corpus."""
+    others = [
+        file for file in listing.files if file.format == "json" and not holds_records(file, config)
+    ]
+    if not others:
+        return listing
+    named = next((file for file in others if file.url in config.inputs), None)
+    if named or len(others) == len(listing.files) or config.format == "json":
+        raise InputError(
+            f"{(named or others[0]).url}: holds one JSON object over several lines; a .json file "
+            "holds one array of objects, or an object per line"
+        )
+    return replace(
+        listing,
+        files=tuple(file for file in listing.files if file not in others),
+        skipped=tuple(sorted({*listing.skipped, *(file.url for file in others)})[:100]),
+        skipped_files=listing.skipped_files + len(others),
+    )
 
 
 def _check_text(file: FileRange, config: CorpusConfig) -> None:
@@ -143,7 +167,7 @@ def _digest(files: Iterable[FileRange]) -> str:
 def _log_skipped(listing: Listing) -> None:
     if listing.skipped_files:
         _log.warning(
-            "%d files are no input by their names and are skipped, such as %s",
+            "%d files are no input and are skipped, such as %s",
             listing.skipped_files,
             ", ".join(listing.skipped[:3]),
         )

@@ -19,7 +19,7 @@ class FileRange:
         url: Where to open it: a local path, or a URL that fsspec knows.
         size: Its size in bytes as stored.
         etag: What tells this content of the file from a later one.
-        format: ``text``, ``jsonl``, ``csv``, ``tsv`` or ``parquet``.
+        format: ``text``, ``jsonl``, ``json``, ``csv``, ``tsv`` or ``parquet``.
         compression: ``none``, ``gzip``, ``zstd``, ``bz2`` or ``xz``.
         start: First byte of a plain text or JSONL file, first row group of a Parquet file, else 0.
         end: The byte or row group behind the last one; the size where a file is read whole.

@@ -23,7 +23,7 @@ def read_text(file: FileRange, config: CorpusConfig, columns: Columns) -> Iterat
     for piece in pieces:
         records = Records(file.source, rejects=_broken(piece, file, config))
         if config.text_unit != "file":
-            _drop_blank(piece)
+            drop_blank(piece)
         texts = _decoded(piece, file, records)
         records.columns = dict.fromkeys(columns.text_names, texts)
         records.row_index = piece.starts
@@ -33,11 +33,18 @@ def read_text(file: FileRange, config: CorpusConfig, columns: Columns) -> Iterat
 def read_jsonl(file: FileRange, config: CorpusConfig, columns: Columns) -> Iterator[Records]:
     """Reads the objects of a JSONL file; blank lines are no records."""
     for piece in _units(file, config):
-        records = Records(file.source, rejects=_broken(piece, file, config))
-        objects = _objects(piece, file, records)
-        records.row_index, records.raw = piece.starts, piece.lines
-        records.columns = {name: [one.get(name) for one in objects] for name in columns.names}
-        yield records
+        yield object_records(piece, file, config, columns)
+
+
+def object_records(
+    piece: Lines, file: FileRange, config: CorpusConfig, columns: Columns
+) -> Records:
+    """Reads pieces of JSON, each of which should be an object."""
+    records = Records(file.source, rejects=_broken(piece, file, config))
+    objects = _objects(piece, file, records)
+    records.row_index, records.raw = piece.starts, piece.lines
+    records.columns = {name: [one.get(name) for one in objects] for name in columns.names}
+    return records
 
 
 def _units(file: FileRange, config: CorpusConfig, paragraphs: bool = False) -> Iterator[Lines]:
@@ -74,7 +81,8 @@ def read_whole(stream: ByteStream, max_bytes: int) -> Lines:
     return Lines([0], [text]) if size else Lines()
 
 
-def _drop_blank(piece: Lines) -> None:
+def drop_blank(piece: Lines) -> None:
+    """Leaves out lines of white space."""
     kept = [place for place, line in enumerate(piece.lines) if line and not line.isspace()]
     if len(kept) < len(piece.lines):
         piece.starts = [piece.starts[place] for place in kept]
@@ -128,11 +136,11 @@ def _object(start: int, line: bytes, source: str) -> dict[str, object] | Reject:
             line.decode()
         except UnicodeDecodeError as undecodable:
             return not_utf8(source, start, line, undecodable)
-        detail = f"not JSON: {error}; write one JSON object per line"
+        detail = f"not JSON: {error}; a record is one JSON object"
         return Reject(source, start, "invalid_json", detail, excerpt=excerpt(line))
     if isinstance(found, dict):
         return found
-    detail = f"the line holds a JSON {type(found).__name__}; write one JSON object per line"
+    detail = f"holds a JSON {type(found).__name__}; a record is one JSON object"
     return Reject(source, start, "invalid_json", detail, excerpt=excerpt(line))
 
 
@@ -150,8 +158,9 @@ def _broken(piece: Lines, file: FileRange, config: CorpusConfig) -> list[Reject]
 def damaged(file: FileRange, damage: Damage) -> Reject:
     """Returns the reject that stands for all that a damaged file has lost."""
     what = " ".join(damage.detail.split())[:200]
+    kind = "" if file.compression == "none" else f"{file.compression} "
     detail = (
-        f"the {file.compression} data break off here ({what}), so the rest of the file is "
+        f"the {kind}data break off here ({what}), so the rest of the file is "
         "missing, a loss of unknown size; restore the file"
     )
     return Reject(file.source, damage.start, "damaged_file", detail)
