@@ -215,6 +215,11 @@ class ModelConfig(_Config):
         "auto",
         description="Arithmetic of the model; auto takes bfloat16 where the hardware has it.",
     )
+    ignore_auto_map: bool = Field(
+        False,
+        description="Run the library's classes where the model's directory names its own, whose "
+        "code never runs; vectors may be others than the authors'.",
+    )
     batch_tokens: PositiveInt | None = Field(
         None, description="Most tokens of a padded batch; a good value for the device unless given."
     )

@@ -128,6 +128,7 @@ def describe_vectors(
         "backend": model.backend,
         "precision": model.precision,
         "device": model.device,
+        **({"ignored_code": " ".join(model.ignored_code)} if model.ignored_code else {}),
         "ingredients": ingredients,
         "libraries": {
             name: importlib.metadata.version(name)

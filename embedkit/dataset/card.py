@@ -105,7 +105,7 @@ def _facts(manifest: Manifest) -> Iterable[tuple[str, ...]]:
     described = manifest.description
     names = (
         "model", "revision", "weights_hash", "fingerprint", "dimension", "metric", "normalized",
-        "pooling", "prompt", "max_tokens",
+        "pooling", "prompt", "max_tokens", "ignored_code",
     )  # fmt: skip
     for name in names:
         if described.get(name) not in (None, ""):

@@ -7,17 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from embedkit.config import ModelConfig
+from embedkit.encoders.architecture import check_architecture, transformer_config
+from embedkit.encoders.foreign_code import foreign_classes
 from embedkit.encoders.hardware import choose_placement
 from embedkit.encoders.model_modules import DenseLayer, ModelLayout, read_layout
 from embedkit.encoders.model_source import model_directory
 from embedkit.encoders.module_files import POOLING_FLAGS
-from embedkit.encoders.weights import file_hash, read_json, weight_files, weights_hash
+from embedkit.encoders.strange_files import check_files
+from embedkit.encoders.weights import file_hash, weight_files, weights_hash
 from embedkit.errors import ConfigError
 from embedkit.tokens.tokenization import (
     TextTokenizer,
     TokenizerSpec,
-    first_line,
-    quiet_transformers,
     read_tokenizer,
     text_tokenizer,
 )
@@ -60,6 +61,8 @@ class ModelSpec:
         precision: ``float32``, ``bfloat16`` or ``float16``.
         batch_tokens: Most tokens of a padded batch.
         threads: CPU threads of an encoder; None takes every core that its process may use.
+        ignored_code: Classes that the directory names for itself, in whose place the library's
+            run, as ``AutoModel=module.Class``.
     """
 
     directory: str
@@ -85,11 +88,12 @@ class ModelSpec:
     precision: str
     batch_tokens: int
     threads: int | None
+    ignored_code: tuple[str, ...] = ()
 
     def vector_ingredients(self) -> dict[str, str | int | bool]:
         """Returns all that changes a vector, by name, for the fingerprint."""
         layers = [f"{d.weights}:{d.activation}:{int(d.residual)}" for d in self.dense]
-        return {
+        ingredients: dict[str, str | int | bool] = {
             "weights": self.weights_hash,
             "architecture": self.config_hash,
             "tokenizer": self.tokenizer_hash,
@@ -106,6 +110,9 @@ class ModelSpec:
             "precision": self.precision,
             "batch_tokens": self.batch_tokens,
         }
+        if self.ignored_code:
+            ingredients["ignored_code"] = " ".join(self.ignored_code)
+        return ingredients
 
 
 def read_model(config: ModelConfig) -> ModelSpec:
@@ -119,8 +126,10 @@ def read_model(config: ModelConfig) -> ModelSpec:
             what the job asks of it.
     """
     root, revision = model_directory(config.model)
+    check_files(root)
     layout = read_layout(root)
-    transformer = _transformer_config(layout.transformer)
+    ignored = foreign_classes(layout.transformer, config.ignore_auto_map)
+    transformer = transformer_config(layout.transformer)
     loaded = read_tokenizer(str(layout.transformer))
     tokenizer = text_tokenizer(
         loaded,
@@ -134,7 +143,9 @@ def read_model(config: ModelConfig) -> ModelSpec:
     _check_vocabulary(tokenizer, transformer, layout.transformer)
     pooling = _pooling(config, layout, root)
     placement = choose_placement(config, transformer.model_type)
-    files = [*weight_files(layout.transformer), *(root / layer.weights for layer in layout.dense)]
+    own_files = weight_files(layout.transformer)
+    check_architecture(transformer, layout.transformer, own_files)
+    files = [*own_files, *(root / layer.weights for layer in layout.dense)]
     return ModelSpec(
         directory=str(root),
         transformer=str(layout.transformer),
@@ -159,34 +170,8 @@ def read_model(config: ModelConfig) -> ModelSpec:
         precision=placement.precision,
         batch_tokens=placement.batch_tokens,
         threads=config.encoder_threads,
+        ignored_code=ignored,
     )
-
-
-def _transformer_config(directory: Path) -> Any:
-    from transformers import AutoConfig
-
-    file = directory / "config.json"
-    raw = read_json(file, dict)
-    if "quantization_config" in raw:
-        raise ConfigError(f"{file}: quantized weights are not supported; take the model's original")
-    try:
-        with quiet_transformers():
-            config = AutoConfig.from_pretrained(
-                directory, trust_remote_code=False, local_files_only=True
-            )
-    except (ValueError, KeyError, TypeError, AttributeError, OSError, ImportError) as error:
-        reason = (
-            "it needs code from its directory, which never runs"
-            if "auto_map" in raw
-            else first_line(error)
-        )
-        raise ConfigError(
-            f"{file}: model type {raw.get('model_type')!r} cannot be used ({reason}); expected an "
-            "encoder that the installed transformers library knows"
-        ) from error
-    if not isinstance(getattr(config, "hidden_size", None), int):
-        raise ConfigError(f"{file}: no hidden_size; expected a text encoder's configuration")
-    return config
 
 
 def _max_tokens(
@@ -205,6 +190,11 @@ def _max_tokens(
         return config.max_tokens
     limit = layout.max_tokens
     if limit is None:
+        if not isinstance(tokenizer_limit, int | float) or tokenizer_limit < 1:
+            raise ConfigError(
+                f"{layout.transformer}: model_max_length of the tokenizer is "
+                f"{str(tokenizer_limit)[:100]!r}, expected a number; download the model again"
+            )
         limit = min(tokenizer_limit, positions if positions > 0 else _NO_LIMIT)
     if not unlimited:
         limit = min(limit, usable)

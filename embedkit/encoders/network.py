@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from embedkit.encoders.architecture import model_class
 from embedkit.encoders.model_files import ModelSpec
 from embedkit.encoders.model_modules import DenseLayer
 from embedkit.encoders.pooling import pool, without_prompt
@@ -103,39 +104,27 @@ def _load_transformer(directory: str, attention: str) -> nn.Module:
             config = AutoConfig.from_pretrained(
                 directory, trust_remote_code=False, local_files_only=True
             )
-            model_class = _model_class(config, directory)
-            model, report = model_class.from_pretrained(
+            kind = model_class(config, directory)
+            model, report = kind.from_pretrained(
                 directory,
                 config=config,
                 dtype=torch.float32,
-                attn_implementation=attention if model_class._supports_sdpa else "eager",
+                attn_implementation=attention if kind._supports_sdpa else "eager",
                 use_safetensors=True,
                 trust_remote_code=False,
                 local_files_only=True,
                 output_loading_info=True,
             )
-    except (ValueError, KeyError, RuntimeError, OSError, ImportError, AttributeError) as error:
+    except ConfigError:
+        raise
+    # Whatever the library's classes stumble over in a strange configuration.
+    except Exception as error:
         raise ConfigError(
             f"{directory}: the model cannot be loaded ({first_line(error)})"
         ) from error
     _check_complete(report, directory)
     transformer: nn.Module = model
     return transformer
-
-
-def _model_class(config: Any, directory: str) -> Any:
-    from transformers import MODEL_FOR_TEXT_ENCODING_MAPPING, MODEL_MAPPING
-
-    # The first mapping has the encoders alone of models that decode as well, such as T5's.
-    found = MODEL_FOR_TEXT_ENCODING_MAPPING.get(type(config), None)
-    if found is None and not config.is_encoder_decoder:
-        found = MODEL_MAPPING.get(type(config), None)
-    if found is None:
-        raise ConfigError(
-            f"{directory}: no text encoder for model type {config.model_type!r} in the installed "
-            "transformers library"
-        )
-    return found[0] if isinstance(found, (tuple, list)) else found
 
 
 def _check_complete(report: dict[str, Any], directory: str) -> None:

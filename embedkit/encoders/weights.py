@@ -86,7 +86,11 @@ def read_json(file: Path, kind: type[J]) -> J:
         ConfigError: It is missing, no JSON, or holds something else.
     """
     try:
+        if file.exists() and not file.is_file():
+            raise ConfigError(f"{file}: not a regular file, so it is not read; take it away")
         found = json.loads(file.read_bytes())
+    except RecursionError as error:
+        raise ConfigError(f"{file}: nested too deep; download the model again") from error
     except OSError as error:
         raise ConfigError(
             f"{file}: cannot be read ({error.strerror}); is this a model's directory?"

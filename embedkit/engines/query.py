@@ -105,6 +105,7 @@ def _model_of(
         backend="torch",
         precision="float32",
         prompt="",
+        ignore_auto_map="ignored_code" in described,
     )
     try:
         spec = read_model(config)

@@ -37,6 +37,7 @@ def findings(report: Mapping[str, Any]) -> list[Finding]:
         *_trial(report["dataset"]),
         *_accounting(report["counts"], report["rejects"]),
         *_vectors(report["norms"], report["counts"]["rows"], report["dataset"]),
+        *_ignored_code(report["dataset"]),
         *_truncation(report["truncation"]),
         *_duplicates(report["duplicates"]),
         *_similarity(report["similarity"]),
@@ -134,6 +135,16 @@ def _vectors(norms: Mapping[str, Any], rows: int, dataset: Mapping[str, Any]) ->
                 text="The vectors are declared normalized, but a norm is off 1 by "
                 f"{significant(off, 2)}: a dot product is not their cosine.",
             )
+
+
+def _ignored_code(dataset: Mapping[str, Any]) -> Iterator[Finding]:
+    if dataset.get("ignored_code"):
+        yield Finding(
+            level="warning",
+            text="The model's directory names classes of its own, which --ignore-auto-map replaced "
+            f"by the library's ({dataset['ignored_code']}): the vectors may be others than the "
+            "authors'. Compare some of them.",
+        )
 
 
 def _truncation(truncation: Mapping[str, Any]) -> Iterator[Finding]:

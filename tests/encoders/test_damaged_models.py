@@ -1,6 +1,7 @@
 """Model directories that cannot be used end as one line that says why, and run no code."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -158,10 +159,146 @@ def test_foreign_code_does_not_run(model, tmp_path):
     edit(model / "config.json", model_type="evil", auto_map=auto_map)
     fails(model, "it needs code from its directory, which never runs")
     edit(model / "config.json", model_type="bert")
-    load_encoder(read(model))
+    fails(model, "auto_map names evil.Config as AutoConfig: it needs code from its directory")
+    spec = read(model, ignore_auto_map=True)
+    load_encoder(spec)
+    assert spec.ignored_code == ("AutoConfig=evil.Config", "AutoModel=evil.Model")
     edit_module(model, 0, type="evil.Transformer")
     fails(model, r"module evil\.Transformer is not supported, and no code of a model directory")
     assert not ran.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "auto_map"),
+    [
+        ("config.json", {"AutoModel": "modeling.Model"}),
+        ("config.json", {"AutoModelForTextEncoding": "hub/other--modeling.Model"}),
+        ("config.json", {"AutoConfig": "configuration.Config"}),
+        ("tokenizer_config.json", {"AutoTokenizer": [None, "tokenization.Fast"]}),
+        ("tokenizer_config.json", ["tokenization.Slow", None]),
+    ],
+)
+def test_classes_of_a_directory_are_not_replaced_unasked(model, name, auto_map):
+    plain = read(model)
+    edit(model / name, auto_map=auto_map)
+    fails(model, f"{name}: auto_map names .* needs code from its directory, which never runs")
+    spec = read(model, ignore_auto_map=True)
+    (said,) = spec.ignored_code
+    assert spec.vector_ingredients()["ignored_code"] == said
+    assert "ignored_code" not in plain.vector_ingredients()
+
+
+@pytest.mark.parametrize(
+    "auto_map", [{}, {"AutoTokenizer": [None, None]}, {"AutoModelForMaskedLM": "heads.Model"}]
+)
+def test_heads_of_a_directory_are_not_loaded_anyway(model, auto_map):
+    edit(model / "config.json", auto_map=auto_map)
+    assert read(model).ignored_code == ()
+    assert (
+        read(model, ignore_auto_map=True).vector_ingredients() == read(model).vector_ingredients()
+    )
+
+
+def test_an_auto_map_of_another_type(model):
+    edit(model / "config.json", auto_map="modeling.Model")
+    fails(model, "auto_map is no object")
+
+
+@pytest.mark.parametrize("kind", ["custom_st.Transformer", "modeling.Transformer", "os.system"])
+def test_modules_from_elsewhere(model, kind):
+    edit_module(model, 0, type=kind)
+    fails(model, f"module {kind} is not supported, and no code of a model directory runs")
+    fails(model, f"module {kind} is not supported", ignore_auto_map=True)
+
+
+DEEP = '{"a":' * 100_000 + "1" + "}" * 100_000
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "config.json", "modules.json", "tokenizer_config.json", "tokenizer.json",
+        "1_Pooling/config.json", "2_Dense/config.json", "config_sentence_transformers.json",
+        "sentence_bert_config.json",
+    ],
+)  # fmt: skip
+def test_files_nested_deep(model, name):
+    (model / name).write_text(DEEP)
+    if name == "tokenizer.json":
+        fails(model, "the tokenizer cannot be read")
+    else:
+        fails(model, f"{name}: nested too deep|the tokenizer cannot be read")
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors", "x/y.json"])
+def test_files_that_never_end(model, name):
+    file = model / name
+    file.parent.mkdir(exist_ok=True)
+    file.unlink(missing_ok=True)
+    os.mkfifo(file)
+    fails(model, f"{name}: not a regular file")
+    file.unlink()
+    file.symlink_to("/dev/zero")
+    fails(model, f"{name}: not a regular file")
+
+
+def test_files_that_are_far_too_large(model):
+    with (model / "special_tokens_map.json").open("wb") as file:
+        file.truncate(1 << 40)
+    fails(model, r"special_tokens_map\.json: 1,099,511,627,776 bytes are too many")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"num_attention_heads": 0}, {"num_attention_heads": "4"}, {"pad_token_id": 10**12},
+        {"pad_token_id": "x"}, {"vocab_size": "many"}, {"vocab_size": 10**12}, {"vocab_size": None},
+        {"max_position_embeddings": {"a": 1}}, {"max_position_embeddings": 10**9},
+        {"hidden_act": 7}, {"hidden_act": "unheard_of"}, {"layer_norm_eps": "x"},
+        {"num_hidden_layers": 10**9}, {"num_hidden_layers": -1.5}, {"hidden_size": 0},
+        {"hidden_size": -32}, {"hidden_size": 10**9}, {"intermediate_size": 10**12},
+        {"type_vocab_size": 10**11}, {"model_type": ["bert"]}, {"model_type": 10**400},
+        {"hidden_dropout_prob": []}, {"auto_map": 7}, {"num_labels": "x"}, {"torch_dtype": "x"},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_numbers_that_make_no_model(model, changes):
+    edit(model / "config.json", **{key: str(value) if value == 10**400 else value
+                                   for key, value in changes.items()})  # fmt: skip
+    try:
+        load_encoder(read(model))
+    except ConfigError as error:
+        assert "\n" not in str(error)
+        assert len(str(error)) < 1000
+    else:
+        assert {*changes} <= {"num_labels", "torch_dtype", "hidden_dropout_prob"}
+
+
+def header(content: object, length: int | None = None) -> bytes:
+    data = content if isinstance(content, bytes) else json.dumps(content).encode()
+    return (len(data) if length is None else length).to_bytes(8, "little") + data
+
+
+def tensor(dtype="F32", shape=(2,), offsets=(0, 8)) -> dict[str, object]:
+    return {"dtype": dtype, "shape": shape, "data_offsets": offsets}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"", b"\0" * 7, header({}, 1 << 62), header({}, 99),
+        header({"a": tensor(offsets=(0, 800))}) + b"\0" * 8,
+        header({"a": tensor(offsets=(8, 0))}) + b"\0" * 8,
+        header({"a": tensor(shape=(-2,))}) + b"\0" * 8,
+        header({"a": tensor(dtype="F99")}) + b"\0" * 8,
+        header({"a": tensor(shape=(2**40, 2**40))}) + b"\0" * 8,
+        header({"a": tensor(), "b": tensor()}) + b"\0" * 8,
+        header(DEEP.encode()), header(b"\xff\xfe"), header([1]), header({"a": 1}),
+    ],
+)  # fmt: skip
+def test_headers_of_weights_that_lie(model, data):
+    (model / "model.safetensors").write_bytes(data)
+    fails(model, "model.safetensors: not a whole safetensors file")
 
 
 def test_modules_out_of_place(model):

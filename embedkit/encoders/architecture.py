@@ -1,0 +1,139 @@
+"""The transformer that a ``config.json`` describes, checked before its weights are loaded."""
+
+import copy
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from embedkit.encoders.weights import read_json, tensor_shapes
+from embedkit.errors import ConfigError
+from embedkit.tokens.tokenization import first_line, quiet_transformers
+
+_MOST_POSITIONS = 1 << 24
+_COUNTS = ("layer", "expert")
+_FEW = 256
+
+
+def transformer_config(directory: Path) -> Any:
+    """Reads a transformer's configuration with the transformers library.
+
+    Args:
+        directory: The transformer's directory.
+
+    Returns:
+        The configuration, whose numbers are such that one can calculate with them.
+
+    Raises:
+        ConfigError: It is damaged, of a kind that is not supported, or makes no sense.
+    """
+    from transformers import AutoConfig
+
+    file = directory / "config.json"
+    raw = read_json(file, dict)
+    if "quantization_config" in raw:
+        raise ConfigError(f"{file}: quantized weights are not supported; take the model's original")
+    try:
+        with quiet_transformers():
+            config = AutoConfig.from_pretrained(
+                directory, trust_remote_code=False, local_files_only=True
+            )
+    # The library raises whatever the configuration's classes stumble over.
+    except Exception as error:
+        reason = (
+            "it needs code from its directory, which never runs"
+            if raw.get("auto_map")
+            else first_line(error)
+        )
+        raise ConfigError(
+            f"{file}: model type {str(raw.get('model_type'))[:100]!r} cannot be used ({reason}); "
+            "expected an encoder that the installed transformers library knows"
+        ) from error
+    _check_numbers(config, file)
+    return config
+
+
+def _check_numbers(config: Any, file: Path) -> None:
+    if not isinstance(getattr(config, "hidden_size", None), int):
+        raise ConfigError(f"{file}: no hidden_size; expected a text encoder's configuration")
+    limits = {
+        "hidden_size": (1, _MOST_POSITIONS),
+        "vocab_size": (1, _MOST_POSITIONS),
+        "max_position_embeddings": (-1, _MOST_POSITIONS),
+    }
+    vocabulary = getattr(config, "vocab_size", None)
+    if isinstance(vocabulary, int):
+        limits["pad_token_id"] = (-vocabulary, vocabulary - 1)
+    for name, (least, most) in limits.items():
+        value = getattr(config, name, None)
+        if value is None and name != "vocab_size":
+            continue
+        if not isinstance(value, int) or not least <= value <= most:
+            raise ConfigError(
+                f"{file}: {name} is {str(value)[:100]!r}, expected a number from {least:,} to "
+                f"{most:,}; download the model again"
+            )
+
+
+def check_architecture(config: Any, directory: Path, weights: Iterable[Path]) -> None:
+    """Builds the transformer without its weights, as far as they can belong to it.
+
+    Args:
+        config: Its configuration.
+        directory: Its directory.
+        weights: Its safetensors files.
+
+    Raises:
+        ConfigError: The configuration describes nothing that can be built, or something many
+            times larger than the weights.
+    """
+    import torch
+
+    shapes = [shape for file in weights for shape in tensor_shapes(file).values()]
+    file = directory / "config.json"
+    for name, value in read_json(file, dict).items():
+        is_count = isinstance(value, int) and any(word in name for word in _COUNTS)
+        if is_count and value > max(_FEW, len(shapes)):
+            raise ConfigError(
+                f"{file}: {name} is {value}, but the weights have {len(shapes)} tensors only; "
+                "download the model again"
+            )
+    kind = model_class(config, str(directory))
+    config = copy.deepcopy(config)
+    config._attn_implementation = "eager"
+    try:
+        with quiet_transformers(), torch.device("meta"):
+            model = kind(config)
+    # Whatever a model's constructor stumbles over: a division by zero, an assertion, a lookup.
+    except Exception as error:
+        raise ConfigError(
+            f"{file}: no model can be built from it ({type(error).__name__}: {first_line(error)}); "
+            "download the model again"
+        ) from error
+    sizes = [one.numel() for part in (model.parameters(), model.buffers()) for one in part]
+    held = sum(math.prod(shape) for shape in shapes)
+    if sum(sizes) > 4 * held + _MOST_POSITIONS:
+        raise ConfigError(
+            f"{file}: describes a model of {sum(sizes):,} numbers, but the weights hold {held:,}; "
+            "take weights that belong to it"
+        )
+
+
+def model_class(config: Any, directory: str) -> Any:
+    """Returns the library's class of a text encoder for a configuration.
+
+    Raises:
+        ConfigError: The library has none.
+    """
+    from transformers import MODEL_FOR_TEXT_ENCODING_MAPPING, MODEL_MAPPING
+
+    # The first mapping has the encoders alone of models that decode as well, such as T5's.
+    found = MODEL_FOR_TEXT_ENCODING_MAPPING.get(type(config), None)
+    if found is None and not config.is_encoder_decoder:
+        found = MODEL_MAPPING.get(type(config), None)
+    if found is None:
+        raise ConfigError(
+            f"{directory}: no text encoder for model type {config.model_type!r} in the installed "
+            "transformers library"
+        )
+    return found[0] if isinstance(found, (tuple, list)) else found

@@ -1,0 +1,57 @@
+"""Which classes of its own a model directory names: code that never runs here."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from embedkit.encoders.weights import read_json
+from embedkit.errors import ConfigError
+
+_FILES = ("config.json", "tokenizer_config.json", "processor_config.json")
+# Heads are not loaded: what is under them is a class of the library.
+_HEADS = re.compile(r"(TF|Flax)?AutoModelFor(?!TextEncoding)\w+|(TF|Flax)AutoModel")
+
+
+def foreign_classes(directory: Path, ignored: bool) -> tuple[str, ...]:
+    """Finds the classes of its own that a directory would have loaded in place of the library's.
+
+    Args:
+        directory: The transformer's directory.
+        ignored: Whether the library's classes are to take their place.
+
+    Returns:
+        Those that are ignored, as ``AutoModel=module.Class``, in order.
+
+    Raises:
+        ConfigError: There are some, and they are not to be ignored.
+    """
+    found: dict[str, Path] = {}
+    for name in _FILES:
+        file = directory / name
+        if file.is_file():
+            auto_map = read_json(file, dict).get("auto_map") or {}
+            found.update((said, file) for said in _classes(auto_map, file))
+    if found and not ignored:
+        said, file = sorted(found.items())[0]
+        kind, _, reference = said.partition("=")
+        raise ConfigError(
+            f"{file}: auto_map names {reference[:200]} as {kind[:100]}: it needs code from its "
+            "directory, which never runs, and the library's own class may give other vectors; take "
+            "a model without auto_map, or --ignore-auto-map to run the library's class all the same"
+        )
+    return tuple(sorted(found))
+
+
+def _classes(auto_map: Any, file: Path) -> list[str]:
+    # Older tokenizers have the list of their slow and fast class alone.
+    if isinstance(auto_map, list):
+        auto_map = {"AutoTokenizer": auto_map}
+    if not isinstance(auto_map, dict):
+        raise ConfigError(f"{file}: auto_map is no object; download the model again")
+    named = {}
+    for kind, references in auto_map.items():
+        several = references if isinstance(references, list) else [references]
+        classes = [str(one) for one in several if one]
+        if classes and not _HEADS.fullmatch(kind):
+            named[kind] = "/".join(classes)
+    return [f"{kind}={classes}" for kind, classes in named.items()]

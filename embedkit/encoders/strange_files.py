@@ -1,0 +1,55 @@
+"""What may stand in a model directory: regular files of a bounded size, whoever made it."""
+
+import os
+import stat
+from pathlib import Path
+
+from embedkit.errors import ConfigError
+
+_MOST_FILES = 10_000
+_MOST_BYTES = 64 << 20
+_MOST_TOKENIZER_BYTES = 512 << 20
+_TOKENIZERS = (".model", ".tiktoken", ".txt")
+_READ_WHOLE = (".json", ".jinja", *_TOKENIZERS)
+
+
+def check_files(root: Path) -> None:
+    """Looks at every file of a model directory before anything opens one of them.
+
+    The libraries that read it open whatever has the right name: a FIFO would never end, and a
+    device or a file of many gigabytes would fill the memory.
+
+    Args:
+        root: The model directory.
+
+    Raises:
+        ConfigError: A file is no regular file or far too large, or there are far too many.
+    """
+    count = 0
+    for folder, folders, files in os.walk(root):
+        count += len(folders) + len(files)
+        if count > _MOST_FILES:
+            raise ConfigError(
+                f"{root}: more than {_MOST_FILES} files in it; is this a model's directory?"
+            )
+        for name in files:
+            _check(Path(folder, name))
+
+
+def _check(file: Path) -> None:
+    try:
+        found = file.stat()
+    except FileNotFoundError:
+        # A link to nothing is as good as no file.
+        return
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be read ({error.strerror})") from error
+    if not stat.S_ISREG(found.st_mode):
+        raise ConfigError(f"{file}: not a regular file, so it is not read; take it away")
+    is_tokenizer = file.name == "tokenizer.json" or file.suffix in _TOKENIZERS
+    most = _MOST_TOKENIZER_BYTES if is_tokenizer else _MOST_BYTES
+    if file.suffix in _READ_WHOLE and found.st_size > most:
+        raise ConfigError(
+            f"{file}: {found.st_size:,} bytes are too many for such a file; download the model "
+            "again"
+        )
