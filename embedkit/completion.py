@@ -11,17 +11,21 @@ import pyarrow as pa
 from embedkit.config import OutputConfig
 from embedkit.dataset.card import dataset_card
 from embedkit.dataset.commit import CommitRecord
+from embedkit.dataset.device import recorded_device
 from embedkit.dataset.manifest import Manifest, finalize, read_manifest, seal
+from embedkit.dataset.mend import fault_of_text, is_object
 from embedkit.dataset.publication import is_published, point_latest, publish
 from embedkit.dataset.rejects import DAMAGED_FILE
 from embedkit.dataset.rows import read_columns
+from embedkit.dataset.store_keys import one_line
 from embedkit.dataset.stores import read_all
 from embedkit.dataset.version import Version, block_of, block_order
 from embedkit.encoders.meter import EncoderLoad, busy_share, work_by_encoder
+from embedkit.errors import IntegrityError
 from embedkit.job import Draft
 from embedkit.reports.duplicates import COLUMNS, text_duplicates
 from embedkit.reports.phrasing import dataset_name, noun
-from embedkit.reports.quality import BlockStatistics, add_up
+from embedkit.reports.quality import BlockStatistics
 from embedkit.reports.render import render_html
 from embedkit.reports.report import Accounts, RunFigures, build_report, report_json
 
@@ -182,6 +186,7 @@ def complete_version(
         run = _run_figures(manifest, before, started, figures)
         return _published(draft, manifest, run, before)
     device = draft.model.device if figures is None else figures.device
+    device = recorded_device(version) or device
     manifest = finalize(version, splits, {**draft.description, "device_name": device})
     blocks = filter(None, map(block_of, version.store.list(version.key("_meta/commits/"))))
     run = _run_figures(manifest, before, started, figures)
@@ -273,17 +278,13 @@ def write_report(
     """
     store = version.store
 
-    def statistics() -> Iterator[BlockStatistics]:
-        for _, data in read_all(store, map(version.stats_key, blocks)):
-            yield BlockStatistics.from_json(data)
-
     columns = [*COLUMNS, *(["text"] if manifest.description.get("stores_text") else [])]
 
     def rows() -> Iterator[pa.RecordBatch]:
         return read_columns(version, manifest.parts, columns)
 
     report = build_report(
-        add_up(statistics()),
+        _statistics(version, blocks),
         {**manifest.description, "version": version.name},
         Accounts(*inputs, manifest.documents, manifest.rows, manifest.rejects),
         run,
@@ -294,9 +295,64 @@ def write_report(
     store.replace(version.key(_REPORT_HTML), render_html(report).encode())
 
 
+def _statistics(version: Version, blocks: Sequence[str]) -> BlockStatistics:
+    """Adds up the statistics of all blocks, in block order."""
+    total = BlockStatistics.empty()
+    for key, data in read_all(version.store, map(version.stats_key, blocks)):
+        try:
+            total += BlockStatistics.from_json(data)
+        except (
+            ArithmeticError,
+            AttributeError,
+            LookupError,
+            RuntimeError,
+            TypeError,
+            ValueError,
+        ) as error:
+            # What is no JSON was found before; this is JSON of another shape, or with other bytes.
+            raise IntegrityError(
+                f"{version.url_of(key)}: not the statistics that were written "
+                f"({type(error).__name__}: {one_line(error)}); remove it and "
+                f"{version.url_of(version.commit_key(block_of(key) or ''))}, then run the same "
+                "command again, which encodes its block anew"
+            ) from error
+    return total
+
+
+def _restore_texts(draft: Draft, manifest: Manifest) -> None:
+    """Writes the report and the card of a complete version anew where they are gone or torn."""
+    version = draft.version
+    if _is_torn(version, version.card_key):
+        version.store.replace(version.card_key, dataset_card(version, manifest).encode())
+    if not any(_is_torn(version, version.key(path)) for path in (_REPORT_JSON, _REPORT_HTML)):
+        return
+    blocks = filter(None, map(block_of, version.store.list(version.key("_meta/commits/"))))
+    inputs = (draft.plan.files, draft.plan.total_bytes)
+    run = _run_figures(manifest, Before(manifest.rows, manifest.tokens_encoded), time.time(), None)
+    write_report(version, manifest, sorted(blocks, key=block_order), inputs, run)
+
+
+def _is_torn(version: Version, key: str) -> bool:
+    try:
+        data = version.store.read(key)
+    except FileNotFoundError:
+        return True
+    if key.endswith(".json"):
+        return not is_object(data)
+    return fault_of_text(data) is not None
+
+
 def result_of_complete(draft: Draft) -> RunResult:
-    """Returns the result of a run that found its version complete and had nothing to encode."""
+    """Returns the result of a run that found its version complete and had nothing to encode.
+
+    A report or card that is gone or torn is written anew.
+
+    Raises:
+        IntegrityError: A file that this needs is damaged.
+        StoreError: The store failed.
+    """
     manifest = read_manifest(draft.version)
+    _restore_texts(draft, manifest)
     run = RunFigures("", 0.0, 0.0, 0, 0.0, 0.0, manifest.rows)
     return _published(draft, manifest, run, Before(manifest.rows, complete=True))
 

@@ -11,10 +11,12 @@ from typing import Any
 from embedkit.config import CorpusConfig, JobConfig, ModelConfig, OutputConfig, RecordConfig
 from embedkit.corpus.chunking import Chunker, make_chunker
 from embedkit.corpus.plan import Plan, plan_corpus
+from embedkit.dataset.mend import mend
 from embedkit.dataset.schema import PartOptions
 from embedkit.dataset.stores import probe
 from embedkit.dataset.version import Version, create_or_check_plan, fingerprint, version_name
 from embedkit.encoders.model_files import ModelSpec, read_model
+from embedkit.errors import IntegrityError
 from embedkit.idle_settings import Circumstances, idle_settings
 from embedkit.records import digest
 from embedkit.tokens.tokenization import TokenizerSpec, load_tokenizer
@@ -219,19 +221,35 @@ def begin_version(
     version = Version(output.output, name)
     identity: dict[str, Any] = {
         "fingerprint": mark,
+        "vectors": ingredients,
         "job": shape,
         "job_digest": job_digest,
         "inputs_digest": plan.inputs_digest,
     }
     probe(version.store)
     identity["corpus"] = json.loads(plan.to_json())
-    stored = create_or_check_plan(version, json.dumps(identity, sort_keys=True))
-    plan = Plan.from_json(json.dumps(json.loads(stored)["corpus"]))
+    # A name that was derived from the job tells that a plan which cannot be read was this one.
+    derived = output.version is None
+    stored = create_or_check_plan(version, json.dumps(identity, sort_keys=True), renew=derived)
+    for torn in mend(version):
+        _LOG.warning("%s", torn)
+    plan = _standing_plan(version, stored)
     description = describe_vectors(model, model_config, mark, ingredients)
     description |= {"vector_dtype": output.vector_dtype, "stores_text": output.store_text}
     if trial is not None:
         description["trial"] = trial
     return Draft(records, output, model, plan, version, mark, description)
+
+
+def _standing_plan(version: Version, stored: str) -> Plan:
+    try:
+        return Plan.from_json(json.dumps(json.loads(stored)["corpus"]))
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise IntegrityError(
+            f"{version.url_of(version.plan_key)}: not the plan that was written "
+            f"({type(error).__name__}: {error}); restore the file, or remove the version and run "
+            "the job again"
+        ) from error
 
 
 def _shape_of_rows(records: RecordConfig, output: OutputConfig) -> dict[str, Any]:

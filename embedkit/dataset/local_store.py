@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import stat
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -61,9 +62,12 @@ class LocalStore:
         """Returns a file's size in bytes, or None where there is no such file."""
         with store_errors(self._root, key, "look up"):
             try:
-                return os.stat(self._path(key)).st_size
+                found = os.stat(self._path(key))
             except FileNotFoundError:
                 return None
+            if stat.S_ISDIR(found.st_mode):
+                raise IsADirectoryError(key)
+            return found.st_size
 
     def list(self, prefix: str) -> Iterator[str]:
         """Yields the keys of the files below a prefix, sorted; temporary files are left out."""
@@ -85,7 +89,10 @@ class LocalStore:
     def open(self, key: str) -> Any:
         """Opens a file for random access."""
         with store_errors(self._root, key, "open", missing=True):
-            return pa.OSFile(self._path(key))
+            path = self._path(key)
+            if os.path.isdir(path):
+                raise IsADirectoryError(key)
+            return pa.OSFile(path)
 
     def remove(self, key: str) -> None:
         """Removes a file where it exists."""

@@ -78,6 +78,11 @@ def store_errors(
     except errors as error:
         if missing and isinstance(error, FileNotFoundError):
             raise
+        if isinstance(error, IsADirectoryError):
+            raise StoreError(
+                f"{url}/{key}: a directory stands in the place of a file; move it away, then run "
+                "the same command again"
+            ) from error
         detail = one_line(error) or "no reason given"
         raise StoreError(
             f"{url}/{key}: could not {verb} it ({type(error).__name__}: {detail}); "

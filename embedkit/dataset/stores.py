@@ -99,10 +99,13 @@ def probe(store: Store) -> None:
         StoreError: The store could not be asked.
     """
     key = f".tmp/probe-{secrets.token_hex(8)}"
+    first = secrets.token_bytes(16)
     try:
         if isinstance(store, LocalStore):
             store.sweep()
-        created = store.create(key, b"first")
+        # What it is told may be wrong: a create whose answer was lost finds its own object there
+        # when it is sent again.
+        create(store, key, first)
         again = store.create(key, b"second")
         kept = store.read(key)
         listed = key in store.list(".tmp/")
@@ -111,7 +114,7 @@ def probe(store: Store) -> None:
         if _is_hopeless(error.__cause__):
             raise ConfigError(f"cannot write the output: {error}") from error
         raise
-    if not created or again or kept != b"first" or not listed:
+    if again or kept != first or not listed:
         raise ConfigError(
             f"{store.url} lets a second writer replace an object that was to be created only if "
             "absent, so repeated attempts could damage the dataset; write to a local disk, "

@@ -1,17 +1,19 @@
 """Reads a version back and holds it against its manifest, one part in memory at a time."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, astuple, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from embedkit.dataset.commit import CommitRecord, commit_records, ended_splits
+from embedkit.dataset.commit import CommitRecord, SplitEnd, commit_records, ended_splits
 from embedkit.dataset.identity import add_digests, digest_of, id_hashes
 from embedkit.dataset.manifest import COUNTS, Manifest, Part
+from embedkit.dataset.mend import fault_of_statistics, fault_of_text, is_object
 from embedkit.dataset.parquet import RESTORE, read_table
 from embedkit.dataset.part_check import PartCheck, PartFindings
 from embedkit.dataset.publication import is_published
@@ -79,6 +81,7 @@ def validate(version: Version) -> ValidationReport:
         records = check.records(manifest)
         check.files(manifest, records)
         check.rejects(records)
+        check.sidecars(records)
         check.ids(manifest, repeated(check.parts(manifest, records))[0])
         check.latest()
     return ValidationReport(
@@ -134,6 +137,7 @@ class _Check:
         records: dict[str, CommitRecord] = {}
         try:
             ends = ended_splits(version)
+            self._ends_that_are_gone(ends)
             blocks = [f"{end.split_id}-{n:05d}" for end in ends.values() for n in range(end.blocks)]
             for record in commit_records(version, blocks):
                 records[record.block_id] = record
@@ -156,6 +160,12 @@ class _Check:
                 self.add(version.manifest_key, fault)
         return records
 
+    def _ends_that_are_gone(self, ends: Mapping[str, SplitEnd]) -> None:
+        committed = self._version.store.list(self._version.key("_meta/commits/"))
+        splits = {block.partition("-")[0] for block in map(block_of, committed) if block}
+        for split in sorted(splits - ends.keys()):
+            self.add(self._version.split_key(split), "gone")
+
     def files(self, manifest: Manifest, records: dict[str, CommitRecord]) -> None:
         """Compares the listing of the version with what should be there."""
         version = self._version
@@ -166,7 +176,8 @@ class _Check:
             expected.add(version.split_key(block.partition("-")[0]))
             if record.rejects:
                 expected.add(version.reject_key(block))
-        found = set(version.store.list(version.key(""))) - {version.published_key}
+        found = set(version.store.list(version.key("")))
+        found -= {version.published_key, version.device_key}
         for key in sorted(expected - found):
             self.add(key, "gone")
         for key in sorted(found - expected):
@@ -187,6 +198,31 @@ class _Check:
                 continue
             if fault is not None:
                 self.add(key, fault)
+
+    def sidecars(self, records: dict[str, CommitRecord]) -> None:
+        """Reads what no count depends on: the plan, the statistics, the report and the card."""
+        version = self._version
+        there = {version.stats_key(block): record for block, record in records.items()}
+        for key, record in there.items():
+            fault = self._fault_in(key, partial(fault_of_statistics, record=record))
+            if fault is not None:
+                self.add(key, fault)
+        for key in (version.plan_key, version.published_key, version.device_key):
+            if self._fault_in(key, _fault_of_object) is not None:
+                self.add(key, "not a JSON object")
+        anew = "run the version's job again, which writes it anew"
+        if self._fault_in(version.key("report/report.json"), _fault_of_object) is not None:
+            self.add(version.key("report/report.json"), "not a JSON object", anew)
+        for key in (version.card_key, version.key("report/report.html")):
+            if self._fault_in(key, fault_of_text) is not None:
+                self.add(key, "empty, cut short or not UTF-8", anew)
+
+    def _fault_in(self, key: str, fault_of: Callable[[bytes], str | None]) -> str | None:
+        try:
+            return fault_of(self._version.store.read(key))
+        except FileNotFoundError:
+            # The listing names what has to be there.
+            return None
 
     def parts(
         self, manifest: Manifest, records: dict[str, CommitRecord]
@@ -282,3 +318,7 @@ class _Check:
             self.add(
                 LATEST, f"names {name}, which is not complete", f"write {version.name} into it"
             )
+
+
+def _fault_of_object(data: bytes) -> str | None:
+    return None if is_object(data) else "not a JSON object"

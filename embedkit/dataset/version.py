@@ -17,13 +17,14 @@ from embedkit.records import digest
 LATEST = "LATEST"
 _MARKS = ("_meta/plan.json", "_meta/manifest.json", "_SUCCESS")
 _MOST_NAMED = 10
+_MOST_SHOWN = 100
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _BLOCK = re.compile(r"\d{5,}-\d{5,}")
 _SPLIT = re.compile(r"\d{5,}")
 _FIXED_BY_PLAN = {
-    "fingerprint": "another model or other settings of it",
-    "inputs_digest": "other inputs",
-    "job_digest": "other settings of its rows",
+    "fingerprint": ("another model or other settings of it", "vectors"),
+    "inputs_digest": ("other inputs", "inputs"),
+    "job_digest": ("other settings of its rows", "job"),
 }
 
 
@@ -95,6 +96,11 @@ class Version:
         return self.key("_meta/plan.json")
 
     @property
+    def device_key(self) -> str:
+        """What the encoders of the run that began the version ran on."""
+        return self.key("_meta/device.json")
+
+    @property
     def manifest_key(self) -> str:
         """The manifest."""
         return self.key("_meta/manifest.json")
@@ -127,11 +133,16 @@ class Version:
 
     def split_is_done(self, split_id: str) -> bool:
         """Whether a split has its end record and all of its blocks are committed."""
+        key = self.split_key(split_id)
         try:
-            end = json.loads(self.store.read(self.split_key(split_id)))
+            blocks = int(json.loads(self.store.read(key))["blocks"])
         except FileNotFoundError:
             return False
-        return all(self.is_committed(f"{split_id}-{seq:05d}") for seq in range(end["blocks"]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise IntegrityError(
+                f"{self.url_of(key)}: not an end record; remove it and run the same command again"
+            ) from error
+        return all(self.is_committed(f"{split_id}-{seq:05d}") for seq in range(blocks))
 
 
 def is_version_name(name: str) -> bool:
@@ -169,13 +180,14 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def create_or_check_plan(version: Version, plan_json: str) -> str:
+def create_or_check_plan(version: Version, plan_json: str, *, renew: bool = False) -> str:
     """Creates the plan of a version unless it has one.
 
     Args:
         version: The version to begin or to join.
         plan_json: A JSON object; what its ``fingerprint``, ``inputs_digest`` and ``job_digest``
             name must be the same for all who write to a version.
+        renew: Whether a plan that cannot be read is replaced by this one.
 
     Returns:
         The plan that stands, which is an earlier run's where there was one.
@@ -187,21 +199,66 @@ def create_or_check_plan(version: Version, plan_json: str) -> str:
     """
     if create(version.store, version.plan_key, plan_json.encode()):
         return plan_json
-    stored = version.store.read(version.plan_key).decode("utf-8", "replace")
+    ours = json.loads(plan_json)
     try:
-        ours, theirs = json.loads(plan_json), json.loads(stored)
-    except json.JSONDecodeError as error:
-        raise IntegrityError(
-            f"{version.url_of(version.plan_key)}: not valid JSON ({error}); restore the file, or "
-            "remove the version and run the job again"
-        ) from error
-    for name, what in _FIXED_BY_PLAN.items():
-        if ours.get(name) != theirs.get(name):
-            raise ConfigError(
-                f"{version.url} was begun with {what} ({name} {theirs.get(name)}, this job has "
-                f"{ours.get(name)}); give this job another version name, or none"
+        theirs = read_plan(version)
+        if "fingerprint" not in theirs:
+            raise IntegrityError(
+                f"{version.url_of(version.plan_key)}: not a plan; restore the file, or remove the "
+                "version and run the job again"
             )
-    return stored
+    except IntegrityError:
+        if not renew:
+            raise
+        version.store.replace(version.plan_key, plan_json.encode())
+        return plan_json
+    for name, (what, settings) in _FIXED_BY_PLAN.items():
+        if ours.get(name) != theirs.get(name):
+            said = (
+                differences(_input_files(ours), _input_files(theirs), absent="not there")
+                if name == "inputs_digest"
+                else differences(ours.get(settings), theirs.get(settings))
+            ) or (f"{name} {theirs.get(name)}, this job has {ours.get(name)}")
+            raise ConfigError(
+                f"{version.url} was begun with {what} ({said}); give this job another version "
+                "name, or none"
+            )
+    return json.dumps(theirs)
+
+
+def differences(ours: Any, theirs: Any, absent: str = "not set") -> str:
+    """Says in which settings two jobs differ, such as ``text_column: title, was text``.
+
+    Args:
+        ours: Names and values; or none, where they are not known.
+        theirs: Those of an earlier job.
+        absent: What is said of a name that one of them lacks.
+    """
+    if not isinstance(ours, dict) or not isinstance(theirs, dict):
+        return ""
+    found = [
+        f"{name}: {_shown(ours.get(name), absent)}, was {_shown(theirs.get(name), absent)}"
+        for name in sorted(ours.keys() | theirs.keys())
+        if ours.get(name) != theirs.get(name)
+    ]
+    return "; ".join(found[:_MOST_NAMED])
+
+
+def _input_files(plan: Mapping[str, Any]) -> dict[str, str] | None:
+    """Returns what a plan tells of its input files, by their names."""
+    corpus = plan.get("corpus")
+    files = corpus.get("input_files") if isinstance(corpus, dict) else None
+    try:
+        return {source: f"{size} bytes ({etag})" for source, _, size, etag, *_ in files or ()}
+    except (TypeError, ValueError):
+        return None
+
+
+def _shown(value: Any, absent: str) -> str:
+    if value is None or value == [] or value == "":
+        return absent
+    shown = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+    return shown if len(shown) <= _MOST_SHOWN else shown[:_MOST_SHOWN] + "…"
 
 
 def planned_splits(version: Version) -> int | None:

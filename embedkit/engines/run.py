@@ -11,6 +11,8 @@ from embedkit.completion import Figures, RunResult, complete, result_of_complete
 from embedkit.config import JobConfig
 from embedkit.corpus.plan import Split
 from embedkit.dataset.commit import CommitRecord, committed
+from embedkit.dataset.device import record_device
+from embedkit.encoders.hardware import processor_name
 from embedkit.encoders.local_client import LocalConnection
 from embedkit.encoders.meter import EncoderLoad
 from embedkit.encoders.phases import phases_to
@@ -70,7 +72,8 @@ def _run(job: Job, started: float, display: Display) -> RunResult:
         len(job.plan.splits),
         sum(record.rows for record in before.values()),
     )
-    figures = Figures((), job.model.device, started)
+    on_cpu = job.model.device == "cpu"
+    figures = Figures((), processor_name() if on_cpu else job.model.device, started)
     if splits:
         figures = _EMBED[job.config.engine](job, splits, before, display, started)
     display.phase("completing the version")
@@ -125,6 +128,7 @@ def embed_plainly(
         client = LocalConnection(job.model)()
     tokenizer = load_tokenizer(job.model.tokenizer)
     chunker = job.make_chunker() if job.make_chunker else None
+    record_device(job.version, client.encoder.device)
     with shown(_watch(job, splits, before, client.loads), display):
         for split in splits:
             for _ in embed_split(
@@ -166,6 +170,7 @@ def embed_locally(
         stack.enter_context(ray_on_this_machine(f"embedkit-{job.version.name}"))
         pool = stack.enter_context(encoder_pool(job))
         device = _loaded(pool, display)
+        record_device(job.version, device)
         with shown(_watch(job, splits, before, pool.loads), display):
             run_pipeline(job, pool, splits)
         return Figures(tuple(pool.loads(_LAST_WORD_SECONDS)), device, started)
@@ -184,6 +189,7 @@ def embed_on_cluster(
     counted = _Committed(job, before)
     with cluster_run(job, splits, counted.of_this_run) as cluster:
         device = _loaded(cluster.pool, display)
+        record_device(job.version, device)
         with shown(_watch(job, splits, before, cluster.pool.loads, counted), display):
             cluster.foreman.run()
         idle = cluster.state.idle_share

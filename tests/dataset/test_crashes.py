@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from embedkit.dataset.commit import committed
 from embedkit.dataset.manifest import read_manifest
+from embedkit.dataset.publication import number_of, publish
 from embedkit.dataset.stores import open_store
 from embedkit.dataset.validate import validate
 from embedkit.dataset.version import Version, latest
@@ -102,6 +103,39 @@ def test_killed_at_every_operation_a_fresh_process_ends_in_the_same_bytes(job, u
         job.complete(again)
         assert contents(again) == undisturbed, at
         assert latest(again.root) == again
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_killed_anywhere_latest_names_a_published_version(job, after):
+    """v1 is published; v2 is completed, found wanting, and published by hand afterwards."""
+    steps = (job.seal, publish)
+    for step, number in ((0, operations_of(job)), (1, 30)):
+        for at in range(number):
+            root = f"memory://crashes-{next(_ROOTS)}"
+            job.complete(Version(root, "v1"))
+            if step:
+                job.seal(Version(root, "v2"))
+            killed = Version(root, "v2")
+            killed.__dict__["store"] = FaultyStore(open_store(root), at, after)
+            try:
+                steps[step](killed)
+            except KilledError:
+                pass
+            else:
+                break
+            if step == 0:
+                assert latest(root).name == "v1", at
+            assert latest(root).is_complete(), at
+            again = Version(root, "v2")
+            if step == 0:
+                job.seal(again)
+                assert latest(root).name == "v1", at
+                assert number_of(again) == 0, at
+            publish(again)
+            assert latest(root).name == "v2", at
+            assert number_of(again) > number_of(Version(root, "v1")), at
+            assert validate(again).problems == (), at
+        assert at > 5
 
 
 @pytest.mark.parametrize("after", [False, True])

@@ -143,6 +143,49 @@ def test_probe_refuses_a_store_where_the_last_writer_wins(store, kind):
     assert list(store.list(".tmp/")) == []
 
 
+class _Repeated(_Forgetful):
+    """Its client sent a create twice, as the first answer was lost, and got the second answer."""
+
+    def create(self, key, data):
+        created = self._store.create(key, data)
+        return False if created else created
+
+
+class _Lost(_Forgetful):
+    """The answer to a create is lost for good."""
+
+    def create(self, key, data):
+        if self._store.create(key, data):
+            raise StoreError("no answer")
+        return False
+
+
+@pytest.mark.parametrize("kind", [_Repeated, _Lost])
+def test_probe_reads_its_own_bytes_back_before_it_refuses(store, kind):
+    probe(kind(store))
+    assert list(store.list(".tmp/")) == []
+
+
+class _Another(_Forgetful):
+    """Whoever creates finds somebody else's object."""
+
+    def create(self, key, data):
+        self._store.create(key, b"of somebody else")
+        return False
+
+
+def test_probe_refuses_a_store_that_holds_other_bytes(store):
+    with pytest.raises(ConfigError, match="lets a second writer replace"):
+        probe(_Another(store))
+
+
+def test_the_folders_below_a_root(store):
+    assert list(store.folders()) == []
+    for key in ("v2/_meta/plan.json", "v1/data/part.parquet", "v1/_SUCCESS", "LATEST"):
+        store.create(key, b"x")
+    assert [name for name in store.folders() if not name.startswith(".")] == ["v1", "v2"]
+
+
 def test_read_all_keeps_the_order_and_names_what_is_missing(store):
     keys = [f"v/{number:03d}" for number in range(70)]
     for key in keys:

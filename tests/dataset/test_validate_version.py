@@ -59,7 +59,7 @@ def test_a_good_version(complete):
 
 
 def test_reports_beside_the_data_are_no_problem(complete):
-    complete.store.create("v1/report/report.html", b"<html>")
+    complete.store.create("v1/report/report.html", b"<html></html>\n")
     assert problems(complete) == ()
 
 

@@ -1,0 +1,172 @@
+"""Small files that a lost disk or a power cut has torn: taken away, so that they are made anew.
+
+A block counts because of its commit record, so a block of which anything is torn loses its record
+and is encoded again; the files of it that are whole are found and used. Only what cannot be read
+at all is taken away: a file that says something else than it should may be of another release, or
+of somebody's making, and is an error that names it.
+"""
+
+import json
+from collections.abc import Callable, Iterable
+
+from embedkit.dataset.commit import CommitRecord, committed
+from embedkit.dataset.parquet import read_table
+from embedkit.dataset.rejects import fault_of_rejects
+from embedkit.dataset.stores import read_all
+from embedkit.dataset.version import Version, block_of
+from embedkit.errors import IntegrityError
+
+
+def mend(version: Version) -> list[str]:
+    """Takes away the torn files of a version that its job can make anew.
+
+    To be called before work on the version begins, by the one process that begins it.
+
+    Args:
+        version: A version that has its plan.
+
+    Returns:
+        What was torn, a line per file.
+
+    Raises:
+        IntegrityError: A file can be read, but is not what embedkit wrote.
+        StoreError: The store failed.
+    """
+    mending = _Mending(version)
+    mending.marks()
+    if not version.is_complete():
+        mending.remove_torn("_meta/commits/")
+        mending.remove_torn("_meta/splits/")
+        mending.committed_blocks()
+        mending.leftovers()
+    return mending.found
+
+
+def is_object(data: bytes) -> bool:
+    """Whether bytes are a JSON object."""
+    try:
+        return isinstance(json.loads(data), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def fault_of_statistics(data: bytes, record: CommitRecord) -> str | None:
+    """Returns what is wrong with the statistics of a block, or None where nothing is."""
+    if not is_object(data):
+        return "not a JSON object"
+    said = json.loads(data)
+    for name in ("documents", "rows"):
+        if said.get(name, getattr(record, name)) != getattr(record, name):
+            return f"{said[name]!r} {name}, but its commit record says {getattr(record, name)}"
+    return None
+
+
+def fault_of_text(data: bytes) -> str | None:
+    """Returns what is wrong with a card or a page, or None where it is there to its end."""
+    try:
+        text = data.decode().rstrip(" ")
+    except UnicodeDecodeError:
+        return "not UTF-8"
+    return None if text.endswith(("\n", "</html>")) else "cut short"
+
+
+class _Mending:
+    """Finds what is torn and takes it away."""
+
+    def __init__(self, version: Version) -> None:
+        self._version = version
+        self._store = version.store
+        self.found: list[str] = []
+
+    def marks(self) -> None:
+        """A version without its marks is completed again, from what is committed."""
+        version = self._version
+        for key in (version.manifest_key, version.success_key):
+            if self._is_torn(key):
+                # In this order: a version counts as complete only while it has both.
+                self._remove(version.success_key, None)
+                self._remove(key, "not a JSON object")
+        for key in (version.published_key, version.device_key):
+            if self._is_torn(key):
+                self._remove(key, "not a JSON object")
+
+    def remove_torn(self, folder: str) -> None:
+        """Takes away the files of a folder that are no JSON."""
+        keys = self._store.list(self._version.key(folder))
+        for key, data in read_all(self._store, keys):
+            if not is_object(data):
+                self._remove(key, "not a JSON object")
+
+    def committed_blocks(self) -> None:
+        """Takes back the commit of every block of which something is torn."""
+        version = self._version
+        records = committed(version)
+        faults: dict[str, list[tuple[str, str]]] = {}
+        for block, record in records.items():
+            if record.part is None:
+                continue
+            size = self._store.size(version.key(record.part))
+            if size != record.size:
+                fault = "gone" if size is None else f"{size} bytes, expected {record.size}"
+                faults.setdefault(block, []).append((version.key(record.part), fault))
+        self._check(faults, records, version.stats_key, fault_of_statistics)
+        with_rejects = {block: record for block, record in records.items() if record.rejects}
+        self._check(faults, with_rejects, version.reject_key, _fault_of_rejects)
+        for block, torn in faults.items():
+            # First, as a block without a record is only one that is not done yet.
+            self._remove(version.commit_key(block), None)
+            for key, fault in torn:
+                self._remove(key, fault)
+
+    def leftovers(self) -> None:
+        """Takes away what is torn of blocks that are not committed."""
+        version = self._version
+        done = set(map(block_of, self._store.list(version.key("_meta/commits/"))))
+
+        def left(folder: str) -> Iterable[str]:
+            found = self._store.list(version.key(folder))
+            return [key for key in found if block_of(key) is not None and block_of(key) not in done]
+
+        for key, data in read_all(self._store, left("_meta/stats/")):
+            if not is_object(data):
+                self._remove(key, "not a JSON object")
+        for key, data in read_all(self._store, left("rejects/")):
+            fault = fault_of_rejects(data, max(1, len(data.splitlines())))
+            if fault is not None:
+                self._remove(key, fault)
+        for key in left("data/"):
+            try:
+                read_table(self._store.read(key), version.url_of(key))
+            except IntegrityError as error:
+                self._remove(key, str(error).removeprefix(f"{version.url_of(key)}: "))
+
+    def _check(
+        self,
+        faults: dict[str, list[tuple[str, str]]],
+        records: dict[str, CommitRecord],
+        key_of: Callable[[str], str],
+        fault_of: Callable[[bytes, CommitRecord], str | None],
+    ) -> None:
+        present = set(self._store.list(key_of("00000-00000").rpartition("/")[0] + "/"))
+        there = {key_of(block): record for block, record in records.items()}
+        for key in there.keys() - present:
+            faults.setdefault(there[key].block_id, []).append((key, "gone"))
+        for key, data in read_all(self._store, [key for key in there if key in present]):
+            fault = fault_of(data, there[key])
+            if fault is not None:
+                faults.setdefault(there[key].block_id, []).append((key, fault))
+
+    def _is_torn(self, key: str) -> bool:
+        try:
+            return not is_object(self._store.read(key))
+        except FileNotFoundError:
+            return False
+
+    def _remove(self, key: str, fault: str | None) -> None:
+        self._store.remove(key)
+        if fault is not None:
+            self.found.append(f"{self._version.url_of(key)}: {fault}; made anew")
+
+
+def _fault_of_rejects(data: bytes, record: CommitRecord) -> str | None:
+    return fault_of_rejects(data, record.rejects)
