@@ -15,7 +15,7 @@ from embedkit.errors import EmbedkitError, RejectsExceededError, ResumableError
 from embedkit.foreign_errors import as_ours
 from embedkit.stopping import GRACE_SECONDS, Stopped, Stopping, leave_after
 from embedkit.surroundings import (
-    check_working_directory,
+    check_surroundings,
     mend_streams,
     this_machine_without_proxy,
 )
@@ -63,7 +63,7 @@ class _Ending:
         """Runs the command and ends the process, however it ends."""
         try:
             self._stopping.begin()
-            check_working_directory()
+            check_surroundings()
             this_machine_without_proxy()
             code = command() or 0
             self._stopping.over()
@@ -175,16 +175,18 @@ def _code_of(exiting: SystemExit) -> int:
     if not isinstance(exiting.code, int):
         sys.stderr.write(f"{exiting.code}\n")
         return ResumableError.exit_code
-    if exiting.code == 1 and _is_null(1):
-        # Rich puts the null device there when the reader of its output has left.
+    if exiting.code == 1 and (_is_null(1) or _reader_has_left()):
+        # So typer and Rich end a command whose output nobody reads; Rich opens the null device.
         return 0
     return ResumableError.exit_code if exiting.code == 1 else exiting.code
 
 
 def _nobody_reads(error: OSError) -> bool:
     """Whether an error says that the reader of stdout has what it wanted, as ``head`` does."""
-    if not isinstance(error, BrokenPipeError):
-        return False
+    return isinstance(error, BrokenPipeError) and _reader_has_left()
+
+
+def _reader_has_left() -> bool:
     poll = select.poll()
     poll.register(1, select.POLLOUT)
     return any(events & select.POLLERR for _, events in poll.poll(0))

@@ -2,11 +2,17 @@
 
 import errno
 import os
+import re
 
 from embedkit.errors import ConfigError, EmbedkitError, ResumableError
 
 _TRACEBACK = "EMBEDKIT_TRACEBACK"
 _SHOWN = 300
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_NO_MEMORY = re.compile(
+    "can(no|')t allocate|out of memory|bad_alloc|failed to map segment|unable to mmap",
+    re.IGNORECASE,
+)
 
 
 def as_ours(error: BaseException) -> EmbedkitError:
@@ -25,8 +31,10 @@ def as_ours(error: BaseException) -> EmbedkitError:
 
 
 def _known(error: BaseException) -> EmbedkitError | None:
-    what = _one_line(error)
-    if isinstance(error, MemoryError):
+    what = one_line(error)
+    if isinstance(error, MemoryError) or (
+        isinstance(error, (RuntimeError, ImportError)) and _NO_MEMORY.search(str(error))
+    ):
         return ResumableError(
             "this machine has too little memory; free some, or give smaller --block-rows and "
             "--call-tokens, then run the same command again to resume"
@@ -40,8 +48,10 @@ def _known(error: BaseException) -> EmbedkitError | None:
 
 def _known_to_the_system(error: OSError) -> EmbedkitError | None:
     where = f"{error.filename}: " if error.filename else ""
-    said = f"{where}{error.strerror or _one_line(error)}"
+    said = f"{where}{error.strerror or one_line(error)}"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        # What has no name is a stream, such as the one that a command writes to at its end.
+        said = said if where else f"stdout: {said}"
         return ResumableError(f"{said}; make room, then run the same command again to resume")
     if error.errno in (errno.EMFILE, errno.ENFILE):
         return ConfigError(f"{said}; allow more open files with 'ulimit -n 4096' or more")
@@ -62,10 +72,10 @@ def _too_few_processes() -> ConfigError:
 
 
 def _unforeseen(error: BaseException) -> EmbedkitError:
-    what = f"unexpected error: {type(error).__name__}: {_one_line(error)}".rstrip(": ")
+    what = f"unexpected error: {type(error).__name__}: {one_line(error)}"
     kept = _keep(error)
     where = f"its traceback is in {kept}" if kept else f"{_TRACEBACK}=1 shows its traceback"
-    return ResumableError(f"{what[:_SHOWN]}; please report it, {where}")
+    return ResumableError(f"{what}; please report it, {where}")
 
 
 def _keep(error: BaseException) -> str | None:
@@ -84,5 +94,7 @@ def _keep(error: BaseException) -> str | None:
     return path
 
 
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
+def one_line(error: BaseException) -> str:
+    """Returns what an error says, on one line and without a terminal's colours."""
+    said = " ".join(_COLOUR.sub("", str(error)).split())
+    return (said if len(said) <= _SHOWN else said[:_SHOWN] + "…") or type(error).__name__

@@ -28,12 +28,18 @@ def mend_streams() -> None:
             reconfigure(errors="backslashreplace")
 
 
-def check_working_directory() -> None:
-    """Checks that there is one.
+def check_surroundings() -> None:
+    """Checks what everything needs.
 
     Raises:
-        ConfigError: It was removed, or may not be seen.
+        ConfigError: The working directory was removed, or may not be seen; Python leaves out
+            docstrings.
     """
+    if sys.flags.optimize > 1:
+        raise ConfigError(
+            "Python runs without docstrings (-OO, or PYTHONOPTIMIZE=2), which transformers needs; "
+            "use PYTHONOPTIMIZE=1 or none"
+        )
     try:
         os.getcwd()
     except OSError as error:

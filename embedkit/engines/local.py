@@ -9,12 +9,16 @@ from contextlib import contextmanager
 import apache_beam as beam
 import ray
 from apache_beam.options.pipeline_options import PipelineOptions
+from ray.exceptions import RayError
 
 from embedkit.actors.encoder_pool import EncoderPool
 from embedkit.actors.private_ray import CleanPath, on_loopback, own_token, read_token_again
 from embedkit.corpus.plan import Split
 from embedkit.engines.beam import run_to_end
+from embedkit.engines.ray_folder import ray_folder
 from embedkit.engines.signals import handlers_kept
+from embedkit.errors import ConfigError, ResumableError
+from embedkit.foreign_errors import one_line
 from embedkit.job import Job
 from embedkit.transforms.embed_corpus import EmbedBlocks
 from embedkit.transforms.read import ReadCorpus
@@ -32,7 +36,7 @@ def ray_on_this_machine(namespace: str) -> Iterator[None]:
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
-        with handlers_kept(), on_loopback(), own_token():
+        with ray_start_errors(), handlers_kept(), on_loopback(), own_token():
             ray.init(
                 address="local",
                 namespace=namespace,
@@ -41,11 +45,33 @@ def ray_on_this_machine(namespace: str) -> Iterator[None]:
                 logging_level=logging.ERROR,
                 object_store_memory=_OBJECT_STORE_BYTES,
                 job_config=CleanPath(),
+                _temp_dir=ray_folder(),
             )
         yield
     finally:
         ray.shutdown()
         read_token_again()
+
+
+@contextmanager
+def ray_start_errors() -> Iterator[None]:
+    """Turns what a Ray says that cannot be started into one line.
+
+    Raises:
+        ConfigError: It found something wrong with this machine or its settings.
+        ResumableError: Its processes did not come up in time, or ended.
+    """
+    try:
+        yield
+    except (OSError, ValueError, AssertionError) as error:
+        raise ConfigError(
+            f"Ray could not be started ({one_line(error)}); mend that, or use --engine plain"
+        ) from error
+    except (RuntimeError, RayError) as error:
+        raise ResumableError(
+            f"Ray could not be started ({one_line(error)}); see that this machine has memory, "
+            "room on its disk and processes to spare, then run the same command again"
+        ) from error
 
 
 @contextmanager

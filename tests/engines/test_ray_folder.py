@@ -1,0 +1,42 @@
+"""Where Ray's sockets go, whatever the environment names."""
+
+import os
+
+import pytest
+
+from embedkit.engines import ray_folder as module
+from embedkit.engines.ray_folder import ray_folder
+from embedkit.errors import ConfigError
+
+
+@pytest.fixture(autouse=True)
+def nothing_named(monkeypatch):
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    monkeypatch.delenv("TMPDIR", raising=False)
+
+
+def test_the_folder_that_is_named_is_taken(monkeypatch, tmp_path):
+    short = tmp_path.parents[-3] if len(str(tmp_path)) > 38 else tmp_path
+    monkeypatch.setenv("TMPDIR", str(short))
+    assert ray_folder() == f"{short}/ray"
+    monkeypatch.setenv("RAY_TMPDIR", "/dev/shm")
+    assert ray_folder() == "/dev/shm/ray"
+
+
+@pytest.mark.parametrize("name", ["TMPDIR", "RAY_TMPDIR"])
+@pytest.mark.parametrize("place", ["/nowhere/at/all", "/proc", "/tmp/" + "x" * 90, "/etc/passwd"])
+def test_one_that_cannot_be_used_is_passed_over(monkeypatch, name, place):
+    monkeypatch.setenv(name, place)
+    assert ray_folder() in ("/tmp/ray", f"/tmp/ray-{os.getuid()}")
+
+
+def test_the_longest_path_is_one_that_a_socket_can_have():
+    """Bound by the system itself, under the name that Ray gives its session."""
+    socket = "/session_2026-11-28_01-10-44_123456_4194304/sockets/plasma_store"
+    assert module._LONGEST + len(socket) == 107
+
+
+def test_where_there_is_none_it_says_why_and_what_to_set(monkeypatch):
+    monkeypatch.setattr(module, "_LONGEST", 3)
+    with pytest.raises(ConfigError, match=r"/tmp/ray: too long a path; .*; set RAY_TMPDIR to one"):
+        ray_folder()
