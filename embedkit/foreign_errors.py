@@ -10,7 +10,7 @@ _TRACEBACK = "EMBEDKIT_TRACEBACK"
 _SHOWN = 300
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _NO_MEMORY = re.compile(
-    "can(no|')t allocate|out of memory|bad_alloc|failed to map segment|unable to mmap",
+    "can(no|')t allocate|MemoryError|out of memory|bad_alloc|failed to map segment|unable to mmap",
     re.IGNORECASE,
 )
 
@@ -33,7 +33,7 @@ def as_ours(error: BaseException) -> EmbedkitError:
 def _known(error: BaseException) -> EmbedkitError | None:
     what = one_line(error)
     if isinstance(error, MemoryError) or (
-        isinstance(error, (RuntimeError, ImportError)) and _NO_MEMORY.search(str(error))
+        isinstance(error, (RuntimeError, ImportError)) and lacks_memory(str(error))
     ):
         return ResumableError(
             "this machine has too little memory; free some, or give smaller --block-rows and "
@@ -94,7 +94,12 @@ def _keep(error: BaseException) -> str | None:
     return path
 
 
-def one_line(error: BaseException) -> str:
+def lacks_memory(said: str) -> bool:
+    """Whether a library says that it could not have the memory that it needs."""
+    return _NO_MEMORY.search(said) is not None
+
+
+def one_line(error: BaseException | str) -> str:
     """Returns what an error says, on one line and without a terminal's colours."""
     said = " ".join(_COLOUR.sub("", str(error)).split())
     return (said if len(said) <= _SHOWN else said[:_SHOWN] + "…") or type(error).__name__

@@ -20,17 +20,17 @@ from ray.exceptions import (
     ObjectLostError,
     RayActorError,
     RayError,
-    RayTaskError,
 )
 
 from embedkit.actors import pool_use
 from embedkit.actors.encoder_actor import EncoderActor, phase_of
+from embedkit.actors.encoder_errors import encoder_error, first_line
 from embedkit.actors.metrics import repeated_calls
 from embedkit.actors.private_ray import join
 from embedkit.encoders.meter import EncoderLoad
 from embedkit.encoders.model_files import ModelSpec
 from embedkit.encoders.pack_shape import pack_shape
-from embedkit.errors import EncoderError, error_in_traceback
+from embedkit.errors import EncoderError
 from embedkit.records import TokenBatch
 
 _LOG = logging.getLogger("embedkit")
@@ -283,13 +283,13 @@ class PoolClient:
             call.encoder.running = False
             self._repeat(call, error)
         except RayError as error:
-            raise _encoder_error(error) from error
+            raise encoder_error(error) from error
 
     def _repeat(self, call: _Call, error: RayError) -> None:
         if call.tries == _MOST_TRIES:
             raise EncoderError(
                 f"a call of {len(call.batch)} texts lost its encoder {_MOST_TRIES} times "
-                f"({_first_line(error)}); run the same command again to resume"
+                f"({first_line(error)}); run the same command again to resume"
             ) from error
         self.retries += 1
         self._repeated.inc()
@@ -321,7 +321,7 @@ def answer(call: "ray.ObjectRef", timeout: float) -> Any:
     except GetTimeoutError as error:
         raise _no_answer(timeout) from error
     except RayError as error:
-        raise _encoder_error(error) from error
+        raise encoder_error(error) from error
 
 
 def _description(call: "ray.ObjectRef") -> tuple[int, str] | None:
@@ -331,7 +331,7 @@ def _description(call: "ray.ObjectRef") -> tuple[int, str] | None:
     except ActorUnavailableError:
         return None
     except RayError as error:
-        raise _encoder_error(error) from error
+        raise encoder_error(error) from error
     return described
 
 
@@ -340,21 +340,6 @@ def _no_answer(timeout: float) -> EncoderError:
         f"no answer from an encoder for {timeout:.0f} s; run the same command again to "
         "resume, with a larger --encoder-timeout if the device is slow"
     )
-
-
-def _encoder_error(error: RayError) -> Exception:
-    known = error_in_traceback(str(error))
-    if known is not None:
-        return known
-    what = _first_line(error)
-    if isinstance(error, RayTaskError):
-        what = f"{type(error.cause).__name__}: {_first_line(error.cause)}"
-    kind = "was lost" if isinstance(error, RayActorError) else "failed"
-    return EncoderError(f"an encoder {kind}: {what}; run the same command again to resume")
-
-
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), "")
 
 
 class EncoderPool:
