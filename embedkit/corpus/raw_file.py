@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from embedkit.errors import InputError, ResumableError
-from embedkit.remote_errors import remote_errors
+from embedkit.remote_errors import is_passing, remote_errors
 
 
 class RawFile:
@@ -115,6 +115,7 @@ def input_errors(name: str, verb: str, url: str) -> Iterator[None]:
 
     Raises:
         InputError: One of its errors was raised inside.
+        ResumableError: One that may be gone at the next try.
     """
     try:
         yield
@@ -122,6 +123,11 @@ def input_errors(name: str, verb: str, url: str) -> Iterator[None]:
         raise InputError(f"{error.filename or name}: no such file; check the inputs") from error
     except errors_at(url) as error:
         named = getattr(error, "filename", None) or name
+        if is_passing(error):
+            raise ResumableError(
+                f"{named}: cannot be {verb} ({reason(error)}); see that its service can be "
+                "reached, then run the same command again to resume"
+            ) from error
         raise InputError(
             f"{named}: cannot be {verb} ({reason(error)}); check the inputs"
         ) from error
