@@ -55,6 +55,7 @@ class RunResult:
         reject_reasons: The rejects by their reason.
         refusal: Why this run did not publish it, for who runs it; not printed.
         dataset: Where the version is; not printed.
+        nulled: Metadata values that did not fit their columns and became null.
         already_complete: Whether there was nothing to do; not printed.
         trial: How many documents a trial was to read; None, and not printed, of the whole corpus.
     """
@@ -72,6 +73,7 @@ class RunResult:
     tokens_per_second: float | None
     report: str
     dataset: str
+    nulled: int = 0
     already_complete: bool = False
     published: bool = True
     reject_reasons: dict[str, int] = field(default_factory=dict)
@@ -372,6 +374,7 @@ def _result(version: Version, manifest: Manifest, run: RunFigures, before: Befor
         tokens_per_second=run.tokens_per_second,
         report=version.url_of(version.key(_REPORT_HTML)),
         dataset=version.url,
+        nulled=manifest.nulled,
         already_complete=before.complete,
         trial=manifest.description.get("trial"),
         reject_reasons=manifest.reject_reasons,

@@ -126,7 +126,7 @@ def without_documents(block: DocumentBlock) -> DocumentBlock:
         )
         for row in documents.values()
     )
-    return replace(block, rows=block.rows.slice(0, 0), rejects=block.rejects + rejects)
+    return replace(block, rows=block.rows.slice(0, 0), rejects=block.rejects + rejects, nulled=())
 
 
 def read_pending(
@@ -303,6 +303,7 @@ def encode_tokens(
         rows=embedded,
         documents_before=block.documents_before,
         continues=block.continues,
+        nulled=block.nulled,
     )
 
 

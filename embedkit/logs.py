@@ -161,6 +161,7 @@ def summary(result: "RunResult") -> str:
         rejected.append(
             "  behind each damaged_file the rest of the file is missing, a loss of unknown size"
         )
+    nulled = [f"  {result.nulled:,} metadata values did not fit their columns and became null"]
     return "\n".join(
         [
             head,
@@ -168,6 +169,7 @@ def summary(result: "RunResult") -> str:
             f"  {result.documents:,} documents -> {result.rows:,} rows{reused}, "
             f"{result.rejects:,} rejects",
             *rejected,
+            *(nulled if result.nulled else []),
             f"  {result.truncated_share:.1%} of rows were longer than the model sees",
             f"  dataset {result.dataset}",
             f"  report  {result.report}",

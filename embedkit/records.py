@@ -75,6 +75,31 @@ class Reject:
     excerpt: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Nulled:
+    """Metadata values of one column that do not fit its type and became null.
+
+    Attributes:
+        column: The column.
+        count: How many values there are; their documents stay.
+        example: The first of them, what was expected, and where it stands.
+    """
+
+    column: str
+    count: int
+    example: str
+
+
+def add_nulled(values: Iterable[Nulled]) -> tuple[Nulled, ...]:
+    """Adds up nulled values by column, in the order of the columns' names."""
+    totals: dict[str, Nulled] = {}
+    for one in values:
+        before = totals.get(one.column)
+        count = one.count + (before.count if before else 0)
+        totals[one.column] = replace(before or one, count=count)
+    return tuple(totals[column] for column in sorted(totals))
+
+
 @dataclass(frozen=True)
 class Block:
     """Consecutive rows of a split: the unit of encoding, retry and commit.
@@ -90,6 +115,7 @@ class Block:
         documents_before: Input records that earlier blocks of the split account for.
         continues: Whether its first rows are of a document that an earlier block accounts for, as
             its chunks are too many for one block.
+        nulled: Metadata values of its documents that became null, by column.
     """
 
     split_id: str
@@ -100,6 +126,7 @@ class Block:
     rows: pa.RecordBatch
     documents_before: int = 0
     continues: bool = False
+    nulled: tuple[Nulled, ...] = ()
 
     @property
     def block_id(self) -> str:
@@ -120,6 +147,7 @@ class Block:
             "documents_before": self.documents_before,
             "continues": self.continues,
             "rejects": [asdict(reject) for reject in self.rejects],
+            "nulled": [asdict(nulled) for nulled in self.nulled],
         }
         rows = self.rows.replace_schema_metadata({"embedkit.block": json.dumps(header)})
         sink = pa.BufferOutputStream()
@@ -134,8 +162,9 @@ class Block:
         with pa.ipc.open_stream(data) as reader:
             rows = reader.read_next_batch()
         header = json.loads(rows.schema.metadata[b"embedkit.block"])
-        rejects = tuple(Reject(**reject) for reject in header.pop("rejects"))
-        return cls(rejects=rejects, rows=rows.replace_schema_metadata(None), **header)
+        header["rejects"] = tuple(Reject(**reject) for reject in header["rejects"])
+        header["nulled"] = tuple(Nulled(**nulled) for nulled in header.get("nulled", ()))
+        return cls(rows=rows.replace_schema_metadata(None), **header)
 
 
 class DocumentBlock(Block):

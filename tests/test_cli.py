@@ -56,6 +56,7 @@ PROMISED = [
     "encoder_busy_share",
     "tokens_per_second",
     "report",
+    "nulled",
     "published",
     "reject_reasons",
 ]

@@ -1,7 +1,9 @@
 """Documents to blocks: cut by rows and by bytes, at document boundaries only."""
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +14,7 @@ from numpy.typing import NDArray
 from embedkit.config import RecordConfig
 from embedkit.corpus.chunking import Chunker, Spans, chunk_rows
 from embedkit.corpus.documents import MOST_RECORD_BYTES, Documents, empty_rows
-from embedkit.records import DocumentBlock, Reject
+from embedkit.records import DocumentBlock, Nulled, Reject, add_nulled
 
 _CHUNK_AT_ONCE_DOCUMENTS = 512
 _CHUNK_AT_ONCE_BYTES = 1 << 20
@@ -55,7 +57,7 @@ def make_blocks(
                 for number, rows in enumerate(items.pieces(largest)):
                     if block.begun:
                         yield block.take(last=False)
-                    block.add_piece(rows, first=number == 0)
+                    block.add_piece(rows, () if number else items.nulled, first=number == 0)
                 continue
             start = 0
             while start < len(items):
@@ -76,6 +78,7 @@ class _Items:
         weight_ends: The same with a reject counted as a row.
         byte_ends: The same for bytes of text.
         reject_ends: The same for rejects.
+        nulled: Number of the document, column and example of each metadata value that became null.
     """
 
     def __init__(
@@ -84,9 +87,11 @@ class _Items:
         counts: NDArray[np.int64],
         rejects: tuple[Reject, ...],
         before: NDArray[np.int64],
+        nulled: Iterable[tuple[int, str, str]] = (),
     ) -> None:
         self.rows = rows
         self.rejects = rejects
+        self.nulled = sorted(nulled)
         text_bytes = pc.binary_length(rows.column("text")).to_numpy(zero_copy_only=False)
         ends = np.cumsum(counts)
         cumulated = np.concatenate([[0], np.cumsum(text_bytes, dtype=np.int64)])
@@ -115,6 +120,7 @@ class _LargeDocument:
     text: str
     spans: Spans
     row_bytes: int
+    nulled: tuple[Nulled, ...]
 
     def pieces(self, most: _Size) -> Iterator[pa.RecordBatch]:
         """Yields the rows of its chunks, as many at a time as a block may have."""
@@ -133,7 +139,7 @@ def _items(
 ) -> Iterator[_Items | _LargeDocument]:
     if chunker is None or not batch.rows.num_rows:
         counts = np.ones(batch.rows.num_rows, dtype=np.int64)
-        yield _Items(batch.rows, counts, batch.rejects, batch.before)
+        yield _Items(batch.rows, counts, batch.rejects, batch.before, batch.nulled)
         return
     lengths = pc.binary_length(batch.rows.column("text")).to_numpy(zero_copy_only=False)
     start = 0
@@ -169,9 +175,11 @@ def _chunked(
             first, size = place, 0
         size += int(sizes[place])
         if is_large:
-            yield _with_rejects(batch, start + place, start + place + 1, rows.slice(0, 0), [])
+            alone = _with_rejects(batch, start + place, start + place + 1, rows.slice(0, 0), [])
+            yield alone
             row = rows.slice(place, 1)
-            yield _LargeDocument(row, texts[place], spans[place], int(row_bytes[place]))
+            nulled = tuple(Nulled(name, 1, what) for _, name, what in alone.nulled)
+            yield _LargeDocument(row, texts[place], spans[place], int(row_bytes[place]), nulled)
             first, size = place + 1, 0
     if first < len(spans):
         yield together(first, len(spans))
@@ -187,7 +195,9 @@ def _with_rejects(
     """Returns the rows of some documents with the rejects before each of them."""
     chosen = np.flatnonzero((batch.before >= start) & (batch.before < max(stop, start + 1)))
     rejects = tuple(batch.rejects[place] for place in chosen)
-    return _Items(rows, np.asarray(counts, dtype=np.int64), rejects, batch.before[chosen] - start)
+    before = batch.before[chosen] - start
+    nulled = [(row - start, name, what) for row, name, what in batch.nulled if start <= row < stop]
+    return _Items(rows, np.asarray(counts, dtype=np.int64), rejects, before, nulled)
 
 
 def _metadata_bytes(rows: pa.RecordBatch) -> NDArray[np.int64]:
@@ -215,6 +225,7 @@ class _Block:
         self._pieces: list[pa.RecordBatch] = []
         self._rejects: list[Reject] = []
         self._continues = False
+        self._nulled: tuple[Nulled, ...] = ()
         self._documents = 0
         self._weight = 0
         self._bytes = 0
@@ -240,16 +251,23 @@ class _Block:
             self._pieces.append(items.rows.slice(first, end - first))
         rejects = slice(_before(items.reject_ends, start), int(items.reject_ends[stop - 1]))
         self._rejects.extend(items.rejects[rejects])
+        places = (
+            bisect_left(items.nulled, start - rejects.start, key=itemgetter(0)),
+            bisect_left(items.nulled, stop - rejects.stop, key=itemgetter(0)),
+        )
+        nulled = (Nulled(name, 1, what) for _, name, what in items.nulled[slice(*places)])
+        self._nulled = add_nulled((*self._nulled, *nulled))
         self._documents += stop - start
         self._weight += int(items.weight_ends[stop - 1]) - _before(items.weight_ends, start)
         self._bytes += int(items.byte_ends[stop - 1]) - _before(items.byte_ends, start)
 
-    def add_piece(self, rows: pa.RecordBatch, first: bool) -> None:
+    def add_piece(self, rows: pa.RecordBatch, nulled: tuple[Nulled, ...], first: bool) -> None:
         """Adds a part of a document that is too large for one block; it is counted with its first.
 
         The block is full with it, as the next document or part goes to the next block.
         """
         self._pieces.append(rows)
+        self._nulled = nulled
         self._continues = not first
         self._documents += first
         self._weight += max(rows.num_rows, self._max_rows)
@@ -266,6 +284,7 @@ class _Block:
             rows=_joined(self._pieces, self._schema),
             documents_before=self._before,
             continues=self._continues,
+            nulled=self._nulled,
         )
         self._seq += 1
         self._before += self._documents

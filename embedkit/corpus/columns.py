@@ -1,16 +1,17 @@
 """Which columns of a record are read, and how they become its id and text."""
 
+import difflib
 import reprlib
 import string
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from typing import Any
 
-import orjson
 import pyarrow as pa
 
 from embedkit.config import CorpusConfig, RecordConfig
+from embedkit.corpus.json_values import as_text
 from embedkit.corpus.metadata_types import declared_types, parse_type
 from embedkit.errors import ConfigError
 
@@ -29,15 +30,18 @@ class Columns:
     Attributes:
         text: Literal text and column names in turn, joined into the text: (literal, column or
             None). A single column without a template is ``(("", column),)``.
-        templated: Whether numbers and booleans count as text, which they do in a template only.
+        templated: Whether the text comes of a template, in which numbers and booleans count as
+            text, and nulls as nothing.
         id: The id's column, or None.
         metadata: Columns that are carried along, with their types.
+        optional: Columns of the text that files need not have, as ``{title?}`` in a template.
     """
 
     text: tuple[tuple[str, str | None], ...]
     templated: bool
     id: str | None
     metadata: tuple[tuple[str, pa.DataType], ...] = ()
+    optional: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, config: RecordConfig, metadata: Iterable[tuple[str, str]] = ()) -> "Columns":
@@ -50,14 +54,14 @@ class Columns:
         Raises:
             ConfigError: The template is not plain text and column names in braces.
         """
-        templated = config.text_template is not None
-        text = (
-            (("", config.text_column),)
-            if config.text_template is None
-            else _template(config.text_template)
-        )
         kinds = tuple((name, parse_type(kind)) for name, kind in metadata)
-        return cls(tuple(text), templated, config.id_column, kinds)
+        if config.text_template is None:
+            return cls((("", config.text_column),), False, config.id_column, kinds)
+        parts = _template(config.text_template)
+        text = tuple((literal, name and name.removesuffix("?")) for literal, name in parts)
+        needed = {name for _, name in parts if name and not name.endswith("?")}
+        optional = frozenset(name for _, name in text if name and name not in needed)
+        return cls(text, True, config.id_column, kinds, optional)
 
     @classmethod
     def id_only(cls, config: CorpusConfig) -> "Columns":
@@ -75,11 +79,45 @@ class Columns:
         ids = () if self.id is None else (self.id,)
         return tuple(dict.fromkeys((*self.text_names, *ids, *(name for name, _ in self.metadata))))
 
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """Columns that every file must have that has columns at all."""
+        others = {self.id, *(name for name, _ in self.metadata)}
+        return tuple(name for name in self.names if name not in self.optional or name in others)
+
+    @property
+    def as_text(self) -> frozenset[str]:
+        """Columns whose numbers are wanted as they are written."""
+        texts = self.text_names if self.templated else ()
+        strings = (name for name, kind in self.metadata if kind == pa.string())
+        return frozenset((*texts, *strings))
+
 
 def required_columns(config: CorpusConfig) -> tuple[str, ...]:
     """Returns the columns that a CSV or Parquet file must have, declared types aside."""
     declared = tuple(declared_types(config.metadata_columns))
-    return tuple(dict.fromkeys((*Columns.of(config).names, *declared)))
+    return tuple(dict.fromkeys((*Columns.of(config).needed, *declared)))
+
+
+def lookup(record: Mapping[str, Any], name: str) -> Any:
+    """Returns a column of a record, or None; ``a.b`` is ``b`` in ``a`` where no column has a dot.
+
+    Args:
+        record: Values by name; mappings among them hold nested columns.
+        name: The column.
+    """
+    if name in record:
+        return record[name]
+    outer, dot, rest = name.partition(".")
+    inner = record.get(outer) if dot else None
+    return lookup(inner, rest) if isinstance(inner, Mapping) else None
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """Asks whether a column was meant that has nearly the same name; empty where none has."""
+    by_folded = {one.strip().casefold(): one for one in names}
+    close = difflib.get_close_matches(name.strip().casefold(), by_folded, 1)
+    return f"; is {by_folded[close[0]]!r} meant?" if close else ""
 
 
 def make_ids(values: Sequence[object], column: str, problems: Problems) -> list[str]:
@@ -114,11 +152,27 @@ def _id(place: int, value: object, column: str, problems: Problems) -> str:
             place, ("nul_byte", f"the id in column {column!r} holds a NUL; take it out")
         )
         return ""
+    if not value.isascii() and not is_unicode(value):
+        detail = f"the id in column {column!r} holds half of a surrogate pair; mend its escapes"
+        problems.setdefault(place, ("invalid_json", detail))
+        return ""
     return value
+
+
+def is_unicode(text: str) -> bool:
+    """Tells whether a string is Unicode text, which lone surrogates are not."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def make_texts(values: dict[str, Sequence[Any]], columns: Columns, problems: Problems) -> list[str]:
     """Makes the texts of a batch of records.
+
+    In a template a null is nothing; where all of its columns are null or empty, the literals
+    between them make no text either.
 
     Args:
         values: The columns by name, None where null or absent.
@@ -129,13 +183,30 @@ def make_texts(values: dict[str, Sequence[Any]], columns: Columns, problems: Pro
         name: _parts(values[name], name, columns.templated, problems) for name in columns.text_names
     }
     if columns.text == (("", columns.text_names[0]),):
-        return parts[columns.text_names[0]]
+        texts = parts[columns.text_names[0]]
+        return _needed(texts, values, columns, problems) if columns.templated else texts
     pieces: list[Iterable[str]] = []
     for literal, name in columns.text:
         pieces.append(repeat(literal))
         if name is not None:
             pieces.append(parts[name])
-    return ["".join(piece) for piece in zip(*pieces, strict=False)]
+    filled = [any(map(str.strip, row)) for row in zip(*parts.values(), strict=True)]
+    texts = ["".join(piece) for piece in zip(*pieces, strict=False)]
+    if not all(filled):
+        texts = [text if full else "" for text, full in zip(texts, filled, strict=True)]
+    return _needed(texts, values, columns, problems)
+
+
+def _needed(
+    texts: list[str], values: dict[str, Sequence[Any]], columns: Columns, problems: Problems
+) -> list[str]:
+    """Notes where no column of a template has a value."""
+    for place, text in enumerate(texts):
+        if not text and all(values[name][place] is None for name in columns.text_names):
+            named = ", ".join(map(repr, columns.text_names))
+            detail = f"no value in column {named}; fill it, or name another text column"
+            problems.setdefault(place, ("missing_column", detail))
+    return texts
 
 
 def _parts(values: Sequence[Any], name: str, templated: bool, problems: Problems) -> list[str]:
@@ -147,12 +218,14 @@ def _parts(values: Sequence[Any], name: str, templated: bool, problems: Problems
 def _part(place: int, value: object, name: str, templated: bool, problems: Problems) -> str:
     if type(value) is str:
         return value
+    if value is None and templated:
+        return ""
     if value is None:
         detail = f"no value in column {name!r}; fill it, or name another text column"
         problems.setdefault(place, ("missing_column", detail))
         return ""
     if templated and isinstance(value, bool | int | float):
-        return orjson.dumps(value).decode()
+        return as_text(value)
     detail = f"column {name!r} holds {shown(value)}, expected a string; mend it"
     if isinstance(value, bool | int | float):
         detail += f", or ask for its digits by --text-template '{{{name}}}'"
@@ -163,7 +236,8 @@ def _part(place: int, value: object, name: str, templated: bool, problems: Probl
 def shown(value: object) -> str:
     """Shows a value and its type in a few characters."""
     text = _REPR.repr(value)
-    return f"{type(value).__name__} {text if len(text) <= 60 else text[:60] + '...'}"
+    kind = "float" if isinstance(value, float) else type(value).__name__
+    return f"{kind} {text if len(text) <= 60 else text[:60] + '...'}"
 
 
 def _template(template: str) -> list[tuple[str, str | None]]:
@@ -174,8 +248,10 @@ def _template(template: str) -> list[tuple[str, str | None]]:
             f"text_template {template!r}: {error}; write a literal brace twice"
         ) from error
     for _, name, specification, conversion in parts:
-        # Attributes and indexes would reach into Python objects, so names alone are allowed.
-        if name is not None and (not name or set(name) & set(".[]") or specification or conversion):
+        # An index would reach into Python objects, so names alone are allowed, dots among them.
+        if name is not None and (
+            not name.removesuffix("?") or set(name) & set("[]") or specification or conversion
+        ):
             raise ConfigError(
                 f"text_template {template!r}: {{{name}}} is not a plain column name in braces"
             )

@@ -46,7 +46,7 @@ def read_csv(file: FileRange, config: CorpusConfig, columns: Columns) -> Iterato
         header = list(config.columns) or reader.header()
         number = 0
         if header:
-            check_header(file, header, columns.names, reader.dialect)
+            check_header(file, header, columns.needed, reader.dialect)
             for batch in reader.batches(len(header)):
                 yield _records(batch, header, file, columns)
                 number += len(batch.numbers) + len(batch.rejects)
@@ -204,6 +204,7 @@ class _Reader:
 def _records(batch: _Batch, header: list[str], file: FileRange, columns: Columns) -> Records:
     values = {}
     for name in columns.names:
-        place = header.index(name)
+        # A template's optional column may be none of the file's.
+        place = header.index(name) if name in header else len(header)
         values[name] = [row[place] if place < len(row) else None for row in batch.rows]
     return Records(file.source, batch.numbers, values, batch.rejects, typed=False)

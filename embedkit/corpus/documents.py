@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from embedkit.corpus.columns import Columns, Problems, make_ids, make_texts
-from embedkit.corpus.metadata_values import metadata_array
+from embedkit.corpus.columns import Columns, Problems, is_unicode, make_ids, make_texts
+from embedkit.corpus.metadata_values import Unfit, metadata_array
 from embedkit.records import DOCUMENT_SCHEMA, Reject, text_hash
 
 MOST_RECORD_BYTES = 1 << 30
@@ -52,11 +52,13 @@ class Documents:
         rows: The documents, as rows of the plan's schema.
         rejects: The rejects, in their order.
         before: How many of the rows come before each reject, int64, shape (rejects,).
+        nulled: Metadata values that became null: number of the row, column, and what it was.
     """
 
     rows: pa.RecordBatch
     rejects: tuple[Reject, ...]
     before: NDArray[np.int64]
+    nulled: tuple[tuple[int, str, str], ...] = ()
 
     def __len__(self) -> int:
         return int(self.rows.num_rows) + len(self.rejects)
@@ -77,8 +79,8 @@ def make_documents(
 ) -> Documents:
     """Turns records into documents and rejects; each record becomes exactly one of the two.
 
-    Where several things are wrong with a record, the id counts first, then the text, then the
-    metadata.
+    Where several things are wrong with a record, the id counts first, then the text. A metadata
+    value that does not fit its column becomes null and is noted; the document stays.
 
     Args:
         records: What was read.
@@ -93,10 +95,7 @@ def make_documents(
         _find_duplicates(records, columns, ids, duplicates, problems)
     texts = make_texts(records.columns, columns, problems) if records.row_index else []
     check_texts(texts, max_record_bytes, problems)
-    metadata = [
-        metadata_array(records.columns[name], name, kind, records.typed, problems)
-        for name, kind in (columns.metadata if records.row_index else ())
-    ]
+    metadata, unfit = _metadata(records, columns)
     rejects = [*records.rejects, *_rejects(records, columns, ids, texts, problems)]
     rejects.sort(key=lambda reject: reject.row_index)
     for place in problems:
@@ -109,17 +108,48 @@ def make_documents(
         rows = rows.filter(pa.array(good))
     places = rows.column("row_index").to_numpy()
     before = np.searchsorted(places, [reject.row_index for reject in rejects])
-    return Documents(rows, tuple(rejects), before.astype(np.int64))
+    nulled = _nulled(unfit, records, columns, problems)
+    return Documents(rows, tuple(rejects), before.astype(np.int64), nulled)
+
+
+def _metadata(records: Records, columns: Columns) -> tuple[list[pa.Array], dict[str, Unfit]]:
+    arrays: list[pa.Array] = []
+    unfit: dict[str, Unfit] = {}
+    for name, kind in columns.metadata if records.row_index else ():
+        arrays.append(
+            metadata_array(records.columns[name], kind, records.typed, unfit.setdefault(name, {}))
+        )
+    return arrays, unfit
+
+
+def _nulled(
+    unfit: dict[str, Unfit], records: Records, columns: Columns, problems: Problems
+) -> tuple[tuple[int, str, str], ...]:
+    if not any(unfit.values()):
+        return ()
+    kept = np.ones(len(records.row_index), dtype=bool)
+    kept[list(problems)] = False
+    numbers = np.cumsum(kept) - 1
+    kinds = dict(columns.metadata)
+    return tuple(
+        (int(numbers[place]), name, f"{value} in {excerpt(records.source)}, expected {kinds[name]}")
+        for name, values in unfit.items()
+        for place, value in values.items()
+        if kept[place]
+    )
 
 
 def check_texts(texts: Sequence[str], max_bytes: int, problems: Problems) -> None:
-    """Notes the texts that are empty, hold a NUL, or are too long, by their place."""
+    """Notes the texts that are empty, hold a NUL, are no Unicode, or are too long, by place."""
     for place, text in enumerate(texts):
         if not text or text.isspace():
             problems.setdefault(place, ("empty_text", "the text is empty; leave the record out"))
         elif "\0" in text:
             detail = "the text holds a NUL byte; take it out, or check that the file is UTF-8 text"
             problems.setdefault(place, ("nul_byte", detail))
+        elif not text.isascii() and not is_unicode(text):
+            detail = "the text holds half of a surrogate pair, such as \\ud800; mend its escapes"
+            problems.setdefault(place, ("invalid_json", detail))
         elif len(text) * 4 > max_bytes and len(text.encode("utf-8", "replace")) > max_bytes:
             problems.setdefault(place, ("too_long", too_long(max_bytes)))
 

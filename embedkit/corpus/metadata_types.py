@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 import pyarrow as pa
 
+from embedkit.corpus.json_values import is_exact
 from embedkit.errors import ConfigError
 
 DECLARABLE = ("string", "int64", "float64", "bool")
@@ -93,16 +94,33 @@ def declared_types(columns: Iterable[str]) -> dict[str, str | None]:
 def infer_type(values: Iterable[object]) -> str:
     """Tells a column's type from JSON values; nulls tell nothing.
 
-    Whole and broken numbers together are ``double``; anything mixed or nested is ``string``.
+    Whole and broken numbers together are ``double``; anything mixed or nested is ``string``, and
+    so are numbers that no 64 bits hold exactly.
     """
-    seen = {type(value) for value in values if value is not None}
-    if seen == {bool}:
+    seen: set[str] = set()
+    for value in values:
+        if value is not None:
+            seen |= _kinds(value)
+    if seen == {"bool"}:
         return "bool"
-    if seen == {int}:
+    if seen and seen <= {"int64", "whole"}:
         return "int64"
-    if seen and seen <= {int, float}:
+    if seen and seen <= {"whole", "double"}:
         return "double"
     return "string"
+
+
+def _kinds(value: object) -> set[str]:
+    """Returns the type of a value; ``whole`` is a number that is as good in either."""
+    if isinstance(value, bool):
+        return {"bool"}
+    if isinstance(value, int):
+        if not -(1 << 63) <= value < 1 << 63:
+            return {"string"}
+        return {"whole"} if int(float(value)) == value else {"int64"}
+    if isinstance(value, float):
+        return {"double"} if is_exact(value) else {"string"}
+    return {"string"}
 
 
 def _spelled(kind: str) -> str:

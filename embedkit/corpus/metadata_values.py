@@ -4,108 +4,139 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import orjson
 import pyarrow as pa
 
-from embedkit.corpus.columns import Problems, shown
+from embedkit.corpus.arrow_values import conform, is_string, plain_array, to_texts
+from embedkit.corpus.columns import shown
+from embedkit.corpus.json_values import Written, as_text, exact_float
+
+Unfit = dict[int, str]
+"""By place in a batch, what a value is that does not fit its column."""
 
 _WHOLE = re.compile(r"[+-]?[0-9]+")
-_FAILURES = (pa.ArrowException, TypeError, ValueError, OverflowError)
+_FAILURES = (pa.ArrowException, TypeError, ValueError, OverflowError, RecursionError)
 _JSON_KINDS: dict[pa.DataType, set[type]] = {
     pa.string(): {str},
     pa.int64(): {int},
-    pa.float64(): {float, int},
     pa.bool_(): {bool},
 }
 
 
-def metadata_array(
-    values: Any, name: str, kind: pa.DataType, typed: bool, problems: Problems
-) -> pa.Array:
-    """Makes a metadata column.
+def metadata_array(values: Any, kind: pa.DataType, typed: bool, unfit: Unfit) -> pa.Array:
+    """Makes a metadata column; no value is changed, and one that does not fit becomes null.
 
     A ``string`` column takes every value: what is no string becomes its JSON text. Every other
-    type takes only values that are of it; a float column takes whole numbers as well.
+    type takes only values that are of it; a float column takes whole numbers that it holds
+    exactly as well.
 
     Args:
         values: An Arrow array, or a value for each record with None for null.
-        name: The column's name.
-        kind: Its planned type.
+        kind: The planned type.
         typed: False where values are strings to be parsed, of which the empty one is null, except
             in a string column.
-        problems: Takes the values that are not of the type, by place; they become null.
+        unfit: Takes the values that do not fit, by place.
     """
     if isinstance(values, pa.Array):
-        if values.type == kind:
-            return values
-        try:
-            return values.cast(kind)
-        except pa.ArrowException:
-            convert = _converter(kind, typed) if kind == pa.string() else _caster(values.type, kind)
-            return _one_by_one(values.to_pylist(), name, kind, convert, problems)
+        return _from_arrow(values, kind, unfit)
     convert = _converter(kind, typed)
     kinds = set(map(type, values)) - {type(None)}
     try:
-        if typed and kinds <= _JSON_KINDS.get(kind, set()) and float not in kinds:
+        if typed and kinds <= _JSON_KINDS.get(kind, set()):
             return pa.array(values, kind)
         return pa.array([None if value is None else convert(value) for value in values], kind)
     except _FAILURES:
-        return _one_by_one(values, name, kind, convert, problems)
+        return _one_by_one(values, kind, convert, unfit)
 
 
 def _one_by_one(
-    values: Sequence[Any],
-    name: str,
-    kind: pa.DataType,
-    convert: Callable[[Any], Any],
-    problems: Problems,
+    values: Sequence[Any], kind: pa.DataType, convert: Callable[[Any], Any], unfit: Unfit
 ) -> pa.Array:
     kept: list[Any] = []
     for place, value in enumerate(values):
         try:
-            kept.append(None if value is None else pa.scalar(convert(value), kind).as_py())
+            made = None if value is None else convert(value)
+            pa.scalar(made, kind)
+            kept.append(made)
         except _FAILURES:
-            detail = (
-                f"column {name!r} holds {shown(value)}, expected {kind}; mend it, or declare "
-                f"--metadata-columns {name}:string"
-            )
-            problems.setdefault(place, ("wrong_type", detail))
+            unfit[place] = shown(value)
             kept.append(None)
     return pa.array(kept, kind)
 
 
+def _from_arrow(values: pa.Array, kind: pa.DataType, unfit: Unfit) -> pa.Array:
+    try:
+        return _converted(values, kind)
+    except _FAILURES:
+        pass
+    made = []
+    for place in range(len(values)):
+        piece = values.slice(place, 1)
+        try:
+            made.append(_converted(piece, kind))
+        except _FAILURES:
+            made.append(pa.nulls(1, kind))
+            unfit[place] = _shown(piece)
+    return pa.concat_arrays(made)
+
+
+def _converted(values: pa.Array, kind: pa.DataType) -> pa.Array:
+    if kind == values.type:
+        # Strings of a Parquet file may be any bytes.
+        values.validate(full=True)
+        return values
+    values = plain_array(values)
+    if is_string(values.type):
+        parse = _as_it_is if kind == pa.string() else _converter(kind, typed=False)
+        texts = to_texts(values)
+        return pa.array([None if text is None else parse(text) for text in texts], kind)
+    if kind == pa.string():
+        return pa.array(to_texts(values), kind)
+    if kind == pa.float64() and not pa.types.is_floating(values.type):
+        texts = to_texts(values)
+        return pa.array([None if text is None else _number(text) for text in texts], kind)
+    made = conform(values, kind)
+    made.validate(full=True)
+    return made
+
+
+def _shown(piece: pa.Array) -> str:
+    try:
+        return shown(to_texts(piece)[0])
+    except _FAILURES:
+        return f"a value of type {str(piece.type)[:60]} that cannot be read"
+
+
 def _converter(kind: pa.DataType, typed: bool) -> Callable[[Any], Any]:
     if kind == pa.string():
-        return _as_string
+        return as_text
     if typed:
-        return _STRICT.get(kind, lambda value: value)
+        return _STRICT.get(kind, _as_it_is)
     parse: Callable[[str], Any] | None = _PARSED.get(kind)
 
     def convert(text: str) -> Any:
         if text == "":
             return None
-        return pa.scalar(text).cast(kind).as_py() if parse is None else parse(text)
+        return pa.scalar(text).cast(kind) if parse is None else parse(text)
 
     return convert
 
 
-def _caster(stored: pa.DataType, kind: pa.DataType) -> Callable[[Any], Any]:
-    return lambda value: pa.scalar(value, stored).cast(kind).as_py()
+def _as_it_is(value: Any) -> Any:
+    return value
 
 
-def _as_string(value: Any) -> str:
-    if isinstance(value, str):
+def _truth_value(value: Any) -> bool:
+    if type(value) is not bool:
+        raise TypeError(value)
+    return value
+
+
+def _integer(value: Any) -> int:
+    if type(value) is int:
         return value
-    return orjson.dumps(value, default=str).decode()
-
-
-def _strictly(make: Callable[[Any], Any], *kinds: type) -> Callable[[Any], Any]:
-    def convert(value: Any) -> Any:
-        if type(value) not in kinds:
-            raise TypeError(value)
-        return make(value)
-
-    return convert
+    if type(value) is float and value.is_integer():
+        return int(value)
+    raise TypeError(value)
 
 
 def _whole(text: str) -> int:
@@ -115,9 +146,18 @@ def _whole(text: str) -> int:
 
 
 def _number(text: str) -> float:
-    if "_" in text:
-        raise ValueError(text)
-    return float(text)
+    return exact_float({"true": "1", "false": "0"}.get(text, text))
+
+
+def _float(value: Any) -> float:
+    if isinstance(value, Written):
+        return exact_float(value.text)
+    if type(value) not in (float, int):
+        raise TypeError(value)
+    number = float(value)
+    if type(value) is int and int(number) != value:
+        raise ValueError(value)
+    return number
 
 
 def _truth(text: str) -> bool:
@@ -127,13 +167,13 @@ def _truth(text: str) -> bool:
 
 
 _TRUTHS = {"true": True, "false": False, "1": True, "0": False}
-_STRICT = {
-    pa.int64(): _strictly(int, int),
-    pa.float64(): _strictly(float, float, int),
-    pa.bool_(): _strictly(bool, bool),
+_STRICT: dict[pa.DataType, Callable[[Any], Any]] = {
+    pa.int64(): _integer,
+    pa.float64(): _float,
+    pa.bool_(): _truth_value,
 }
 _PARSED: dict[pa.DataType, Callable[[str], Any]] = {
     pa.int64(): _whole,
-    pa.float64(): _number,
+    pa.float64(): exact_float,
     pa.bool_(): _truth,
 }

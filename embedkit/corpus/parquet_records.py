@@ -129,6 +129,9 @@ def _records(batch: pa.RecordBatch, row: int, file: FileRange, columns: Columns)
     as_python = {*columns.text_names, columns.id}
     undecodable: set[int] = set()
     for name in columns.names:
+        if name in columns.optional and name not in batch.schema.names:
+            records.columns[name] = [None] * batch.num_rows
+            continue
         column = batch.column(name)
         if pa.types.is_dictionary(column.type):
             column = column.dictionary_decode()

@@ -12,6 +12,7 @@ from embedkit.corpus.csv_records import check_csv
 from embedkit.corpus.duplicates import with_duplicates
 from embedkit.corpus.encodings import is_plain
 from embedkit.corpus.json_records import holds_records
+from embedkit.corpus.json_sample import JsonSample, sample_json
 from embedkit.corpus.metadata_plan import Found, metadata_types
 from embedkit.corpus.parquet_plan import plan_parquet
 from embedkit.corpus.sampling import CorpusEstimate, estimate
@@ -39,7 +40,7 @@ def plan_corpus(config: CorpusConfig) -> Plan:
     """Settles what a run reads, the same on every machine.
 
     The footers of Parquet files and the headers of CSV files are read, and some records of the
-    first JSONL file where a metadata type has to be told from them. With an id column, every
+    JSONL files, to see that they have the columns, and of which types. With an id column, every
     record's id is read once, to find those that repeat.
 
     Args:
@@ -56,7 +57,10 @@ def plan_corpus(config: CorpusConfig) -> Plan:
     check = partial(_check, config=config)
     checked = list(_concurrently(check, listing.files))
     found = [one.found for one in checked if one.found is not None]
-    metadata = metadata_types(config, listing.files, found)
+    sample = sample_json(config, listing.files)
+    if sample is not None:
+        _check_sample(sample, config)
+    metadata = metadata_types(config, found, sample)
     splits = tuple(_packed((piece for one in checked for piece in one.ranges), config.split_bytes))
     if config.limit is not None:
         splits = tuple(first_documents(splits, config, Columns.of(config, metadata)))
@@ -118,6 +122,15 @@ def _without_other_json(listing: Listing, config: CorpusConfig) -> Listing:
         skipped=tuple(sorted({*listing.skipped, *(file.url for file in others)})[:100]),
         skipped_files=listing.skipped_files + len(others),
     )
+
+
+def _check_sample(sample: JsonSample, config: CorpusConfig) -> None:
+    columns = Columns.of(config)
+    for name in columns.needed:
+        what = "id column" if name == columns.id else "text column"
+        optional = config.text_template is not None and what == "text column"
+        remedy = f", or write {{{name}?}} in the template if it is rare" if optional else ""
+        sample.check_column(name, what, remedy)
 
 
 def _check_text(file: FileRange, config: CorpusConfig) -> None:

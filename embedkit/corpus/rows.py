@@ -10,7 +10,7 @@ import pyarrow as pa
 from embedkit.config import RecordConfig
 from embedkit.corpus.blocks import make_blocks
 from embedkit.corpus.chunking import Chunker
-from embedkit.corpus.columns import Columns
+from embedkit.corpus.columns import Columns, lookup
 from embedkit.corpus.documents import Documents, Records, make_documents
 from embedkit.corpus.metadata_types import declared_types, infer_type, parse_type
 from embedkit.corpus.splits import Plan, Split
@@ -19,11 +19,12 @@ from embedkit.records import DOCUMENT_SCHEMA, RESERVED_COLUMNS, DocumentBlock, d
 
 Row = Mapping[str, Any]
 Kinds = dict[str, frozenset[str]]
-"""By column, the kinds of its values: ``bool``, ``int``, ``float`` or ``other``."""
+"""By column, the kinds of its values: the names of ``_VALUES``."""
 
 _SLICE_ROWS = 4096
 _SLICE_CHARS = 1 << 26
-_VALUES = {"bool": True, "int": 0, "float": 0.0, "other": ""}
+_VALUES = {"bool": True, "int": 0, "long": 2**53 + 1, "huge": 2**64, "float": 0.0, "other": ""}
+"""A value of each kind: whole numbers differ by whether a float, or 64 bits, hold them exactly."""
 
 
 def plan_rows(shards: int) -> Plan:
@@ -63,7 +64,7 @@ def _plain(value: Any) -> Any:
 
 def row_split(row: Row, config: RecordConfig, shards: int) -> str:
     """Returns the split of a row, told from its id, or from its text where it has none."""
-    known = row.get(_id_column(config))
+    known = lookup(row, _id_column(config))
     key = digest(_text_key(row, config) if known is None else str(known))
     return f"{int(key[:8], 16) % shards:05d}"
 
@@ -156,10 +157,10 @@ def _ordered(rows: Iterable[Row], config: RecordConfig) -> list[tuple[Any, Row]]
     known: list[tuple[Any, Row]] = []
     without: dict[str, list[Row]] = {}
     for row in rows:
-        if row.get(column) is None and config.id_column is None:
+        if lookup(row, column) is None and config.id_column is None:
             without.setdefault(_text_key(row, config), []).append(row)
         else:
-            known.append((row.get(column), row))
+            known.append((lookup(row, column), row))
     for text, equal in without.items():
         for number, row in enumerate(sorted(equal, key=_canonical)):
             known.append((digest(text, str(number)) if number else digest(text), row))
@@ -179,7 +180,7 @@ def _documents(
     columns = Columns(found.text, found.templated, id_column, found.metadata)
     for start, stop in _slices(ordered):
         part = ordered[start:stop]
-        values = {name: [row.get(name) for _, row in part] for name in columns.names}
+        values = {name: [lookup(row, name) for _, row in part] for name in columns.names}
         values[id_column] = [row_id for row_id, _ in part]
         records = Records(source=source, row_index=list(range(start, stop)), columns=values)
         yield make_documents(records, columns, schema, config.max_record_bytes, duplicates)
@@ -211,7 +212,7 @@ def _not_metadata(config: RecordConfig) -> frozenset[str]:
 
 
 def _text_key(row: Row, config: RecordConfig) -> str:
-    return "\0".join(str(row.get(name)) for name in Columns.of(config).text_names)
+    return "\0".join(str(lookup(row, name)) for name in Columns.of(config).text_names)
 
 
 def _canonical(row: Row) -> str:
@@ -219,5 +220,9 @@ def _canonical(row: Row) -> str:
 
 
 def _kind(value: Any) -> str:
+    if type(value) is int:
+        if not -(1 << 63) <= value < 1 << 63:
+            return "huge"
+        return "int" if int(float(value)) == value else "long"
     name = type(value).__name__
     return name if name in _VALUES else "other"

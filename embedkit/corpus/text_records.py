@@ -1,14 +1,16 @@
 """Records of plain text and JSONL files."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import orjson
 
 from embedkit.config import CorpusConfig
-from embedkit.corpus.columns import Columns
+from embedkit.corpus.columns import Columns, lookup
 from embedkit.corpus.compression import ByteStream, DamagedFileError
 from embedkit.corpus.documents import Records, excerpt, too_long
 from embedkit.corpus.encodings import open_text, undecodable
+from embedkit.corpus.json_values import may_be_rounded, read_exactly
 from embedkit.corpus.lines import BOM, Damage, Lines, iter_lines, iter_paragraphs
 from embedkit.corpus.splits import FileRange
 from embedkit.records import Reject
@@ -42,8 +44,8 @@ def object_records(
     """Reads pieces of JSON, each of which should be an object."""
     records = Records(file.source, rejects=_broken(piece, file, config))
     objects = _objects(piece, file, records)
+    records.columns = _keep_exact(objects, piece, columns, records)
     records.row_index, records.raw = piece.starts, piece.lines
-    records.columns = {name: [one.get(name) for one in objects] for name in columns.names}
     return records
 
 
@@ -128,20 +130,63 @@ def _objects(piece: Lines, file: FileRange, records: Records) -> list[dict[str, 
     return objects
 
 
+def _keep_exact(
+    objects: list[dict[str, object]], piece: Lines, columns: Columns, records: Records
+) -> dict[str, list[Any]]:
+    """Returns the columns, having read those records as they are written that may be rounded."""
+    values = _columns(objects, columns)
+    rounded: set[int] = set()
+    for name, column in values.items():
+        if not set(map(type, column)) <= {str, int, bool, type(None)}:
+            written = name in columns.as_text
+            rounded.update(
+                place for place, value in enumerate(column) if may_be_rounded(value, written)
+            )
+    deep = []
+    for place in sorted(rounded):
+        try:
+            objects[place] = read_exactly(piece.lines[place])
+        except RecursionError:
+            detail = "nested too deeply to be read; flatten it"
+            shown = excerpt(piece.lines[place])
+            deep.append(place)
+            records.rejects.append(
+                Reject(records.source, piece.starts[place], "invalid_json", detail, excerpt=shown)
+            )
+    for place in reversed(deep):
+        del objects[place], piece.starts[place], piece.lines[place]
+    return _columns(objects, columns) if rounded else values
+
+
+def _columns(objects: list[dict[str, object]], columns: Columns) -> dict[str, list[Any]]:
+    return {name: [lookup(one, name) for one in objects] for name in columns.names}
+
+
 def _object(start: int, line: bytes, source: str) -> dict[str, object] | Reject:
     try:
-        found = orjson.loads(line)
-    except orjson.JSONDecodeError as error:
-        try:
-            line.decode()
-        except UnicodeDecodeError as undecodable:
-            return not_utf8(source, start, line, undecodable)
+        found = _loaded(line)
+    except UnicodeDecodeError as undecodable:
+        return not_utf8(source, start, line, undecodable)
+    except ValueError as error:
         detail = f"not JSON: {error}; a record is one JSON object"
         return Reject(source, start, "invalid_json", detail, excerpt=excerpt(line))
     if isinstance(found, dict):
         return found
     detail = f"holds a JSON {type(found).__name__}; a record is one JSON object"
     return Reject(source, start, "invalid_json", detail, excerpt=excerpt(line))
+
+
+def _loaded(line: bytes) -> Any:
+    """Reads one line as JSON; what only Python's parser reads, such as NaN, as that does."""
+    try:
+        return orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        try:
+            return read_exactly(line)
+        except UnicodeDecodeError:
+            raise
+        except (ValueError, RecursionError):
+            raise error from None
 
 
 def _broken(piece: Lines, file: FileRange, config: CorpusConfig) -> list[Reject]:

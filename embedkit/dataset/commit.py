@@ -46,6 +46,7 @@ class CommitRecord(JsonRecord):
         n_tokens: Tokens of all rows before truncation.
         tokens_encoded: ``tokens`` over the distinct texts of the block.
         truncated: Rows that were longer than the model sees.
+        nulled: Metadata values that did not fit their columns and became null.
     """
 
     block_id: str
@@ -60,6 +61,7 @@ class CommitRecord(JsonRecord):
     n_tokens: int
     tokens_encoded: int
     truncated: int
+    nulled: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,6 +275,7 @@ def _account(block: EmbeddingBlock, max_tokens: int) -> CommitRecord:
         n_tokens=int(n_tokens.sum()),
         tokens_encoded=int(tokens[first].sum()),
         truncated=int(pc.sum(rows.column("truncated")).as_py() or 0),
+        nulled=sum(one.count for one in block.nulled),
     )
 
 

@@ -30,7 +30,9 @@ from embedkit.errors import ConfigError, IntegrityError, ResumableError
 REQUIRED = ("dimension", "metric", "normalized")
 """What a description must say, because readers of the vectors depend on it."""
 
-COUNTS = ("documents", "rows", "rejects", "tokens", "n_tokens", "tokens_encoded", "truncated")
+COUNTS = (
+    "documents", "rows", "rejects", "tokens", "n_tokens", "tokens_encoded", "truncated", "nulled",
+)  # fmt: skip
 """What commit records and manifests count."""
 
 _PART = re.compile(r"data/part-\d{5,}-\d{5,}\.parquet")
@@ -74,6 +76,7 @@ class Manifest:
         blocks: Number of blocks.
         parts: The parts in block order.
         reject_reasons: The rejects by their reason; versions of the first release have none.
+        nulled: Metadata values that did not fit their columns and became null.
     """
 
     version: str
@@ -91,6 +94,7 @@ class Manifest:
     blocks: int
     parts: tuple[Part, ...]
     reject_reasons: dict[str, int] = field(default_factory=dict)
+    nulled: int = 0
 
     def to_json(self) -> bytes:
         """Serializes the manifest in one way only."""

@@ -37,6 +37,7 @@ def findings(report: Mapping[str, Any]) -> list[Finding]:
         *_trial(report["dataset"]),
         *_accounting(report["counts"], report["rejects"]),
         *_vectors(report["norms"], report["counts"]["rows"], report["dataset"]),
+        *_metadata(report["metadata"]),
         *_ignored_code(report["dataset"]),
         *_truncation(report["truncation"]),
         *_duplicates(report["duplicates"]),
@@ -144,6 +145,18 @@ def _ignored_code(dataset: Mapping[str, Any]) -> Iterator[Finding]:
             text="The model's directory names classes of its own, which --ignore-auto-map replaced "
             f"by the library's ({dataset['ignored_code']}): the vectors may be others than the "
             "authors'. Compare some of them.",
+        )
+
+
+def _metadata(metadata: Mapping[str, Any]) -> Iterator[Finding]:
+    for nulled in metadata["nulled"]:
+        one = nulled["count"] == 1
+        yield Finding(
+            level="warning",
+            text=f"{noun(nulled['count'], 'value')} of the metadata column {nulled['column']!r} "
+            f"{'does' if one else 'do'} not fit its type and became null; the "
+            f"{'document is' if one else 'documents are'} there all the same. The first is "
+            f"{nulled['example']}; --metadata-columns {nulled['column']}:string keeps them all.",
         )
 
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from embedkit.records import EmbeddingBlock, Reject
+from embedkit.records import EmbeddingBlock, Nulled, Reject, add_nulled
 from embedkit.reports.histogram import Histogram
 from embedkit.reports.moments import Moments
 from embedkit.reports.sample import Sample
@@ -53,6 +53,7 @@ class BlockStatistics:
             (dimension,); shape (0,) where there is none.
         distinct: Theta sketch of the text hashes, serialized.
         sample: The rows with the smallest hash of id.
+        nulled: Metadata values that did not fit their columns and became null, by column.
     """
 
     documents: int
@@ -72,6 +73,7 @@ class BlockStatistics:
     direction_sum: NDArray[np.float64]
     distinct: bytes
     sample: Sample
+    nulled: tuple[Nulled, ...] = ()
 
     @classmethod
     def empty(cls) -> Self:
@@ -127,6 +129,7 @@ class BlockStatistics:
             direction_sum=direction_sum,
             distinct=_sketch(hash64(rows.column("text_hash"))),
             sample=Sample.of(block, excerpts),
+            nulled=block.nulled,
         )
 
     def __add__(self, other: Self) -> Self:
@@ -154,6 +157,7 @@ class BlockStatistics:
             direction_sum=_add_vectors(self.direction_sum, other.direction_sum),
             distinct=_union(self.distinct, other.distinct),
             sample=self.sample + other.sample,
+            nulled=add_nulled((*self.nulled, *other.nulled)),
         )
 
     @property
@@ -184,6 +188,7 @@ class BlockStatistics:
             reason: [asdict(reject) for reject in rejects]
             for reason, rejects in self.examples.items()
         }
+        data["nulled"] = [asdict(nulled) for nulled in self.nulled]
         for name in ("lengths", "norms", "norm_histogram", "sample"):
             data[name] = data[name].to_dict()
         directions = self.direction_sum.astype("<f8").tobytes()
@@ -199,6 +204,7 @@ class BlockStatistics:
             reason: tuple(Reject(**reject) for reject in rejects)
             for reason, rejects in fields["examples"].items()
         }
+        fields["nulled"] = tuple(Nulled(**nulled) for nulled in fields.get("nulled", ()))
         fields["lengths"] = Histogram.from_dict(fields["lengths"])
         fields["norm_histogram"] = Histogram.from_dict(fields["norm_histogram"])
         fields["norms"] = Moments.from_dict(fields["norms"])

@@ -94,6 +94,8 @@ class Report(TypedDict):
             (name, expected, found, ok), and whether all of them hold: ``reconciled``.
         rejects: ``total``, ``share`` of documents, and ``reasons``: reason, count and up to five
             ``examples`` (source, row_index, doc_id, detail, excerpt), most frequent first.
+        metadata: ``nulled``: ``column``, ``count`` and first ``example`` of the metadata values
+            that did not fit their columns and became null.
         truncation: ``max_tokens``, ``rows`` longer than that, ``row_share``, ``tokens_lost`` and
             ``token_share`` of all tokens.
         tokens: ``total`` before and ``seen`` after truncation, ``mean``, ``shortest`` and
@@ -117,6 +119,7 @@ class Report(TypedDict):
     inputs: dict[str, int]
     counts: dict[str, Any]
     rejects: dict[str, Any]
+    metadata: dict[str, Any]
     truncation: dict[str, Any]
     tokens: dict[str, Any]
     norms: dict[str, Any]
@@ -149,6 +152,7 @@ def build_report(
         inputs={"files": accounts.files, "bytes": accounts.bytes},
         counts=_counts(statistics, accounts),
         rejects=_rejects(statistics),
+        metadata={"nulled": [asdict(nulled) for nulled in statistics.nulled]},
         truncation=_truncation(statistics, dataset["max_tokens"]),
         tokens=_tokens(statistics, dataset["max_tokens"]),
         norms=_norms(statistics),

@@ -249,6 +249,7 @@ def tokenize_text(block: DocumentBlock, tokenizer: TextTokenizer) -> TokenBlock:
         rows=pa.RecordBatch.from_arrays([*rows.columns, *columns], schema=schema),
         documents_before=block.documents_before,
         continues=block.continues,
+        nulled=block.nulled,
     )
 
 

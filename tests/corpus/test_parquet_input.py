@@ -16,6 +16,7 @@ from reading import corpus_config, read_corpus
 
 from embedkit.corpus.plan import plan_corpus
 from embedkit.errors import ConfigError, InputError
+from embedkit.records import Nulled
 
 
 def write_table(path: Path, columns: dict[str, Any], group: int = 10, **options: Any) -> Path:
@@ -131,12 +132,15 @@ def test_metadata_declared_otherwise_is_cast_value_by_value(tmp_path: Path) -> N
     }
     path = write_table(tmp_path / "a.parquet", columns)
     corpus = read_corpus(path, metadata_columns=("digits:int64", "pair:string"))
-    assert corpus.table["digits"].to_pylist() == [1, 3, None]
-    assert corpus.table["pair"].to_pylist() == ['{"a":1}', None, '{"a":3}']
-    assert [(one.row_index, one.reason) for one in corpus.rejects] == [(1, "wrong_type")]
+    assert corpus.table["digits"].to_pylist() == [1, None, 3, None]
+    assert corpus.table["pair"].to_pylist() == ['{"a":1}', '{"a":null}', None, '{"a":3}']
+    assert corpus.rejects == []
+    [nulled] = corpus.blocks[0].nulled
+    assert nulled == Nulled("digits", 1, "str '2x' in a.parquet, expected int64")
     corpus = read_corpus(path, metadata_columns=("whole:int64",))
-    assert corpus.table["whole"].to_pylist() == [1, 2, None]
-    assert [one.row_index for one in corpus.rejects] == [2]
+    assert corpus.table["whole"].to_pylist() == [1, 2, None, None]
+    [nulled] = corpus.blocks[0].nulled
+    assert nulled.count == 1
 
 
 def test_files_must_agree_on_metadata(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from embedkit.corpus.columns import Columns
 from embedkit.corpus.metadata_types import parse_type, type_name
 from embedkit.corpus.plan import plan_corpus
 from embedkit.errors import ConfigError, InputError
+from embedkit.records import Nulled, add_nulled
 
 
 def jsonl(path: Path, *records: dict[str, Any]) -> Path:
@@ -43,23 +44,48 @@ def test_templates(tmp_path: Path, template: str, wanted: str) -> None:
 
 
 def test_templates_of_csv_take_the_cells_as_they_are(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.csv", ["n,ok", "007,TRUE", ",no", "8"])
+    path = write(tmp_path / "a.csv", ["n,ok", "007,TRUE", ",no", "8", '""'])
     corpus = read_corpus(path, text_template="{n}/{ok}")
-    assert corpus.texts == ["007/TRUE", "/no"]
-    assert corpus.reasons == ["missing_column"]
+    assert corpus.texts == ["007/TRUE", "/no", "8/"]
+    assert corpus.reasons == ["empty_text"]
 
 
-@pytest.mark.parametrize("missing", ["{title} {gone}", "{none}"])
-def test_a_template_needs_all_of_its_columns(tmp_path: Path, missing: str) -> None:
-    path = jsonl(tmp_path / "a.jsonl", RECORD)
-    corpus = read_corpus(path, text_template=missing)
-    assert corpus.reasons == ["missing_column"]
-    assert missing.split("{")[-1].strip("}") in corpus.rejects[0].detail
+def test_a_null_in_a_template_is_nothing(tmp_path: Path) -> None:
+    records = [
+        {"title": "T", "body": "B"},
+        {"title": None, "body": "only a body"},
+        {"title": "only a title"},
+        {"title": 0, "body": None},
+        {"title": "", "body": " "},
+        {"title": None, "body": None},
+        {"other": "x"},
+    ]
+    jsonl(tmp_path / "a.jsonl", *records)
+    pq.write_table(
+        pa.table({name: [row.get(name) for row in records[:3]] for name in ("title", "body")}),
+        tmp_path / "b.parquet",
+    )
+    corpus = read_corpus(tmp_path, text_template="{title}. {body}")
+    texts = ["T. B", ". only a body", "only a title. ", "0. "]
+    assert corpus.texts == [*texts, *texts[:3]]
+    assert corpus.reasons == ["empty_text", "missing_column", "missing_column"]
+    assert "'title', 'body'" in corpus.rejects[1].detail
+
+
+def test_an_optional_column_of_a_template_may_be_in_no_record(tmp_path: Path) -> None:
+    jsonl(tmp_path / "a.jsonl", {"title": "json"})
+    write(tmp_path / "b.csv", ["title,x", "csv,1"])
+    pq.write_table(pa.table({"title": ["parquet"]}), tmp_path / "c.parquet")
+    corpus = read_corpus(tmp_path, text_template="{gone?}{title}{gone.too?}!")
+    assert corpus.texts == ["json!", "csv!", "parquet!"]
+    for name in ("a.jsonl", "b.csv", "c.parquet"):
+        with pytest.raises(InputError, match="'gone'"):
+            plan_corpus(corpus_config(tmp_path / name, text_template="{gone} {title}"))
 
 
 @pytest.mark.parametrize(
     "template",
-    ["", "plain", "{", "}", "{}", "{0.a}", "{a.b}", "{a[0]}", "{a!r}", "{a:>10}", "{a:{b}}"],
+    ["", "plain", "{", "}", "{}", "{?}", "{a[0]}", "{a!r}", "{a:>10}", "{a:{b}}"],
 )
 def test_templates_that_are_more_than_names_are_refused(tmp_path: Path, template: str) -> None:
     path = jsonl(tmp_path / "a.jsonl", {"a": "x", "text": "y", "": "z", "0": "w"})
@@ -128,20 +154,27 @@ def test_types_hold_behind_the_sample(tmp_path: Path) -> None:
     rows[1450]["n"] = True
     path = jsonl(tmp_path / "a.jsonl", *rows)
     corpus = read_corpus(path, metadata_columns=("n",), split_bytes=3000)
-    assert [one.reason for one in corpus.rejects] == ["wrong_type"] * 4
-    assert "n:string" in corpus.rejects[0].detail
+    assert corpus.rejects == []
     assert corpus.table["n"].to_pylist() == [
-        n for n in range(1500) if n not in (1200, 1300, 1400, 1450)
+        None if n in (1200, 1300, 1400, 1450) else n for n in range(1500)
     ]
-    assert read_corpus(path, metadata_columns=("n:string",)).rejects == []
-    corpus = read_corpus(path, metadata_columns=("n:float64",))
-    assert [one.excerpt for one in corpus.rejects] == [json.dumps(rows[n]) for n in (1300, 1450)]
+    [nulled] = add_nulled(one for block in corpus.blocks for one in block.nulled)
+    assert nulled == Nulled("n", 4, "float 1.5 in a.jsonl, expected int64")
+    corpus = read_corpus(path, metadata_columns=("n:string",))
+    assert corpus.table["n"].to_pylist() == [
+        "true" if row["n"] is True else str(row["n"]) for row in rows
+    ]
+    corpus = read_corpus(path, metadata_columns=("n:float64",), chunker=None, block_rows=100)
+    assert [block.nulled for block in corpus.blocks if block.nulled] == [
+        (Nulled("n", 1, f"{value} in a.jsonl, expected double"),)
+        for value in ("str 'many'", "bool True")
+    ]
 
 
 def test_a_column_that_no_record_has_stops_the_plan(tmp_path: Path) -> None:
     path = jsonl(tmp_path / "a.jsonl", RECORD, RECORD)
     with pytest.raises(InputError, match=r"none of its first 2 records has .* 'gone'.*gone:string"):
-        plan_corpus(corpus_config(path, metadata_columns=("gone",)))
+        plan_corpus(corpus_config(path, text_column="title", metadata_columns=("gone",)))
     corpus = read_corpus(path, text_column="title", metadata_columns=("gone:string",))
     assert corpus.table["gone"].to_pylist() == [None, None]
 
@@ -173,14 +206,16 @@ def test_csv_values_are_parsed_as_duckdb_does(tmp_path: Path, kind: str) -> None
         ("bool", ["yes", "2", "t"]),
     ],
 )
-def test_csv_values_of_another_type_are_rejects(
+def test_csv_values_of_another_type_become_null(
     tmp_path: Path, kind: str, cells: list[str]
 ) -> None:
     rows = [f't{n},"{cell}"' for n, cell in enumerate(cells)]
     path = write(tmp_path / "a.csv", ["text,v", "good,", *rows])
     corpus = read_corpus(path, metadata_columns=(f"v:{kind}",))
-    assert corpus.texts == ["good"]
-    assert corpus.reasons == ["wrong_type"] * len(cells)
+    assert corpus.rejects == []
+    assert corpus.table["v"].to_pylist() == [None] * (len(cells) + 1)
+    [nulled] = corpus.blocks[0].nulled
+    assert (nulled.column, nulled.count) == ("v", len(cells))
 
 
 def test_names_with_colons_and_names_of_embedkit(tmp_path: Path) -> None:
