@@ -241,10 +241,15 @@ class TextChunker:
         counts = count_tokens(self._tokenizer, (text[start:end] for start, end in spans))
         fitting: Spans = []
         for (start, end), count in zip(spans, counts, strict=True):
-            if count <= self._tokens:
+            if count == 0 and fitting:
+                # Marks that the tokenizer drops, which would have no vector of their own.
+                fitting[-1] = (fitting[-1][0], end)
+            elif count <= self._tokens:
                 fitting.append((start, end))
             else:
                 fitting.extend(_shifted(self._fallback.spans([text[start:end]])[0], start))
+        if len(fitting) > 1 and counts[0] == 0:
+            fitting[:2] = [(fitting[0][0], fitting[1][1])]
         return _distinct(fitting)
 
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer, normalizers
 
 from embedkit.errors import ConfigError
-from embedkit.records import TOKEN_FIELDS, DocumentBlock, TokenBlock
-from embedkit.text_tokens import is_long, text_slices, token_pieces
+from embedkit.records import TOKEN_FIELDS, DocumentBlock, Reject, TokenBlock
+from embedkit.text_tokens import blank_ids, is_long, text_slices, token_pieces
 
 _PROBES = ("a", "the", "0", ".", "A b")
 _VOCABULARIES = ("tokenizer.json", "vocab.json", "*.txt", "*.model", "*.tiktoken")
@@ -80,6 +80,9 @@ class TextTokenizer:
                 "max_tokens"
             )
         self.prompt_length = _prompt_length(tokenizer, spec.prompt, special_ids)
+        self._blank = np.array(sorted(blank_ids(tokenizer)), dtype=np.int32)
+        prompt_ids = tokenizer.encode(spec.prompt, add_special_tokens=False).ids
+        self._prompt_says = self._without_blank(np.array(prompt_ids, dtype=np.int32))
 
     def encode(
         self, texts: list[str]
@@ -105,6 +108,29 @@ class TextTokenizer:
         np.cumsum(np.minimum(n_tokens, self.max_tokens), out=offsets[1:])
         ids = np.concatenate(flat) if flat else np.empty(0, dtype=np.int32)
         return ids, offsets, n_tokens
+
+    def blank_rows(self, ids: NDArray[np.int32], offsets: NDArray[np.int32]) -> NDArray[np.bool_]:
+        """Finds the rows of which the model sees no more than of a text of white space.
+
+        Args:
+            ids: The ids of all rows, as ``encode`` returned them.
+            offsets: Where they end, likewise.
+
+        Returns:
+            Whether each row has no token but special ones, those of white space and the prompt,
+            shape (rows,).
+        """
+        says = np.append(0, np.cumsum(~np.isin(ids, self._blank)))
+        found = np.zeros(len(offsets) - 1, dtype=np.bool_)
+        most = self._special + len(self._prompt_says)
+        for row in np.flatnonzero(np.diff(says[offsets]) <= most):
+            end = offsets[row + 1] - len(self._suffix)
+            said = self._without_blank(ids[offsets[row] + len(self._prefix) : end])
+            found[row] = not len(said) or np.array_equal(said, self._prompt_says)
+        return found
+
+    def _without_blank(self, ids: NDArray[np.int32]) -> NDArray[np.int32]:
+        return ids[~np.isin(ids, self._blank)]
 
     def count(self, texts: list[str]) -> list[int]:
         """Counts each text's tokens before truncation, special tokens and prompt included."""
@@ -228,10 +254,13 @@ def tokenize_text(block: DocumentBlock, tokenizer: TextTokenizer) -> TokenBlock:
         tokenizer: The model's tokenizer.
 
     Returns:
-        The rows with ``TOKEN_FIELDS`` after their own columns.
+        The rows with ``TOKEN_FIELDS`` after their own columns. A document without a token that
+        says anything is a reject ``no_tokens`` instead, as all of them would have one vector; of
+        other documents, chunks without one are left out, as white space is.
     """
     rows = block.rows
     ids, offsets, n_tokens = tokenizer.encode(rows.column("text").to_pylist())
+    blank = tokenizer.blank_rows(ids, offsets)
     columns = [
         pa.ListArray.from_arrays(pa.array(offsets), pa.array(ids), type=TOKEN_FIELDS[0].type),
         pa.array(n_tokens),
@@ -240,16 +269,40 @@ def tokenize_text(block: DocumentBlock, tokenizer: TextTokenizer) -> TokenBlock:
     schema = rows.schema
     for field in TOKEN_FIELDS:
         schema = schema.append(field)
+    tokens = pa.RecordBatch.from_arrays([*rows.columns, *columns], schema=schema)
+    rejects = block.rejects
+    if blank.any():
+        rejects += _without_tokens(rows, blank)
+        tokens = tokens.filter(pa.array(~blank))
     return TokenBlock(
         split_id=block.split_id,
         seq=block.seq,
         documents=block.documents,
         last=block.last,
-        rejects=block.rejects,
-        rows=pa.RecordBatch.from_arrays([*rows.columns, *columns], schema=schema),
+        rejects=rejects,
+        rows=tokens,
         documents_before=block.documents_before,
         continues=block.continues,
         nulled=block.nulled,
+    )
+
+
+def _without_tokens(rows: pa.RecordBatch, blank: NDArray[np.bool_]) -> tuple[Reject, ...]:
+    said = set(rows.column("doc_id").filter(pa.array(~blank)).to_pylist())
+    lost = rows.select(["source", "row_index", "doc_id", "text"]).filter(pa.array(blank))
+    documents = {row["doc_id"]: row for row in reversed(lost.to_pylist())}
+    return tuple(
+        Reject(
+            source=row["source"],
+            row_index=row["row_index"],
+            reason="no_tokens",
+            detail="the tokenizer finds nothing in this text but white space and marks that it "
+            "drops, such as control or zero-width characters; leave the record out",
+            doc_id=row["doc_id"],
+            excerpt=row["text"][:200],
+        )
+        for row in reversed(documents.values())
+        if row["doc_id"] not in said
     )
 
 

@@ -231,6 +231,17 @@ def test_a_long_text_without_spaces(tokenizer: Tokenizer) -> None:
     check(text, spans, tokenizer, 100)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_chunk_is_without_tokens(word_pieces: Tokenizer, kind: str) -> None:
+    marks = "\u200b\u2060" * 40
+    text = f"{marks}\n\n" + f"one two three four. \n\n{marks}\n\n" * 9
+    [spans] = chunker(kind, word_pieces, 5).spans([text])
+    check(text, spans, word_pieces, 5)
+    assert len(spans) > 5
+    assert all(count(word_pieces, text[start:end]) for start, end in spans)
+    assert chunker(kind, word_pieces, 5).spans([marks]) == [[(0, len(marks))]]
+
+
 def prose(characters: int) -> str:
     """Paragraphs, lines and sentences of many lengths."""
     chosen = random.Random(1)

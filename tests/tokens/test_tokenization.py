@@ -236,6 +236,55 @@ def test_tokenizing_an_empty_block(saved):
     assert [*tokens.rows.schema][-3:] == [*TOKEN_FIELDS]
 
 
+BLANK = ["\u200b\u200c\u2060", "\x01\x02", " \u200d \n", "\ufeff", "\u200b" * 3000, "\x7f" * 70_000]
+
+
+@pytest.mark.parametrize("prompt", ["", "passage: "])
+@pytest.mark.parametrize("kind", ["wordpiece", "mpnet", "bare"])
+def test_texts_of_which_nothing_is_left_are_rejects(saved, kind, prompt):
+    tokenizer = load_tokenizer(TokenizerSpec(saved(kind), 24, prompt))
+    texts = [
+        *itertools.chain(*zip(SENTENCES, BLANK, strict=False)),
+        "\u200bA",
+        ".",
+        "passage:",
+        "a",
+    ]
+    tokens = tokenize_text(block_of(texts), tokenizer)
+    kept = [text for text in texts if text not in BLANK]
+    assert tokens.rows.column("text").to_pylist() == kept
+    assert [reject.reason for reject in tokens.rejects[1:]] == ["no_tokens"] * len(BLANK)
+    assert [texts[reject.row_index] for reject in tokens.rejects[1:]] == BLANK
+    rows = tokens.rows.column("input_ids").to_pylist()
+    assert (
+        rows
+        == AutoTokenizer.from_pretrained(saved(kind))(
+            [prompt + text for text in kept], truncation=True, max_length=24
+        )["input_ids"]
+    )
+
+
+def test_white_space_that_a_tokenizer_keeps_says_nothing_either(saved):
+    for kind in ("unigram", "xlm", "bytes"):
+        tokenizer = load_tokenizer(TokenizerSpec(saved(kind), 24))
+        tokens = tokenize_text(block_of(["\u3000 \t"[2:], "a b", "\n \n", " a"]), tokenizer)
+        assert tokens.rows.column("text").to_pylist() == ["a b", " a"]
+        assert [reject.row_index for reject in tokens.rejects[1:]] == [0, 2]
+
+
+def test_chunks_of_which_nothing_is_left_are_left_out(saved):
+    block = block_of(["\u200b", "a b", "\u200c", "\u200d", "\ufeff"])
+    rows = block.rows.set_column(
+        1, DOCUMENT_SCHEMA.field("doc_id"), pa.array(["d", "d", "d", "e", "e"])
+    )
+    tokens = tokenize_text(
+        block.with_rows(rows), load_tokenizer(TokenizerSpec(saved("wordpiece"), 24))
+    )
+    assert tokens.rows.column("text").to_pylist() == ["a b"]
+    assert [(one.doc_id, one.reason) for one in tokens.rejects[1:]] == [("e", "no_tokens")]
+    assert tokens.rejects[1].row_index == 3
+
+
 def test_a_spec_travels(saved):
     spec = TokenizerSpec(saved("xlm"), 24, "query: ", True)
     assert pickle.loads(pickle.dumps(spec)) == spec
