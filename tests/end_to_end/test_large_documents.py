@@ -12,6 +12,8 @@ from embedkit.dataset.validate import validate
 from embedkit.dataset.version import Version
 from embedkit.engines.run import run_job
 from embedkit.errors import ConfigError
+from embedkit.flow import read_pending
+from embedkit.job import prepare
 
 RECORDS = [
     {"id": "a", "text": "before"},
@@ -56,7 +58,10 @@ def test_its_chunks_are_in_several_parts(job, tmp_path):
 
 def test_a_version_that_has_it_in_one_block_is_not_continued(job, tmp_path):
     result = run_job(job.model_copy(update={"version": "begun"}))
-    version = Version(str(tmp_path / "out"), "begun")
+    settled = prepare(job.model_copy(update={"version": "begun"}))
+    assert settled.make_chunker is not None
+    chunker = settled.make_chunker()
+    version = settled.version
     first = next(one for one in committed(version).values() if one.documents and one.rows == 3)
     folder = Path(result.dataset)
     (folder / "_SUCCESS").unlink()
@@ -66,4 +71,5 @@ def test_a_version_that_has_it_in_one_block_is_not_continued(job, tmp_path):
     changed = json.loads(file.read_text()) | {"rows": 40}
     file.write_bytes(CommitRecord(**changed).to_json())
     with pytest.raises(ConfigError, match="earlier release"):
-        run_job(job.model_copy(update={"version": "begun"}))
+        for split in settled.plan.splits:
+            list(read_pending(split, settled.plan, job, chunker, settled.version))
