@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 
 from embedkit.config import CorpusConfig, EngineConfig, JobConfig, ModelConfig, OutputConfig
 from embedkit.errors import ConfigError
+from embedkit.setting_errors import what_is_wrong
 
 _PANELS: dict[str, type[BaseModel]] = {
     "Corpus": CorpusConfig,
@@ -180,9 +181,9 @@ def _sentence(name: str, error: ValidationError) -> str:
 
 
 def _problem(problem: Any) -> str:
-    message = problem["msg"].removeprefix("Value error, ")
+    message = what_is_wrong(problem)
     if not problem["loc"]:
-        return str(message)
+        return message
     field = str(problem["loc"][0])
     if problem["type"] == "missing":
         flag = "INPUT" if field == "inputs" else f"--{field.replace('_', '-')}"

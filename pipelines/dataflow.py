@@ -5,11 +5,12 @@ r"""A job on Dataflow, from the command line or as a Flex Template.
         --accelerator 'type:nvidia-l4;count:1;install-nvidia-driver' --min_ram 16GB \
         --project P --region R --temp_location gs://bucket/tmp --sdk_container_image IMAGE
 
-Every setting of a job is a flag with underscores; lists are joined by commas. All other flags are
-Beam's own. `--write_metadata FILE` writes the template's metadata instead.
+Every setting of a job is a flag, with hyphens or underscores; lists are joined by commas. All other
+flags are Beam's own. `--write_metadata FILE` writes the template's metadata instead.
 """
 
 import argparse
+import difflib
 import json
 import sys
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ from embedkit.engines.dataflow import DataflowConfig, start_on_dataflow
 from embedkit.errors import ConfigError
 from embedkit.exits import run_to_exit
 from embedkit.logs import set_up_logs
+from embedkit.setting_errors import what_is_wrong
 
 _Config = TypeVar("_Config", bound=BaseModel)
 
@@ -50,8 +52,18 @@ def parse(arguments: Sequence[str]) -> tuple[JobConfig, DataflowConfig, Pipeline
     """
     parser = argparse.ArgumentParser(allow_abbrev=False, exit_on_error=False)
     for name, field in settings().items():
-        parser.add_argument(f"--{name}", help=(field.description or "").replace("%", "%%"))
-    known, rest = parser.parse_known_args(list(arguments))
+        # A flag may stand alone where a template's parameter has a value.
+        alone: dict[str, Any] = {"nargs": "?", "const": "true"} if _is_bool(name) else {}
+        parser.add_argument(
+            *dict.fromkeys((f"--{name}", f"--{name.replace('_', '-')}")),
+            help=(field.description or "").replace("%", "%%"),
+            **alone,
+        )
+    try:
+        known, rest = parser.parse_known_args(list(arguments))
+    except argparse.ArgumentError as error:
+        raise ConfigError(f"{error.argument_name}: {error.message}") from error
+    _check_known(rest)
     given: dict[str, Any] = {
         name: value.split(",") if _is_list(_schemas()[name]) else value
         for name, value in vars(known).items()
@@ -66,12 +78,36 @@ def parse(arguments: Sequence[str]) -> tuple[JobConfig, DataflowConfig, Pipeline
     return job, workers, options
 
 
+def _check_known(arguments: Sequence[str]) -> None:
+    """Refuses what neither a setting nor an option of Beam's is; Beam would drop it in silence."""
+    parsers: list[argparse.ArgumentParser] = []
+    try:
+        PipelineOptions([]).get_all_options(add_extra_args_fn=parsers.append)
+        _, unknown = parsers[0].parse_known_args(list(arguments))
+    except SystemExit as error:
+        # Beam's parser has printed its usage and what is wrong.
+        raise ConfigError("the value of an option of Beam's cannot be used, see above") from error
+    flags = [f"--{name.replace('_', '-')}" for name in settings()]
+    flags += [flag for action in parsers[0]._actions for flag in action.option_strings]
+    problems: list[str] = []
+    for name in (one.partition("=")[0] for one in unknown):
+        like = difflib.get_close_matches(name, flags, n=1)
+        # What stands alone is the value of the flag before it, or of none.
+        if name.startswith("-") or not problems:
+            problems.append(
+                f"{name}: no setting of a job on Dataflow and no option of Beam's"
+                + (f", did you mean {like[0]}?" if like else "")
+            )
+    if problems:
+        raise ConfigError("; ".join(problems))
+
+
 def _validated(config: type[_Config], values: dict[str, Any]) -> _Config:
     try:
         return config.model_validate(values)
     except ValidationError as error:
         problems = [
-            f"--{one['loc'][0] if one['loc'] else 'job'}: {one['msg']}"
+            f"--{one['loc'][0] if one['loc'] else 'job'}: {what_is_wrong(one)}"
             for one in error.errors(include_url=False)
         ]
         raise ConfigError("; ".join(dict.fromkeys(problems))) from error
@@ -114,6 +150,10 @@ def _schemas() -> dict[str, dict[str, Any]]:
             variants = schema.get("anyOf", [schema])
             found[name] = next(one for one in variants if one.get("type") != "null")
     return found
+
+
+def _is_bool(name: str) -> bool:
+    return _schemas()[name].get("type") == "boolean"
 
 
 def _is_list(schema: dict[str, Any]) -> bool:

@@ -19,6 +19,7 @@ from embedkit.config import CorpusConfig, ModelConfig, OutputConfig, RecordConfi
 from embedkit.corpus.plan import plan_corpus
 from embedkit.errors import ConfigError
 from embedkit.records import DocumentBlock
+from embedkit.setting_errors import what_is_wrong
 from embedkit.transforms.embed_corpus import EmbedCorpus
 from embedkit.transforms.read import ReadCorpus
 
@@ -104,7 +105,7 @@ def _configured(settings: Mapping[str, Any], *configs: type[BaseModel]) -> list[
         return [*made, configs[-1](**left)]
     except ValidationError as error:
         problems = [
-            f"{'.'.join(map(str, one['loc'][:1])) or 'settings'}: {one['msg']}"
+            f"{'.'.join(map(str, one['loc'][:1])) or 'settings'}: {what_is_wrong(one)}"
             for one in error.errors(include_url=False)
         ]
         raise ConfigError("; ".join(dict.fromkeys(problems))) from error

@@ -1,5 +1,6 @@
 """What Dataflow would be sent: stages, fusion breaks, resource hints, images and machines."""
 
+import itertools
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -22,7 +23,7 @@ from embedkit.encoders.local_client import LocalConnection
 from embedkit.engines import dataflow
 from embedkit.engines.dataflow import DataflowConfig, build_pipeline, check_for_dataflow
 from embedkit.errors import ConfigError, RejectsExceededError
-from pipelines.dataflow import parse, settings, template_metadata
+from pipelines.dataflow import _schemas, parse, settings, template_metadata
 
 GPU = "type:nvidia-l4;count:1;install-nvidia-driver"
 IMAGE = "registry.example.com/embedkit/beam:1"
@@ -409,14 +410,71 @@ def test_a_command_line_is_read_into_the_job_the_workers_and_beams_options():
     [
         (["--model=x", "--output=y"], "--inputs: Field required"),
         (["--inputs=x", "--model=x", "--output=y", "--block_rows=0"], "--block_rows: Input"),
-        (["--inputs=x", "--model=x", "--output=y", "--accelerator=l4"], "--accelerator: String"),
-        (["--inputs=x", "--model=x", "--output=y", "--min_ram=much"], "--min_ram: String"),
+        (
+            ["--inputs=x", "--model=x", "--output=y", "--accelerator=l4"],
+            "--accelerator: expected type:",
+        ),
+        (["--inputs=x", "--model=x", "--output=y", "--min_ram=much"], "--min_ram: expected a size"),
+        (
+            ["--inputs=x", "--model=x", "--output=y", "--metadata-columns=id"],
+            "--job: metadata_columns: id",
+        ),
+        (
+            ["--modle=x"],
+            "--modle: no setting of a job on Dataflow and no option of Beam's, did you mean "
+            "--model?",
+        ),
+        (
+            ["--text_colum", "body"],
+            "--text_colum: no setting of a job on Dataflow and no option of Beam's, did you mean "
+            "--text-column?",
+        ),
+        (["--temp-location=gs://a/b"], "did you mean --temp_location?"),
+        (["--engine=ray"], "--engine: no setting of a job on Dataflow"),
+        (["corpus.jsonl"], "corpus.jsonl: no setting of a job"),
+        (["--text-column"], "--text_column/--text-column: expected one argument"),
     ],
 )
 def test_a_wrong_command_line_is_an_error_of_one_line(flags, reason):
     with pytest.raises(ConfigError, match=re.escape(reason)) as found:
         parse(flags)
     assert "\n" not in str(found.value)
+
+
+@pytest.mark.parametrize("joined", [True, False])
+def test_flags_are_written_with_hyphens_or_underscores(joined):
+    def read(sign: str) -> tuple:
+        given = {
+            "inputs": "gs://a/b",
+            "model": "/m",
+            "output": "gs://a/o",
+            "text_column": "body",
+            "split_bytes": "1000",
+            "min_ram": "16GB",
+        }
+        names = [(f"--{name.replace('_', sign)}", value) for name, value in given.items()]
+        flags = [f"{one}={value}" for one, value in names] if joined else [*itertools.chain(*names)]
+        # Beam's own, with a value, as a list and alone.
+        beams = ["--temp_location=gs://a/t", "--experiments", "x", "--no_auth", "--streaming"]
+        job, workers, chosen = parse([*flags, f"--store{sign}text", *beams])
+        return job, workers, chosen.get_all_options()
+
+    job, workers, beams = read("-")
+    assert (job.text_column, job.split_bytes, job.store_text) == ("body", 1000, True)
+    assert workers.min_ram == "16GB"
+    assert (beams["temp_location"], beams["experiments"]) == ("gs://a/t", ["x"])
+    assert (beams["no_auth"], beams["streaming"]) == (True, True)
+    assert read("_") == (job, workers, beams)
+
+
+def test_every_pattern_of_a_setting_has_its_words():
+    for name in settings():
+        schema = _schemas()[name]
+        if "pattern" in schema:
+            with pytest.raises(ConfigError) as found:
+                parse(["--inputs=x", "--model=x", "--output=y", f"--{name}=/%/"])
+            assert schema["pattern"] not in str(found.value)
+            assert "Value error" not in str(found.value)
 
 
 def test_no_setting_has_the_name_of_one_of_beams_options():
