@@ -23,6 +23,9 @@ _PANELS: dict[str, type[BaseModel]] = {
 }
 _METAVARS = {bool: "", int: "N", float: "X"}
 _SHOWN = 100
+_MOST_SAID = 1000
+_MOST_PROBLEMS = 20
+_MOST_JOB_BYTES = 1 << 20
 _LONGEST_WITH_NO = 16
 
 
@@ -143,23 +146,46 @@ class _EachKeyOnce(yaml.SafeLoader):
     """Refuses what YAML forbids and PyYAML takes: of two values for a key, the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for number, key in enumerate(keys):
-            if key in keys[:number]:
-                mark = node.value[number][0].start_mark
+        keys = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
                 raise yaml.constructor.ConstructorError(
-                    problem=f"{key} is said twice", problem_mark=mark
+                    problem="a key is no plain word", problem_mark=key.start_mark
                 )
+            name = self.construct_object(key, deep=True)
+            if name in keys:
+                raise yaml.constructor.ConstructorError(
+                    problem=f"{str(name)[:_SHOWN]} is said twice", problem_mark=key.start_mark
+                )
+            keys.add(name)
         return super().construct_mapping(node, deep)
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        events: Any = self
+        if events.check_event(yaml.AliasEvent):
+            # A few of them, each of the one before, stand for more than fits into any memory.
+            raise yaml.constructor.ConstructorError(
+                problem="aliases (*name) are not read; write the value out",
+                problem_mark=events.peek_event().start_mark,
+            )
+        node: yaml.Node | None = super().compose_node(parent, index)
+        return node
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
+    if path.exists() and not path.is_file():
+        raise ConfigError(f"{path}: cannot be read as YAML: no regular file")
     try:
+        if path.stat().st_size > _MOST_JOB_BYTES:
+            raise ConfigError(f"{path}: more than {_MOST_JOB_BYTES:,} bytes; give a job file")
         job = yaml.load(path.read_text(encoding="utf-8"), _EachKeyOnce)
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: no such job file; check the path") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        what = " ".join(str(error).split())
+    except RecursionError as error:
+        raise ConfigError(f"{path}: cannot be read as YAML: nested too deep") from error
+    # Bytes that are no UTF-8, and what only looks like a date or a number, are ValueErrors.
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        what = " ".join(str(error).split())[:_MOST_SAID]
         raise ConfigError(f"{path}: cannot be read as YAML: {what}") from error
     if not isinstance(job, dict):
         held = "nothing" if job is None else f"a {type(job).__name__}"
@@ -175,16 +201,18 @@ def _listed(name: str, value: Any) -> Any:
 
 
 def _sentence(name: str, error: ValidationError) -> str:
-    problems = [_problem(problem) for problem in error.errors(include_url=False)]
+    found = error.errors(include_url=False)
+    problems = [_problem(problem) for problem in found[:_MOST_PROBLEMS]]
+    more = [f"and {len(found) - _MOST_PROBLEMS:,} more"] if len(found) > _MOST_PROBLEMS else []
     # A field that takes one of several types has a problem with each.
-    return f"{name}: " + "; ".join(dict.fromkeys(problems))
+    return f"{name}: " + "; ".join(dict.fromkeys([*problems, *more]))
 
 
 def _problem(problem: Any) -> str:
     message = what_is_wrong(problem)
     if not problem["loc"]:
         return message
-    field = str(problem["loc"][0])
+    field = str(problem["loc"][0])[:_SHOWN]
     if problem["type"] == "missing":
         flag = "INPUT" if field == "inputs" else f"--{field.replace('_', '-')}"
         return f"{field} is missing, give {flag}"

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from embedkit.config import CorpusConfig, JobConfig, ModelConfig, OutputConfig, RecordConfig
-from embedkit.corpus.chunking import Chunker, make_chunker
+from embedkit.corpus.chunking import Chunker, chunk_size, make_chunker
 from embedkit.corpus.plan import Plan, plan_corpus
 from embedkit.dataset.mend import mend
 from embedkit.dataset.schema import PartOptions
@@ -207,6 +207,9 @@ def begin_version(
         ConfigError: The output or a setting cannot be used, or the version was begun otherwise.
         StoreError: The store failed.
     """
+    # All that can be refused is refused before the first byte is written.
+    if records.chunk != "none" and model.max_content_tokens is not None:
+        chunk_size(records, model.max_content_tokens)
     ingredients = vector_ingredients(model, records)
     mark = fingerprint(ingredients)
     shape = _shape_of_rows(records, output)

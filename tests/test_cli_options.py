@@ -1,5 +1,7 @@
 """Options and job files against the settings they stand for."""
 
+import os
+import time
 from typing import Any, Literal, get_args, get_origin
 
 import pytest
@@ -314,3 +316,62 @@ def test_the_options_of_all_commands_have_sentences():
         for parameter in command.params:
             assert parameter.help, (name, parameter.name)
             assert parameter.help.split(" \\[")[0].endswith(".")
+
+
+PAIRS = zip("abcdefgh", "bcdefghi", strict=True)
+BOMB = "a: &a [x, x]\n" + "".join(f"{new}: &{new} [*{old}, *{old}]\n" for old, new in PAIRS)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (BOMB, "aliases"),
+        ("model: &m dir\noutput: *m\n", "aliases"),
+        ("a: &a {x: 1}\nb: {<<: [*a, *a]}\n", "aliases"),
+        ("a: &a [*a]\n", "aliases"),
+        ("inputs: " + "[" * 100_000, "nested too deep"),
+        ("a: " + "{a: " * 50_000, "nested too deep"),
+        ("- " * 30_000 + "x", "nested too deep"),
+        ("model: x\nmodel: y\n", "model is said twice"),
+        ("? [a]\n: b\n", "a key is no plain word"),
+        ("? {a: b}\n: b\n", "a key is no plain word"),
+        ("x" * (2 << 20), "more than 1,048,576 bytes"),
+        ("version: 2026-13-45\n", "cannot be read as YAML: month must be in"),
+        ("workers: " + "9" * 5000 + "\n", "cannot be read as YAML: Exceeds the limit"),
+        ("model: !!python/object/apply:os.system [ls]\n", "cannot be read as YAML"),
+        ("model: a\x00b\n", "cannot be read as YAML"),
+        ("a: b: c\n", "cannot be read as YAML"),
+        (b"model: \xff\xfe\n", "cannot be read as YAML"),
+        ("--- a\n--- b\n", "cannot be read as YAML"),
+        ("- inputs\n", "holds a list"),
+        ("just words\n", "holds a str"),
+        ("42\n", "holds a int"),
+        ("", "holds nothing"),
+        (
+            "".join(f"key{n}: 1\n" for n in range(50_000)),
+            "key0 is no setting of a job.* and 49,983 more",
+        ),
+    ],
+    ids=range(23),
+)
+def test_job_files_of_strangers(content, said, tmp_path):
+    file = tmp_path / "job.yaml"
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    started = time.monotonic()
+    with pytest.raises(ConfigError, match=said) as raised:
+        read_job([str(file)], {})
+    assert time.monotonic() - started < 30
+    assert str(raised.value).startswith(str(file))
+    assert "\n" not in str(raised.value)
+    assert len(str(raised.value)) < 5000
+
+
+def test_a_job_file_that_is_no_file(tmp_path):
+    file = tmp_path / "job.yaml"
+    os.mkfifo(file)
+    with pytest.raises(ConfigError, match="no regular file"):
+        read_job([str(file)], {})
+    file.unlink()
+    file.symlink_to("/dev/zero")
+    with pytest.raises(ConfigError, match="no regular file"):
+        read_job([str(file)], {})

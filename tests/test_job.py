@@ -192,6 +192,32 @@ def test_nothing_is_written_for_a_job_that_cannot_run(config, tmp_path):
     assert not output.exists()
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"chunk": "tokens", "chunk_tokens": 512}, "chunk_tokens 512: the model sees 22 tokens"),
+        ({"chunk": "sentences", "chunk_tokens": 23}, "chunk_tokens 23"),
+        ({"chunk": "paragraphs", "chunk_overlap": 22}, "chunk_overlap 22: a chunk has 22 tokens"),
+        ({"chunk": "tokens", "chunk_tokens": 20, "prompt": "one two "}, "chunk_tokens 20"),
+        ({"max_tokens": 65}, "max_tokens is 65, but"),
+        ({"max_tokens": 2}, "leave no room for text"),
+        ({"prompt": "word " * 40}, "of the prompt leave no room for text"),
+        ({"prompt_name": "unheard"}, "no prompt named 'unheard'"),
+        ({"pooling": "median"}, "pooling 'median' is unknown"),
+        ({"dimensions": 33}, "dimensions is 33, but"),
+        ({"text_template": "{text"}, "text_template"),
+        ({"metadata_columns": ("nothing",)}, "nothing"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_refused_before_anything_is_written(
+    config, tmp_path, changes, said
+):
+    with pytest.raises((ConfigError, InputError), match=said) as raised:
+        prepared(config, **changes)
+    assert "\n" not in str(raised.value)
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_output_that_is_a_file(config, tmp_path):
     file = tmp_path / "file"
     file.write_text("x")

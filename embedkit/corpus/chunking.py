@@ -60,6 +60,23 @@ def make_chunker(
     """
     if config.chunk == "none":
         return None
+    tokens = chunk_size(config, max_content_tokens)
+    if config.chunk == "tokens":
+        return TokenChunker(tokenizer, tokens, config.chunk_overlap)
+    by_sentence = config.chunk == "sentences"
+    return TextChunker(tokenizer, tokens, config.chunk_overlap, by_sentence)
+
+
+def chunk_size(config: RecordConfig, max_content_tokens: int) -> int:
+    """Returns the most tokens of a chunk.
+
+    Args:
+        config: The size of chunks and their overlap.
+        max_content_tokens: Tokens of a text that the model sees, beside special tokens and prompt.
+
+    Raises:
+        ConfigError: Chunks would be longer than the model sees, or overlap by all they have.
+    """
     tokens = config.chunk_tokens or max_content_tokens
     if tokens > max_content_tokens:
         raise ConfigError(
@@ -70,10 +87,7 @@ def make_chunker(
         raise ConfigError(
             f"chunk_overlap {config.chunk_overlap}: a chunk has {tokens} tokens; overlap by fewer"
         )
-    if config.chunk == "tokens":
-        return TokenChunker(tokenizer, tokens, config.chunk_overlap)
-    by_sentence = config.chunk == "sentences"
-    return TextChunker(tokenizer, tokens, config.chunk_overlap, by_sentence)
+    return tokens
 
 
 class TokenChunker:

@@ -63,6 +63,7 @@ class ModelSpec:
         threads: CPU threads of an encoder; None takes every core that its process may use.
         ignored_code: Classes that the directory names for itself, in whose place the library's
             run, as ``AutoModel=module.Class``.
+        max_content_tokens: Tokens of a text that the model sees, beside special ones and prompt.
     """
 
     directory: str
@@ -89,6 +90,7 @@ class ModelSpec:
     batch_tokens: int
     threads: int | None
     ignored_code: tuple[str, ...] = ()
+    max_content_tokens: int | None = None
 
     def vector_ingredients(self) -> dict[str, str | int | bool]:
         """Returns all that changes a vector, by name, for the fingerprint."""
@@ -171,6 +173,7 @@ def read_model(config: ModelConfig) -> ModelSpec:
         batch_tokens=placement.batch_tokens,
         threads=config.encoder_threads,
         ignored_code=ignored,
+        max_content_tokens=tokenizer.max_content_tokens,
     )
 
 
