@@ -17,15 +17,19 @@ class Process(NamedTuple):
     started: int
 
 
-def descendants() -> set[Process]:
-    """Returns all that run below this process; nothing where the system has no ``/proc``."""
+def descendants(of: int | None = None) -> set[Process]:
+    """Returns all that run below a process; nothing where the system has no ``/proc``.
+
+    Args:
+        of: The process; this one unless given.
+    """
     children: dict[int, list[Process]] = {}
     for pid in _pids():
         if (stat := _stat(pid)) is not None:
             parent, started = stat
             children.setdefault(parent, []).append(Process(pid, started))
     found: set[Process] = set()
-    below = [os.getpid()]
+    below = [of or os.getpid()]
     while below:
         fresh = set(children.get(below.pop(), ())) - found
         found |= fresh

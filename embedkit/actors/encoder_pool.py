@@ -15,7 +15,6 @@ import ray
 from numpy.typing import NDArray
 from ray.exceptions import (
     ActorUnavailableError,
-    GetTimeoutError,
     NodeDiedError,
     ObjectLostError,
     RayActorError,
@@ -300,26 +299,31 @@ class PoolClient:
     def _check_progress(self, call: _Call) -> None:
         # A call may stand behind other clients' calls for long: only an encoder that finishes
         # nothing at all during the timeout is given up.
-        calls: int = answer(call.encoder.actor.load.remote(), self._timeout).calls
+        question = call.encoder.actor.load.remote()
+        calls: int = answer(question, self._timeout, self._pool).calls
         if calls == call.calls_before:
             raise _no_answer(self._timeout)
         call.calls_before, call.started = calls, time.monotonic()
 
 
-def answer(call: "ray.ObjectRef", timeout: float) -> Any:
+def answer(call: "ray.ObjectRef", timeout: float, pool: str = "") -> Any:
     """Waits for one call to an encoder.
 
     Args:
         call: The call's reference.
         timeout: Seconds to wait at most.
+        pool: Name of the pool whose end, or loss, ends the waiting.
 
     Raises:
         EncoderError: It failed, its encoder is lost for good, or the time is over.
     """
+    deadline = time.monotonic() + timeout
+    while not ray.wait([call], timeout=min(timeout, _PULSE_SECONDS))[0]:
+        pool_use.go_on(pool)
+        if time.monotonic() > deadline:
+            raise _no_answer(timeout)
     try:
-        return ray.get(call, timeout=timeout)
-    except GetTimeoutError as error:
-        raise _no_answer(timeout) from error
+        return ray.get(call)
     except RayError as error:
         raise encoder_error(error) from error
 
@@ -406,6 +410,15 @@ class EncoderPool:
             pack_shape(model) is not None,
         )
 
+    @property
+    def name(self) -> str:
+        """The pool's name in all processes."""
+        return self.connection.names[0]
+
+    def go_on(self) -> None:
+        """Raises where the pool was lost; asked now and then by who waits for something else."""
+        pool_use.go_on(self.name)
+
     def wait_until_ready(self) -> tuple[int, str]:
         """Waits until as many encoders as the run needs have loaded their model.
 
@@ -420,6 +433,7 @@ class EncoderPool:
         deadline = time.monotonic() + patience
         asked = {one.actor.describe.remote(): one for one in self._encoders.values()}
         described: list[tuple[int, str]] = []
+        said = time.monotonic()
         while len(described) < self._least:
             left = deadline - time.monotonic()
             if left <= 0:
@@ -427,8 +441,8 @@ class EncoderPool:
                     f"{len(described)} of {self._least} encoders could be started in "
                     f"{patience:.0f} s; give the cluster room, or ask for fewer --encoders"
                 )
-            pause = min(left, patience / 4, _MESSAGE_SECONDS)
-            done, _ = ray.wait(list(asked), timeout=pause)
+            pool_use.go_on(self.name)
+            done, _ = ray.wait(list(asked), timeout=min(left, patience / 4, _PULSE_SECONDS))
             for call in done:
                 encoder = asked.pop(call)
                 if (found := _description(call)) is None:
@@ -436,12 +450,13 @@ class EncoderPool:
                 else:
                     described.append(found)
                     encoder.running = True
-            if not done:
+            if not done and time.monotonic() - said > min(patience / 4, _MESSAGE_SECONDS):
+                said = time.monotonic()
                 _LOG.info(
                     "%d of %d encoders have started; waiting up to %.0f s for more",
                     len(described),
                     self._least,
-                    max(0.0, left - pause),
+                    max(0.0, deadline - said),
                 )
         return described[0]
 
@@ -470,6 +485,9 @@ class EncoderPool:
 
     def stop(self) -> None:
         """Ends the encoders' processes, once no thread of this process is waiting for them."""
-        pool_use.end(self.connection.names[0])
+        pool_use.end(self.name)
+        if pool_use.is_lost(self.name):
+            # They end with their Ray, which carries out nothing any more.
+            return
         for encoder in self._encoders.values():
             ray.kill(encoder.actor, no_restart=True)

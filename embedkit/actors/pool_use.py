@@ -15,7 +15,8 @@ _LEAVE_SECONDS = 15.0
 
 _changed = threading.Condition()
 _threads: Counter[str] = Counter()
-_ended: set[str] = set()
+_ended: dict[str, str] = {}
+_lost: set[str] = set()
 
 
 @contextmanager
@@ -26,7 +27,7 @@ def inside(pool: str) -> Iterator[None]:
         pool: Name that the pool has in all processes; an empty one is never ended.
 
     Raises:
-        EncoderError: It has been ended in this process.
+        EncoderError: It has been ended in this process, or is lost.
     """
     with _changed:
         go_on(pool)
@@ -40,13 +41,30 @@ def inside(pool: str) -> Iterator[None]:
 
 
 def go_on(pool: str) -> None:
-    """Raises where a pool has been ended in this process; asked now and then inside of it."""
+    """Raises where a pool has been ended in this process or is lost; asked now and then inside."""
     if pool in _ended:
-        raise EncoderError("the run that owned the encoders has ended, start it again")
+        raise EncoderError(_ended[pool])
+
+
+def lose(pool: str, why: str) -> None:
+    """Sends everybody out of a pool that will not answer any more.
+
+    Args:
+        pool: Name of the pool.
+        why: What they are told.
+    """
+    with _changed:
+        _lost.add(pool)
+        _ended.setdefault(pool, why)
+
+
+def is_lost(pool: str) -> bool:
+    """Whether a pool has been given up as lost."""
+    return pool in _lost
 
 
 def end(pool: str) -> None:
     """Lets nobody into a pool any more, and waits until those inside have left."""
     with _changed:
-        _ended.add(pool)
+        _ended.setdefault(pool, "the run that owned the encoders has ended, start it again")
         _changed.wait_for(lambda: not _threads[pool], timeout=_LEAVE_SECONDS)

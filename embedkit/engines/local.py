@@ -4,15 +4,18 @@ import logging
 import math
 import os
 from collections.abc import Iterator
+from concurrent.futures import wait
 from contextlib import contextmanager
 
 import apache_beam as beam
 import ray
 from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.utils.thread_pool_executor import shared_unbounded_instance
 from ray.exceptions import RayError
 
 from embedkit.actors.encoder_pool import EncoderPool
 from embedkit.actors.private_ray import CleanPath, on_loopback, own_token, read_token_again
+from embedkit.actors.ray_watch import ray_watched
 from embedkit.corpus.plan import Split
 from embedkit.engines.beam import run_to_end
 from embedkit.engines.ray_folder import ray_folder
@@ -26,6 +29,7 @@ from embedkit.transforms.thread_runner import ThreadRunner
 
 _LOG = logging.getLogger("embedkit")
 _OBJECT_STORE_BYTES = 1 << 30
+_PULSE_SECONDS = 0.5
 
 
 @contextmanager
@@ -95,10 +99,11 @@ def encoder_pool(job: Job) -> Iterator[EncoderPool]:
         cpus=min(1.0, cpus / encoders) if on_gpu else max(1e-3, math.floor(cpus / encoders)),
         gpus=1.0 / per_gpu if on_gpu else 0.0,
     )
-    try:
-        yield pool
-    finally:
-        pool.stop()
+    with ray_watched(pool.name):
+        try:
+            yield pool
+        finally:
+            pool.stop()
 
 
 def run_pipeline(job: Job, pool: EncoderPool, splits: tuple[Split, ...]) -> None:
@@ -128,4 +133,8 @@ def run_pipeline(job: Job, pool: EncoderPool, splits: tuple[Split, ...]) -> None
         version=job.version,
         options=job.options,
     )
-    run_to_end(pipeline)
+    # A worker may be busy with other things for long when the pool is lost.
+    running = shared_unbounded_instance().submit(run_to_end, pipeline)
+    while not wait([running], timeout=_PULSE_SECONDS).done:
+        pool.go_on()
+    running.result()

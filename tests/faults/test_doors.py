@@ -1,8 +1,10 @@
-"""What a running local job opens to others, and whose code runs in it."""
+"""What a running local job opens to others, whose code runs in it, and what it loses its Ray to."""
 
 import contextlib
 import ipaddress
+import json
 import secrets
+import signal
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
@@ -16,7 +18,8 @@ from apache_beam.portability.api import (
     beam_artifact_api_pb2_grpc,
     beam_runner_api_pb2,
 )
-from processes import command, family, wait_for_commits
+from processes import alive, command, family, wait_for_commits, wait_until
+from running import last_error
 
 pytestmark = pytest.mark.timeout(900)
 SECONDS = 5.0
@@ -93,6 +96,19 @@ def channel(port: int) -> Iterator[grpc.Channel]:
         yield opened
 
 
+def lose(run: subprocess.Popen, part: str, number: int = signal.SIGKILL) -> None:
+    """Takes a part of its Ray away from a run, which says so in seconds and leaves nothing."""
+    started = family(run)
+    (lost,) = [one for one in started if command(one).partition(" ")[0].endswith(f"/{part}")]
+    assert run.poll() is None
+    lost.send_signal(number)
+    out, err = run.communicate(timeout=45)
+    assert run.returncode == 4, err
+    assert f"Ray on this machine was lost: its {part} " in last_error(err)
+    assert json.loads(out)["exit_code"] == 4
+    wait_until(lambda: not any(map(alive, started)))
+
+
 def test_nothing_listens_beyond_loopback_or_hands_out_files_or_runs_what_lies_about(
     many_blocks, start_run: Callable[..., subprocess.Popen], tmp_path
 ):
@@ -112,5 +128,19 @@ def test_nothing_listens_beyond_loopback_or_hands_out_files_or_runs_what_lies_ab
         said = answers_strangers(port, "/ray.rpc.NodeInfoGcsService/GetAllNodeInfo")
         assert said != "OK", name
         assert "gcs_server" not in name or said == "UNAUTHENTICATED"
-    assert run.poll() is None
     assert not ran.exists()
+    lose(run, "raylet")
+
+
+@pytest.mark.parametrize(
+    ("part", "number"),
+    [
+        ("gcs_server", signal.SIGKILL),
+        pytest.param("gcs_server", signal.SIGTERM, marks=pytest.mark.soak),
+    ],
+)
+def test_a_run_that_loses_a_part_of_its_ray(part, number, many_blocks, start_run, tmp_path):
+    run = start_run(many_blocks(tmp_path / "out"))
+    wait_for_commits(tmp_path / "out", 3, run)
+    lose(run, part, number)
+    assert not (tmp_path / "out" / "LATEST").exists()
