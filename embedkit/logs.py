@@ -83,7 +83,6 @@ def set_up_logs(form: Literal["text", "json"]) -> None:
     logging.getLogger("embedkit").setLevel(logging.INFO)
     # Beam warns of optional packages that embedkit does not need.
     logging.getLogger("apache_beam").setLevel(logging.ERROR)
-    handler.addFilter(_is_no_bigquery_warning)
     handler.addFilter(_is_not_said_in_one_line)
     logging.captureWarnings(True)
     sys.stderr = _WithoutBeamTracebacks(sys.stderr)
@@ -105,11 +104,6 @@ class _WithoutBeamTracebacks:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
-
-
-def _is_no_bigquery_warning(record: logging.LogRecord) -> bool:
-    # Beam says it through the root logger, whose level is everybody's.
-    return "clients/bigquery" not in record.pathname or record.levelno > logging.WARNING
 
 
 def _is_not_said_in_one_line(record: logging.LogRecord) -> bool:

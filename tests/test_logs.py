@@ -107,6 +107,18 @@ def test_beam_s_missing_bigquery_is_silent_and_nothing_else_is():
     assert line.endswith("WARNING somebody else, through the same root logger")
 
 
+@pytest.mark.parametrize(
+    "module",
+    ["engines.local", "engines.dataflow", "transforms.embed_corpus", "actors.beam_workers"],
+)
+def test_whatever_imports_beam_does_so_in_silence(module):
+    """As a program of somebody else's does, and a worker, which set up no logs of ours."""
+    code = f"import embedkit.{module}, logging\nlogging.warning('somebody else')\n"
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stderr == "WARNING:root:somebody else\n"
+
+
 def test_displays_by_name(monkeypatch):
     assert isinstance(display_named("bar"), Bar)
     assert isinstance(display_named("lines"), Lines)
