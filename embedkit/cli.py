@@ -22,6 +22,19 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+_ENDS = (
+    "Exit codes: 0 done; 2 a bad setting, input or surroundings, which another try cannot help; "
+    "4 stopped or failed, and the same command may succeed."
+)
+_ENDS_OF_RUN = (
+    "Exit codes: 0 done; 2 a bad setting, input or surroundings, which another try cannot help; "
+    "3 finished, but more was rejected than allowed; 4 stopped or failed, and the same command "
+    "resumes it."
+)
+_ENDS_OF_VALIDATE = (
+    "Exit codes: 0 all as its manifest says; 2 no such version; 4 something is not as it should "
+    "be, or the check was stopped."
+)
 # Base of what is wrong with a command line; typer has no public name for it in all its versions.
 _UsageError: Any = typer.BadParameter.__base__
 
@@ -59,7 +72,7 @@ def _of_all_commands(
     pass
 
 
-@app.command()
+@app.command(epilog=_ENDS_OF_RUN)
 @job_command
 def run(
     inputs: Inputs = None,
@@ -98,7 +111,7 @@ def run(
         raise RejectsExceededError(result.refusal)
 
 
-@app.command()
+@app.command(epilog=_ENDS)
 @job_command
 def plan(inputs: Inputs = None, *, settings: dict[str, Any], as_json: Json = False) -> None:
     """Say what a run would read and how long it may take; run nothing."""
@@ -111,7 +124,7 @@ def plan(inputs: Inputs = None, *, settings: dict[str, Any], as_json: Json = Fal
     say(json.dumps(estimate.to_dict()) if as_json else estimate.to_text())
 
 
-@app.command()
+@app.command(epilog=_ENDS)
 def info(root: Root, *, as_json: Json = False) -> None:
     """Describe a version, or those of a root that has not published any yet."""
     from embedkit.dataset.manifest import describe
@@ -125,7 +138,7 @@ def info(root: Root, *, as_json: Json = False) -> None:
         say("\n\n".join(map(table, described)))
 
 
-@app.command()
+@app.command(epilog=_ENDS)
 def search(
     root: Root,
     text: Annotated[str, typer.Argument(help="What to look for.")],
@@ -152,7 +165,7 @@ def search(
     say(json.dumps([hit.to_dict() for hit in hits]) if as_json else hits_text(hits))
 
 
-@app.command()
+@app.command(epilog=_ENDS_OF_VALIDATE)
 def validate(root: Root, *, as_json: Json = False) -> None:
     """Read a version back and check everything that its manifest says."""
     from embedkit.dataset.validate import validate as validate_version
@@ -165,7 +178,7 @@ def validate(root: Root, *, as_json: Json = False) -> None:
         raise typer.Exit(4)
 
 
-@app.command()
+@app.command(epilog=_ENDS)
 def schema() -> None:
     """Print the JSON schema of a job file, for editors."""
     from embedkit.job_schema import job_schema

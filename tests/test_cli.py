@@ -498,6 +498,7 @@ def test_help_loads_nothing_heavy():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr.strip() == "[]"
     assert done.stdout.count("Usage: ") == 7
+    assert done.stdout.count("Exit codes: 0 ") == 6
 
 
 # --- real processes ---
