@@ -157,6 +157,10 @@ class CorpusConfig(RecordConfig):
         description="Directory that sources and derived ids are relative to; the inputs' common "
         "parent unless given.",
     )
+    follow_symlinks: bool = Field(
+        False,
+        description="Follow symbolic links that lead out of the directories that are named.",
+    )
     max_decompressed_bytes: PositiveInt = Field(
         256 * 1024 * MIB, description="A compressed file that unpacks to more stops the run."
     )

@@ -23,7 +23,9 @@ from embedkit.tokens.tokenization import TokenizerSpec, load_tokenizer
 
 _LOG = logging.getLogger("embedkit")
 _CHUNKING = ("chunk", "chunk_tokens", "chunk_overlap")
-_NOT_IN_ROWS = frozenset({"inputs", "base", "max_decompressed_bytes", *_CHUNKING})
+_NOT_IN_ROWS = frozenset(
+    {"inputs", "base", "follow_symlinks", "max_decompressed_bytes", *_CHUNKING}
+)
 _ALWAYS_IN_ROWS = frozenset(
     {
         "text_column", "text_template", "id_column", "metadata_columns", "max_record_bytes",
@@ -236,7 +238,7 @@ def begin_version(
     stored = create_or_check_plan(version, json.dumps(identity, sort_keys=True), renew=derived)
     for torn in mend(version):
         _LOG.warning("%s", torn)
-    plan = _standing_plan(version, stored)
+    plan = _standing_plan(version, stored).with_secrets(plan)
     description = describe_vectors(model, model_config, mark, ingredients)
     description |= {"vector_dtype": output.vector_dtype, "stores_text": output.store_text}
     if trial is not None:

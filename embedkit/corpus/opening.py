@@ -5,8 +5,7 @@ import os
 import stat
 from typing import Any, BinaryIO, cast
 
-import fsspec
-
+from embedkit.corpus.locations import locate
 from embedkit.corpus.raw_file import RawFile, input_errors
 from embedkit.corpus.splits import FileRange
 from embedkit.errors import InputError
@@ -27,9 +26,9 @@ def open_input(file: FileRange) -> BinaryIO:
         InputError: It is gone, cannot be read, or is not the one that was planned. Reading and
             closing it raise the same.
     """
-    with input_errors(file.url, "opened", file.url):
-        opened = _Remote(_Requests(file)) if "://" in file.url else _Local(file)
-    return cast(BinaryIO, RawFile(opened, file.url))
+    with input_errors(file.url, "opened", file.opened_as):
+        opened = _Local(file) if os.path.isabs(file.url) else _Remote(_Requests(file))
+    return cast(BinaryIO, RawFile(opened, file.opened_as))
 
 
 def local_etag(status: os.stat_result) -> str:
@@ -106,7 +105,8 @@ class _Remote(io.BufferedReader):
 class _Requests(io.RawIOBase):
     def __init__(self, file: FileRange) -> None:
         self._file = file
-        self._filesystem, self._path = fsspec.core.url_to_fs(file.url)
+        place = locate(file.opened_as)
+        self._filesystem, self._path = place.filesystem, place.path
         info = self._info()
         _check_planned(file, int(info["size"]), remote_etag(info))
         self._before = _content(info)

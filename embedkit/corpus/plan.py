@@ -178,9 +178,16 @@ def _digest(files: Iterable[FileRange]) -> str:
 
 
 def _log_skipped(listing: Listing) -> None:
-    if listing.skipped_files:
+    others = listing.skipped_files - len(listing.left)
+    if others:
+        shown = [name for name in listing.skipped if name not in listing.left]
         _log.warning(
-            "%d files are no input and are skipped, such as %s",
-            listing.skipped_files,
-            ", ".join(listing.skipped[:3]),
+            "%d files are no input and are skipped, such as %s", others, ", ".join(shown[:3])
+        )
+    if listing.left:
+        _log.warning(
+            "%d symbolic links lead out of the corpus and are not followed, such as %s; "
+            "--follow-symlinks follows them",
+            len(listing.left),
+            ", ".join(listing.left[:3]),
         )

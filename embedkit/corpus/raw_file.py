@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from embedkit.errors import InputError, ResumableError
 from embedkit.remote_errors import is_passing, remote_errors
+from embedkit.urls import public_url, without_secrets
 
 
 class RawFile:
@@ -18,12 +19,13 @@ class RawFile:
 
     Args:
         opened: The file.
-        url: Its name.
+        url: Its path or URL, secrets and all.
     """
 
     def __init__(self, opened: Any, url: str) -> None:
         self._opened = opened
-        self._url = url
+        self._url = public_url(url)
+        self._secret_url = url
         self._errors = errors_at(url)
 
     def read(self, size: int = -1) -> bytes:
@@ -40,7 +42,7 @@ class RawFile:
             with suppress(*self._errors):
                 self._opened.check()
             raise ResumableError(
-                f"{self._url}: reading it failed ({reason(error)}); "
+                f"{self._url}: reading it failed ({reason(error, self._secret_url)}); "
                 "run the same command again to resume"
             ) from error
         return data
@@ -93,7 +95,7 @@ class RawFile:
             self._opened.check()
         except self._errors as error:
             raise ResumableError(
-                f"{self._url}: looking at it again failed ({reason(error)}); "
+                f"{self._url}: looking at it again failed ({reason(error, self._secret_url)}); "
                 "run the same command again to resume"
             ) from error
 
@@ -109,9 +111,9 @@ def input_errors(name: str, verb: str, url: str) -> Iterator[None]:
     """Turns what a file system raises into an InputError on one line.
 
     Args:
-        name: The input, where the error does not name a file itself.
+        name: The input, where the error does not name a file itself; without secrets.
         verb: What was tried, such as ``opened``.
-        url: A path or URL on the file system.
+        url: A path or URL on the file system, secrets and all.
 
     Raises:
         InputError: One of its errors was raised inside.
@@ -120,20 +122,21 @@ def input_errors(name: str, verb: str, url: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise InputError(f"{error.filename or name}: no such file; check the inputs") from error
+        named = without_secrets(str(error.filename or name), url)
+        raise InputError(f"{named}: no such file; check the inputs") from error
     except errors_at(url) as error:
-        named = getattr(error, "filename", None) or name
+        named = without_secrets(str(getattr(error, "filename", None) or name), url)
         if is_passing(error):
             raise ResumableError(
-                f"{named}: cannot be {verb} ({reason(error)}); see that its service can be "
+                f"{named}: cannot be {verb} ({reason(error, url)}); see that its service can be "
                 "reached, then run the same command again to resume"
             ) from error
         raise InputError(
-            f"{named}: cannot be {verb} ({reason(error)}); check the inputs"
+            f"{named}: cannot be {verb} ({reason(error, url)}); check the inputs"
         ) from error
 
 
-def reason(error: Exception) -> str:
-    """Says on one line what an error says."""
+def reason(error: Exception, url: str) -> str:
+    """Says on one line what an error says, without the secrets of a URL."""
     said = getattr(error, "strerror", None) or str(error)
-    return " ".join(said.split())[:300] or type(error).__name__
+    return without_secrets(" ".join(said.split()), url)[:300] or type(error).__name__

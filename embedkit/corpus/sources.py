@@ -1,33 +1,22 @@
-"""Finding input files: listing what the inputs name."""
+"""Which files the inputs name, each as a range over all of it, in one order."""
 
-import os
-import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import fsspec
-from fsspec.implementations.local import LocalFileSystem
+from functools import partial
 
 from embedkit.config import CorpusConfig
-from embedkit.corpus.opening import local_etag, remote_etag, store_etag
+from embedkit.corpus.finding import Found, Search
+from embedkit.corpus.locations import Location, locate
+from embedkit.corpus.names import (
+    COMPRESSIONS,
+    FORMATS,
+    format_and_compression,
+    is_input_by_name,
+    is_utf8,
+)
 from embedkit.corpus.raw_file import input_errors
 from embedkit.corpus.splits import FileRange
 from embedkit.errors import ConfigError, InputError
-
-FORMATS = {
-    ".txt": "text",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "json",
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".parquet": "parquet",
-}
-"""Formats by suffix."""
-
-COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".xz": "xz"}
-"""Compressions by the suffix behind the format's."""
 
 _SKIPPED_SHOWN = 100
 
@@ -41,28 +30,25 @@ class Listing:
         files: Each file once, as a range over all of it, sorted by source.
         skipped: Names of files in directories and globs that are no input, the first hundred.
         skipped_files: How many those are in all.
+        left: Links among them that lead out of the directory that was named.
     """
 
     base: str
     files: tuple[FileRange, ...]
     skipped: tuple[str, ...]
     skipped_files: int
-
-
-@dataclass(frozen=True)
-class _Found:
-    url: str
-    size: int
-    etag: str
-    named: bool
+    left: tuple[str, ...] = ()
 
 
 def list_inputs(config: CorpusConfig) -> Listing:
     """Finds the input files that a configuration names.
 
-    A directory is searched to its bottom, and so is one that a glob matches. In there a file is
-    an input when its suffix tells a format, or when ``format`` is given; names that begin with
-    '.' or '_' never are. A file that is named itself is always an input.
+    What exists under the exact name of an input is meant; only where nothing does, its '*', '?'
+    and '[' make a pattern. A directory is searched to its bottom, and so is one that a pattern
+    matches. In there a file is an input when its suffix tells a format, or when ``format`` is
+    given; hidden and half-written files never are, nor is what embedkit wrote, nor, unless
+    ``follow_symlinks`` says so, what a link leads to outside. A file that is named itself is
+    always an input.
 
     Args:
         config: Names the inputs, and perhaps their format, compression and base.
@@ -70,124 +56,53 @@ def list_inputs(config: CorpusConfig) -> Listing:
     Raises:
         ConfigError: A format cannot be told from the name of a named file, a URL is of an unknown
             kind, or a file lies outside the base.
-        InputError: A file does not exist, or an input names none.
+        InputError: A file does not exist, an input names none, or one is a table with a log.
     """
-    found: dict[str, _Found] = {}
+    found: dict[str, Found] = {}
     skipped: set[str] = set()
+    left: set[str] = set()
     roots: list[str] = []
-    for pattern in config.inputs:
-        root, files = _expand(pattern)
-        roots.append(root)
-        inputs = 0
+    is_input = partial(is_input_by_name, any_format=config.format != "auto")
+    for asked in config.inputs:
+        place = locate(asked)
+        # What an earlier plan of this process listed may have changed.
+        place.filesystem.invalidate_cache()
+        search = Search(place, is_input, config.follow_symlinks)
+        name = place.url_of(place.path)
+        with input_errors(name, "listed", asked):
+            files = list(search.files())
+        if not files:
+            raise InputError(_nothing_found(name, search))
         for file in files:
-            if not file.named and not _is_input(file, root, config):
-                skipped.add(file.url)
-                continue
-            inputs += 1
-            if file.named or file.url not in found:
-                found[file.url] = file
-        if not inputs:
-            raise InputError(_nothing_found(pattern, skipped))
+            _add(found, file)
+        roots.append(place.url_of(search.root))
+        skipped |= search.skipped | search.own | search.left
+        left |= search.left
     base = _base(config, roots)
     ranges = sorted((_whole(file, base, config) for file in found.values()), key=_by_source)
     skipped -= found.keys()
-    return Listing(base, tuple(ranges), tuple(sorted(skipped)[:_SKIPPED_SHOWN]), len(skipped))
+    return Listing(
+        base=base,
+        files=tuple(ranges),
+        skipped=tuple(sorted(skipped)[:_SKIPPED_SHOWN]),
+        skipped_files=len(skipped),
+        left=tuple(sorted(left)),
+    )
 
 
-def _expand(pattern: str) -> tuple[str, list[_Found]]:
-    filesystem, path = _filesystem(pattern)
-    # What an earlier plan of this process listed may have changed.
-    filesystem.invalidate_cache()
-    local = isinstance(filesystem, LocalFileSystem)
-    with input_errors(pattern, "listed", _url(filesystem, path)):
-        if (local and os.path.isfile(path)) or not _has_magic(path):
-            if filesystem.isdir(path):
-                return _url(filesystem, path), list(_walk(filesystem, path))
-            return _url(filesystem, filesystem._parent(path)), [_named(filesystem, path)]
-        return _url(filesystem, _glob_root(path)), list(_glob(filesystem, path))
+def _add(found: dict[str, Found], file: Found) -> None:
+    known = found.get(file.url)
+    if known is None or (file.named and not known.named):
+        found[file.url] = file
+    if known and (known.size, known.etag) != (file.size, file.etag):
+        raise ConfigError(
+            f"{file.url}: two inputs differ in their queries alone, which may be secrets and so "
+            "are no part of a source; download the files and name the copies"
+        )
 
 
-def _filesystem(pattern: str) -> tuple[Any, str]:
-    if "::" in pattern:
-        raise ConfigError(f"inputs: {pattern!r} chains file systems; name the files themselves")
-    try:
-        filesystem, path = fsspec.core.url_to_fs(os.path.expanduser(pattern))
-    except ImportError as error:
-        raise ConfigError(f"inputs: {pattern!r} needs another package: {error}") from error
-    except ValueError as error:
-        raise ConfigError(f"inputs: {pattern!r} cannot be read: {error}") from error
-    return filesystem, path
-
-
-def _glob(filesystem: Any, path: str) -> Iterator[_Found]:
-    for name, info in sorted(filesystem.glob(path, detail=True).items()):
-        if info["type"] == "directory":
-            yield from _walk(filesystem, name)
-        else:
-            yield from _listed(filesystem, name, info)
-
-
-def _walk(filesystem: Any, path: str) -> Iterator[_Found]:
-    if isinstance(filesystem, LocalFileSystem):
-        for name in sorted(_local_files(path)):
-            yield from _listed(filesystem, name, {})
-        return
-    for name, info in sorted(filesystem.find(path, detail=True).items()):
-        yield from _listed(filesystem, name, info)
-
-
-def _local_files(path: str) -> Iterator[str]:
-    """Finds files by links as well, each folder once; a folder that may not be read is an error."""
-
-    def refused(error: OSError) -> None:
-        raise error
-
-    seen: set[str] = set()
-    for folder, folders, names in os.walk(path, onerror=refused, followlinks=True):
-        real = os.path.realpath(folder)
-        folders.sort()
-        if real in seen:
-            folders.clear()
-        else:
-            seen.add(real)
-            yield from (os.path.join(folder, name) for name in names)
-
-
-def _listed(filesystem: Any, name: str, info: dict[str, Any]) -> Iterator[_Found]:
-    url = _url(filesystem, name)
-    if isinstance(filesystem, LocalFileSystem):
-        status = os.stat(name)
-        # Listings do not follow links, and a corpus may be a folder of them.
-        if stat.S_ISREG(status.st_mode):
-            yield _Found(url, status.st_size, local_etag(status), named=False)
-        return
-    if not store_etag(info):
-        # A listing and an `info` may tell the same time in two ways.
-        info = filesystem.info(name)
-    yield _Found(url, int(info["size"]), remote_etag(info), named=False)
-
-
-def _named(filesystem: Any, path: str) -> _Found:
-    if isinstance(filesystem, LocalFileSystem):
-        status = os.stat(path)
-        if not stat.S_ISREG(status.st_mode):
-            raise InputError(f"{path}: not a regular file; embedkit reads a file more than once")
-        return _Found(_url(filesystem, path), status.st_size, local_etag(status), named=True)
-    info = filesystem.info(path)
-    if info["size"] is None:
-        raise InputError(f"{path}: its server does not tell its size; copy it to a file first")
-    return _Found(_url(filesystem, path), int(info["size"]), remote_etag(info), named=True)
-
-
-def _is_input(file: _Found, root: str, config: CorpusConfig) -> bool:
-    inside = file.url.removeprefix(root).strip("/").split("/")
-    if any(part.startswith((".", "_")) for part in inside):
-        return False
-    return config.format != "auto" or _format_and_compression(file.url)[0] is not None
-
-
-def _whole(file: _Found, base: str, config: CorpusConfig) -> FileRange:
-    by_suffix, compression = _format_and_compression(file.url)
+def _whole(file: Found, base: str, config: CorpusConfig) -> FileRange:
+    by_suffix, compression = format_and_compression(file.url)
     form = by_suffix if config.format == "auto" else config.format
     if config.compression != "auto":
         compression = config.compression
@@ -201,7 +116,7 @@ def _whole(file: _Found, base: str, config: CorpusConfig) -> FileRange:
             f"{file.url}: a Parquet file compressed as a whole cannot be read in parts; "
             "decompress it"
         )
-    if not _is_utf8(file.url):
+    if not is_utf8(file.url):
         raise InputError(f"{file.url!a}: its name is not UTF-8; rename the file")
     return FileRange(
         source=_relative(file.url, base),
@@ -213,30 +128,15 @@ def _whole(file: _Found, base: str, config: CorpusConfig) -> FileRange:
         start=0,
         end=file.size,
         stored=file.size,
+        secret_url=file.secret_url,
     )
-
-
-def _is_utf8(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _format_and_compression(url: str) -> tuple[str | None, str]:
-    stem, suffix = os.path.splitext(url.lower())
-    compression = COMPRESSIONS.get(suffix, "none")
-    if compression != "none":
-        suffix = os.path.splitext(stem)[1]
-    return FORMATS.get(suffix), compression
 
 
 def _base(config: CorpusConfig, roots: Sequence[str]) -> str:
     if config.base is not None:
-        filesystem, path = _filesystem(config.base)
-        return _url(filesystem, path).rstrip("/")
-    parts = [root.split("/") for root in roots]
+        place: Location = locate(config.base)
+        return place.url_of(place.path).rstrip("/")
+    parts = [root.rstrip("/").split("/") for root in roots]
     common = parts[0]
     for other in parts[1:]:
         same = (mine == theirs for mine, theirs in zip(common, other, strict=False))
@@ -253,28 +153,22 @@ def _relative(url: str, base: str) -> str:
     return url[len(base) + 1 :]
 
 
-def _glob_root(path: str) -> str:
-    folders = path.split("/")[:-1]
-    plain = next((n for n, part in enumerate(folders) if _has_magic(part)), len(folders))
-    return "/".join(folders[:plain])
-
-
-def _has_magic(path: str) -> bool:
-    return any(character in path for character in "*?[")
-
-
-def _url(filesystem: Any, path: str) -> str:
-    if isinstance(filesystem, LocalFileSystem):
-        return path.rstrip("/")
-    return str(filesystem.unstrip_protocol(path)).rstrip("/")
-
-
-def _nothing_found(pattern: str, skipped: set[str]) -> str:
-    if not skipped:
-        return f"{pattern}: matches no file; check the inputs"
+def _nothing_found(name: str, search: Search) -> str:
+    if search.left:
+        return (
+            f"{name}: all of its files are reached by symbolic links that lead out of it, such as "
+            f"{min(search.left)}; give --follow-symlinks to read what they lead to"
+        )
+    if search.own:
+        return (
+            f"{name}: holds only what embedkit wrote, such as {min(search.own)}; to embed the "
+            "texts of a version again, name its data folder itself"
+        )
+    if not search.skipped:
+        return f"{name}: matches no file; check the inputs"
     return (
-        f"{pattern}: holds no file whose suffix tells its format, only others such as "
-        f"{min(skipped)}; name the format with --format"
+        f"{name}: holds no file whose suffix tells its format, only others such as "
+        f"{min(search.skipped)}; name the format with --format"
     )
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
@@ -25,6 +25,7 @@ class FileRange:
         end: The byte or row group behind the last one; the size where a file is read whole.
         stored: Bytes as stored that it takes to read it.
         rows: Records in it, where the file says so without being read.
+        secret_url: What opens it, where its URL holds secrets; never written down.
     """
 
     source: str
@@ -37,6 +38,12 @@ class FileRange:
     end: int
     stored: int = 0
     rows: int | None = None
+    secret_url: str = field(default="", repr=False)
+
+    @property
+    def opened_as(self) -> str:
+        """What opens it."""
+        return self.secret_url or self.url
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +105,22 @@ class Plan:
     def without_splits(self) -> "Plan":
         """Returns what a worker needs beside its split."""
         return self.with_splits(())
+
+    def with_secrets(self, other: "Plan") -> "Plan":
+        """Returns the plan with what opens its files taken from another plan of the same files."""
+        known = {piece.url: piece for split in other.splits for piece in split.ranges}
+        secret = {url: piece.secret_url for url, piece in known.items() if piece.secret_url}
+        if not secret:
+            return self
+        return self.with_splits(
+            replace(
+                split,
+                ranges=tuple(
+                    replace(piece, secret_url=secret.get(piece.url, "")) for piece in split.ranges
+                ),
+            )
+            for split in self.splits
+        )
 
     def to_json(self) -> str:
         """Writes the plan as one JSON object; each file stands in it once."""

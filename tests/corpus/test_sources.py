@@ -15,7 +15,7 @@ from reading import COMPRESS, corpus_config, read_corpus, read_plan, write
 
 from embedkit.corpus.plan import plan_corpus
 from embedkit.corpus.sources import list_inputs
-from embedkit.errors import ConfigError, InputError
+from embedkit.errors import ConfigError, InputError, ResumableError
 from embedkit.records import place_id
 
 
@@ -94,17 +94,20 @@ def test_relative_paths_home_and_file_urls(tree: Path, monkeypatch: pytest.Monke
         assert read_corpus(name).table.equals(wanted)
 
 
-def test_links_are_followed(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_links_out_of_the_corpus_are_followed_when_asked(
+    tree: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     folder = tmp_path_factory.mktemp("links")
+    settings = {"follow_symlinks": True}
     (folder / "link.txt").symlink_to(tree / "a/one.txt")
-    assert read_corpus(folder).texts == ["text", "a/one.txt"]
+    assert read_corpus(folder, **settings).texts == ["text", "a/one.txt"]
     (folder / "part").symlink_to(tree / "b")
     (folder / "part-again").symlink_to(tree / "b")
     (folder / "loop").symlink_to(folder)
-    assert sources(folder) == ["link.txt", "part/two.txt"]
+    assert sources(folder, **settings) == ["link.txt", "part/two.txt"]
     (folder / "dangling.txt").symlink_to(tree / "gone.txt")
     with pytest.raises(InputError, match=r"dangling\.txt: no such file"):
-        read_corpus(folder)
+        read_corpus(folder, **settings)
 
 
 def test_a_pipe_is_refused(tmp_path: Path) -> None:
@@ -292,7 +295,7 @@ def test_s3_that_does_not_answer_or_refuses(bucket: str, monkeypatch: pytest.Mon
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     s3fs.S3FileSystem.clear_instance_cache()
     for url in (f"s3://{bucket}/x.txt", f"s3://{bucket}/*.txt"):
-        with pytest.raises(InputError, match="cannot be listed") as error:
+        with pytest.raises(ResumableError, match="cannot be listed") as error:
             read_corpus(url)
         assert "\n" not in str(error.value)
         assert url in str(error.value)

@@ -1,0 +1,86 @@
+"""Paths and URLs on their file systems: how they are opened, and how they are called."""
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from embedkit.errors import ConfigError
+from embedkit.urls import public_url, s3_credentials, without_secrets
+
+
+@dataclass(frozen=True)
+class Location:
+    """A path on a file system.
+
+    Attributes:
+        filesystem: The file system, of fsspec.
+        path: The path, as the file system spells it.
+        asked: The path or URL that led here, secrets and all.
+    """
+
+    filesystem: Any
+    path: str
+    asked: str
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is on this machine's own file system."""
+        return isinstance(self.filesystem, LocalFileSystem)
+
+    @property
+    def is_http(self) -> bool:
+        """Whether it is on a web server, which tells little of what it has."""
+        return self.asked.lower().startswith(("http://", "https://"))
+
+    def url_of(self, path: str) -> str:
+        """Returns what a path on the file system is called: without any secret."""
+        return public_url(self.secret_url_of(path))
+
+    def secret_url_of(self, path: str) -> str:
+        """Returns what opens a path on the file system, with the secrets that led here."""
+        if self.is_local:
+            return path.rstrip("/") or "/"
+        url = str(self.filesystem.unstrip_protocol(path)).rstrip("/")
+        if s3_credentials(self.asked):
+            user = self.asked.partition("://")[2].partition("@")[0]
+            scheme, _, rest = url.partition("://")
+            return f"{scheme}://{user}@{rest}"
+        return url
+
+
+def locate(url: str) -> Location:
+    """Finds the file system of a path or URL.
+
+    A local path that exists is taken by its exact name, whatever '::' or '://' it holds.
+
+    Raises:
+        ConfigError: The file system is unknown, not installed, or a chain of several.
+    """
+    if os.path.lexists(url) and not url.startswith("~"):
+        return Location(LocalFileSystem(), os.path.abspath(url), url)
+    protocol, mark, _ = url.partition("://")
+    if not mark:
+        path = LocalFileSystem._strip_protocol(os.path.expanduser(url))
+        return Location(LocalFileSystem(), path, url)
+    if "::" in protocol or ("::" in url and "://" in url.partition("::")[2]):
+        raise ConfigError(
+            f"inputs: {without_secrets(url)!r} chains file systems; name the files themselves"
+        )
+    try:
+        return _remote(protocol, url)
+    except ImportError as error:
+        raise ConfigError(f"inputs: {public_url(url)!r} needs another package: {error}") from error
+    except ValueError as error:
+        said = without_secrets(str(error), url)
+        raise ConfigError(f"inputs: {public_url(url)!r} cannot be read: {said}") from error
+
+
+def _remote(protocol: str, url: str) -> Location:
+    kind = fsspec.get_filesystem_class(protocol)
+    if credentials := s3_credentials(url):
+        key, secret = credentials
+        return Location(kind(key=key, secret=secret), kind._strip_protocol(public_url(url)), url)
+    return Location(kind(**kind._get_kwargs_from_urls(url)), kind._strip_protocol(url), url)

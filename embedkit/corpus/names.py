@@ -1,0 +1,73 @@
+"""What a file's name tells: its format and compression, and whether it is an input at all."""
+
+import os
+
+from embedkit.urls import public_url
+
+FORMATS = {
+    ".txt": "text",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "json",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".parquet": "parquet",
+}
+"""Formats by suffix."""
+
+COMPRESSIONS = {
+    ".gz": "gzip",
+    ".gzip": "gzip",
+    ".zst": "zstd",
+    ".zstd": "zstd",
+    ".bz2": "bz2",
+    ".xz": "xz",
+}
+"""Compressions by the suffix behind the format's."""
+
+_HIDDEN = (".", "_", "~$")
+_UNFINISHED = (
+    ".tmp", ".temp", ".lock", ".lck", ".crdownload", ".incomplete", ".swp", ".swo", "~", "#",
+)  # fmt: skip
+"""How the names of locks, backups and half-written files end."""
+_OF_SYSTEMS = ("thumbs.db", "desktop.ini")
+_FOLDER_MARK = "_$folder$"
+
+
+def format_and_compression(name: str) -> tuple[str | None, str]:
+    """Returns what the suffixes of a path or URL say; the format is None where they say none."""
+    stem, suffix = os.path.splitext(public_url(name).lower())
+    compression = COMPRESSIONS.get(suffix, "none")
+    if compression != "none":
+        suffix = os.path.splitext(stem)[1]
+    return FORMATS.get(suffix), compression
+
+
+def is_input_by_name(inside: str, any_format: bool) -> bool:
+    """Tells whether a file that a search found is an input.
+
+    Args:
+        inside: Its path below where the search began.
+        any_format: Whether files without a suffix that tells a format are inputs as well.
+    """
+    parts = inside.strip("/").split("/")
+    if any(part.startswith(_HIDDEN) for part in parts):
+        return False
+    name = parts[-1].lower()
+    if name.endswith((*_UNFINISHED, _FOLDER_MARK)) or name in _OF_SYSTEMS:
+        return False
+    return any_format or format_and_compression(name)[0] is not None
+
+
+def is_utf8(name: str) -> bool:
+    """Tells whether a name can be written down."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def has_magic(path: str) -> bool:
+    """Tells whether a path has characters of a pattern."""
+    return any(character in path for character in "*?[")
