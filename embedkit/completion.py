@@ -14,7 +14,7 @@ from embedkit.dataset.commit import CommitRecord
 from embedkit.dataset.device import recorded_device
 from embedkit.dataset.manifest import Manifest, finalize, read_manifest, seal
 from embedkit.dataset.mend import fault_of_text, is_object
-from embedkit.dataset.publication import is_published, point_latest, publish
+from embedkit.dataset.publication import is_published, name_where_none_is, point_latest, publish
 from embedkit.dataset.rejects import DAMAGED_FILE
 from embedkit.dataset.rows import read_columns
 from embedkit.dataset.store_keys import one_line
@@ -207,15 +207,20 @@ def _published(draft: Draft, manifest: Manifest, run: RunFigures, before: Before
     if may_be:
         publish(version)
     published = may_be or is_published(version)
-    if refusal is not None and published:
-        refusal += "; it was published before"
-        point_latest(version)
+    if refusal is not None:
+        if published:
+            point_latest(version)
+            refusal += "; it was published before"
+        elif manifest.rows and name_where_none_is(version):
+            refusal += "; LATEST names it while there is no other"
+        else:
+            refusal += "; LATEST stays where it was"
     return replace(_result(version, manifest, run, before), published=published, refusal=refusal)
 
 
 def why_not_published(version: Version, manifest: Manifest, output: OutputConfig) -> str | None:
     """Returns why a complete version does not become the latest one, or None where it does."""
-    stays = f"version {version.name} is complete, but LATEST stays where it was"
+    stays = f"version {version.name} is complete, but not published"
     if not manifest.rows:
         what = (
             "the inputs hold no document"

@@ -70,7 +70,8 @@ class _ToStderr(logging.StreamHandler[TextIO]):
     """Writes to whatever stderr is by then, as a progress bar keeps other lines above itself."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.setStream(sys.stderr)
+        # Not setStream, which flushes the stream before, that may be closed.
+        self.stream = sys.stderr
         super().emit(record)
 
 

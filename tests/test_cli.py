@@ -178,10 +178,12 @@ def test_rejects_above_the_share_allowed(tiny_model, tmp_path):
         dataset.check_accounts(10)
         assert answer.error == (
             "4 of 10 documents were rejected, more than --max-reject-share 0.39 allows; version "
-            f"{dataset.folder.name} is complete, but LATEST stays where it was; see "
-            f"{dataset.folder}/rejects, then mend the inputs, or give --publish-anyway"
+            f"{dataset.folder.name} is complete, but not published; see "
+            f"{dataset.folder}/rejects, then mend the inputs, or give --publish-anyway; LATEST "
+            "names it while there is no other"
         )
-        assert not (tmp_path / "out" / "LATEST").exists()
+        # There is no other version that a reader could take.
+        assert Dataset.latest(tmp_path / "out").folder == dataset.folder
     assert call("run", *flags(wanted), "--max-reject-share", "0.4").code == 0
     assert Dataset.latest(tmp_path / "out").folder == dataset.folder
 
@@ -193,6 +195,7 @@ def test_a_rejected_version_is_published_anyway_without_encoding_anything(tiny_m
     wanted = good.model_copy(update={"id_column": "id", "max_reject_share": 0.1})
     rejected = call("run", *flags(wanted), "--json")
     assert (rejected.code, (tmp_path / "out" / "LATEST").read_text()) == (3, before)
+    assert rejected.error.endswith("; LATEST stays where it was")
     data = files(tmp_path / "out" / rejected.json["version"])
 
     answer = call("run", *flags(wanted), "--publish-anyway", "--json")
@@ -247,7 +250,7 @@ def test_a_damaged_input_is_no_single_document(tiny_model, tmp_path, suffix):
     assert "--allow-damaged-files" in answer.error
     assert "  rejected: 1 damaged_file\n" in answer.out
     assert "the rest of the file is missing" in answer.out
-    assert not (tmp_path / "out" / "LATEST").exists()
+    assert answer.error.endswith("; LATEST names it while there is no other")
 
     dataset = Dataset.only(tmp_path / "out")
     (reject,) = dataset.rejects
@@ -268,7 +271,8 @@ def test_a_damaged_input_is_no_single_document(tiny_model, tmp_path, suffix):
 
 
 def test_a_root_that_has_published_nothing_yet_names_what_it_has(tiny_model, tmp_path):
-    wanted = tiny_job(tiny_model, bad_corpus(tmp_path), tmp_path / "out")
+    corpus = write_jsonl(tmp_path / "empty.jsonl", [{"text": ""}])
+    wanted = tiny_job(tiny_model, corpus, tmp_path / "out")
     version = call("run", *flags(wanted), "--json").json["version"]
     root = str(tmp_path / "out")
     told = call("info", root, "--json")

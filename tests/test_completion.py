@@ -34,7 +34,7 @@ def test_json_is_one_line_of_what_was_promised():
     assert json.loads(line) == {
         name: value
         for name, value in asdict(RESULT).items()
-        if name not in ("dataset", "already_complete", "refusal")
+        if name not in ("dataset", "already_complete", "refusal", "trial")
     }
 
 
@@ -64,7 +64,7 @@ def test_what_keeps_a_version_from_being_published(documents, rejects, share, sa
         assert found is anyway is None
     else:
         assert found.startswith(said)
-        assert "version v1 is complete, but LATEST stays where it was" in found
+        assert "version v1 is complete, but not published" in found
         # Without rows there is nothing to publish.
         assert anyway == (None if rows else found)
 
@@ -77,7 +77,7 @@ def test_a_damaged_input_keeps_a_version_from_being_published_whatever_the_share
     output = OutputConfig(output="/out", max_reject_share=0.01)
     found = why_not_published(version, manifest, output)
     assert "the rest of each such file is missing, a loss of unknown size" in found
-    assert "LATEST stays where it was" in found
+    assert "version v1 is complete, but not published" in found
     for name in ("allow_damaged_files", "publish_anyway"):
         allowed = output.model_copy(update={name: True})
         assert why_not_published(version, manifest, allowed) is None

@@ -39,6 +39,25 @@ def publish(version: Version) -> None:
     point_latest(version)
 
 
+def name_where_none_is(version: Version) -> bool:
+    """Lets ``LATEST`` name a complete version that is not published, where it names none.
+
+    So the first version of a root can be looked at by its root, and gives way to the first that
+    is published.
+
+    Returns:
+        Whether ``LATEST`` names it now.
+
+    Raises:
+        IntegrityError: The version is not complete, or ``LATEST`` is damaged.
+        StoreError: The store failed; the same call again is safe.
+    """
+    if not version.is_complete():
+        raise IntegrityError(f"{version.url}: not complete; {_RESUME}")
+    create(version.store, LATEST, f"{version.name}\n".encode())
+    return latest_name(version.store) == version.name
+
+
 def is_published(version: Version) -> bool:
     """Whether a version has been the latest one, or could be.
 

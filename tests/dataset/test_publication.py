@@ -5,7 +5,13 @@ import threading
 import pytest
 
 from embedkit.dataset.manifest import describe
-from embedkit.dataset.publication import is_published, number_of, point_latest, publish
+from embedkit.dataset.publication import (
+    is_published,
+    name_where_none_is,
+    number_of,
+    point_latest,
+    publish,
+)
 from embedkit.dataset.stores import open_store
 from embedkit.dataset.validate import validate
 from embedkit.dataset.version import Version, find_versions, latest, open_version
@@ -59,6 +65,22 @@ def test_without_any_published_version_a_root_has_no_latest(versions, job):
     with pytest.raises(ConfigError, match=r"v1 \(complete\), v2 \(unfinished\); give the path"):
         open_version(first.root)
     assert open_version(first.url) == first
+
+
+def test_where_there_is_no_other_latest_names_one_that_is_not_published(versions, job):
+    first, second, third = versions
+    with pytest.raises(IntegrityError, match="not complete"):
+        name_where_none_is(first)
+    job.seal(first)
+    job.seal(second)
+    assert name_where_none_is(first)
+    assert name_where_none_is(first)
+    assert not name_where_none_is(second)
+    assert (latest(first.root), number_of(first)) == (first, 0)
+    assert validate(first).problems == ()
+    job.complete(third)
+    assert not name_where_none_is(first)
+    assert latest(first.root) == third
 
 
 def test_an_incomplete_version_cannot_be_published(versions, job):

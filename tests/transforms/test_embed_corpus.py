@@ -19,7 +19,8 @@ from embedkit.completion import Before, RunResult, complete_version
 from embedkit.config import CorpusConfig, ModelConfig, OutputConfig, RecordConfig
 from embedkit.corpus.plan import Plan, plan_corpus
 from embedkit.dataset.commit import committed
-from embedkit.dataset.version import Version
+from embedkit.dataset.publication import is_published
+from embedkit.dataset.version import Version, latest_name
 from embedkit.encoders.model_files import read_model
 from embedkit.engines.run import run_job
 from embedkit.errors import ConfigError, EncoderError, RejectsExceededError
@@ -243,7 +244,9 @@ def test_too_many_rejects_fail_the_pipeline_and_leave_the_version_complete(model
         embed(rows, transform)
     dataset = Dataset.only(output.output)
     dataset.check_accounts(7)
-    assert not (Path(output.output) / "LATEST").exists()
+    version = Version(output.output, "v1")
+    assert not is_published(version)
+    assert latest_name(version.store) == "v1"
     # The same pipeline says the same, and publishes what it finds complete if it is told to.
     with pytest.raises(RejectsExceededError, match=f"^{said}"):
         embed(rows, transform)
