@@ -8,11 +8,12 @@ of somebody's making, and is an error that names it.
 
 import json
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 
 from embedkit.dataset.commit import CommitRecord, committed
 from embedkit.dataset.parquet import read_table
 from embedkit.dataset.rejects import fault_of_rejects
-from embedkit.dataset.stores import read_all
+from embedkit.dataset.stores import READERS, read_all
 from embedkit.dataset.version import Version, block_of
 from embedkit.errors import IntegrityError
 
@@ -102,13 +103,13 @@ class _Mending:
         version = self._version
         records = committed(version)
         faults: dict[str, list[tuple[str, str]]] = {}
-        for block, record in records.items():
-            if record.part is None:
-                continue
-            size = self._store.size(version.key(record.part))
+        parts = {version.key(one.part): one for one in records.values() if one.part is not None}
+        with ThreadPoolExecutor(READERS) as pool:
+            sizes = list(pool.map(self._store.size, parts))
+        for (key, record), size in zip(parts.items(), sizes, strict=True):
             if size != record.size:
                 fault = "gone" if size is None else f"{size} bytes, expected {record.size}"
-                faults.setdefault(block, []).append((version.key(record.part), fault))
+                faults.setdefault(record.block_id, []).append((key, fault))
         self._check(faults, records, version.stats_key, fault_of_statistics)
         with_rejects = {block: record for block, record in records.items() if record.rejects}
         self._check(faults, with_rejects, version.reject_key, _fault_of_rejects)

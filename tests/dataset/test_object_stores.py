@@ -12,10 +12,11 @@ from botocore.exceptions import ClientError, EndpointConnectionError, NoCredenti
 
 from embedkit.dataset import object_store
 from embedkit.dataset.manifest import read_manifest
+from embedkit.dataset.mend import mend
 from embedkit.dataset.search import search
 from embedkit.dataset.stores import open_store, probe
 from embedkit.dataset.validate import validate
-from embedkit.dataset.version import Version, latest
+from embedkit.dataset.version import Version, find_versions, latest
 from embedkit.errors import ConfigError, StoreError
 
 
@@ -285,3 +286,22 @@ class TestS3:
         monkeypatch.setattr(version.store._system, "open", failing)
         with pytest.raises(StoreError, match=r"part-00000-00000\.parquet: could not read it"):
             search(version, job.blocks[0].vectors[:1], 1)
+
+
+def test_versions_of_a_bucket_that_are_torn_or_not_published(bucket, job):
+    root = f"s3://{bucket}/some/out"
+    version = Version(root, "v1")
+    with pytest.raises(ConfigError, match="neither a version nor a root"):
+        find_versions(root)
+    job.seal(version)
+    job.write(Version(root, "v2"))
+    assert [one.name for one in find_versions(root)] == ["v1", "v2"]
+    version.store.replace(version.success_key, b"")
+    version.store.replace(version.stats_key("00000-00001"), b"{")
+    assert [torn.partition(": ")[0] for torn in mend(version)] == [
+        f"{root}/v1/_SUCCESS",
+        f"{root}/v1/_meta/stats/00000-00001.json",
+    ]
+    job.complete(version)
+    assert latest(root) == version
+    assert validate(version).problems == ()
