@@ -101,6 +101,7 @@ class _Encoder:
         in_flight: Calls of this client that it has not answered.
         asked: The question that it has not answered yet.
         asked_at: When that was put, by the monotonic clock.
+        unstartable: Why its process could not be started anew; Ray tries that no more.
     """
 
     actor: Any
@@ -109,6 +110,7 @@ class _Encoder:
     in_flight: int = 0
     asked: Any = None
     asked_at: float = -math.inf
+    unstartable: RayActorError | None = None
 
     def ask(self) -> None:
         """Puts the question that tells whether it runs; one that waits to be placed keeps it."""
@@ -120,8 +122,10 @@ class _Encoder:
         asked, self.asked = self.asked, None
         try:
             self.load = ray.get(asked)
-        except _LOST:
+        except _LOST as error:
             self.running = False
+            if isinstance(error, RayActorError) and error.actor_init_failed:
+                self.unstartable = error
         else:
             self.running = True
 
@@ -250,6 +254,9 @@ class PoolClient:
             ray.wait([one.asked for one in absent], timeout=_PULSE_SECONDS)
             _look(absent, timeout=0)
             if not self._running():
+                failed = [one.unstartable for one in self._encoders if one.unstartable]
+                if len(failed) == len(self._encoders):
+                    raise encoder_error(failed[0]) from failed[0]
                 if time.monotonic() > deadline:
                     raise EncoderError(
                         f"no encoder could be placed for {self._wait:.0f} s; give the cluster room "

@@ -135,3 +135,26 @@ def test_no_encoder_at_all(start):
         "no encoder could be placed for 2 s; give the cluster room and run the same command again "
         "to resume"
     )
+
+
+def test_encoders_that_cannot_be_started_anew_are_not_waited_for(ray_session, tmp_path):
+    once = str(tmp_path / "started")
+
+    class Actor:
+        def __init__(self) -> None:
+            # Such as a model that somebody removed meanwhile.
+            open(once, "x").close()
+
+        def encode(self, input_ids: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+            os._exit(1)
+
+        def load(self) -> int:
+            return 0
+
+    actor = ray.remote(Actor).options(num_cpus=0, max_restarts=-1).remote()
+    assert ray.get(actor.load.remote(), timeout=240) == 0
+    client = PoolClient([actor], calls_in_flight=2, timeout=60.0, wait=240.0)
+    began = time.monotonic()
+    with pytest.raises(ConfigError, match=r"could not be started \(.*FileExistsError"):
+        encoded(client, 1)
+    assert time.monotonic() - began < 120
