@@ -4,8 +4,10 @@ from itertools import accumulate, pairwise
 from typing import Any
 from uuid import UUID
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from embedkit.corpus.json_values import as_text
 
@@ -74,7 +76,10 @@ def to_texts(array: pa.Array) -> list[str | None]:
     kind = array.type
     if is_uuid(kind):
         return [None if data is None else str(UUID(bytes=data)) for data in _bytes(array.storage)]
-    if is_binary(kind) or is_string(kind):
+    if is_string(kind):
+        strings: list[str | None] = array.to_pylist()
+        return strings
+    if is_binary(kind):
         return [None if data is None else data.decode() for data in _bytes(array)]
     if pa.types.is_nested(kind):
         return [None if value is None else as_text(value) for value in to_values(array)]
@@ -129,6 +134,65 @@ def list_parts(array: pa.Array) -> tuple[pa.Array, list[int | None]]:
     return array.flatten(), lengths
 
 
+def row_bytes(array: pa.Array) -> NDArray[np.int64]:
+    """Returns what each value takes, were it not shared with others, int64, shape (rows,)."""
+    kind = array.type
+    if isinstance(kind, pa.BaseExtensionType):
+        return row_bytes(array.storage)
+    if pa.types.is_dictionary(kind):
+        sizes = np.append(row_bytes(array.dictionary), 0)
+        places = array.indices.cast(pa.int64()).fill_null(len(sizes) - 1)
+        shared: NDArray[np.int64] = sizes[places.to_numpy(zero_copy_only=False)]
+        return shared
+    if is_list(kind):
+        values, lengths = list_parts(array)
+        ends = np.cumsum([0, *(one or 0 for one in lengths)])
+        members: NDArray[np.int64] = np.diff(
+            np.concatenate([[0], np.cumsum(row_bytes(values))])[ends]
+        )
+        return members
+    if pa.types.is_struct(kind):
+        fields = [row_bytes(pc.struct_field(array, [place])) for place in range(len(kind))]
+        total: NDArray[np.int64] = np.sum([np.zeros(len(array), np.int64), *fields], axis=0)
+        return total
+    if is_string(kind) or (is_binary(kind) and not pa.types.is_fixed_size_binary(kind)):
+        if pa.types.is_string_view(kind) or pa.types.is_binary_view(kind):
+            array = array.cast(pa.large_binary())
+        lengths = pc.binary_length(array).fill_null(0)
+        found: NDArray[np.int64] = lengths.to_numpy(zero_copy_only=False).astype(np.int64)
+        return found
+    if pa.types.is_map(kind) or pa.types.is_null(kind):
+        share = array.nbytes // max(1, len(array))
+        return np.full(len(array), share, np.int64)
+    return np.full(len(array), -(-kind.bit_width // 8), np.int64)
+
+
+def spread(array: pa.Array) -> pa.Array:
+    """Returns an array without dictionaries, in lists and structs neither."""
+    kind = array.type
+    if pa.types.is_dictionary(kind):
+        return spread(array.dictionary_decode())
+    if not _has_dictionary(kind):
+        return array
+    if is_list(kind):
+        values, lengths = list_parts(array)
+        offsets = pa.array(list(accumulate((one or 0 for one in lengths), initial=0)), pa.int32())
+        return pa.ListArray.from_arrays(offsets, spread(values), mask=array.is_null())
+    if pa.types.is_struct(kind):
+        fields = [spread(pc.struct_field(array, [place])) for place in range(len(kind))]
+        names = [field.name for field in kind]
+        return pa.StructArray.from_arrays(fields, names, mask=array.is_null())
+    return array
+
+
+def _has_dictionary(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        return True
+    return pa.types.is_nested(kind) and any(
+        _has_dictionary(kind.field(place).type) for place in range(kind.num_fields)
+    )
+
+
 def conform(array: pa.Array, kind: pa.DataType) -> pa.Array:
     """Returns an array of another type that has the same values.
 
@@ -150,8 +214,5 @@ def conform(array: pa.Array, kind: pa.DataType) -> pa.Array:
 
 
 def _bytes(array: pa.Array) -> list[bytes | None]:
-    kind = array.type
-    if is_string(kind):
-        array = array.cast(pa.large_string()).view(pa.large_binary())
     found: list[bytes | None] = array.to_pylist()
     return found

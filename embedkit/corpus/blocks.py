@@ -12,12 +12,15 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from embedkit.config import RecordConfig
+from embedkit.corpus.arrow_values import row_bytes
 from embedkit.corpus.chunking import Chunker, Spans, chunk_rows
 from embedkit.corpus.documents import MOST_RECORD_BYTES, Documents, empty_rows
 from embedkit.records import DocumentBlock, Nulled, Reject, add_nulled
 
 _CHUNK_AT_ONCE_DOCUMENTS = 512
 _CHUNK_AT_ONCE_BYTES = 1 << 20
+_FREE_METADATA_BYTES = 4096
+"""Bytes of a row's metadata, and of its ids and hashes, that do not count for a block's size."""
 # Smaller documents stay in one block, however small a block is to be.
 _LARGE_DOCUMENT_ROWS = 1024
 _LARGE_DOCUMENT_BYTES = 1 << 20
@@ -93,6 +96,7 @@ class _Items:
         self.rejects = rejects
         self.nulled = sorted(nulled)
         text_bytes = pc.binary_length(rows.column("text")).to_numpy(zero_copy_only=False)
+        text_bytes = text_bytes + np.maximum(_metadata_bytes(rows) - _FREE_METADATA_BYTES, 0)
         ends = np.cumsum(counts)
         cumulated = np.concatenate([[0], np.cumsum(text_bytes, dtype=np.int64)])
         document_bytes = np.diff(cumulated[np.concatenate([[0], ends])])
@@ -201,11 +205,11 @@ def _with_rejects(
 
 
 def _metadata_bytes(rows: pa.RecordBatch) -> NDArray[np.int64]:
-    """Returns the bytes of each row's strings beside its text, which every chunk repeats."""
+    """Returns the bytes of each row's metadata beside its text, which every chunk repeats."""
     total = np.zeros(rows.num_rows, dtype=np.int64)
     for name, column in zip(rows.schema.names, rows.columns, strict=True):
-        if name != "text" and (pa.types.is_string(column.type) or pa.types.is_binary(column.type)):
-            total += pc.binary_length(column).fill_null(0).to_numpy(zero_copy_only=False)
+        if name != "text" and not pa.types.is_primitive(column.type):
+            total += row_bytes(column)
     return total
 
 

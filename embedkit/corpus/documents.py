@@ -30,6 +30,7 @@ class Records:
             file may be an Arrow array.
         rejects: Records among them that could not be read at all, ascending by place.
         typed: False where every value is a string that is yet to be parsed.
+        unfit: By metadata column, values that could not be read and are null, by place.
         raw: The records as stored, for excerpts, where there is such a form.
     """
 
@@ -39,6 +40,7 @@ class Records:
     rejects: list[Reject] = field(default_factory=list)
     typed: bool = True
     raw: Sequence[bytes] | None = None
+    unfit: dict[str, Unfit] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.row_index) + len(self.rejects)
@@ -114,7 +116,7 @@ def make_documents(
 
 def _metadata(records: Records, columns: Columns) -> tuple[list[pa.Array], dict[str, Unfit]]:
     arrays: list[pa.Array] = []
-    unfit: dict[str, Unfit] = {}
+    unfit = {name: dict(values) for name, values in records.unfit.items()}
     for name, kind in columns.metadata if records.row_index else ():
         arrays.append(
             metadata_array(records.columns[name], kind, records.typed, unfit.setdefault(name, {}))

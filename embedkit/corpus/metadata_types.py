@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 import pyarrow as pa
 
+from embedkit.corpus.arrow_values import is_binary, is_list, is_string, is_uuid, plain_type
 from embedkit.corpus.json_values import is_exact
 from embedkit.errors import ConfigError
 
@@ -54,14 +55,15 @@ def type_name(kind: pa.DataType) -> str:
     Raises:
         ValueError: No metadata column can have this type.
     """
-    if pa.types.is_dictionary(kind):
-        return type_name(kind.value_type)
-    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+    kind = plain_type(kind)
+    if is_string(kind) or is_uuid(kind):
         return "string"
-    if pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind):
+    if is_binary(kind):
         return "binary"
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+    if is_list(kind):
         return f"list<item: {type_name(kind.value_type)}>"
+    if pa.types.is_decimal32(kind) or pa.types.is_decimal64(kind):
+        kind = pa.decimal128(kind.precision, kind.scale)
     name = str(kind)
     parse_type(name)
     return name

@@ -70,7 +70,8 @@ def _from_arrow(values: pa.Array, kind: pa.DataType, unfit: Unfit) -> pa.Array:
         pass
     made = []
     for place in range(len(values)):
-        piece = values.slice(place, 1)
+        # Taken, not cut out: a slice of lists is checked with the values of all of them.
+        piece = values.take(pa.array([place]))
         try:
             made.append(_converted(piece, kind))
         except _FAILURES:

@@ -7,10 +7,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from embedkit.config import CorpusConfig
-from embedkit.corpus.columns import Columns, required_columns
+from embedkit.corpus.arrow_values import is_binary, is_string, is_uuid, plain_type
+from embedkit.corpus.columns import Columns, nearest, required_columns
 from embedkit.corpus.metadata_plan import Found
 from embedkit.corpus.metadata_types import declared_types, type_name
-from embedkit.corpus.parquet_records import column_bytes, open_parquet
+from embedkit.corpus.parquet_records import column_bytes, column_type, open_parquet
 from embedkit.corpus.splits import FileRange
 from embedkit.errors import InputError
 
@@ -39,39 +40,55 @@ def plan_parquet(file: FileRange, config: CorpusConfig) -> tuple[tuple[FileRange
 
 def _check_columns(file: FileRange, schema: pa.Schema, names: tuple[str, ...]) -> None:
     for name in names:
-        if schema.names.count(name) != 1:
+        if schema.names.count(name) > 1 or column_type(schema, name) is None:
             what = "more than one column" if name in schema.names else "no column"
+            meant = "" if name in schema.names else nearest(name, _names(schema))
             raise InputError(
-                f"{file.url}: has {what} {name!r}; its columns are {', '.join(schema.names)[:500]}"
+                f"{file.url}: has {what} {name!r}{meant}; its columns are "
+                f"{', '.join(schema.names)[:500]}"
             )
+
+
+def _names(schema: pa.Schema) -> Iterator[str]:
+    for field in schema:
+        yield field.name
+        if pa.types.is_struct(field.type):
+            yield from (f"{field.name}.{inner.name}" for inner in field.type)
 
 
 def _check_types(file: FileRange, schema: pa.Schema, columns: Columns) -> None:
     for name in columns.text_names:
-        if name in columns.optional and name not in schema.names:
+        found = column_type(schema, name)
+        if found is None:
             continue
-        kind = _values(schema.field(name).type)
+        kind = plain_type(found)
         number = (
             pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
         )
-        if not (_is_text(kind) or (number and columns.templated)):
+        digits = not pa.types.is_nested(kind) and not pa.types.is_fixed_size_binary(kind)
+        if not (_is_text(kind) or (digits and columns.templated)):
             remedy = f"; its digits are read by --text-template '{{{name}}}'" if number else ""
             raise InputError(
-                f"{file.url}: text column {name!r} is of type {kind}, expected string{remedy}"
+                f"{file.url}: text column {name!r} is of type {str(kind)[:100]}, expected "
+                f"string{remedy}"
             )
     if columns.id is not None:
-        kind = _values(schema.field(columns.id).type)
-        if not (_is_text(kind) or pa.types.is_integer(kind)):
+        kind = plain_type(column_type(schema, columns.id))
+        whole = pa.types.is_integer(kind) or (pa.types.is_decimal(kind) and kind.scale == 0)
+        if not (_is_text(kind) or whole or is_uuid(kind)):
             raise InputError(
-                f"{file.url}: id column {columns.id!r} is of type {kind}, expected a string or "
-                "an integer"
+                f"{file.url}: id column {columns.id!r} is of type {str(kind)[:100]}, expected a "
+                "string, an integer or a UUID"
             )
 
 
 def _metadata(file: FileRange, schema: pa.Schema, config: CorpusConfig) -> dict[str, str]:
     kinds = {}
     for name, declared in declared_types(config.metadata_columns).items():
-        kind = schema.field(name).type
+        kind = plain_type(column_type(schema, name))
+        if pa.types.is_null(kind) and not declared:
+            # A file of nulls alone goes with any type that another has.
+            continue
         try:
             kinds[name] = declared or type_name(kind)
         except ValueError as error:
@@ -96,12 +113,8 @@ def _ranges(
     yield replace(file, start=start, end=metadata.num_row_groups, stored=stored, rows=rows)
 
 
-def _values(kind: pa.DataType) -> pa.DataType:
-    return kind.value_type if pa.types.is_dictionary(kind) else kind
-
-
 def _is_text(kind: pa.DataType) -> bool:
-    return any(
-        test(kind)
-        for test in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
-    )
+    """Tells whether values are text: strings, the bytes of such, or nulls alone."""
+    if pa.types.is_fixed_size_binary(kind):
+        return False
+    return is_string(kind) or is_binary(kind) or bool(pa.types.is_null(kind))

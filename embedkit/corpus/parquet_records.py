@@ -5,14 +5,16 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from embedkit.config import CorpusConfig
+from embedkit.corpus.arrow_values import row_bytes, spread, to_values
 from embedkit.corpus.columns import Columns
 from embedkit.corpus.compression import DamagedFileError
-from embedkit.corpus.documents import Records, excerpt
+from embedkit.corpus.documents import Records, excerpt, too_long
 from embedkit.corpus.opening import open_input
 from embedkit.corpus.splits import FileRange
 from embedkit.errors import InputError
@@ -21,8 +23,14 @@ from embedkit.records import Reject
 _BATCH_BYTES = 4 << 20
 _MOST_BATCH_ROWS = 8192
 _MOST_ROWS_READ = 256
-"""Rows that Arrow unpacks at a time: a value that a page holds once may stand in all of them."""
+"""Rows that Arrow unpacks at a time."""
+_FEWER_ROWS_READ = 32
+_LARGE_GROUP = 256 << 20
+"""In a row group of more bytes, so many rows may be far larger than those of the whole are."""
 _PAGE_BUFFER = 1 << 20
+_LONG = "\0long"
+_DROPPED = "\0dropped"
+"""Names of columns that no file has: what is not there of a row as it is too long."""
 
 
 def read_parquet(file: FileRange, config: CorpusConfig, columns: Columns) -> Iterator[Records]:
@@ -31,25 +39,39 @@ def read_parquet(file: FileRange, config: CorpusConfig, columns: Columns) -> Ite
     Raises:
         InputError: The file's footer cannot be read.
     """
-    with open_parquet(file) as opened:
+    with open_parquet(file, columns.names) as opened:
         row = sum(opened.metadata.row_group(group).num_rows for group in range(file.start))
         for group in range(file.start, file.end):
-            yield from _read_group(opened, group, row, file, columns)
+            yield from _read_group(opened, group, row, file, config, columns)
             row += opened.metadata.row_group(group).num_rows
 
 
 @contextmanager
-def open_parquet(file: FileRange) -> Iterator[pq.ParquetFile]:
+def open_parquet(file: FileRange, names: tuple[str, ...] = ()) -> Iterator[pq.ParquetFile]:
     """Opens a Parquet file; its columns are read page by page, never whole.
+
+    Args:
+        file: The file.
+        names: Columns whose values stay in their dictionaries, as one of them may stand in any
+            number of rows.
 
     Raises:
         InputError: It is gone, has changed since the plan, or is no Parquet file.
     """
     with open_input(file) as raw:
+        # Dates of 96 bits reach farther than nanoseconds of 64 do, and wrap around there.
+        options: dict[str, Any] = {
+            "pre_buffer": False,
+            "buffer_size": _PAGE_BUFFER,
+            "page_checksum_verification": True,
+            "coerce_int96_timestamp_unit": "us",
+        }
         try:
-            opened = pq.ParquetFile(
-                raw, pre_buffer=False, buffer_size=_PAGE_BUFFER, page_checksum_verification=True
-            )
+            opened = pq.ParquetFile(raw, **options)
+            shared = _shared(opened.metadata, names)
+            if shared:
+                footer = opened.metadata
+                opened = pq.ParquetFile(raw, metadata=footer, read_dictionary=shared, **options)
         except (pa.ArrowException, OSError) as error:
             raise InputError(
                 f"{file.url}: cannot be read as Parquet ({_line(error)}); restore the file"
@@ -58,26 +80,81 @@ def open_parquet(file: FileRange) -> Iterator[pq.ParquetFile]:
             yield opened
 
 
-def column_bytes(metadata: pq.FileMetaData, group: int, names: tuple[str, ...]) -> tuple[int, int]:
-    """Returns what the wanted columns of a row group take: bytes as stored, and unpacked."""
+def _shared(metadata: pq.FileMetaData, names: tuple[str, ...]) -> list[str]:
+    """Returns the paths of wanted columns of strings or bytes that have a dictionary."""
+    found: dict[str, None] = {}
+    for group in range(metadata.num_row_groups):
+        for column in _wanted(metadata, group, names):
+            if column.has_dictionary_page and column.physical_type == "BYTE_ARRAY":
+                found[column.path_in_schema] = None
+    return list(found)
+
+
+def _wanted(
+    metadata: pq.FileMetaData, group: int, names: tuple[str, ...]
+) -> Iterator[pq.ColumnChunkMetaData]:
     row_group = metadata.row_group(group)
-    stored = unpacked = 0
     for number in range(row_group.num_columns):
         column = row_group.column(number)
-        if column.path_in_schema.split(".")[0] in names or column.path_in_schema in names:
-            stored += column.total_compressed_size
-            unpacked += column.total_uncompressed_size
+        path = column.path_in_schema
+        if any(path == name or path.startswith(name + ".") for name in names):
+            yield column
+
+
+def column_bytes(metadata: pq.FileMetaData, group: int, names: tuple[str, ...]) -> tuple[int, int]:
+    """Returns what the wanted columns of a row group take: bytes as stored, and unpacked."""
+    stored = unpacked = 0
+    for column in _wanted(metadata, group, names):
+        stored += column.total_compressed_size
+        unpacked += column.total_uncompressed_size
     return stored, unpacked
 
 
+def column_type(schema: pa.Schema, name: str) -> pa.DataType | None:
+    """Returns the type of a column, or None; ``a.b`` is ``b`` in ``a`` where no column is that."""
+    if name in schema.names:
+        return schema.field(schema.names.index(name)).type
+    for outer, path in _paths(name):
+        if outer in schema.names:
+            kind = schema.field(schema.names.index(outer)).type
+            for step in path:
+                if not pa.types.is_struct(kind) or kind.get_field_index(step) < 0:
+                    return None
+                kind = kind.field(step).type
+            return kind
+    return None
+
+
+def _column(batch: pa.RecordBatch, name: str) -> pa.Array:
+    names = batch.schema.names
+    if name in names:
+        return batch.column(names.index(name))
+    if column_type(batch.schema, name) is None:
+        return pa.nulls(batch.num_rows)
+    outer, path = next((outer, path) for outer, path in _paths(name) if outer in names)
+    return pc.struct_field(batch.column(names.index(outer)), path)
+
+
+def _paths(name: str) -> Iterator[tuple[str, list[str]]]:
+    """Yields a nested name as its outermost column and the steps from there, shortest first."""
+    steps = name.split(".")
+    for count in range(1, len(steps)):
+        yield ".".join(steps[:count]), steps[count:]
+
+
 def _read_group(
-    opened: pq.ParquetFile, group: int, row: int, file: FileRange, columns: Columns
+    opened: pq.ParquetFile,
+    group: int,
+    row: int,
+    file: FileRange,
+    config: CorpusConfig,
+    columns: Columns,
 ) -> Iterator[Records]:
     end = row + opened.metadata.row_group(group).num_rows
     what = "it ends early"
     try:
-        for batch in _gathered(_unpacked(opened, group, columns)):
-            yield _records(batch, row, file, columns)
+        for batch in _gathered(_spread(_unpacked(opened, group, columns), config, columns)):
+            yield _records(batch, row, file, config, columns)
             row += batch.num_rows
     except DamagedFileError as error:
         what = str(error)
@@ -92,11 +169,72 @@ def _read_group(
 def _unpacked(opened: pq.ParquetFile, group: int, columns: Columns) -> Iterator[pa.RecordBatch]:
     rows = opened.metadata.row_group(group).num_rows
     _, unpacked = column_bytes(opened.metadata, group, columns.names)
-    size = max(1, min(_MOST_ROWS_READ, _BATCH_BYTES * max(rows, 1) // max(unpacked, 1)))
+    most = _MOST_ROWS_READ if unpacked <= _LARGE_GROUP else _FEWER_ROWS_READ
+    # Bytes of a fixed length cannot stay in their dictionary.
+    width = max(
+        (
+            opened.schema.column(number).length
+            for number in range(len(opened.schema))
+            if opened.schema.column(number).physical_type == "FIXED_LEN_BYTE_ARRAY"
+        ),
+        default=1,
+    )
+    share = _BATCH_BYTES * max(rows, 1) // max(unpacked, 1)
+    size = max(1, min(most, share, _BATCH_BYTES // max(1, width)))
     try:
         yield from opened.iter_batches(size, row_groups=[group], columns=list(columns.names))
     except (pa.ArrowException, OSError) as error:
         raise DamagedFileError(_line(error)) from error
+
+
+def _spread(
+    batches: Iterator[pa.RecordBatch], config: CorpusConfig, columns: Columns
+) -> Iterator[pa.RecordBatch]:
+    """Spreads values that rows share, few enough rows at a time that they fit into a batch.
+
+    What is longer than a record may be is not spread: a row with such a text has its beginning in
+    a column of its own instead, and one with such a metadata value has the name of that.
+    """
+    texts = {*columns.text_names, columns.id}
+    for batch in batches:
+        arrays = {name: _column(batch, name) for name in columns.names}
+        sizes = {name: row_bytes(array) for name, array in arrays.items()}
+        none = np.zeros(batch.num_rows, dtype=np.int64)
+        long = sum((sizes[name] for name in texts if name), none) > config.max_record_bytes
+        heads = [
+            _head(arrays, columns, place) if long[place] else None for place in range(len(long))
+        ]
+        dropped: list[list[str]] = [[] for _ in range(len(long))]
+        total = none
+        for name, array in arrays.items():
+            too_long = sizes[name] > config.max_record_bytes
+            for place in np.flatnonzero(too_long & ~long) if name not in texts else ():
+                dropped[place].append(name)
+            blank = long | too_long
+            if blank.any():
+                arrays[name] = array.take(pa.array(np.arange(len(array)), mask=blank))
+            total = total + np.where(blank, 0, sizes[name])
+        arrays[_LONG] = pa.array(heads, pa.string())
+        arrays[_DROPPED] = pa.array(dropped, pa.list_(pa.string()))
+        ends = np.cumsum(total)
+        start = 0
+        while start < len(ends):
+            done = ends[start - 1] if start else 0
+            stop = int(np.searchsorted(ends, done + _BATCH_BYTES, side="right"))
+            stop = max(start + 1, stop)
+            pieces = [spread(array.slice(start, stop - start)) for array in arrays.values()]
+            yield pa.RecordBatch.from_arrays(pieces, names=list(arrays))
+            start = stop
+
+
+def _head(arrays: dict[str, pa.Array], columns: Columns, place: int) -> str:
+    for name in (*columns.text_names, columns.id):
+        if name is not None and arrays[name][place].is_valid:
+            try:
+                return excerpt(to_values(arrays[name].slice(place, 1))[0])
+            except ValueError:
+                continue
+    return ""
 
 
 def _gathered(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -124,75 +262,70 @@ def _evened(batches: list[pa.RecordBatch], size: int, rows: int) -> Iterator[pa.
         yield from whole.to_batches(max(1, _BATCH_BYTES * rows // max(size, 1)))
 
 
-def _records(batch: pa.RecordBatch, row: int, file: FileRange, columns: Columns) -> Records:
+def _records(
+    batch: pa.RecordBatch, row: int, file: FileRange, config: CorpusConfig, columns: Columns
+) -> Records:
     records = Records(file.source, list(range(row, row + batch.num_rows)))
-    as_python = {*columns.text_names, columns.id}
+    rejects: dict[int, Reject] = {}
+    for place, head in enumerate(batch.column(_LONG).to_pylist()):
+        if head is not None:
+            detail = too_long(config.max_record_bytes)
+            rejects[place] = Reject(file.source, row + place, "too_long", detail, excerpt=head)
+    for place, names in enumerate(batch.column(_DROPPED).to_pylist()):
+        for name in names:
+            what = f"a value longer than {config.max_record_bytes} bytes"
+            records.unfit.setdefault(name, {})[place] = what
     undecodable: set[int] = set()
+    texts = {*columns.text_names, columns.id}
     for name in columns.names:
-        if name in columns.optional and name not in batch.schema.names:
-            records.columns[name] = [None] * batch.num_rows
-            continue
         column = batch.column(name)
-        if pa.types.is_dictionary(column.type):
-            column = column.dictionary_decode()
-        if name in as_python:
-            records.columns[name] = _pylist(column, undecodable)
-        else:
-            undecodable |= _undecodable(column)
-            records.columns[name] = column
-    return _without(records, undecodable) if undecodable else records
+        records.columns[name] = _values(column, undecodable) if name in texts else column
+    for place in undecodable - rejects.keys():
+        shown = next((v[place] for v in records.columns.values() if isinstance(v, list)), "")
+        detail = "a string of this row is not UTF-8; write the file anew from UTF-8 text"
+        rejects[place] = Reject(
+            file.source, row + place, "invalid_utf8", detail, excerpt=excerpt(shown)
+        )
+    return _without(records, rejects) if rejects else records
 
 
-def _pylist(column: pa.Array, undecodable: set[int]) -> list[Any]:
+def _values(column: pa.Array, undecodable: set[int]) -> list[Any]:
     try:
-        values: list[Any] = column.to_pylist()
-    except UnicodeDecodeError:
+        return to_values(column)
+    except ValueError:
         values = []
-        for place, data in enumerate(column.cast(pa.large_binary()).to_pylist()):
-            try:
-                values.append(None if data is None else data.decode())
-            except UnicodeDecodeError:
-                undecodable.add(place)
-                values.append(data.decode("utf-8", "replace"))
+    for place in range(len(column)):
+        piece = column.slice(place, 1)
+        try:
+            values.extend(to_values(piece))
+        except ValueError:
+            undecodable.add(place)
+            data = piece.view(pa.binary())[0].as_py() if piece.type == pa.string() else b""
+            values.append(data.decode("utf-8", "replace"))
     return values
 
 
-def _undecodable(column: pa.Array) -> set[int]:
-    """Returns the places of values that are, or hold, strings that are not UTF-8."""
-    try:
-        column.validate(full=True)
-    except pa.ArrowInvalid:
-        return {place for place in range(len(column)) if not _decodes(column[place])}
-    return set()
-
-
-def _decodes(value: pa.Scalar) -> bool:
-    try:
-        value.as_py()
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-def _without(records: Records, undecodable: set[int]) -> Records:
-    kept = [place for place in range(len(records.row_index)) if place not in undecodable]
-    rejects = []
-    for place in sorted(undecodable):
-        shown = next(
-            (v[place] for v in records.columns.values() if isinstance(v, list) and v[place]), ""
-        )
-        detail = "a string of this row is not UTF-8; write the file anew from UTF-8 text"
-        row = records.row_index[place]
-        rejects.append(Reject(records.source, row, "invalid_utf8", detail, excerpt=excerpt(shown)))
+def _without(records: Records, rejects: dict[int, Reject]) -> Records:
+    kept = [place for place in range(len(records.row_index)) if place not in rejects]
     chosen = pa.array(kept, pa.int64())
     columns = {
-        name: pc.take(values, chosen)
+        name: values.take(chosen)
         if isinstance(values, pa.Array)
         else [values[place] for place in kept]
         for name, values in records.columns.items()
     }
-    rows = [records.row_index[place] for place in kept]
-    return replace(records, row_index=rows, columns=columns, rejects=rejects)
+    moved = {place: number for number, place in enumerate(kept)}
+    unfit = {
+        name: {moved[place]: what for place, what in values.items() if place in moved}
+        for name, values in records.unfit.items()
+    }
+    return replace(
+        records,
+        row_index=[records.row_index[place] for place in kept],
+        columns=columns,
+        rejects=[rejects[place] for place in sorted(rejects)],
+        unfit=unfit,
+    )
 
 
 def _line(error: Exception) -> str:

@@ -4,6 +4,7 @@ import datetime
 import decimal
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from reading import corpus_config, read_corpus
 
 from embedkit.corpus.plan import plan_corpus
 from embedkit.errors import ConfigError, InputError
-from embedkit.records import Nulled
+from embedkit.records import Nulled, add_nulled
 
 
 def write_table(path: Path, columns: dict[str, Any], group: int = 10, **options: Any) -> Path:
@@ -76,7 +77,7 @@ def test_whole_numbers_are_ids(tmp_path: Path, kind: pa.DataType) -> None:
     ("settings", "said"),
     [
         ({"text_column": "n"}, "text column 'n' is of type int64.*--text-template '{n}'"),
-        ({"text_column": "data"}, "text column 'data' is of type binary"),
+        ({"text_column": "pair"}, "text column 'pair' is of type struct"),
         ({"id_column": "score"}, "id column 'score' is of type double"),
         ({"metadata_columns": ("pair",)}, "metadata column 'pair' is of type struct.*pair:string"),
         ({"metadata_columns": ("gone",)}, "no column 'gone'"),
@@ -186,8 +187,13 @@ def test_strings_that_are_not_utf8(tmp_path: Path, column: str) -> None:
     columns[column] = pa.ListArray.from_arrays([0, 1, 2, 3], bad) if column == "tags" else bad
     path = write_table(tmp_path / "a.parquet", columns)
     corpus = read_corpus(path, id_column="key", metadata_columns=("note", "tags"))
-    assert corpus.table["row_index"].to_pylist() == [0, 2]
-    assert [(one.row_index, one.reason) for one in corpus.rejects] == [(1, "invalid_utf8")]
+    if column in ("text", "key"):
+        assert corpus.table["row_index"].to_pylist() == [0, 2]
+        assert [(one.row_index, one.reason) for one in corpus.rejects] == [(1, "invalid_utf8")]
+    else:
+        assert corpus.rejects == []
+        assert corpus.table[column].to_pylist()[1] is None
+        assert [(one.column, one.count) for one in corpus.blocks[0].nulled] == [(column, 1)]
 
 
 @pytest.mark.parametrize("checksum", [True, False])
@@ -259,3 +265,136 @@ def test_duckdb_has_the_same_rows_in_the_same_order(tmp_path: Path) -> None:
 def test_declared_types_are_checked() -> None:
     with pytest.raises(ConfigError, match="'n:int7' has the type 'int7'"):
         plan_corpus(corpus_config(__file__, format="jsonl", metadata_columns=("n:int7",)))
+
+
+LONG = "river stone " * 30_000
+
+
+def shared(values: list[Any], rows: int) -> pa.Array:
+    places = pa.array([n % len(values) for n in range(rows)], pa.int32())
+    return pa.DictionaryArray.from_arrays(places, pa.array(values))
+
+
+@pytest.mark.parametrize("kind", ["text", "metadata", "list", "struct", "binary"])
+def test_a_dictionarys_value_is_measured_before_it_is_spread(tmp_path: Path, kind: str) -> None:
+    values = [LONG.encode() if kind == "binary" else LONG]
+    column = shared(values, 600)
+    columns: dict[str, Any] = {"text": [f"t{n}" for n in range(600)], "v": column}
+    settings: dict[str, Any] = {"metadata_columns": ("v",)}
+    if kind in ("text", "binary"):
+        settings = {"text_column": "v"}
+    elif kind == "list":
+        columns["v"] = pa.ListArray.from_arrays(pa.array(range(601), pa.int32()), column)
+    elif kind == "struct":
+        columns["v"] = pa.StructArray.from_arrays([column], ["in"])
+        settings = {"metadata_columns": ("v.in",)}
+    path = write_table(
+        tmp_path / "a.parquet", columns, 600, dictionary_pagesize_limit=1 << 30, store_schema=False
+    )
+    before = pa.default_memory_pool().max_memory()
+    corpus = read_corpus(path, max_record_bytes=100_000, **settings)
+    assert pa.default_memory_pool().max_memory() - before < 100 << 20
+    if kind in ("text", "binary"):
+        assert corpus.reasons == ["too_long"] * 600
+        assert corpus.rejects[7].excerpt == LONG[:200]
+        assert corpus.rejects[7].row_index == 7
+    else:
+        assert corpus.texts == columns["text"]
+        [nulled] = add_nulled(one for block in corpus.blocks for one in block.nulled)
+        assert nulled.count == 600
+        assert "longer than 100000 bytes" in nulled.example
+        name = "v.in" if kind == "struct" else "v"
+        assert corpus.table[name].null_count == 600
+
+
+def test_metadata_counts_for_the_size_of_a_block(tmp_path: Path) -> None:
+    columns = {"text": [f"t{n}" for n in range(100)], "page": shared([LONG, "short"], 100)}
+    path = write_table(tmp_path / "a.parquet", columns, 100, dictionary_pagesize_limit=1 << 30)
+    corpus = read_corpus(path, metadata_columns=("page",), block_bytes=1 << 20)
+    assert corpus.texts == columns["text"]
+    assert corpus.table["page"].to_pylist() == [LONG, "short"] * 50
+    assert max(block.rows.nbytes for block in corpus.blocks) < 2 << 20
+    small = read_corpus(path, metadata_columns=("page:int64",), block_bytes=1 << 20)
+    assert len(small.blocks) == 1
+
+
+def test_dates_of_96_bits_reach_as_far_as_they_go(tmp_path: Path) -> None:
+    days = [(1, 1, 1), (1677, 9, 21), (2024, 1, 2), (2262, 4, 12), (9999, 12, 31)]
+    stamps = [datetime.datetime(*day, 3, 4, 5, 678901) for day in days]  # type: ignore[arg-type]
+    columns = {"text": [f"t{n}" for n in range(5)], "at": pa.array(stamps, pa.timestamp("us"))}
+    path = write_table(tmp_path / "a.parquet", columns, use_deprecated_int96_timestamps=True)
+    corpus = read_corpus(path, metadata_columns=("at",))
+    assert corpus.table["at"].to_pylist() == stamps
+    oracle = duckdb.sql(f"select \"at\" from '{path}'").fetchall()
+    assert corpus.table["at"].to_pylist() == [at for (at,) in oracle]
+    corpus = read_corpus(path, metadata_columns=("at:string",))
+    texts = corpus.table["at"].to_pylist()
+    assert [datetime.datetime.fromisoformat(text) for text in texts] == stamps
+
+
+def test_bytes_nulls_and_uuids_are_texts_and_ids(tmp_path: Path) -> None:
+    keys = [uuid.UUID(int=n) for n in (5, 6, 7)]
+    columns = {
+        "text": pa.array([b"one", "zwei ü".encode(), b"caf\xe9"]),
+        "key": pa.array([key.bytes for key in keys], pa.uuid()),
+        "number": pa.array(
+            [decimal.Decimal(str(10**30 + n)) for n in range(3)], pa.decimal128(38, 0)
+        ),
+    }
+    write_table(tmp_path / "a.parquet", columns)
+    write_table(tmp_path / "b.parquet", {"text": pa.nulls(1), "key": pa.nulls(1)})
+    corpus = read_corpus(tmp_path, id_column="key", metadata_columns=("key",))
+    assert corpus.texts == ["one", "zwei ü"]
+    assert corpus.ids == corpus.table["key"].to_pylist() == [str(key) for key in keys[:2]]
+    assert corpus.reasons == ["invalid_utf8", "missing_id"]
+    corpus = read_corpus(tmp_path / "a.parquet", id_column="number")
+    assert corpus.ids == [str(10**30), str(10**30 + 1)]
+    assert read_corpus(tmp_path / "b.parquet").reasons == ["missing_column"]
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "wanted"),
+    [
+        (0.1, pa.float32(), "0.1"),
+        (0.1, pa.float64(), "0.1"),
+        (2**64 - 1, pa.uint64(), "18446744073709551615"),
+        (decimal.Decimal("1.10"), pa.decimal128(38, 2), "1.10"),
+        (1, pa.time64("ns"), "00:00:00.000000001"),
+        (1, pa.timestamp("ns", "UTC"), "1970-01-01 00:00:00.000000001Z"),
+        (datetime.date(9999, 12, 31), pa.date32(), "9999-12-31"),
+    ],
+)
+def test_values_in_templates_and_strings_have_all_their_digits(
+    tmp_path: Path, value: Any, kind: pa.DataType, wanted: str
+) -> None:
+    path = write_table(
+        tmp_path / "a.parquet",
+        {"v": pa.array([value], kind), "s": pa.array([{"in": value}], pa.struct([("in", kind)]))},
+    )
+    corpus = read_corpus(path, text_template="v={v}", metadata_columns=("v:string", "s:string"))
+    [row] = corpus.rows
+    assert (row["text"], row["v"]) == (f"v={wanted}", wanted)
+    assert wanted in row["s"]
+
+
+def test_columns_within_structs(tmp_path: Path) -> None:
+    rows = [{"body": "one", "meta": {"n": 1}}, None, {"body": "three", "meta": None}]
+    columns = {"doc": rows, "doc.meta": ["exact", "e", "x"], "id": ["a", "b", "c"]}
+    path = write_table(tmp_path / "a.parquet", columns)
+    corpus = read_corpus(
+        path, text_column="doc.body", id_column="id", metadata_columns=("doc.meta", "doc.meta.n")
+    )
+    assert corpus.texts == ["one", "three"]
+    assert corpus.reasons == ["missing_column"]
+    assert corpus.table["doc.meta"].to_pylist() == ["exact", "x"]
+    assert corpus.table["doc.meta.n"].to_pylist() == [1, None]
+    with pytest.raises(InputError, match=r"no column 'doc\.boddy'; is 'doc\.body' meant"):
+        plan_corpus(corpus_config(path, text_column="doc.boddy"))
+
+
+def test_metadata_of_one_file_may_be_nulls_alone(tmp_path: Path) -> None:
+    write_table(tmp_path / "a.parquet", {"text": ["x"], "n": pa.nulls(1)})
+    write_table(tmp_path / "b.parquet", {"text": ["y"], "n": pa.array([3], pa.int32())})
+    corpus = read_corpus(tmp_path, metadata_columns=("n",))
+    assert corpus.table["n"].to_pylist() == [None, 3]
+    assert corpus.table.schema.field("n").type == pa.int32()
