@@ -19,10 +19,27 @@ _PIECE = 1 << 16
 _PLAIN_PIECE = 1 << 18
 _ZSTD_FEED = 256
 """Compressed bytes at a time: 4 of them can unpack to 128 KiB."""
+_ZSTD_WINDOW = 1 << 31
+"""What zstd --long=31 makes, as large dumps are packed; it takes memory as it fills."""
+_ZSTD_BEGINNING = b"\x28\xb5\x2f\xfd"
+_XZ_MEMORY = 512 << 20
+"""Most memory that unpacking an xz file takes; xz -9 takes 65 MiB."""
 
 
 class DamagedFileError(Exception):
-    """A compressed stream ends early or makes no sense; what came before it is good."""
+    """A compressed stream ends early or makes no sense; what came before it is good.
+
+    Attributes:
+        complete: Whether what came before ended as it should, with something else behind its end.
+    """
+
+    def __init__(self, detail: str, complete: bool = False) -> None:
+        super().__init__(detail)
+        self.complete = complete
+
+
+class _BehindTheEndError(Exception):
+    """What follows a complete stream is no other stream."""
 
 
 class ByteStream(Protocol):
@@ -58,6 +75,10 @@ class _Decompressed:
     def read(self) -> bytes:
         try:
             piece = self._read()
+        except _BehindTheEndError as error:
+            raise DamagedFileError(str(error), complete=True) from error
+        except _MemoryError as error:
+            raise InputError(f"{self._file.url}: {error}") from error
         except _DAMAGES as error:
             raise DamagedFileError(str(error).strip() or type(error).__name__) from error
         self._left -= len(piece)
@@ -95,7 +116,20 @@ def open_stream(
 
 def _gzip(raw: BinaryIO) -> Callable[[], bytes]:
     opened = gzip.GzipFile(fileobj=raw, mode="rb")
-    return lambda: opened.read1(_PIECE)
+    begun = False
+
+    def read() -> bytes:
+        nonlocal begun
+        try:
+            piece = opened.read1(_PIECE)
+        except gzip.BadGzipFile as error:
+            if begun and str(error).startswith("Not a gzipped file"):
+                raise _BehindTheEndError("what follows the end of its data is no gzip") from error
+            raise
+        begun = True
+        return piece
+
+    return read
 
 
 def _bz2(raw: BinaryIO) -> Callable[[], bytes]:
@@ -103,9 +137,62 @@ def _bz2(raw: BinaryIO) -> Callable[[], bytes]:
     return lambda: opened.read1(_PIECE)
 
 
-def _xz(raw: BinaryIO) -> Callable[[], bytes]:
-    opened = lzma.LZMAFile(raw, "rb")
-    return lambda: opened.read1(_PIECE)
+class _MemoryError(Exception):
+    """Unpacking would take more memory than it may."""
+
+
+class _Xz:
+    """Reads streams with bounded memory; Python's own reader of xz files has no limit for it."""
+
+    def __init__(self, raw: BinaryIO) -> None:
+        self._raw = raw
+        self._stream: lzma.LZMADecompressor | None = None
+        self._rest = b""
+        self._begun = False
+
+    def __call__(self) -> bytes:
+        piece = b""
+        while not piece:
+            stream = self._stream
+            if stream is None or stream.needs_input:
+                data = self._rest or self._raw.read(_PIECE)
+                self._rest = b""
+                if not data:
+                    break
+            else:
+                data = b""
+            piece = self._unpack(data)
+        if not piece and self._stream is not None:
+            raise EOFError("compressed file ended before the end-of-stream marker was reached")
+        return piece
+
+    def _unpack(self, data: bytes) -> bytes:
+        if self._stream is None:
+            # Streams may be padded with zeros.
+            data = data.lstrip(b"\0")
+            if not data:
+                return b""
+            self._stream = lzma.LZMADecompressor(memlimit=_XZ_MEMORY)
+            begins = True
+        else:
+            begins = False
+        try:
+            piece = self._stream.decompress(data, _PIECE)
+        except lzma.LZMAError as error:
+            if "memory" in str(error).lower():
+                raise _MemoryError(
+                    f"its xz dictionary takes more than {_XZ_MEMORY >> 20} MiB to unpack; unpack "
+                    "it with xz -dk, or compress it anew with xz -9"
+                ) from error
+            if begins and self._begun:
+                self._stream = None
+                raise _BehindTheEndError("what follows the end of its data is no xz") from error
+            raise
+        self._begun = True
+        if self._stream.eof:
+            self._rest = self._stream.unused_data
+            self._stream = None
+        return piece
 
 
 class _Zstd:
@@ -116,6 +203,7 @@ class _Zstd:
         self._waiting = b""
         self._place = 0
         self._frame: zstandard.ZstdDecompressionObj | None = None
+        self._begun = False
 
     def __call__(self) -> bytes:
         piece = b""
@@ -130,17 +218,27 @@ class _Zstd:
         return piece
 
     def _unpack(self, data: bytes) -> bytes:
-        frame = self._frame or zstandard.ZstdDecompressor().decompressobj()
-        piece: bytes = frame.decompress(data)
+        frame = self._frame or _zstd_frame()
+        try:
+            piece: bytes = frame.decompress(data)
+        except zstandard.ZstdError as error:
+            if self._frame is None and self._begun and not data.startswith(_ZSTD_BEGINNING):
+                raise _BehindTheEndError("what follows the end of its data is no zstd") from error
+            raise
+        self._begun = True
         self._place += len(data) - len(frame.unused_data)
         self._frame = None if frame.eof else frame
         return piece
+
+
+def _zstd_frame() -> "zstandard.ZstdDecompressionObj":
+    return zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW).decompressobj()
 
 
 _DAMAGES = (EOFError, OSError, zlib.error, lzma.LZMAError, zstandard.ZstdError)
 _READERS: dict[str, Callable[[BinaryIO], Callable[[], bytes]]] = {
     "gzip": _gzip,
     "bz2": _bz2,
-    "xz": _xz,
+    "xz": _Xz,
     "zstd": _Zstd,
 }

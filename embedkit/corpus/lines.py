@@ -28,10 +28,17 @@ class LongRecord(NamedTuple):
 
 
 class Damage(NamedTuple):
-    """The place where a compressed stream broke, as an offset in what it unpacks to."""
+    """The place where a compressed stream broke, as an offset in what it unpacks to.
+
+    Attributes:
+        start: The offset.
+        detail: What is wrong.
+        complete: Whether the stream had come to its end, and something else follows it.
+    """
 
     start: int
     detail: str
+    complete: bool = False
 
 
 @dataclass
@@ -145,11 +152,11 @@ class _LineReader:
             self._tail, self._tail_bytes = [], 0
             self._hold(piece[end + 1 :])
             yield from self._cut(whole)
-        if self._damage:
-            # The line that was being read is cut off: the damage stands for it.
-            yield Lines(damage=self._damage)
-        elif self._tail_bytes:
+        # A line that is cut off is lost: the damage stands for it.
+        if self._tail_bytes and (self._damage is None or self._damage.complete):
             yield from self._cut(b"".join(self._tail))
+        if self._damage:
+            yield Lines(damage=self._damage)
 
     def _read(self) -> bytes:
         if self._pending:
@@ -160,7 +167,7 @@ class _LineReader:
         try:
             return self._stream.read()
         except DamagedFileError as error:
-            self._damage = Damage(self.place + self._tail_bytes, str(error))
+            self._damage = Damage(self.place + self._tail_bytes, str(error), error.complete)
             return b""
 
     def _hold(self, piece: bytes) -> None:
@@ -239,6 +246,8 @@ def iter_paragraphs(
             in_range = True
         if batch.long and in_range:
             paragraph.add_long(batch.long)
+        if batch.damage and batch.damage.complete:
+            yield from paragraph.flush(found)
         found.damage = batch.damage
         yield found
         passed = end is not None and batch.starts and batch.starts[-1] >= end

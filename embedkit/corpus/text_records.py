@@ -71,16 +71,19 @@ def read_whole(stream: ByteStream, max_bytes: int) -> Lines:
     """Reads a stream as one record, or none where it is empty."""
     pieces: list[bytes] = []
     size = 0
+    damage: Damage | None = None
     try:
         while size <= max_bytes + len(BOM) and (piece := stream.read()):
             pieces.append(piece)
             size += len(piece)
     except DamagedFileError as error:
-        return Lines(damage=Damage(size, str(error)))
+        damage = Damage(size, str(error), error.complete)
+    if damage and not damage.complete:
+        return Lines(damage=damage)
     text = b"".join(pieces).removeprefix(BOM)
     if len(text) > max_bytes:
         return Lines.of_long(0, text)
-    return Lines([0], [text]) if size else Lines()
+    return Lines([0], [text], damage=damage) if size else Lines(damage=damage)
 
 
 def drop_blank(piece: Lines) -> None:
@@ -203,6 +206,12 @@ def _broken(piece: Lines, file: FileRange, config: CorpusConfig) -> list[Reject]
 def damaged(file: FileRange, damage: Damage) -> Reject:
     """Returns the reject that stands for all that a damaged file has lost."""
     what = " ".join(damage.detail.split())[:200]
+    if damage.complete:
+        detail = (
+            f"{what}; nothing before it is missing; cut it off, or restore the file if more data "
+            "belong there, a loss of unknown size"
+        )
+        return Reject(file.source, damage.start, "damaged_file", detail)
     kind = "" if file.compression == "none" else f"{file.compression} "
     detail = (
         f"the {kind}data break off here ({what}), so the rest of the file is "

@@ -239,6 +239,66 @@ def test_garbage_behind_a_compressed_file(tmp_path: Path) -> None:
         assert (corpus.texts, corpus.reasons) == (["one", "two"], ["damaged_file"])
 
 
+@pytest.mark.parametrize("suffix", [".gz", ".zst", ".xz"])
+@pytest.mark.parametrize("unit", ["line", "paragraph", "file"])
+def test_garbage_behind_the_end_costs_no_record(tmp_path: Path, suffix: str, unit: str) -> None:
+    # The last record has no line end, and is complete all the same.
+    path = tmp_path / f"data.txt{suffix}"
+    for pieces in (["one\n\ntwo"], ["one\n", "\ntwo"]):
+        whole = b"".join(COMPRESS[suffix](piece.encode()) for piece in pieces)
+        for garbage in (b"garbage", b"\r\n", b"<html>" * 99):
+            path.write_bytes(whole + garbage)
+            corpus = read_corpus(path, text_unit=unit)
+            assert corpus.texts == (["one\n\ntwo"] if unit == "file" else ["one", "two"])
+            assert corpus.reasons == ["damaged_file"]
+            assert "nothing before it is missing" in corpus.rejects[0].detail
+    if suffix != ".zst":
+        path.write_bytes(whole + bytes(512))
+        assert read_corpus(path, text_unit=unit).rejects == []
+    more = COMPRESS[suffix](b"\nthree and more")
+    path.write_bytes(whole + more[:-6])
+    corpus = read_corpus(path, text_unit=unit)
+    assert corpus.reasons == ["damaged_file"]
+    assert "loss of unknown size" in corpus.rejects[0].detail
+    assert "nothing before" not in corpus.rejects[0].detail
+
+
+def test_garbage_behind_compressed_csv(tmp_path: Path) -> None:
+    path = tmp_path / "data.csv.gz"
+    path.write_bytes(gzip.compress(b"text,n\none,1\ntwo,2") + b"x")
+    corpus = read_corpus(path)
+    assert (corpus.texts, corpus.reasons) == (["one", "two"], ["damaged_file"])
+
+
+@pytest.mark.parametrize("window", [28, 31])
+def test_zstd_with_a_long_window_is_read(tmp_path: Path, window: int) -> None:
+    options = zstandard.ZstdCompressionParameters.from_level(3, window_log=window, enable_ldm=True)
+    packer = zstandard.ZstdCompressor(compression_params=options).compressobj()
+    data = packer.compress(b"one\ntwo\n") + packer.flush()
+    for name in ("a.txt.zst", "b.txt.zstd"):
+        (tmp_path / name).write_bytes(data)
+    corpus = read_corpus(tmp_path)
+    assert (corpus.texts, corpus.rejects) == (["one", "two"] * 2, [])
+
+
+def test_an_xz_dictionary_that_takes_too_much_memory_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt.xz"
+    for size, good in ((64 << 20, True), (1 << 30, False)):
+        filters = [{"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": 1 << 16}]
+        data = bytearray(lzma.compress(b"one\ntwo\n", filters=filters))
+        # The block's header names its filter, and the exponent of its dictionary's size.
+        assert data[14:16] == b"\x21\x01"
+        data[16] = 2 * (size.bit_length() - 1 - 12)
+        data[20:24] = zlib.crc32(data[12:20]).to_bytes(4, "little")
+        path.write_bytes(data)
+        if good:
+            assert read_corpus(path).texts == ["one", "two"]
+            continue
+        with pytest.raises(InputError) as error:
+            read_corpus(path)
+        one_line(error, path, "512 MiB", "xz -dk")
+
+
 def test_a_file_that_is_not_compressed(tmp_path: Path) -> None:
     for suffix in (".gz", ".zst", ".bz2", ".xz"):
         path = tmp_path / f"data.jsonl{suffix}"
