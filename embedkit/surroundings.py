@@ -1,10 +1,12 @@
 """What a process finds around it: streams, working directory, proxies; mended, or refused early."""
 
 import os
+import resource
 import sys
 
 from embedkit.errors import ConfigError
 
+_LEAST_MAPPED = 1 << 30
 _THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "grpc_proxy")
 _EXCEPTIONS = ("no_proxy", "NO_PROXY", "no_grpc_proxy")
@@ -33,8 +35,14 @@ def check_surroundings() -> None:
 
     Raises:
         ConfigError: The working directory was removed, or may not be seen; Python leaves out
-            docstrings.
+            docstrings; libraries end a process that may not have as much memory as they map.
     """
+    most, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if most != resource.RLIM_INFINITY and most < _LEAST_MAPPED:
+        raise ConfigError(
+            f"'ulimit -v' allows {most >> 20} MB of address space, which the libraries only map; "
+            f"allow {_LEAST_MAPPED >> 20} MB at least, and limit memory by a cgroup"
+        )
     if sys.flags.optimize > 1:
         raise ConfigError(
             "Python runs without docstrings (-OO, or PYTHONOPTIMIZE=2), which transformers needs; "

@@ -86,6 +86,7 @@ SURROUNDINGS: dict[str, tuple[dict[str, str | None], Callable[[], None] | None, 
     "stdout unread": ({}, unread(1), WORKS),
     "stderr unread": ({}, unread(2), WORKS),
     "few files": ({}, limited(resource.RLIMIT_NOFILE, SMALL), WORKS),
+    "little address space": ({}, limited(resource.RLIMIT_AS, 300 << 20), (2, "at least, and")),
     "working directory gone": ({}, in_a_folder_that_is_gone, (2, "change to one that exists")),
 }
 
