@@ -18,6 +18,7 @@ import ray
 from apache_beam import Pipeline
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo
 from apache_beam.runners.portability.fn_api_runner.worker_handlers import (
     DATA_BUFFER_TIME_LIMIT_MS,
     FNAPI_RUNNER_CAPABILITIES,
@@ -341,6 +342,20 @@ def _cause(error: RayError) -> str:
     return said.partition(". ")[0]
 
 
+class _NothingToHandOut(ExtendedProvisionInfo):
+    """Has Beam serve no artifacts, which workers here do not ask for: it would give out any file.
+
+    Beam serves them, to whoever reaches its control port, where this counts as true.
+    """
+
+    def __bool__(self) -> bool:
+        return False
+
+    def for_environment(self, environment: Any) -> "_NothingToHandOut":
+        """Returns itself: nodes have what a worker needs."""
+        return self
+
+
 class RayBeamRunner(FnApiRunner):
     """Runs any Beam pipeline with its workers as Ray actors.
 
@@ -383,6 +398,7 @@ class RayBeamRunner(FnApiRunner):
                 self._key, capabilities=python_sdk_capabilities()
             )
         )
+        self._provision_info = _NothingToHandOut()
 
     def run_pipeline(self, pipeline: Pipeline, options: PipelineOptions) -> Any:
         """Runs a pipeline to its end."""

@@ -6,8 +6,16 @@ import time
 from pathlib import Path
 
 import apache_beam as beam
+import grpc
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.portability.api import (
+    beam_artifact_api_pb2,
+    beam_artifact_api_pb2_grpc,
+    beam_runner_api_pb2,
+)
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.runners.portability.fn_api_runner.worker_handlers import GrpcServer, StateServicer
 from apache_beam.testing.util import assert_that, equal_to
 
 from embedkit.actors.beam_workers import RayBeamRunner
@@ -46,6 +54,32 @@ def test_a_pipeline_with_all_kinds_of_stages(ray_session):
             assert driver not in found
 
         assert_that(pids, two_others, label="Pids")
+
+
+def test_the_drivers_files_are_handed_to_nobody(tmp_path):
+    """Beam's control port is open to the cluster, and serves any file unless told otherwise."""
+    secret = tmp_path / "secret"
+    secret.write_text("content")
+    payload = beam_runner_api_pb2.ArtifactFilePayload(path=str(secret)).SerializeToString()
+    request = beam_artifact_api_pb2.GetArtifactRequest(
+        artifact=beam_runner_api_pb2.ArtifactInformation(
+            type_urn="beam:artifact:type:file:v1", type_payload=payload
+        )
+    )
+
+    def ask(runner: FnApiRunner) -> bytes:
+        server = GrpcServer(StateServicer(), runner._provision_info, None)
+        try:
+            with grpc.insecure_channel(f"127.0.0.1:{server.control_port}") as channel:
+                stub = beam_artifact_api_pb2_grpc.ArtifactRetrievalServiceStub(channel)
+                return b"".join(one.data for one in stub.GetArtifact(request, timeout=60))
+        finally:
+            server.close()
+
+    assert ask(FnApiRunner()) == b"content"
+    with pytest.raises(grpc.RpcError) as raised:
+        ask(RayBeamRunner())
+    assert raised.value.code() == grpc.StatusCode.UNIMPLEMENTED
 
 
 def _doomed(p: beam.Pipeline, folder: str) -> beam.PCollection:
