@@ -3,6 +3,7 @@
 import json
 import logging
 from importlib import metadata
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
@@ -176,6 +177,24 @@ def validate(root: Root, *, as_json: Json = False) -> None:
     say(json.dumps(report.to_dict()) if as_json else report.to_text())
     if report.problems:
         raise typer.Exit(4)
+
+
+@app.command(epilog=_ENDS)
+def init(
+    inputs: Annotated[
+        list[str], typer.Argument(metavar="INPUT...", help="Files, directories, globs and URLs.")
+    ],
+    *,
+    model: Annotated[str, typer.Option(help="Model directory, or a hub id.")],
+    output: Annotated[str, typer.Option(help="Where the job is to write.")] = "embeddings",
+    job: Annotated[str, typer.Option(help="The job file to write.")] = "job.yaml",
+) -> None:
+    """Write a commented job file that fits an input and a model."""
+    from embedkit.job_file import write_job_file
+
+    set_up_logs("text")
+    write_job_file(Path(job), inputs, model, output)
+    say(f"wrote {job}; look through it, then: embedkit plan {job}")
 
 
 @app.command(epilog=_ENDS)

@@ -495,14 +495,14 @@ def test_help_loads_nothing_heavy():
     code = (
         "import sys\n"
         "from embedkit.cli import app\n"
-        "for name in ([], ['run'], ['plan'], ['info'], ['search'], ['validate'], ['schema']):\n"
-        "    app([*name, '--help'], standalone_mode=False)\n"
+        "for name in ['', 'run', 'plan', 'info', 'search', 'validate', 'init', 'schema']:\n"
+        "    app([*name.split(), '--help'], standalone_mode=False)\n"
         f"print([name for name in {heavy!r} if name in sys.modules], file=sys.stderr)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr.strip() == "[]"
-    assert done.stdout.count("Usage: ") == 7
-    assert done.stdout.count("Exit codes: 0 ") == 6
+    assert done.stdout.count("Usage: ") == 8
+    assert done.stdout.count("Exit codes: 0 ") == 7
 
 
 # --- real processes ---
