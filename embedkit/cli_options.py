@@ -26,7 +26,7 @@ _SHOWN = 100
 _MOST_SAID = 1000
 _MOST_PROBLEMS = 20
 _MOST_JOB_BYTES = 1 << 20
-_LONGEST_WITH_NO = 16
+_LONGEST_WITH_NO = 14
 
 
 def job_command(function: Callable[..., None]) -> Callable[..., None]:
