@@ -21,6 +21,7 @@ from embedkit.text_tokens import blank_ids, is_long, text_slices, token_pieces
 _PROBES = ("a", "the", "0", ".", "A b")
 _VOCABULARIES = ("tokenizer.json", "vocab.json", "*.txt", "*.model", "*.tiktoken")
 _quiet = threading.Lock()
+_MOST_WORD_CHARS = 10_000
 
 
 @dataclass(frozen=True)
@@ -232,6 +233,8 @@ def read_tokenizer(directory: str) -> Any:
             loaded = AutoTokenizer.from_pretrained(
                 directory, trust_remote_code=False, local_files_only=True
             )
+            # Looked up now, as strange special tokens fail only then.
+            _ = loaded.all_special_ids, loaded.pad_token_id
     # The library raises whatever its parsers raise, a bare Exception for a broken tokenizer.json.
     except Exception as error:
         raise ConfigError(
@@ -242,6 +245,12 @@ def read_tokenizer(directory: str) -> Any:
         raise ConfigError(
             f"{directory}: {type(loaded).__name__} has no fast tokenizer; save the model once with "
             "a tokenizer.json"
+        )
+    longest = getattr(loaded.backend_tokenizer.model, "max_input_chars_per_word", 0)
+    if longest > _MOST_WORD_CHARS:
+        raise ConfigError(
+            f"{directory}: the tokenizer's max_input_chars_per_word is {longest:,}, and time grows "
+            f"with the square of it; expected at most {_MOST_WORD_CHARS:,}"
         )
     return loaded
 

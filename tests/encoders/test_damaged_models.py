@@ -274,6 +274,18 @@ def test_numbers_that_make_no_model(model, changes):
         assert {*changes} <= {"num_labels", "torch_dtype", "hidden_dropout_prob"}
 
 
+def test_tokenizers_of_strangers(model):
+    edit(model / "tokenizer_config.json", unk_token="")
+    fails(model, "the tokenizer cannot be read")
+    edit(model / "tokenizer_config.json", unk_token="[UNK]")
+    read(model)
+    file = model / "tokenizer.json"
+    content = json.loads(file.read_text())
+    content["model"]["max_input_chars_per_word"] = 10**9
+    file.write_text(json.dumps(content))
+    fails(model, "max_input_chars_per_word is 1,000,000,000")
+
+
 def header(content: object, length: int | None = None) -> bytes:
     data = content if isinstance(content, bytes) else json.dumps(content).encode()
     return (len(data) if length is None else length).to_bytes(8, "little") + data
