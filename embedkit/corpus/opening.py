@@ -12,6 +12,7 @@ from embedkit.errors import InputError
 
 _FETCH = 8 << 20
 """Bytes that one request to a remote store asks for."""
+_FIRST_BYTES = 512
 _ETAGS = ("ETag", "etag", "generation", "md5Hash", "Content-MD5", "md5")
 _TIMES = ("LastModified", "last_modified", "mtime", "updated", "created")
 
@@ -27,8 +28,23 @@ def open_input(file: FileRange) -> BinaryIO:
             closing it raise the same.
     """
     with input_errors(file.url, "opened", file.opened_as):
-        opened = _Local(file) if os.path.isabs(file.url) else _Remote(_Requests(file))
+        opened = _Local(file) if os.path.isabs(file.url) else _Remote(_Requests(file), _FETCH)
     return cast(BinaryIO, RawFile(opened, file.opened_as))
+
+
+def first_bytes(file: FileRange) -> bytes:
+    """Returns the first half a kilobyte of a file.
+
+    Raises:
+        InputError: It is gone, cannot be read, or is not the one that was listed.
+    """
+    with input_errors(file.url, "opened", file.opened_as):
+        opened = _Local(file) if os.path.isabs(file.url) else _Remote(_Requests(file), _FIRST_BYTES)
+    raw = RawFile(opened, file.opened_as)
+    try:
+        return raw.read(_FIRST_BYTES)
+    finally:
+        raw.close()
 
 
 def local_etag(status: os.stat_result) -> str:
@@ -93,8 +109,8 @@ def _open_without_waiting(path: str, flags: int) -> int:
 class _Remote(io.BufferedReader):
     """A file of a store, looked at again behind every request."""
 
-    def __init__(self, requests: "_Requests") -> None:
-        super().__init__(requests, _FETCH)
+    def __init__(self, requests: "_Requests", at_once: int) -> None:
+        super().__init__(requests, at_once)
         self._requests = requests
 
     def check(self) -> None:

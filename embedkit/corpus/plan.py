@@ -5,9 +5,11 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TypeVar
 
 from embedkit.config import CorpusConfig
 from embedkit.corpus.columns import Columns, required_columns
+from embedkit.corpus.contents import with_true_compression
 from embedkit.corpus.csv_records import check_csv
 from embedkit.corpus.duplicates import with_duplicates
 from embedkit.corpus.encodings import is_plain
@@ -28,6 +30,7 @@ _MOST_FILES_OF_A_SPLIT = 4096
 _FILES_AT_ONCE = 16
 
 _log = logging.getLogger(__name__)
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,10 @@ def plan_corpus(config: CorpusConfig) -> Plan:
             for one than another file.
     """
     Columns.of(config)
-    listing = _without_other_json(list_inputs(config), config)
+    listing = list_inputs(config)
+    settle = partial(with_true_compression, config=config)
+    listing = replace(listing, files=tuple(_concurrently(settle, listing.files)))
+    listing = _without_other_json(listing, config)
     _log_skipped(listing)
     check = partial(_check, config=config)
     checked = list(_concurrently(check, listing.files))
@@ -83,8 +89,8 @@ def plan_corpus(config: CorpusConfig) -> Plan:
 
 
 def _concurrently(
-    check: Callable[[FileRange], _Checked], files: Iterable[FileRange]
-) -> Iterator[_Checked]:
+    check: Callable[[FileRange], _Result], files: Iterable[FileRange]
+) -> Iterator[_Result]:
     with ThreadPoolExecutor(_FILES_AT_ONCE, thread_name_prefix="plan") as threads:
         yield from threads.map(check, files)
 

@@ -299,12 +299,52 @@ def test_an_xz_dictionary_that_takes_too_much_memory_is_named(tmp_path: Path) ->
         one_line(error, path, "512 MiB", "xz -dk")
 
 
-def test_a_file_that_is_not_compressed(tmp_path: Path) -> None:
+def test_a_plain_file_by_the_name_of_a_compressed_one_is_read(tmp_path: Path) -> None:
     for suffix in (".gz", ".zst", ".bz2", ".xz"):
         path = tmp_path / f"data.jsonl{suffix}"
         path.write_bytes(b'{"text": "plain"}\n')
+        assert read_corpus(path).texts == ["plain"]
+        path.write_bytes(b"\x00\x01\xff no text either")
         corpus = read_corpus(path)
         assert (corpus.texts, corpus.reasons) == ([], ["damaged_file"])
+
+
+@pytest.mark.parametrize("suffix", UNPACK)
+@pytest.mark.parametrize("name", ["a.txt", "b.jsonl", "c.csv", "d.jsonl.gz", "e.jsonl.zst"])
+def test_a_compressed_file_by_another_name_is_read(tmp_path: Path, name: str, suffix: str) -> None:
+    head = "text\n" if name == "c.csv" else ""
+    lines = [json.dumps({"text": f"{n}"}) if "json" in name else f"{n}" for n in range(500)]
+    path = tmp_path / name
+    path.write_bytes(COMPRESS[suffix]((head + "\n".join(lines)).encode()))
+    assert read_corpus(path, split_bytes=100).texts == [f"{n}" for n in range(500)]
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"\x04\x22\x4d\x18" + bytes(20), "lz4"),
+        (b"\xff\x06\x00\x00sNaPpY" + bytes(20), "snappy"),
+        (b"PK\x03\x04" + bytes(20), "zip"),
+        (b"name".ljust(257, b"\0") + b"ustar\x0000" + bytes(300), "tar"),
+        (b"PAR1" + bytes(20), "--format parquet"),
+    ],
+)
+def test_what_is_not_read_is_named(tmp_path: Path, data: bytes, said: str) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(data)
+    with pytest.raises(InputError) as error:
+        plan_corpus(corpus_config(path))
+    one_line(error, path, said)
+
+
+def test_the_compression_that_was_asked_for_is_not_there(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes(gzip.compress(b"text"))
+    for asked in ("none", "zstd"):
+        with pytest.raises(InputError) as error:
+            plan_corpus(corpus_config(path, compression=asked))
+        one_line(error, path, "gzip data", "--compression gzip")
+    assert read_corpus(path, compression="gzip").texts == ["text"]
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.csv", "a.tsv", "a.jsonl.gz", "a.csv.zst"])

@@ -1,0 +1,98 @@
+"""What a file's first bytes tell, which counts for more than its name."""
+
+import codecs
+import logging
+from dataclasses import replace
+
+from embedkit.config import CorpusConfig
+from embedkit.corpus.opening import first_bytes
+from embedkit.corpus.splits import FileRange
+from embedkit.errors import InputError
+
+_COMPRESSED = (
+    (b"\x1f\x8b\x08", "gzip"),
+    (b"\x28\xb5\x2f\xfd", "zstd"),
+    (b"BZh", "bz2"),
+    (b"\xfd7zXZ\x00", "xz"),
+)
+_BLOCK_OF_BZ2 = (b"1AY&SY", b"\x17\x72\x45\x38\x50\x90")
+_NOT_READ = (
+    (b"\x04\x22\x4d\x18", "lz4 data"),
+    (b"\xff\x06\x00\x00sNaPpY", "snappy data"),
+    (b"PK\x03\x04", "a zip archive"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
+    (b"Rar!\x1a\x07", "a rar archive"),
+    (b"\x1f\x9d", "data of compress (.Z)"),
+    (b"ARROW1\x00\x00", "an Arrow file"),
+    (b"Obj\x01", "an Avro file"),
+    (b"SQLite format 3\x00", "an SQLite database"),
+)
+_TAR = slice(257, 262)
+_CONTROLS = frozenset(range(32)) - frozenset(b"\t\n\r\f\x1b")
+
+_log = logging.getLogger(__name__)
+
+
+def with_true_compression(file: FileRange, config: CorpusConfig) -> FileRange:
+    """Returns a file with the compression that its first bytes show, whatever its name says.
+
+    Args:
+        file: The whole file, as its name was understood.
+        config: Says whether a compression was asked for.
+
+    Raises:
+        InputError: It is of a kind that is not read, or not compressed as was asked for.
+    """
+    if not file.size or file.format == "parquet":
+        return file
+    head = first_bytes(file)
+    _check_is_read(file, head)
+    found = _compression(head)
+    if config.compression != "auto":
+        if found and found != config.compression:
+            raise InputError(
+                f"{file.url}: holds {found} data, not what --compression {config.compression} "
+                f"says; give --compression {found}, or leave it out"
+            )
+        return file
+    if found is None and file.compression != "none" and _is_text(head):
+        found = "none"
+    if found is None or found == file.compression:
+        return file
+    _log.warning(
+        "%s: is read as %s, as its first bytes show, and not as its name says",
+        file.url,
+        "plain text" if found == "none" else found,
+    )
+    return replace(file, compression=found)
+
+
+def _check_is_read(file: FileRange, head: bytes) -> None:
+    kind = next((name for mark, name in _NOT_READ if head.startswith(mark)), None)
+    if head[_TAR] == b"ustar":
+        kind = "a tar archive"
+    if kind:
+        raise InputError(f"{file.url}: is {kind}, which is not read; unpack or convert it first")
+    if head.startswith(b"PAR1"):
+        raise InputError(
+            f"{file.url}: is a Parquet file by its content; name it .parquet, or give "
+            "--format parquet"
+        )
+
+
+def _compression(head: bytes) -> str | None:
+    found = next((name for mark, name in _COMPRESSED if head.startswith(mark)), None)
+    if found == "bz2" and head[4:10] not in _BLOCK_OF_BZ2:
+        return None
+    if head[1:4] == b"\x2a\x4d\x18" and 0x50 <= head[0] <= 0x5F:
+        # A frame that readers pass over, as some tools put before the first one.
+        return "zstd"
+    return found
+
+
+def _is_text(head: bytes) -> bool:
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        return False
+    return not _CONTROLS.intersection(head)
