@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 import pyarrow as pa
 
 from embedkit.config import OutputConfig
+from embedkit.corpus.splits import Plan
 from embedkit.dataset.card import dataset_card
-from embedkit.dataset.commit import CommitRecord
+from embedkit.dataset.commit import CommitRecord, ended_splits
 from embedkit.dataset.device import recorded_device
 from embedkit.dataset.manifest import Manifest, finalize, read_manifest, seal
 from embedkit.dataset.mend import fault_of_text, is_object
@@ -23,6 +24,7 @@ from embedkit.dataset.version import Version, block_of, block_order
 from embedkit.encoders.meter import EncoderLoad, busy_share, work_by_encoder
 from embedkit.errors import IntegrityError
 from embedkit.job import Draft
+from embedkit.line_numbers import LineNumbers
 from embedkit.reports.duplicates import COLUMNS, text_duplicates
 from embedkit.reports.phrasing import dataset_name, noun
 from embedkit.reports.quality import BlockStatistics
@@ -194,9 +196,21 @@ def complete_version(
     run = _run_figures(manifest, before, started, figures)
     inputs = (draft.plan.files, draft.plan.total_bytes)
     run = replace(run, dataset=dataset_name(version.root))
-    write_report(version, manifest, sorted(blocks, key=block_order), inputs, run)
+    numbers = _line_numbers(draft)
+    if numbers.counts is not None:
+        manifest = replace(manifest, lines=asdict(numbers.counts))
+    write_report(version, manifest, sorted(blocks, key=block_order), inputs, run, numbers)
     manifest = seal(version, manifest, dataset_card(version, manifest))
     return _published(draft, manifest, run, before)
+
+
+def _line_numbers(draft: Draft) -> LineNumbers:
+    plan = draft.plan
+    if not plan.splits:
+        # A worker that completes a version does not carry them.
+        stored = json.loads(draft.version.store.read(draft.version.plan_key))
+        plan = Plan.from_json(json.dumps(stored["corpus"]))
+    return LineNumbers.of(plan.splits, ended_splits(draft.version))
 
 
 def _published(draft: Draft, manifest: Manifest, run: RunFigures, before: Before) -> RunResult:
@@ -273,6 +287,7 @@ def write_report(
     blocks: list[str],
     inputs: tuple[int, int],
     run: RunFigures,
+    numbers: LineNumbers,
 ) -> None:
     """Merges the statistics of all blocks in block order and writes the report, twice.
 
@@ -282,6 +297,7 @@ def write_report(
         blocks: Its blocks, in order.
         inputs: Number of input files, and their bytes.
         run: What the run measured of itself.
+        numbers: The lines of its inputs.
     """
     store = version.store
 
@@ -291,9 +307,9 @@ def write_report(
         return read_columns(version, manifest.parts, columns)
 
     report = build_report(
-        _statistics(version, blocks),
+        _statistics(version, blocks).with_examples(numbers.true_line),
         {**manifest.description, "version": version.name},
-        Accounts(*inputs, manifest.documents, manifest.rows, manifest.rejects),
+        Accounts(*inputs, manifest.documents, manifest.rows, manifest.rejects, numbers.counts),
         run,
         text_duplicates(rows),
     )
@@ -336,7 +352,8 @@ def _restore_texts(draft: Draft, manifest: Manifest) -> None:
     blocks = filter(None, map(block_of, version.store.list(version.key("_meta/commits/"))))
     inputs = (draft.plan.files, draft.plan.total_bytes)
     run = _run_figures(manifest, Before(manifest.rows, manifest.tokens_encoded), time.time(), None)
-    write_report(version, manifest, sorted(blocks, key=block_order), inputs, run)
+    numbers = _line_numbers(draft)
+    write_report(version, manifest, sorted(blocks, key=block_order), inputs, run, numbers)
 
 
 def _is_torn(version: Version, key: str) -> bool:

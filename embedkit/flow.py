@@ -302,6 +302,7 @@ def encode_tokens(
         rejects=rejects,
         rows=embedded,
         documents_before=block.documents_before,
+        lines=block.lines,
         continues=block.continues,
         nulled=block.nulled,
     )
@@ -387,7 +388,8 @@ def write_block(
 
 def end_split_of(block: DocumentBlock | EmbeddingBlock, version: Version) -> None:
     """Records that a split ends with this block, which must be its last."""
-    end_split(version, block.split_id, block.seq + 1, block.documents_before + block.documents)
+    documents = block.documents_before + block.documents
+    end_split(version, block.split_id, block.seq + 1, documents, block.lines)
 
 
 def embed_split(

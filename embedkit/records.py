@@ -65,6 +65,9 @@ class Reject:
         detail: One line: what is wrong and what to do about it.
         doc_id: The record's id where it was known.
         excerpt: The record's first characters, for a person to recognise it.
+        line: For a person to find it: the number of its first line in the file, from 1, or that of
+            its row or element in Parquet and JSON arrays. In a plain file that is read in ranges
+            it is counted from where the range begins, until the report adds the lines before.
     """
 
     source: str
@@ -73,6 +76,38 @@ class Reject:
     detail: str
     doc_id: str | None = None
     excerpt: str = ""
+    line: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LineCounts:
+    """What the lines of text, JSONL, CSV and TSV files are; other formats have none.
+
+    Attributes:
+        lines: All lines.
+        blank: Lines of white space.
+        headers: Lines of headers.
+        continued: Lines of a record behind its first.
+    """
+
+    lines: int = 0
+    blank: int = 0
+    headers: int = 0
+    continued: int = 0
+
+    def __add__(self, other: "LineCounts") -> "LineCounts":
+        """Adds the lines of another piece."""
+        return LineCounts(
+            self.lines + other.lines,
+            self.blank + other.blank,
+            self.headers + other.headers,
+            self.continued + other.continued,
+        )
+
+    @property
+    def records(self) -> int:
+        """Lines that a record begins with, which is a document or a reject."""
+        return self.lines - self.blank - self.headers - self.continued
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +151,7 @@ class Block:
         continues: Whether its first rows are of a document that an earlier block accounts for, as
             its chunks are too many for one block.
         nulled: Metadata values of its documents that became null, by column.
+        lines: Of the last block, what the lines of each range of the split are.
     """
 
     split_id: str
@@ -127,6 +163,7 @@ class Block:
     documents_before: int = 0
     continues: bool = False
     nulled: tuple[Nulled, ...] = ()
+    lines: tuple[LineCounts, ...] = ()
 
     @property
     def block_id(self) -> str:
@@ -146,6 +183,7 @@ class Block:
             "last": self.last,
             "documents_before": self.documents_before,
             "continues": self.continues,
+            "lines": [asdict(counts) for counts in self.lines],
             "rejects": [asdict(reject) for reject in self.rejects],
             "nulled": [asdict(nulled) for nulled in self.nulled],
         }
@@ -164,6 +202,7 @@ class Block:
         header = json.loads(rows.schema.metadata[b"embedkit.block"])
         header["rejects"] = tuple(Reject(**reject) for reject in header["rejects"])
         header["nulled"] = tuple(Nulled(**nulled) for nulled in header.get("nulled", ()))
+        header["lines"] = tuple(LineCounts(**counts) for counts in header.get("lines", ()))
         return cls(rows=rows.replace_schema_metadata(None), **header)
 
 

@@ -20,7 +20,7 @@ from embedkit.corpus.lines import iter_lines
 from embedkit.corpus.splits import FileRange
 from embedkit.corpus.text_records import damaged, end_of
 from embedkit.errors import InputError
-from embedkit.records import Reject
+from embedkit.records import LineCounts, Reject
 
 _BATCH_ROWS = 4096
 _BATCH_BYTES = 1 << 20
@@ -32,6 +32,7 @@ _NO_FIELD_LIMIT = (1 << 31) - 1
 class _Batch:
     rows: list[list[str]] = field(default_factory=list)
     numbers: list[int] = field(default_factory=list)
+    lines: list[int] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
 
 
@@ -51,8 +52,9 @@ def read_csv(file: FileRange, config: CorpusConfig, columns: Columns) -> Iterato
                 yield _records(batch, header, file, columns)
                 number += len(batch.numbers) + len(batch.rejects)
         if reader.lines.damage:
-            damage = reader.lines.damage._replace(start=number)
+            damage = reader.lines.damage._replace(start=number, number=reader.lines.line + 1)
             yield Records(file.source, rejects=[damaged(file, damage)])
+        yield Records(file.source, counts=reader.counts)
 
 
 def check_csv(file: FileRange, config: CorpusConfig, names: tuple[str, ...]) -> None:
@@ -85,6 +87,12 @@ class _Reader:
         self._rows = self.dialect.reader(self.lines)
         self._file = file
         self._config = config
+        self._blank = self._headers = self._continued = 0
+
+    @property
+    def counts(self) -> LineCounts:
+        """What the lines are that were read so far."""
+        return LineCounts(self.lines.line, self._blank, self._headers, self._continued)
 
     def header(self) -> list[str]:
         """Reads the fields of the first record; an empty or damaged file has none.
@@ -95,6 +103,7 @@ class _Reader:
         found: list[str] = []
         problem = None
         while not found and problem is None:
+            self._blank += self.lines.taken
             self.lines.begin()
             try:
                 found = next(self._rows)
@@ -103,9 +112,11 @@ class _Reader:
             except (csv.Error, TooLongError, TooManyLinesError) as error:
                 problem = self._problem(error)[1]
         if self.lines.damage and self.lines.taken != 1:
+            self._continued += self.lines.taken
             return []
         if problem is not None:
             raise InputError(f"{self._file.url}: its header cannot be read: {problem}")
+        self._headers += self.lines.taken
         self.lines.begin()
         return found
 
@@ -126,12 +137,16 @@ class _Reader:
                 break
             except (csv.Error, TooLongError, TooManyLinesError) as error:
                 if self.lines.damage and self.lines.ended:
+                    self._continued += self.lines.taken
                     break
                 problem = self._problem(error)
             size += self.lines.bytes
             if row or problem:
                 self._add(batch, row, problem or self._fault(row, width), number)
                 number += 1
+                self._continued += self.lines.taken - 1
+            else:
+                self._blank += self.lines.taken
             self.lines.begin()
             if len(batch.numbers) >= _BATCH_ROWS or size >= _BATCH_BYTES:
                 yield batch
@@ -195,10 +210,14 @@ class _Reader:
         if problem is None:
             batch.rows.append(row)
             batch.numbers.append(number)
+            batch.lines.append(self.lines.first_line)
             return
         reason, detail = problem
         shown = excerpt(self.lines.shown() or ",".join(row)[:800])
-        batch.rejects.append(Reject(self._file.source, number, reason, detail, excerpt=shown))
+        line = self.lines.first_line
+        batch.rejects.append(
+            Reject(self._file.source, number, reason, detail, excerpt=shown, line=line)
+        )
 
 
 def _records(batch: _Batch, header: list[str], file: FileRange, columns: Columns) -> Records:
@@ -207,4 +226,12 @@ def _records(batch: _Batch, header: list[str], file: FileRange, columns: Columns
         # A template's optional column may be none of the file's.
         place = header.index(name) if name in header else len(header)
         values[name] = [row[place] if place < len(row) else None for row in batch.rows]
-    return Records(file.source, batch.numbers, values, batch.rejects, typed=False)
+    return Records(
+        file.source,
+        batch.numbers,
+        values,
+        batch.rejects,
+        typed=False,
+        places=batch.numbers,
+        numbers=batch.lines,
+    )

@@ -1,7 +1,8 @@
 """Records to rows: a batch of read values becomes an Arrow batch, and rejects for the rest."""
 
+from bisect import bisect_left
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import Any
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from embedkit.corpus.columns import Columns, Problems, is_unicode, make_ids, make_texts
 from embedkit.corpus.metadata_values import Unfit, metadata_array
-from embedkit.records import DOCUMENT_SCHEMA, Reject, text_hash
+from embedkit.records import DOCUMENT_SCHEMA, LineCounts, Reject, text_hash
 
 MOST_RECORD_BYTES = 1 << 30
 """Arrow counts the bytes of a batch of strings in 31 bits, so no record may come near that."""
@@ -32,6 +33,9 @@ class Records:
         typed: False where every value is a string that is yet to be parsed.
         unfit: By metadata column, values that could not be read and are null, by place.
         raw: The records as stored, for excerpts, where there is such a form.
+        places: Where lines count, the places of records, and rejects, in ascending order.
+        numbers: The number of the line at each of them, from 1 where the range begins.
+        counts: What the lines are that were read for them.
     """
 
     source: str
@@ -41,6 +45,19 @@ class Records:
     typed: bool = True
     raw: Sequence[bytes] | None = None
     unfit: dict[str, Unfit] = field(default_factory=dict)
+    places: Sequence[int] = ()
+    numbers: Sequence[int] = ()
+    counts: LineCounts = field(default_factory=LineCounts)
+
+    def numbered(self, reject: Reject) -> Reject:
+        """Returns a reject with the number of its line, or of its record where none count."""
+        if reject.line is not None:
+            return reject
+        if not self.places:
+            return replace(reject, line=reject.row_index + 1)
+        place = bisect_left(self.places, reject.row_index)
+        known = place < len(self.places) and self.places[place] == reject.row_index
+        return replace(reject, line=self.numbers[place]) if known else reject
 
     def __len__(self) -> int:
         return len(self.row_index) + len(self.rejects)
@@ -99,7 +116,7 @@ def make_documents(
     check_texts(texts, max_record_bytes, problems)
     metadata, unfit = _metadata(records, columns)
     rejects = [*records.rejects, *_rejects(records, columns, ids, texts, problems)]
-    rejects.sort(key=lambda reject: reject.row_index)
+    rejects = sorted(map(records.numbered, rejects), key=lambda reject: reject.row_index)
     for place in problems:
         # What is wrong with a text may be that it cannot be written down.
         texts[place] = ids[place] = ""

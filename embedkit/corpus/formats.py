@@ -1,6 +1,7 @@
 """Reading a split: its files' records, as documents, as blocks."""
 
 from collections.abc import Callable, Collection, Generator, Iterator
+from dataclasses import replace
 from functools import partial
 
 from embedkit.config import CorpusConfig
@@ -13,7 +14,7 @@ from embedkit.corpus.json_records import read_json
 from embedkit.corpus.parquet_records import read_parquet
 from embedkit.corpus.splits import FileRange, Plan, Split
 from embedkit.corpus.text_records import read_jsonl, read_text
-from embedkit.records import DocumentBlock
+from embedkit.records import DocumentBlock, LineCounts
 
 _READERS: dict[str, Callable[[FileRange, CorpusConfig, Columns], Iterator[Records]]] = {
     "text": read_text,
@@ -43,10 +44,14 @@ def read_split(
     Raises:
         InputError: A file is gone, has changed since the plan, or unpacks to more than it may.
     """
-    documents = _documents(split, plan, config)
+    lines: list[LineCounts] = []
+    documents = _documents(split, plan, config, lines)
     if split.documents is not None:
         documents = _first(documents, split.documents)
-    yield from make_blocks(split.split_id, documents, plan.schema, config, chunker)
+    for block in make_blocks(split.split_id, documents, plan.schema, config, chunker):
+        # Of a trial the last split is read in part, and so are its lines.
+        counted = block.last and split.documents is None
+        yield replace(block, lines=tuple(lines)) if counted else block
 
 
 def read_records(
@@ -77,7 +82,10 @@ def read_records(
         yield held
 
 
-def _documents(split: Split, plan: Plan, config: CorpusConfig) -> Iterator[Documents]:
+def _documents(
+    split: Split, plan: Plan, config: CorpusConfig, lines: list[LineCounts]
+) -> Iterator[Documents]:
+    """Reads the documents of a split; notes in ``lines`` what the lines of each range are."""
     columns = Columns.of(config, plan.metadata)
     duplicates: Collection[tuple[str, int]] = frozenset(split.duplicates)
     make = partial(
@@ -88,7 +96,9 @@ def _documents(split: Split, plan: Plan, config: CorpusConfig) -> Iterator[Docum
         duplicates=duplicates,
     )
     for file in split.ranges:
+        lines.append(LineCounts())
         for records in read_records(file, config, columns):
+            lines[-1] += records.counts
             yield make(records)
 
 

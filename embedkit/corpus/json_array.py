@@ -30,9 +30,9 @@ def iter_elements(stream: ByteStream, max_bytes: int) -> Iterator[Lines]:
             batch.lines.append(element)
             size += len(element)
         elif isinstance(element, LongRecord):
-            batch.long = element._replace(start=number)
+            batch.long = element._replace(start=number, number=number + 1)
         else:
-            batch.damage = element._replace(start=number)
+            batch.damage = element._replace(start=number, number=number + 1)
         number += 1
         if batch.long or batch.damage or size > _BATCH_BYTES or len(batch.lines) == _BATCH_ROWS:
             yield batch

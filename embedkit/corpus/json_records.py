@@ -12,6 +12,7 @@ from embedkit.corpus.json_array import iter_elements
 from embedkit.corpus.lines import BOM, Lines, iter_lines
 from embedkit.corpus.splits import FileRange
 from embedkit.corpus.text_records import drop_blank, end_of, object_records
+from embedkit.records import LineCounts
 
 
 def read_json(file: FileRange, config: CorpusConfig, columns: Columns) -> Iterator[Records]:
@@ -51,7 +52,9 @@ def _start(head: bytes) -> bytes:
 def _numbered(pieces: Iterator[Lines]) -> Iterator[Lines]:
     number = 0
     for piece in pieces:
+        read = len(piece.lines)
         drop_blank(piece)
+        piece.counts += LineCounts(blank=read - len(piece.lines))
         piece.starts = list(range(number, number + len(piece.lines)))
         number += len(piece.lines)
         if piece.long:

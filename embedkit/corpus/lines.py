@@ -6,13 +6,14 @@ moves on to the first blank line that begins at or behind it.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 
 from embedkit.corpus.compression import ByteStream, DamagedFileError
+from embedkit.records import LineCounts
 
 BOM = b"\xef\xbb\xbf"
 HEAD = 1024
@@ -25,6 +26,7 @@ class LongRecord(NamedTuple):
     start: int
     head: bytes
     quotes: int
+    number: int = 0
 
 
 class Damage(NamedTuple):
@@ -39,6 +41,7 @@ class Damage(NamedTuple):
     start: int
     detail: str
     complete: bool = False
+    number: int = 0
 
 
 @dataclass
@@ -48,12 +51,16 @@ class Lines:
     Attributes:
         starts: Offset of each line's first byte.
         lines: The lines without their ends.
+        numbers: Number of each line, from 1 where the range begins.
+        counts: What the lines of the range are, as far as the reader of lines can tell.
         long: A line that is too long and follows them, if there is one.
         damage: Where the stream broke behind them, if it did.
     """
 
     starts: list[int] = field(default_factory=list)
     lines: list[bytes] = field(default_factory=list)
+    numbers: Sequence[int] = ()
+    counts: LineCounts = field(default_factory=LineCounts)
     long: LongRecord | None = None
     damage: Damage | None = None
 
@@ -93,6 +100,7 @@ def iter_lines(
         if done:
             _drop_from(batch, end or 0)
         if batch.starts or batch.long or batch.damage:
+            batch.counts = LineCounts(len(batch.starts) + bool(batch.long))
             yield batch
         if done:
             return
@@ -101,6 +109,7 @@ def iter_lines(
 def _drop_from(batch: Lines, end: int) -> None:
     last = bisect_left(batch.starts, end)
     del batch.starts[last:], batch.lines[last:]
+    batch.numbers = batch.numbers[:last]
     if batch.long and batch.long.start >= end:
         batch.long = None
 
@@ -111,6 +120,7 @@ class _LineReader:
     def __init__(self, stream: ByteStream, offset: int, max_bytes: int, keep_returns: bool) -> None:
         self._stream = stream
         self.place = offset
+        self._number = 1
         self._max = max_bytes
         self._keep_returns = keep_returns
         self._tail: list[bytes] = []
@@ -167,7 +177,9 @@ class _LineReader:
         try:
             return self._stream.read()
         except DamagedFileError as error:
-            self._damage = Damage(self.place + self._tail_bytes, str(error), error.complete)
+            self._damage = Damage(
+                self.place + self._tail_bytes, str(error), error.complete, self._number
+            )
             return b""
 
     def _hold(self, piece: bytes) -> None:
@@ -179,31 +191,36 @@ class _LineReader:
         lengths = np.fromiter(map(len, lines), dtype=np.int64, count=len(lines))
         starts = self.place + np.cumsum(lengths + 1) - lengths - 1
         after = self.place + len(whole) + 1
+        numbers = range(self._number, self._number + len(lines))
+        self._number += len(lines)
         if b"\r" in whole and not self._keep_returns:
             lines = [line[:-1] if line.endswith(b"\r") else line for line in lines]
         if self.place == 0:
             lines[0] = lines[0].removeprefix(BOM)
         if lengths.max() > self._max:
-            yield from self._parted(starts.tolist(), lines, after)
+            yield from self._parted(starts.tolist(), lines, numbers, after)
         else:
             self.place = after
-            yield Lines(starts.tolist(), lines)
+            yield Lines(starts.tolist(), lines, numbers)
 
-    def _parted(self, starts: list[int], lines: list[bytes], after: int) -> Iterator[Lines]:
+    def _parted(
+        self, starts: list[int], lines: list[bytes], numbers: range, after: int
+    ) -> Iterator[Lines]:
         begun = 0
-        for number, line in enumerate(lines):
+        for at, line in enumerate(lines):
             if len(line) > self._max:
-                long = LongRecord(starts[number], line[:HEAD], line.count(b'"'))
-                self.place = starts[number + 1] if number + 1 < len(starts) else after
-                yield Lines(starts[begun:number], lines[begun:number], long)
-                begun = number + 1
+                long = LongRecord(starts[at], line[:HEAD], line.count(b'"'), numbers[at])
+                self.place = starts[at + 1] if at + 1 < len(starts) else after
+                yield Lines(starts[begun:at], lines[begun:at], numbers[begun:at], long=long)
+                begun = at + 1
         self.place = after
-        yield Lines(starts[begun:], lines[begun:])
+        yield Lines(starts[begun:], lines[begun:], numbers[begun:])
 
     def _pass_over(self) -> Lines:
         """Reads to the end of the line in hand and keeps its beginning alone."""
         held = b"".join(self._tail)
-        long = LongRecord(self.place, held[:HEAD], held.count(b'"'))
+        long = LongRecord(self.place, held[:HEAD], held.count(b'"'), self._number)
+        self._number += 1
         if self.place == 0:
             long = long._replace(head=long.head.removeprefix(BOM))
         self.place += len(held)
@@ -234,28 +251,49 @@ def iter_paragraphs(
         return
     for batch in reader:
         found = Lines()
-        for start, line in zip(batch.starts, batch.lines, strict=True):
+        blank, done = 0, False
+        continued = paragraph.continued
+        lines = zip(batch.starts, batch.lines, batch.numbers, strict=True)
+        for start, line, number in lines:
             if line.strip():
                 if in_range:
-                    paragraph.add(start, line)
+                    paragraph.add(start, line, number)
                 continue
             yield from paragraph.flush(found)
             if end is not None and start >= end:
-                yield found
-                return
+                done = True
+                break
+            blank += 1
             in_range = True
-        if batch.long and in_range:
+        if batch.long and in_range and not done:
             paragraph.add_long(batch.long)
         if batch.damage and batch.damage.complete:
             yield from paragraph.flush(found)
-        found.damage = batch.damage
-        yield found
+        found.damage = None if done else batch.damage
         passed = end is not None and batch.starts and batch.starts[-1] >= end
-        if batch.damage or (passed and not in_range):
+        # The last of them, where it is damaged, stands for what was being read.
+        lost = paragraph.under_way if batch.damage else 0
+        found.counts = LineCounts(
+            lines=_begun(batch, end),
+            blank=blank,
+            continued=paragraph.continued - continued + lost,
+        )
+        found.numbers = paragraph.take_numbers()
+        yield found
+        if done or batch.damage or (passed and not in_range):
             return
     last = Lines()
     yield from paragraph.flush(last)
+    last.numbers = paragraph.take_numbers()
     yield last
+
+
+def _begun(batch: Lines, end: int | None) -> int:
+    """Counts the lines that begin in a range."""
+    if end is None:
+        return len(batch.starts) + bool(batch.long)
+    long = batch.long is not None and batch.long.start < end
+    return bisect_left(batch.starts, end) + long
 
 
 class _Paragraph:
@@ -264,37 +302,54 @@ class _Paragraph:
         self._start = 0
         self._lines: list[bytes] = []
         self._bytes = -1
+        self._number = 0
+        self._numbers: list[int] = []
         self._long: LongRecord | None = None
+        self.continued = 0
+        """Lines so far that are not the first of their paragraph."""
 
-    def add(self, start: int, line: bytes) -> None:
+    @property
+    def under_way(self) -> bool:
+        """Whether a paragraph has begun."""
+        return bool(self._lines or self._long)
+
+    def add(self, start: int, line: bytes, number: int) -> None:
+        self.continued += self.under_way
         if self._long:
             return
         if not self._lines:
-            self._start = start
+            self._start, self._number = start, number
         self._lines.append(line)
         self._bytes += len(line) + 1
         if self._bytes > self._max:
             self._give_up()
 
     def add_long(self, long: LongRecord) -> None:
+        self.continued += self.under_way
         if self._long:
             return
         if not self._lines:
-            self._start = long.start
+            self._start, self._number = long.start, long.number
         self._lines.append(long.head)
         self._give_up()
 
     def _give_up(self) -> None:
-        self._long = LongRecord(self._start, b"\n".join(self._lines)[:HEAD], 0)
+        self._long = LongRecord(self._start, b"\n".join(self._lines)[:HEAD], 0, self._number)
         self._lines = []
+
+    def take_numbers(self) -> list[int]:
+        """Returns the numbers of the first lines of what was found since the last call."""
+        taken, self._numbers = self._numbers, []
+        return taken
 
     def flush(self, found: Lines) -> Iterator[Lines]:
         """Ends the paragraph; yields what was found, emptied, when a long one must follow it."""
         if self._lines:
             found.starts.append(self._start)
             found.lines.append(b"\n".join(self._lines))
+            self._numbers.append(self._number)
         elif self._long:
-            yield Lines(found.starts[:], found.lines[:], self._long)
+            yield Lines(found.starts[:], found.lines[:], self.take_numbers(), long=self._long)
             found.starts.clear()
             found.lines.clear()
         self._lines, self._bytes, self._long = [], -1, None

@@ -13,7 +13,7 @@ from embedkit.corpus.encodings import open_text, undecodable
 from embedkit.corpus.json_values import may_be_rounded, read_exactly
 from embedkit.corpus.lines import BOM, Damage, Lines, iter_lines, iter_paragraphs
 from embedkit.corpus.splits import FileRange
-from embedkit.records import Reject
+from embedkit.records import LineCounts, Reject
 
 
 def read_text(file: FileRange, config: CorpusConfig, columns: Columns) -> Iterator[Records]:
@@ -23,9 +23,11 @@ def read_text(file: FileRange, config: CorpusConfig, columns: Columns) -> Iterat
     else:
         pieces = _units(file, config, paragraphs=config.text_unit == "paragraph")
     for piece in pieces:
-        records = Records(file.source, rejects=_broken(piece, file, config))
+        records = _begun(piece, file, config)
         if config.text_unit != "file":
+            read = len(piece.lines)
             drop_blank(piece)
+            records.counts += LineCounts(blank=read - len(piece.lines))
         texts = _decoded(piece, file, records)
         records.columns = dict.fromkeys(columns.text_names, texts)
         records.row_index = piece.starts
@@ -35,6 +37,8 @@ def read_text(file: FileRange, config: CorpusConfig, columns: Columns) -> Iterat
 def read_jsonl(file: FileRange, config: CorpusConfig, columns: Columns) -> Iterator[Records]:
     """Reads the objects of a JSONL file; blank lines are no records."""
     for piece in _units(file, config):
+        blank = sum(not line or line.isspace() for line in piece.lines)
+        piece.counts += LineCounts(blank=blank)
         yield object_records(piece, file, config, columns)
 
 
@@ -42,11 +46,22 @@ def object_records(
     piece: Lines, file: FileRange, config: CorpusConfig, columns: Columns
 ) -> Records:
     """Reads pieces of JSON, each of which should be an object."""
-    records = Records(file.source, rejects=_broken(piece, file, config))
+    records = _begun(piece, file, config)
     objects = _objects(piece, file, records)
     records.columns = _keep_exact(objects, piece, columns, records)
     records.row_index, records.raw = piece.starts, piece.lines
     return records
+
+
+def _begun(piece: Lines, file: FileRange, config: CorpusConfig) -> Records:
+    """Returns the records of a piece as far as they are known before it is parsed."""
+    return Records(
+        file.source,
+        rejects=_broken(piece, file, config),
+        places=piece.starts[:] if piece.numbers else (),
+        numbers=piece.numbers,
+        counts=piece.counts,
+    )
 
 
 def _units(file: FileRange, config: CorpusConfig, paragraphs: bool = False) -> Iterator[Lines]:
@@ -92,6 +107,7 @@ def drop_blank(piece: Lines) -> None:
     if len(kept) < len(piece.lines):
         piece.starts = [piece.starts[place] for place in kept]
         piece.lines = [piece.lines[place] for place in kept]
+        piece.numbers = [piece.numbers[place] for place in kept] if piece.numbers else ()
 
 
 def _decoded(piece: Lines, file: FileRange, records: Records) -> list[str]:
@@ -197,7 +213,10 @@ def _broken(piece: Lines, file: FileRange, config: CorpusConfig) -> list[Reject]
     if piece.long:
         detail = too_long(config.max_record_bytes)
         shown = excerpt(piece.long.head)
-        rejects.append(Reject(file.source, piece.long.start, "too_long", detail, excerpt=shown))
+        number = piece.long.number or None
+        rejects.append(
+            Reject(file.source, piece.long.start, "too_long", detail, excerpt=shown, line=number)
+        )
     if piece.damage:
         rejects.append(damaged(file, piece.damage))
     return rejects
@@ -217,7 +236,7 @@ def damaged(file: FileRange, damage: Damage) -> Reject:
         f"the {kind}data break off here ({what}), so the rest of the file is "
         "missing, a loss of unknown size; restore the file"
     )
-    return Reject(file.source, damage.start, "damaged_file", detail)
+    return Reject(file.source, damage.start, "damaged_file", detail, line=damage.number or None)
 
 
 def not_utf8(source: str, start: int, data: bytes, error: UnicodeDecodeError) -> Reject:

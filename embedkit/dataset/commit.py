@@ -6,8 +6,8 @@ others build on it.
 """
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, astuple, dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -26,7 +26,7 @@ from embedkit.dataset.version import (
     split_of,
 )
 from embedkit.errors import IntegrityError
-from embedkit.records import EmbeddingBlock
+from embedkit.records import EmbeddingBlock, LineCounts
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +72,19 @@ class SplitEnd(JsonRecord):
         split_id: The split.
         blocks: Number of its blocks.
         documents: Input records in them, rejects included.
+        lines: For each range of the split ``lines``, ``blank``, ``headers`` and ``continued``, see
+            ``LineCounts``; none in versions of the first release.
     """
 
     split_id: str
     blocks: int
     documents: int
+    lines: tuple = ()  # type: ignore[type-arg]
+
+    @property
+    def line_counts(self) -> tuple[LineCounts, ...]:
+        """What the lines of each range are."""
+        return tuple(LineCounts(*counts) for counts in self.lines)
 
 
 def commit_block(
@@ -125,7 +133,13 @@ def commit_block(
     return standing
 
 
-def end_split(version: Version, split_id: str, blocks: int, documents: int) -> None:
+def end_split(
+    version: Version,
+    split_id: str,
+    blocks: int,
+    documents: int,
+    lines: Sequence[LineCounts] = (),
+) -> None:
     """Records that a split was read to its end.
 
     Args:
@@ -133,17 +147,18 @@ def end_split(version: Version, split_id: str, blocks: int, documents: int) -> N
         split_id: The split.
         blocks: Number of its blocks.
         documents: Input records in them, rejects included.
+        lines: What the lines of each range of the split are.
 
     Raises:
         IntegrityError: An earlier attempt found another number of either.
         StoreError: The store failed; the same call again is safe.
     """
     key = version.split_key(split_id)
-    end = SplitEnd(split_id, blocks, documents)
+    end = SplitEnd(split_id, blocks, documents, tuple(map(astuple, lines)))
     if create(version.store, key, end.to_json()):
         return
     standing = SplitEnd.from_json(version.store.read(key), version.url_of(key))
-    if standing != end:
+    if replace(standing, lines=end.lines) != end:
         raise IntegrityError(
             f"{version.url_of(key)}: says {standing.blocks} blocks and {standing.documents} "
             f"documents, this attempt read {blocks} and {documents}; the input has changed since, "

@@ -45,10 +45,11 @@ class JsonRecord:
         )
         if wrong:
             raise IntegrityError(f"{name}: wrong or missing fields {', '.join(wrong)}; {REDO}")
-        return cls(**record)
+        tuples = {name: tuple(value) for name, value in record.items() if kinds[name] is tuple}
+        return cls(**{**record, **tuples})
 
 
 def _fits(value: Any, kind: Any) -> bool:
     if kind is int:
         return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-    return isinstance(value, kind)
+    return isinstance(value, list if kind is tuple else kind)

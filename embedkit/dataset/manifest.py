@@ -77,6 +77,8 @@ class Manifest:
         parts: The parts in block order.
         reject_reasons: The rejects by their reason; versions of the first release have none.
         nulled: Metadata values that did not fit their columns and became null.
+        lines: What the lines of text, JSONL, CSV and TSV files were, see ``LineCounts``; versions
+            of the first release have none.
     """
 
     version: str
@@ -95,6 +97,7 @@ class Manifest:
     parts: tuple[Part, ...]
     reject_reasons: dict[str, int] = field(default_factory=dict)
     nulled: int = 0
+    lines: dict[str, int] = field(default_factory=dict)
 
     def to_json(self) -> bytes:
         """Serializes the manifest in one way only."""
@@ -127,7 +130,7 @@ class Manifest:
 def _check_types(manifest: Manifest) -> None:
     numbers = [getattr(manifest, one.name) for one in fields(manifest) if one.type is int]
     numbers += [number for part in manifest.parts for number in (part.size, part.rows)]
-    numbers += manifest.reject_reasons.values()
+    numbers += [*manifest.reject_reasons.values(), *manifest.lines.values()]
     if not all(isinstance(one, int) and one >= 0 for one in numbers):
         raise ValueError("a count that is no whole number")
     texts = [manifest.version, manifest.id_digest, *(part.sha256 for part in manifest.parts)]
@@ -182,6 +185,7 @@ def finalize(
         blocks=len(blocks),
         parts=tuple(totals.parts),
         reject_reasons=reject_reasons(version, with_rejects),
+        lines={},
     )
 
 

@@ -3,8 +3,8 @@
 import base64
 import json
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, replace
 from functools import reduce
 from typing import Any, Self
 
@@ -97,6 +97,11 @@ class BlockStatistics:
             distinct=_sketch(np.empty(0, np.uint64)),
             sample=Sample.empty(),
         )
+
+    def with_examples(self, change: Callable[[Reject], Reject]) -> "BlockStatistics":
+        """Returns the statistics with every example of a reject changed."""
+        examples = {reason: tuple(map(change, found)) for reason, found in self.examples.items()}
+        return replace(self, examples=examples)
 
     @classmethod
     def of(cls, block: EmbeddingBlock, max_tokens: int, excerpts: bool = True) -> Self:

@@ -7,6 +7,7 @@ from typing import Any, TypedDict
 
 import numpy as np
 
+from embedkit.records import LineCounts
 from embedkit.reports.bars import cosine_edges, length_edges, norm_bars
 from embedkit.reports.duplicates import TextDuplicates
 from embedkit.reports.findings import MANY_REJECTS, Finding, findings, run_findings
@@ -38,6 +39,8 @@ class Accounts:
         documents: Input records that were read, from the end records of the splits.
         rows: Rows of all parts, from the commit records.
         rejects: Rejected records, from the commit records.
+        lines: What the lines of the inputs were, from the end records of the splits; None where
+            nobody counted.
     """
 
     files: int
@@ -45,6 +48,7 @@ class Accounts:
     documents: int
     rows: int
     rejects: int
+    lines: LineCounts | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +95,9 @@ class Report(TypedDict):
             device, libraries and whatever else it was given.
         inputs: ``files`` and ``bytes``.
         counts: ``documents`` read, those ``embedded`` and ``rejected``, ``rows``, the ``checks``
-            (name, expected, found, ok), and whether all of them hold: ``reconciled``.
+            (name, expected, found, ok), and whether all of them hold: ``reconciled``; ``lines`` of
+            text, JSONL, CSV and TSV files: all ``lines``, those ``blank``, of ``headers`` and
+            ``continued`` from the line before, and those that ``records`` begin with, or None.
         rejects: ``total``, ``share`` of documents, and ``reasons``: reason, count and up to five
             ``examples`` (source, row_index, doc_id, detail, excerpt), most frequent first.
         metadata: ``nulled``: ``column``, ``count`` and first ``example`` of the metadata values
@@ -193,7 +199,12 @@ def _counts(statistics: BlockStatistics, accounts: Accounts) -> dict[str, Any]:
         "rows": statistics.rows,
         "checks": checks,
         "reconciled": all(check["ok"] for check in checks),
+        "lines": _lines(accounts.lines) if accounts.lines and accounts.lines.lines else None,
     }
+
+
+def _lines(counts: LineCounts) -> dict[str, int]:
+    return {**asdict(counts), "records": counts.records}
 
 
 def _rejects(statistics: BlockStatistics) -> dict[str, Any]:

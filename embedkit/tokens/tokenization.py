@@ -291,6 +291,7 @@ def tokenize_text(block: DocumentBlock, tokenizer: TextTokenizer) -> TokenBlock:
         rejects=rejects,
         rows=tokens,
         documents_before=block.documents_before,
+        lines=block.lines,
         continues=block.continues,
         nulled=block.nulled,
     )

@@ -63,7 +63,9 @@ def test_many_rejects_are_no_success_without_a_reserve(make_report, make_block):
 
 
 def test_a_message_stands_once_for_all_records_that_it_is_about(make_report, make_block):
-    lost = [Reject("a.jsonl", n, "missing_column", "no value in 'txet'") for n in range(4)]
+    lost = [
+        Reject("a.jsonl", 90 * n, "missing_column", "no value in 'txet'", line=n) for n in range(4)
+    ]
     lost.insert(2, Reject("b.jsonl", 7, "missing_column", "no value in 'title'"))
     words = Page(render_html(make_report([make_block(["a b"], rejects=tuple(lost))]))).words
     assert words.count("no value in 'txet'") == 1
