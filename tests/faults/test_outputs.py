@@ -48,7 +48,7 @@ def test_a_file_system_that_takes_no_more(tiny_model, tmp_path, start_run):
 
     run = start_run(job, preexec_fn=limited)
     out, err = run.communicate(timeout=240)
-    assert (run.returncode, out) == (4, "")
+    assert (run.returncode, json.loads(out)["exit_code"]) == (4, 4)
     assert "Traceback" not in err
     line = last_error(err)
     assert str(tmp_path / "out") in line
@@ -88,7 +88,7 @@ def test_a_full_disk_under_beam_and_ray(full_disk, many_blocks, undisturbed, sta
     job = many_blocks(full_disk / "out")
     run = start_run(job)
     out, err = run.communicate(timeout=240)
-    assert (run.returncode, out) == (4, "")
+    assert (run.returncode, json.loads(out)["exit_code"]) == (4, 4)
     assert "Traceback" not in err
     assert "No space left on device" in err.splitlines()[-1]
     (folder,) = [path for path in (full_disk / "out").iterdir() if path.name != ".tmp"]
@@ -106,7 +106,7 @@ def test_an_output_that_cannot_be_written(many_blocks, tmp_path, start_run):
     (tmp_path / "out").write_text("not a folder")
     run = start_run(many_blocks(tmp_path / "out", engine="plain"))
     out, err = run.communicate(timeout=240)
-    assert out == ""
+    assert json.loads(out)["exit_code"] == 2
     assert run.returncode in (2, 4)
     assert str(tmp_path / "out") in last_error(err)
 
