@@ -13,6 +13,7 @@ from rich.console import Console
 
 from embedkit.engines.progress import Bar, Display, Lines, Nothing, clock
 from embedkit.errors import EmbedkitError, error_in_traceback
+from embedkit.urls import without_secrets
 
 if TYPE_CHECKING:
     # These load pyarrow, which --help need not wait for.
@@ -117,7 +118,7 @@ def _is_not_said_in_one_line(record: logging.LogRecord) -> bool:
 
 def say_error(message: str) -> None:
     """Writes the one line of an error to stderr, as JSON where log lines are."""
-    line = " ".join(message.splitlines())
+    line = without_secrets(" ".join(message.splitlines()))
     if any(isinstance(one.formatter, _JsonLines) for one in logging.getLogger().handlers):
         logging.getLogger("embedkit").error(line)
     else:
