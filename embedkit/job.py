@@ -218,12 +218,8 @@ def begin_version(
     if not plan.inputs_digest:
         shape["splits"] = len(plan.splits)
     job_digest = digest(json.dumps(shape, sort_keys=True))
-    name = output.version or version_name(mark, plan.inputs_digest, job_digest)
     trial = records.limit if isinstance(records, CorpusConfig) else None
-    if trial is not None:
-        # Named after its size, so that the whole corpus may have the name that was given.
-        name += f"-trial-{trial}"
-    version = Version(output.output, name)
+    version = _version(output, version_name(mark, plan.inputs_digest, job_digest), trial)
     identity: dict[str, Any] = {
         "fingerprint": mark,
         "vectors": ingredients,
@@ -244,6 +240,20 @@ def begin_version(
     if trial is not None:
         description["trial"] = trial
     return Draft(records, output, model, plan, version, mark, description)
+
+
+def _version(output: OutputConfig, derived: str, trial: int | None) -> Version:
+    name = output.version or derived
+    # Named after its size, so that the whole corpus may have the name that was given.
+    return Version(output.output, name if trial is None else f"{name}-trial-{trial}")
+
+
+def version_of_job(config: JobConfig, model: ModelSpec, plan: Plan) -> Version:
+    """Returns the version that a job writes, without writing anything."""
+    mark = fingerprint(vector_ingredients(model, config))
+    job_digest = digest(json.dumps(_shape_of_rows(config, config), sort_keys=True))
+    derived = version_name(mark, plan.inputs_digest, job_digest)
+    return _version(config, derived, config.limit)
 
 
 def _standing_plan(version: Version, stored: str) -> Plan:

@@ -59,7 +59,7 @@ def test_an_empty_corpus(tiny_model, tmp_path):
     empty = write_jsonl(tmp_path / "empty.jsonl", [])
     found = estimate_job(tiny_job(tiny_model, empty, tmp_path / "out"))
     assert (found.files, found.rows, found.tokens, found.truncated_share) == (1, 0, 0, 0)
-    assert found.seconds == 0
+    assert found.seconds == found.start_seconds
 
 
 @pytest.mark.parametrize("architecture", ["distilbert", "modernbert", "t5"])
@@ -103,3 +103,15 @@ def test_the_work_left_of_a_split_half_done(make_job, embed_some):
     left = expected_work(job, job.plan.splits, before)
     assert left.documents == whole.documents == 180
     assert left.tokens == whole.tokens - sum(record.tokens for record in before.values())
+
+
+def test_what_is_committed_is_not_planned_again(make_job):
+    config = make_job()
+    before = estimate_job(config)
+    assert before.committed_rows == 0
+    assert before.seconds > before.start_seconds > 0
+    run_job(config)
+    after = estimate_job(config)
+    assert after.committed_rows == 180
+    assert after.seconds == pytest.approx(after.start_seconds, abs=0.5)
+    assert "committed  180 rows" in after.to_text()
