@@ -7,7 +7,8 @@ import pytest
 from reading import corpus_config
 
 from embedkit.corpus.plan import Plan, plan_corpus
-from embedkit.errors import EmbedkitError
+from embedkit.dataset.version import Version
+from embedkit.errors import ConfigError, EmbedkitError
 from embedkit.logs import say_error
 from embedkit.urls import public_url, s3_credentials, without_secrets
 
@@ -60,4 +61,10 @@ def test_a_plan_and_its_errors_hold_no_secret_but_it_opens(
     assert "Tr0ub4dor" in read_back.with_secrets(plan).splits[0].ranges[0].opened_as
     with pytest.raises(EmbedkitError) as error:
         plan_corpus(corpus_config(f"{root}/gone.jsonl"))
+    assert "Tr0ub4dor" not in str(error.value)
+
+
+def test_an_output_takes_no_credentials_in_its_url() -> None:
+    with pytest.raises(ConfigError, match="AWS_ACCESS_KEY_ID") as error:
+        Version("s3://AKIAEXAMPLE:Tr0ub4dor@bucket/out", "v1")
     assert "Tr0ub4dor" not in str(error.value)

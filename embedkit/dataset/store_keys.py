@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from embedkit.errors import ConfigError, StoreError
+from embedkit.urls import public_url, s3_credentials
 
 _KEY = re.compile(r"\.?[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*")
 
@@ -30,6 +31,11 @@ def normalize_root(root: str) -> str:
         )
     if is_local(root):
         return os.path.abspath(root)
+    if s3_credentials(root):
+        raise ConfigError(
+            f"{public_url(root)}: an output takes no credentials in its URL; set AWS_ACCESS_KEY_ID "
+            "and AWS_SECRET_ACCESS_KEY in the environment"
+        )
     scheme, _, rest = root.partition("://")
     return f"{scheme}://{rest.strip('/')}"
 
