@@ -214,10 +214,13 @@ def _line_numbers(draft: Draft) -> LineNumbers:
 
 
 def _published(draft: Draft, manifest: Manifest, run: RunFigures, before: Before) -> RunResult:
-    """Publishes a complete version if the draft's output allows it; a trial never is."""
+    """Publishes a complete version if the draft's output allows it.
+
+    A trial never is, and neither is a version without rows, whatever may be rejected.
+    """
     version = draft.version
     refusal = why_not_published(version, manifest, draft.output)
-    may_be = refusal is None and "trial" not in manifest.description
+    may_be = refusal is None and manifest.rows > 0 and "trial" not in manifest.description
     if may_be:
         publish(version)
     published = may_be or is_published(version)
@@ -233,9 +236,12 @@ def _published(draft: Draft, manifest: Manifest, run: RunFigures, before: Before
 
 
 def why_not_published(version: Version, manifest: Manifest, output: OutputConfig) -> str | None:
-    """Returns why a complete version does not become the latest one, or None where it does."""
+    """Returns what a complete version lost more than it may, or None where it did not.
+
+    Without rows it is too much, unless the output says that all of the documents may be rejected.
+    """
     stays = f"version {version.name} is complete, but not published"
-    if not manifest.rows:
+    if not manifest.rows and not (manifest.documents and output.max_reject_share == 1):
         what = (
             "the inputs hold no document"
             if not manifest.documents

@@ -146,11 +146,11 @@ def summary(result: "RunResult") -> str:
                 f"encoders {result.encoder_busy_share:.0%} busy)"
             )
     reused = f", {result.rows_reused:,} of them reused" if result.rows_reused else ""
-    trial = []
+    mark = []
     if result.trial is not None:
-        trial.append(
-            f"  a trial of the first {result.trial:,} documents; LATEST stays where it was"
-        )
+        mark.append(f"  a trial of the first {result.trial:,} documents; LATEST stays where it was")
+    elif not result.rows:
+        mark.append("  no rows; LATEST stays where it was")
     reasons = [f"{count:,} {reason}" for reason, count in result.reject_reasons.items()]
     rejected = [f"  rejected: {', '.join(reasons)}"] if reasons else []
     if result.reject_reasons.get("damaged_file"):
@@ -161,7 +161,7 @@ def summary(result: "RunResult") -> str:
     return "\n".join(
         [
             head,
-            *trial,
+            *mark,
             f"  {result.documents:,} documents -> {result.rows:,} rows{reused}, "
             f"{result.rejects:,} rejects",
             *rejected,

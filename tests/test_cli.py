@@ -219,13 +219,22 @@ def test_a_version_without_rows_is_an_error_and_never_the_latest(tiny_model, tmp
     assert call("run", *flags(good)).code == 0
     before = (tmp_path / "out" / "LATEST").read_text()
     empty = write_jsonl(tmp_path / "empty.jsonl", [{"text": text} for text in texts])
-    wanted = tiny_job(tiny_model, empty, tmp_path / "out", max_reject_share=1.0)
+    wanted = tiny_job(tiny_model, empty, tmp_path / "out", max_reject_share=0.99)
     for flag in ([], ["--publish-anyway"], []):
         answer = call("run", *flags(wanted), *flag)
         assert answer.code == 3
         assert "so there are no rows" in answer.error
         assert (tmp_path / "out" / "LATEST").read_text() == before
     assert call("search", str(tmp_path / "out"), "text 7", "-k", "1").code == 0
+
+
+def test_all_documents_may_be_rejected_where_that_is_said(tiny_model, tmp_path):
+    empty = write_jsonl(tmp_path / "empty.jsonl", [{"text": ""}, {"text": " "}])
+    wanted = tiny_job(tiny_model, empty, tmp_path / "out", max_reject_share=1.0)
+    answer = call("run", *flags(wanted))
+    assert answer.code == 0
+    assert "  no rows; LATEST stays where it was\n" in answer.out
+    assert not (tmp_path / "out" / "LATEST").exists()
 
 
 def cut(folder: Path, suffix: str) -> Path:

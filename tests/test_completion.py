@@ -45,7 +45,8 @@ def test_json_is_one_line_of_what_was_promised():
         (1000, 11, 0.01, "11 of 1,000 documents were rejected, more than --max-reject-share 0.01"),
         (1000, 0, 0.0, None),
         (1000, 1, 0.0, "1 of 1,000 documents were rejected, more than --max-reject-share 0 allows"),
-        (10, 10, 1.0, "all 10 documents were rejected"),
+        (10, 10, 0.99, "all 10 documents were rejected"),
+        (10, 10, 1.0, None),
         (0, 0, 0.0, "the inputs hold no document"),
     ],
 )

@@ -201,7 +201,7 @@ def test_a_run_that_failed_is_resumed_where_it_stopped(model, output, monkeypatc
 @pytest.mark.parametrize("count", [0, 3])
 def test_no_rows_and_only_rejects_are_versions_that_are_not_published(model, output, count):
     rows = [{"id": f"{n}", "text": ""} for n in range(count)]
-    output = output.model_copy(update={"max_reject_share": 1.0})
+    output = output.model_copy(update={"max_reject_share": 0.99})
     with pytest.raises(RejectsExceededError, match="so there are no rows; version v1 is complete"):
         results(
             lambda p: (
