@@ -32,7 +32,9 @@ class RecordConfig(_Config):
 
     text_column: str = Field("text", description="Column that holds the text.")
     text_template: str | None = Field(
-        None, description="Joins several columns into the text, such as '{title}. {body}'."
+        None,
+        description="Joins several columns into the text, such as '{title}. {body}'; {title?} is "
+        "one that files need not have.",
     )
     id_column: str | None = Field(
         None, description="Column that holds a unique id; without it ids come from the place."

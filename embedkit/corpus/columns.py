@@ -117,7 +117,7 @@ def nearest(name: str, names: Iterable[str]) -> str:
     """Asks whether a column was meant that has nearly the same name; empty where none has."""
     by_folded = {one.strip().casefold(): one for one in names}
     close = difflib.get_close_matches(name.strip().casefold(), by_folded, 1)
-    return f"; is {by_folded[close[0]]!r} meant?" if close else ""
+    return f" (is {by_folded[close[0]]!r} meant?)" if close else ""
 
 
 def make_ids(values: Sequence[object], column: str, problems: Problems) -> list[str]:

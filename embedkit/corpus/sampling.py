@@ -26,6 +26,7 @@ class CorpusEstimate:
         files: Input files.
         splits: Splits.
         bytes: Bytes of the files as stored.
+        records: All records, with those that cannot be embedded.
         documents: Records that can be embedded.
         text_bytes: UTF-8 bytes of their text.
         tokens: Tokens of their text.
@@ -34,6 +35,7 @@ class CorpusEstimate:
     files: int
     splits: int
     bytes: int
+    records: int
     documents: int
     text_bytes: int
     tokens: int
@@ -43,6 +45,7 @@ class CorpusEstimate:
 class _Sample:
     """What was read of ranges of one kind, and how much of them that was."""
 
+    records: int = 0
     documents: int = 0
     text_bytes: int = 0
     units: int = 0
@@ -67,10 +70,11 @@ def estimate(
     for split in plan.splits:
         for file in split.ranges:
             kinds[file.format, file.compression].append(file)
-    documents = text_bytes = tokens = 0.0
+    records = documents = text_bytes = tokens = 0.0
     for files in kinds.values():
         sample = _sample_of(files, plan, config, count_tokens)
         share = sum(map(_units, files)) / max(1, sample.units)
+        records += sample.records * share
         documents += sample.documents * share
         text_bytes += sample.text_bytes * share
         tokens += sample.text_bytes * share * sample.tokens / max(1, sample.counted_bytes)
@@ -78,6 +82,7 @@ def estimate(
         files=plan.files,
         splits=len(plan.splits),
         bytes=plan.total_bytes,
+        records=round(records),
         documents=round(documents),
         text_bytes=round(text_bytes),
         tokens=round(tokens),
@@ -99,9 +104,10 @@ def _sample_of(
     columns = Columns.of(config, plan.metadata)
     chosen = [file for file in files if _units(file)]
     for file in chosen[:: -(-len(chosen) // _SAMPLED_RANGES) or 1]:
-        texts, units = _beginning(file, plan, config, columns)
+        texts, records, units = _beginning(file, plan, config, columns)
         counted = texts[:: -(-len(texts) // _SAMPLED_TEXTS) or 1]
         sample.units += units
+        sample.records += records
         sample.documents += len(texts)
         sample.text_bytes += _size(texts)
         sample.counted_bytes += _size(counted)
@@ -111,8 +117,8 @@ def _sample_of(
 
 def _beginning(
     file: FileRange, plan: Plan, config: CorpusConfig, columns: Columns
-) -> tuple[list[str], int]:
-    """Returns the texts at the beginning of a range, and how much of the range they are."""
+) -> tuple[list[str], int, int]:
+    """Returns texts and count of the records where a range begins, and how much of it they are."""
     piece = file
     cuttable = file.format != "text" or config.text_unit != "file"
     most = _SAMPLED_BYTES_OF.get(file.compression, _SAMPLED_BYTES)
@@ -128,7 +134,7 @@ def _beginning(
             rows += len(records.row_index) + len(records.rejects)
             if file.rows is not None and _size(texts) > _SAMPLED_BYTES:
                 break
-    return texts, piece.stored if file.rows is None else rows
+    return texts, rows, piece.stored if file.rows is None else rows
 
 
 def _size(texts: Sequence[str]) -> int:

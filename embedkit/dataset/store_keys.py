@@ -1,5 +1,6 @@
 """Roots and keys of stores: how they are spelled, and what an error says about them."""
 
+import errno
 import os
 import re
 from collections.abc import Iterator
@@ -90,7 +91,18 @@ def store_errors(
                 "the same command again"
             ) from error
         detail = one_line(error) or "no reason given"
+        remedy = "check the output store, then run the same command again"
+        if is_hopeless(error):
+            remedy = "check the path and this user's rights to it"
         raise StoreError(
-            f"{url}/{key}: could not {verb} it ({type(error).__name__}: {detail}); "
-            "check the output store, then run the same command again"
+            f"{url}/{key}: could not {verb} it ({type(error).__name__}: {detail}); {remedy}"
         ) from error
+
+
+def is_hopeless(error: BaseException | None) -> bool:
+    """Whether no retry can mend it: no rights, no such bucket, a file in a folder's place."""
+    if isinstance(error, (PermissionError, NotADirectoryError, FileExistsError, FileNotFoundError)):
+        return True
+    if isinstance(error, OSError):
+        return error.errno in (errno.EROFS, errno.ENOTSUP, errno.ENOSYS)
+    return type(error).__name__.endswith("CredentialsError")

@@ -4,16 +4,16 @@ Everything else in this folder builds on that one: whatever the number of attemp
 wherever they are killed, the object that one of them created first is the one that stays.
 """
 
-import errno
 import secrets
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from embedkit.dataset.local_store import LocalStore
 from embedkit.dataset.object_store import object_store
-from embedkit.dataset.store_keys import is_local, normalize_root
+from embedkit.dataset.store_keys import is_hopeless, is_local, normalize_root
 from embedkit.errors import ConfigError, StoreError
 
 READERS = 16
@@ -100,7 +100,7 @@ def probe(store: Store) -> None:
     """
     key = f".tmp/probe-{secrets.token_hex(8)}"
     first = secrets.token_bytes(16)
-    try:
+    with refused("cannot write the output"):
         if isinstance(store, LocalStore):
             store.sweep()
         # What it is told may be wrong: a create whose answer was lost finds its own object there
@@ -110,16 +110,31 @@ def probe(store: Store) -> None:
         kept = store.read(key)
         listed = key in store.list(".tmp/")
         store.remove(key)
-    except StoreError as error:
-        if _is_hopeless(error.__cause__):
-            raise ConfigError(f"cannot write the output: {error}") from error
-        raise
     if again or kept != first or not listed:
         raise ConfigError(
             f"{store.url} lets a second writer replace an object that was to be created only if "
             "absent, so repeated attempts could damage the dataset; write to a local disk, "
             "Amazon S3, Google Cloud Storage, or a store with conditional writes"
         )
+
+
+@contextmanager
+def refused(what: str) -> Iterator[None]:
+    """Tells a store that will never do what it is asked from one that fails for now.
+
+    Args:
+        what: What cannot be done.
+
+    Raises:
+        ConfigError: No retry can mend it.
+        StoreError: It failed for now.
+    """
+    try:
+        yield
+    except StoreError as error:
+        if is_hopeless(error.__cause__):
+            raise ConfigError(f"{what}: {error}") from error
+        raise
 
 
 def create(store: Store, key: str, data: bytes) -> bool:
@@ -160,12 +175,3 @@ def read_all(store: Store, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
         while waiting:
             first, future = waiting.popleft()
             yield first, future.result()
-
-
-def _is_hopeless(error: BaseException | None) -> bool:
-    """Whether no retry can mend it: no rights, no such bucket, a file in a folder's place."""
-    if isinstance(error, (PermissionError, NotADirectoryError, FileExistsError, FileNotFoundError)):
-        return True
-    if isinstance(error, OSError):
-        return error.errno in (errno.EROFS, errno.ENOTSUP, errno.ENOSYS)
-    return type(error).__name__.endswith("CredentialsError")

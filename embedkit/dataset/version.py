@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from embedkit.dataset.store_keys import is_local, normalize_root
-from embedkit.dataset.stores import Store, create, open_store
+from embedkit.dataset.stores import Store, create, open_store, refused
 from embedkit.errors import ConfigError, IntegrityError
 from embedkit.records import digest
 
@@ -348,7 +348,8 @@ def open_version(path: str) -> Version:
         IntegrityError: ``LATEST`` names something that is not a complete version.
     """
     path = normalize_root(path)
-    named = _version_named(path)
+    with refused("cannot read the dataset"):
+        named = _version_named(path)
     if named is not None:
         return named
     found = find_versions(path)
@@ -374,16 +375,18 @@ def find_versions(path: str) -> list[Version]:
         IntegrityError: ``LATEST`` names something that is not a complete version.
     """
     path = normalize_root(path)
-    named = _version_named(path)
-    if named is not None:
-        return [named]
-    here = open_store(path)
-    names = filter(is_version_name, here.folders())
-    found = [Version(path, name) for name in names if _holds_version(here, f"{name}/")]
+    with refused("cannot read the dataset"):
+        named = _version_named(path)
+        if named is not None:
+            return [named]
+        here = open_store(path)
+        names = filter(is_version_name, here.folders())
+        found = [Version(path, name) for name in names if _holds_version(here, f"{name}/")]
+        has_data = not found and next(here.list("data/"), None) is not None
     if found:
         return found
     expected = f"expected a folder that holds {LATEST} or _meta/plan.json; check the path"
-    if next(here.list("data/"), None) is not None:
+    if has_data:
         expected = (
             "it has data/ but no _meta/; copy the whole folder of a version, _SUCCESS as well"
         )

@@ -211,6 +211,8 @@ def _max_tokens(
 def _prompt(config: ModelConfig, layout: ModelLayout) -> str:
     prompts = dict(layout.prompts)
     if config.prompt is not None:
+        if config.prompt_name is not None:
+            raise ConfigError("both prompt and prompt_name are given; take one of them")
         return config.prompt
     name = config.prompt_name or layout.default_prompt
     if name is None:

@@ -158,7 +158,7 @@ def expected_work(
     partly = [record for name, record in before.items() if name.rpartition("-")[0] in left]
     finished = sum(record.documents for record in before.values())
     return Expected(
-        documents=finished - sum(record.documents for record in partly) + found.documents,
+        documents=finished - sum(record.documents for record in partly) + found.records,
         tokens=max(0, found.tokens - sum(record.tokens for record in partly)),
         tokens_before=sum(record.tokens for record in before.values()),
     )

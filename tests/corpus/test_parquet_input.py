@@ -388,7 +388,7 @@ def test_columns_within_structs(tmp_path: Path) -> None:
     assert corpus.reasons == ["missing_column"]
     assert corpus.table["doc.meta"].to_pylist() == ["exact", "x"]
     assert corpus.table["doc.meta.n"].to_pylist() == [1, None]
-    with pytest.raises(InputError, match=r"no column 'doc\.boddy'; is 'doc\.body' meant"):
+    with pytest.raises(InputError, match=r"no column 'doc\.boddy' \(is 'doc\.body' meant\?\); its"):
         plan_corpus(corpus_config(path, text_column="doc.boddy"))
 
 

@@ -16,7 +16,7 @@ from embedkit.dataset.mend import mend
 from embedkit.dataset.search import search
 from embedkit.dataset.stores import open_store, probe
 from embedkit.dataset.validate import validate
-from embedkit.dataset.version import Version, find_versions, latest
+from embedkit.dataset.version import Version, find_versions, latest, open_version
 from embedkit.errors import ConfigError, StoreError
 
 
@@ -214,6 +214,11 @@ class TestS3:
             ConfigError, match=rf"cannot write the output: s3://{bucket}-none/root/"
         ):
             probe(store)
+        for find in (open_version, find_versions):
+            with pytest.raises(
+                ConfigError, match=rf"cannot read.*{bucket}-none.*check the path and"
+            ):
+                find(f"s3://{bucket}-none/root")
 
     def failing(self, bucket, monkeypatch, *errors):
         store = open_store(f"s3://{bucket}/root")

@@ -292,8 +292,11 @@ class TestLocal:
 
     def test_a_file_in_the_place_of_the_root(self, tmp_path):
         (tmp_path / "root").write_text("x")
-        with pytest.raises(ConfigError, match="cannot write the output"):
+        with pytest.raises(
+            ConfigError, match=r"cannot write the output.*check the path and"
+        ) as one:
             probe(open_store(str(tmp_path / "root")))
+        assert "same command again" not in str(one.value)
         with pytest.raises(ConfigError, match="cannot write the output"):
             probe(open_store(str(tmp_path / "root" / "below")))
 

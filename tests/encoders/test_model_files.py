@@ -111,7 +111,8 @@ def test_pooling_of_a_sentence_model_stands(sentence_model):
 def test_prompts(sentence_model, caplog):
     directory = sentence_model(prompts={"passage": "passage: "})
     assert read(directory, prompt_name="passage").tokenizer.prompt == "passage: "
-    assert read(directory, prompt="mine: ", prompt_name="passage").tokenizer.prompt == "mine: "
+    assert read(directory, prompt="mine: ").tokenizer.prompt == "mine: "
+    fails(directory, "take one of them", prompt="mine: ", prompt_name="passage")
     fails(
         directory, "no prompt named 'passages'; expected one of document, p", prompt_name="passages"
     )

@@ -7,6 +7,7 @@ import pytest
 from running import Dataset, records, tiny_job, write_corpus, write_jsonl
 from tiny_models import save_transformer
 
+from embedkit.corpus.sampling import _SAMPLED_BYTES
 from embedkit.dataset.commit import committed
 from embedkit.engines.estimate import estimate_job, expected_work
 from embedkit.engines.run import run_job
@@ -103,6 +104,19 @@ def test_the_work_left_of_a_split_half_done(make_job, embed_some):
     left = expected_work(job, job.plan.splits, before)
     assert left.documents == whole.documents == 180
     assert left.tokens == whole.tokens - sum(record.tokens for record in before.values())
+
+
+def test_blank_lines_are_no_documents_and_rejects_are(make_job, tiny_model, tmp_path):
+    """More than is sampled, so that the total is an estimate."""
+    lines = [json.dumps({"id": str(at), "text": f"text {at} " * 20}) for at in range(4000)]
+    lines[::4] = ["no JSON" + "." * 160] * 1000
+    file = tmp_path / "a.jsonl"
+    file.write_text("".join(f"{line}\n\n\n\n\n\n" for line in lines))
+    job = prepare(tiny_job(tiny_model, file, tmp_path / "out"))
+    assert file.stat().st_size > 2 * _SAMPLED_BYTES
+    found = expected_work(job, job.plan.splits, {})
+    assert found.documents == pytest.approx(4000, rel=0.05)
+    assert estimate_job(job.config).rows == pytest.approx(3000, rel=0.05)
 
 
 def test_what_is_committed_is_not_planned_again(make_job):
