@@ -1,6 +1,7 @@
 """What file systems raise when a service refuses a request or does not answer."""
 
 import errno
+import ftplib
 import socket
 import ssl
 from http import HTTPStatus
@@ -35,6 +36,8 @@ def remote_errors(protocol: str) -> tuple[type[Exception], ...]:
         from aiohttp import ClientError as HttpClientError
 
         return (OSError, HttpClientError)
+    if protocol == "ftp":
+        return ftplib.all_errors
     return (OSError,)
 
 

@@ -11,6 +11,10 @@ _SECRET_QUERY = re.compile(
     r"\?[^?]*(signature|token|sig=|secret|password|passwd|credential|key)[^?]*$", re.IGNORECASE
 )
 _CONTAINER_IS_USER = ("abfs", "abfss", "wasb", "wasbs")
+_NAMES_HAVE_MARKS = (
+    "s3", "s3a", "gs", "gcs", "az", "adl", *_CONTAINER_IS_USER, "oci", "oss", "hf", "hdfs", "sftp",
+    "ssh", "smb", "file", "local", "memory",
+)  # fmt: skip
 _SHORTEST_SECRET = 4
 
 
@@ -18,12 +22,13 @@ def public_url(url: str) -> str:
     """Returns a path or URL without what may be secret in it: user, password, query, fragment.
 
     Where '?' and '#' belong to names, as on object stores, only a query that names a secret goes.
+    Of a scheme that nobody knows all of it goes.
     """
     scheme, mark, rest = url.partition("://")
     if not mark:
         return url
     rest = rest[len(_user(scheme, rest)) :]
-    if _is_http(scheme):
+    if scheme.lower() not in _NAMES_HAVE_MARKS:
         rest = re.split(r"[?#]", rest, maxsplit=1)[0]
     else:
         rest = _SECRET_QUERY.sub("", rest)
@@ -76,7 +81,3 @@ def _secrets(url: str) -> list[str]:
     ]
     found += [unquote(part) for part in found]
     return sorted((one for one in set(found) if len(one) >= _SHORTEST_SECRET), key=len)[::-1]
-
-
-def _is_http(scheme: str) -> bool:
-    return scheme.lower() in ("http", "https")

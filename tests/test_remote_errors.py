@@ -109,3 +109,22 @@ def test_an_input_where_the_host_speaks_no_tls(service):
     url = service.replace("http://", "https://") + "/200/a.jsonl"
     with pytest.raises(ResumableError, match=r"SSL.*run the same command again"):
         list_inputs(CorpusConfig(inputs=(url,)))
+
+
+@pytest.mark.parametrize("status", [403, 404, 500])
+def test_a_signed_input_whose_service_refuses_or_is_busy(service, status):
+    kind = ResumableError if status == 500 else InputError
+    with pytest.raises((InputError, ResumableError)) as raised:
+        list_inputs(CorpusConfig(inputs=(f"{service}/{status}/corpus.jsonl?t=SECRET",)))
+    assert type(raised.value) is kind
+    line = one_line(str(raised.value))
+    assert ("no such file" in line) == (status == 404)
+    assert "SECRET" not in line
+
+
+def test_a_server_of_files_that_cannot_be_reached():
+    with pytest.raises(ResumableError) as raised:
+        list_inputs(CorpusConfig(inputs=("ftp://ann:SECRET@127.0.0.1:9/a.jsonl",)))
+    line = one_line(str(raised.value))
+    assert "see that its service can be reached" in line
+    assert "SECRET" not in line

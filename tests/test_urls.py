@@ -25,6 +25,9 @@ from embedkit.urls import public_url, s3_credentials, without_secrets
         ("s3://bucket/a:b@c", "s3://bucket/a:b@c"),
         ("gs://bucket/a?X-Goog-Signature=abc", "gs://bucket/a"),
         ("abfs://container@account/a", "abfs://container@account/a"),
+        ("HTTPS://ann:pass@host/a?x=1", "HTTPS://host/a"),
+        ("htps://ann:pass@host/a.jsonl?t=1#f", "htps://host/a.jsonl"),
+        ("file:///a/b?c.txt", "file:///a/b?c.txt"),
     ],
 )
 def test_public_urls(url: str, public: str) -> None:

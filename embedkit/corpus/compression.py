@@ -77,7 +77,7 @@ class _Decompressed:
             piece = self._read()
         except _BehindTheEndError as error:
             raise DamagedFileError(str(error), complete=True) from error
-        except _MemoryError as error:
+        except _UnreadableError as error:
             raise InputError(f"{self._file.url}: {error}") from error
         except _DAMAGES as error:
             raise DamagedFileError(str(error).strip() or type(error).__name__) from error
@@ -137,8 +137,8 @@ def _bz2(raw: BinaryIO) -> Callable[[], bytes]:
     return lambda: opened.read1(_PIECE)
 
 
-class _MemoryError(Exception):
-    """Unpacking would take more memory than it may."""
+class _UnreadableError(Exception):
+    """The data are not damaged, but cannot be unpacked here."""
 
 
 class _Xz:
@@ -180,7 +180,7 @@ class _Xz:
             piece = self._stream.decompress(data, _PIECE)
         except lzma.LZMAError as error:
             if "memory" in str(error).lower():
-                raise _MemoryError(
+                raise _UnreadableError(
                     f"its xz dictionary takes more than {_XZ_MEMORY >> 20} MiB to unpack; unpack "
                     "it with xz -dk, or compress it anew with xz -9"
                 ) from error
@@ -222,6 +222,11 @@ class _Zstd:
         try:
             piece: bytes = frame.decompress(data)
         except zstandard.ZstdError as error:
+            if "Dictionary mismatch" in str(error):
+                raise _UnreadableError(
+                    "was compressed with a zstd dictionary of its own, which is not read; unpack "
+                    "it with zstd -d -D DICTIONARY"
+                ) from error
             if self._frame is None and self._begun and not data.startswith(_ZSTD_BEGINNING):
                 raise _BehindTheEndError("what follows the end of its data is no zstd") from error
             raise

@@ -14,6 +14,8 @@ _COMPRESSED = (
     (b"\x28\xb5\x2f\xfd", "zstd"),
     (b"BZh", "bz2"),
     (b"\xfd7zXZ\x00", "xz"),
+    # The older form of the same, which has no mark of its own but the usual settings.
+    (b"\x5d\x00\x00", "xz"),
 )
 _BLOCK_OF_BZ2 = (b"1AY&SY", b"\x17\x72\x45\x38\x50\x90")
 _NOT_READ = (
@@ -28,6 +30,8 @@ _NOT_READ = (
     (b"SQLite format 3\x00", "an SQLite database"),
 )
 _TAR = slice(257, 262)
+_TELLING = 16
+"""Fewer bytes tell no encoding."""
 _CONTROLS = frozenset(range(32)) - frozenset(b"\t\n\r\f\x1b")
 
 _log = logging.getLogger(__name__)
@@ -65,6 +69,47 @@ def with_true_compression(file: FileRange, config: CorpusConfig) -> FileRange:
         "plain text" if found == "none" else found,
     )
     return replace(file, compression=found)
+
+
+def check_unpacked(file: FileRange, head: bytes) -> None:
+    """Refuses a compressed file that holds another one, whose records would all be rejects.
+
+    Args:
+        file: The file.
+        head: The first bytes of what it unpacks to.
+
+    Raises:
+        InputError: It holds an archive, or is compressed twice.
+    """
+    if file.compression == "none":
+        return
+    if inner := _compression(head):
+        raise InputError(
+            f"{file.url}: is compressed twice, as {file.compression} and inside as {inner}; "
+            "unpack it once"
+        )
+    _check_is_read(file, head)
+
+
+def check_marked(file: FileRange, head: bytes) -> None:
+    """Refuses UTF-16 that no byte order mark tells from other bytes.
+
+    Args:
+        file: The file, whose encoding nobody has named.
+        head: The first bytes of what it unpacks to.
+
+    Raises:
+        InputError: Nearly every second byte is NUL, and none of the others.
+    """
+    if len(head) < _TELLING:
+        return
+    even, odd = head[::2].count(0), head[1::2].count(0)
+    if min(even, odd) == 0 and max(even, odd) > 0.9 * (len(head) // 2):
+        order = "le" if odd else "be"
+        raise InputError(
+            f"{file.url}: is UTF-16 without a byte order mark by its first bytes; give --encoding "
+            f"utf-16-{order}"
+        )
 
 
 def _check_is_read(file: FileRange, head: bytes) -> None:

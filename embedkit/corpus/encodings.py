@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from embedkit.config import CorpusConfig
 from embedkit.corpus.compression import ByteStream, DamagedFileError, open_stream
+from embedkit.corpus.contents import check_marked, check_unpacked
 from embedkit.corpus.splits import FileRange
 
 _HEAD = 1 << 16
@@ -57,6 +58,7 @@ def open_text(file: FileRange, config: CorpusConfig, start: int = 0) -> Iterator
             yield opened
             return
         stream = Peeked(opened)
+        check_unpacked(file, stream.head)
         if encoding := _encoding(stream.head, file, config):
             stream = Peeked(_Transcoded(stream, encoding))
         lines = file.format != "text" or config.text_unit != "file"
@@ -100,6 +102,8 @@ def _encoding(head: bytes, file: FileRange, config: CorpusConfig) -> str | None:
     found = next((name for mark, name in _MARKS if head.startswith(mark)), None)
     if found:
         _tell(found, file.url)
+    else:
+        check_marked(file, head)
     return found
 
 

@@ -69,7 +69,7 @@ class _Scanner:
                     self._head = self._head or self._data[self._begin :][:HEAD].lstrip()
                     self._begin = self._at
         except DamagedFileError as error:
-            yield Damage(0, str(error))
+            yield Damage(0, str(error), error.complete and self._closed)
             return
         if not self._closed:
             yield Damage(0, "the array has no end")

@@ -7,6 +7,7 @@ from typing import Any
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from embedkit.corpus.raw_file import input_errors
 from embedkit.errors import ConfigError
 from embedkit.urls import public_url, s3_credentials, without_secrets
 
@@ -58,19 +59,23 @@ def locate(url: str) -> Location:
 
     Raises:
         ConfigError: The file system is unknown, not installed, or a chain of several.
+        InputError: Its server refuses whoever asks.
+        ResumableError: It does not answer.
     """
-    if os.path.lexists(url) and not url.startswith("~"):
+    if os.path.expanduser(url) != url:
+        return Location(LocalFileSystem(), os.path.abspath(os.path.expanduser(url)), url)
+    if os.path.lexists(url):
         return Location(LocalFileSystem(), os.path.abspath(url), url)
     protocol, mark, _ = url.partition("://")
     if not mark:
-        path = LocalFileSystem._strip_protocol(os.path.expanduser(url))
-        return Location(LocalFileSystem(), path, url)
+        return Location(LocalFileSystem(), os.path.abspath(url), url)
     if "::" in protocol or ("::" in url and "://" in url.partition("::")[2]):
         raise ConfigError(
             f"inputs: {without_secrets(url)!r} chains file systems; name the files themselves"
         )
     try:
-        return _remote(protocol, url)
+        with input_errors(public_url(url), "reached", url):
+            return _remote(protocol, url)
     except ImportError as error:
         raise ConfigError(f"inputs: {public_url(url)!r} needs another package: {error}") from error
     except ValueError as error:

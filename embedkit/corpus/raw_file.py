@@ -3,10 +3,11 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Self
 
-from embedkit.errors import InputError, ResumableError
+from embedkit.errors import EmbedkitError, InputError, ResumableError
 from embedkit.remote_errors import is_passing, remote_errors
 from embedkit.urls import public_url, without_secrets
 
@@ -121,19 +122,30 @@ def input_errors(name: str, verb: str, url: str) -> Iterator[None]:
     """
     try:
         yield
-    except FileNotFoundError as error:
-        named = without_secrets(str(error.filename or name), url)
-        raise InputError(f"{named}: no such file; check the inputs") from error
     except errors_at(url) as error:
         named = without_secrets(str(getattr(error, "filename", None) or name), url)
-        if is_passing(error):
-            raise ResumableError(
-                f"{named}: cannot be {verb} ({reason(error, url)}); see that its service can be "
-                "reached, then run the same command again to resume"
-            ) from error
-        raise InputError(
-            f"{named}: cannot be {verb} ({reason(error, url)}); check the inputs"
-        ) from error
+        raise _named(_true_cause(error, url), named, verb, url) from error
+
+
+def _true_cause(error: Exception, url: str) -> Exception:
+    """Returns what made a file system say that a file is not there, where it was something else.
+
+    That of web servers says so of a server that refuses, fails or does not answer as well.
+    """
+    cause = error.__cause__
+    known = isinstance(error, FileNotFoundError) and isinstance(cause, errors_at(url))
+    return cause if known and isinstance(cause, Exception) else error
+
+
+def _named(error: Exception, named: str, verb: str, url: str) -> EmbedkitError:
+    if isinstance(error, FileNotFoundError) or getattr(error, "status", 0) == HTTPStatus.NOT_FOUND:
+        return InputError(f"{named}: no such file; check the inputs")
+    if is_passing(error):
+        return ResumableError(
+            f"{named}: cannot be {verb} ({reason(error, url)}); see that its service can be "
+            "reached, then run the same command again to resume"
+        )
+    return InputError(f"{named}: cannot be {verb} ({reason(error, url)}); check the inputs")
 
 
 def reason(error: Exception, url: str) -> str:

@@ -92,7 +92,7 @@ def read_whole(stream: ByteStream, max_bytes: int) -> Lines:
             pieces.append(piece)
             size += len(piece)
     except DamagedFileError as error:
-        damage = Damage(size, str(error), error.complete)
+        damage = Damage(size, str(error), error.complete, number=1)
     if damage and not damage.complete:
         return Lines(damage=damage)
     text = b"".join(pieces).removeprefix(BOM)
@@ -225,17 +225,17 @@ def _broken(piece: Lines, file: FileRange, config: CorpusConfig) -> list[Reject]
 def damaged(file: FileRange, damage: Damage) -> Reject:
     """Returns the reject that stands for all that a damaged file has lost."""
     what = " ".join(damage.detail.split())[:200]
+    kind = "" if file.compression == "none" else f"{file.compression} "
     if damage.complete:
         detail = (
             f"{what}; nothing before it is missing; cut it off, or restore the file if more data "
             "belong there, a loss of unknown size"
         )
-        return Reject(file.source, damage.start, "damaged_file", detail)
-    kind = "" if file.compression == "none" else f"{file.compression} "
-    detail = (
-        f"the {kind}data break off here ({what}), so the rest of the file is "
-        "missing, a loss of unknown size; restore the file"
-    )
+    else:
+        detail = (
+            f"the {kind}data break off here ({what}), so the rest of the file is "
+            "missing, a loss of unknown size; restore the file"
+        )
     return Reject(file.source, damage.start, "damaged_file", detail, line=damage.number or None)
 
 

@@ -3,11 +3,13 @@
 import bz2
 import errno
 import gzip
+import io
 import json
 import lzma
 import os
 import subprocess
 import sys
+import tarfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -540,3 +542,61 @@ def test_plain_text_has_no_columns(tmp_path: Path) -> None:
         with pytest.raises(ConfigError) as error:
             plan_corpus(corpus_config(path, **setting))
         one_line(error, path, *setting)
+
+
+@pytest.mark.parametrize("unit", ["line", "paragraph", "file"])
+def test_garbage_behind_the_end_stands_at_a_line_and_not_at_a_byte(
+    tmp_path: Path, unit: str
+) -> None:
+    path = tmp_path / "data.txt.gz"
+    path.write_bytes(gzip.compress(b"a line of many bytes\n\n" * 40) + b"garbage")
+    [reject] = read_corpus(path, text_unit=unit).rejects
+    assert reject.row_index == 880
+    assert reject.line == (1 if unit == "file" else 81)
+
+
+def test_garbage_behind_a_compressed_array_costs_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "data.json.gz"
+    path.write_bytes(gzip.compress(b'[{"text": "one"}]') + b"garbage")
+    corpus = read_corpus(path)
+    assert (corpus.texts, corpus.reasons) == (["one"], ["damaged_file"])
+    assert "nothing before it is missing" in corpus.rejects[0].detail
+
+
+def test_a_zstd_dictionary_of_its_own_is_no_damage(tmp_path: Path) -> None:
+    texts = [b"a text of %d words\n" % n for n in range(4000)]
+    trained = zstandard.train_dictionary(4096, texts)
+    path = tmp_path / "data.txt.zst"
+    path.write_bytes(zstandard.ZstdCompressor(dict_data=trained).compress(b"".join(texts)))
+    with pytest.raises(InputError) as error:
+        read_corpus(path)
+    one_line(error, path, "zstd -d -D DICTIONARY")
+
+
+@pytest.mark.parametrize("name", ["data.jsonl.gz", "data.txt.xz", "data.csv.zst"])
+def test_what_is_compressed_twice_or_packed_inside_is_named(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    pack = COMPRESS[path.suffix]
+    text = b'text\n{"text": "one"}\n'
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        member = tarfile.TarInfo("data.jsonl")
+        member.size = len(text)
+        tar.addfile(member, io.BytesIO(text))
+    for inside, said in (
+        (gzip.compress(text), "compressed twice"),
+        (lzma.compress(text), "compressed twice"),
+        (archive.getvalue(), "a tar archive"),
+    ):
+        path.write_bytes(pack(inside))
+        with pytest.raises(InputError) as error:
+            read_corpus(path)
+        one_line(error, path, said)
+
+
+def test_the_older_form_of_xz_is_read_under_any_name(tmp_path: Path) -> None:
+    for name in ("a.txt", "b.txt.xz", "c.txt.gz"):
+        path = tmp_path / name
+        path.write_bytes(lzma.compress(b"one\ntwo\n", format=lzma.FORMAT_ALONE))
+        corpus = read_corpus(path)
+        assert (corpus.texts, corpus.rejects) == (["one", "two"], [])

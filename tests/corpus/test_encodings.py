@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from reading import corpus_config, read_corpus
+from reading import corpus_config, read_corpus, write
 
 from embedkit.config import CorpusConfig
 from embedkit.corpus import encodings
@@ -122,6 +122,18 @@ def test_utf16_without_a_mark_is_named(tmp_path: Path) -> None:
     path.write_bytes("id,text\n1,hello\n".encode("utf-16-le"))
     with pytest.raises(InputError, match="--encoding utf-16"):
         plan_corpus(corpus_config(path))
+
+
+@pytest.mark.parametrize("order", ["le", "be"])
+@pytest.mark.parametrize("name", ["a.txt", "b.jsonl", "c.csv", "d.txt.gz", "e.jsonl.zst"])
+def test_utf16_without_a_mark_is_named_in_every_format(
+    tmp_path: Path, name: str, order: str
+) -> None:
+    text = '{"text": "hello"}\n' if "json" in name else "text\nhello there\n"
+    path = write(tmp_path / name, text.encode(f"utf-16-{order}"))
+    with pytest.raises(InputError, match=f"--encoding utf-16-{order}"):
+        read_corpus(path)
+    assert read_corpus(path, encoding=f"utf-16-{order}").texts
 
 
 def test_what_a_mark_told_is_said_once(

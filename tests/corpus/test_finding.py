@@ -50,7 +50,7 @@ def test_an_exact_name_comes_before_any_pattern(tmp_path: Path, name: str) -> No
 
 def test_relative_exact_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("a::b.jsonl", "http:x.jsonl", "[1].jsonl"):
+    for name in ("a::b.jsonl", "http:x.jsonl", "[1].jsonl", "~nobody.jsonl", "~~/a.jsonl"):
         write(Path(name), [json.dumps({"text": name})])
         assert read_corpus(name).texts == [name]
 
