@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -38,6 +39,7 @@ _ENDS_OF_VALIDATE = (
 )
 # Base of what is wrong with a command line; typer has no public name for it in all its versions.
 _UsageError: Any = typer.BadParameter.__base__
+_SUGGESTED = re.compile(r"\. Did you mean (.+)\?$")
 
 Inputs = Annotated[
     list[str] | None,
@@ -214,10 +216,12 @@ def command_line() -> int | None:
     try:
         code: int | None = app(prog_name="embedkit", standalone_mode=False)
     except _UsageError as error:
-        message = error.format_message().rstrip(".")
+        # typer puts the checker's own words before what it says itself.
+        message = error.format_message().rstrip(".").replace(": Value error, ", ": ")
         if not message:
             # A bare "embedkit" has been answered with the help.
             return ConfigError.exit_code
+        message = _SUGGESTED.sub(r" (did you mean \1?)", message)
         command = error.ctx.command_path if error.ctx else "embedkit"
         raise ConfigError(f"{message}; see '{command} --help'") from error
     return code

@@ -58,7 +58,7 @@ class RunResult:
         refusal: Why this run did not publish it, for who runs it; not printed.
         dataset: Where the version is; not printed.
         nulled: Metadata values that did not fit their columns and became null.
-        already_complete: Whether there was nothing to do; not printed.
+        already_complete: Whether there was nothing to encode; not printed.
         trial: How many documents a trial was to read; None, and not printed, of the whole corpus.
     """
 

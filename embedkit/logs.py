@@ -137,7 +137,7 @@ def display_named(name: Literal["auto", "bar", "lines", "none"]) -> Display:
 def summary(result: "RunResult") -> str:
     """Returns what a person wants to know after a run."""
     if result.already_complete:
-        head = f"version {result.version} is complete already, nothing to do"
+        head = f"version {result.version} is complete already, nothing to encode"
     else:
         head = f"version {result.version}: encoded {result.tokens_encoded:,} tokens"
         if result.tokens_per_second is not None:

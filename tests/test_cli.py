@@ -142,7 +142,7 @@ def test_a_second_run_says_so_and_touches_nothing(job, root):
     before = files(root)
     spoken = call("run", *flags(job(root)))
     assert spoken.code == 0
-    assert spoken.out.splitlines()[0].endswith(" is complete already, nothing to do")
+    assert spoken.out.splitlines()[0].endswith(" is complete already, nothing to encode")
     written = call("run", *flags(job(root)), "--json")
     assert (written.code, list(written.json)) == (0, PROMISED)
     assert (written.json["tokens_encoded"], written.json["rows_reused"]) == (0, 90)
@@ -452,7 +452,8 @@ def test_validate_names_a_damaged_part_and_exits_with_4(job, tmp_path):
         (["fly"], "No such command 'fly'; see 'embedkit --help'"),
         (["run", "--modle", "m"], "No such option: --modle"),
         (["run", "--block-rows", "many"], "Invalid value for '--block-rows'"),
-        (["run", "--chunk", "words"], "Invalid value for '--chunk'"),
+        (["run", "--chunk", "words"], "Invalid value for '--chunk': 'words' is not one of 'none'"),
+        (["serch", "x"], "No such command 'serch' (did you mean 'search'?); see"),
         (["search", "somewhere"], "Missing argument 'text'; see 'embedkit search --help'"),
         (["search", "somewhere", "x", "-k", "0"], "Invalid value for '-k'"),
         (["info"], "Missing argument 'root'; see 'embedkit info --help'"),
@@ -531,7 +532,7 @@ def test_a_run_by_beam_and_ray_speaks_json_alone_and_a_second_does_nothing(job, 
     before = files(tmp_path / "out")
     done = run_process("run", *arguments, "--log-format", "json")
     assert (done.returncode, done.stderr) == (0, "")
-    assert "is complete already, nothing to do" in done.stdout
+    assert "is complete already, nothing to encode" in done.stdout
     assert files(tmp_path / "out") == before
 
 

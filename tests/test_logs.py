@@ -161,7 +161,7 @@ def test_the_summary_of_a_run():
 def test_the_summary_of_a_resumed_and_of_a_finished_run():
     assert "1,490 rows, 300 of them reused, 10 rejects" in summary(result(rows_reused=300))
     finished = summary(result(already_complete=True, rows_reused=1490))
-    assert finished.splitlines()[0] == "version v1 is complete already, nothing to do"
+    assert finished.splitlines()[0] == "version v1 is complete already, nothing to encode"
 
 
 def test_the_summary_of_a_run_whose_encoders_nobody_measured():

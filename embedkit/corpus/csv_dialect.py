@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from embedkit.config import CorpusConfig
+from embedkit.corpus.columns import nearest
 from embedkit.corpus.splits import FileRange
 from embedkit.errors import InputError
 
@@ -57,9 +58,10 @@ def check_header(
     for name in names:
         if header.count(name) != 1:
             what = "more than one column" if name in header else "no column"
+            meant = "" if name in header else nearest(name, header)
             shown = ", ".join(header)[:500]
             raise InputError(
-                f"{file.url}: has {what} {name!r}; its columns are {shown}"
+                f"{file.url}: has {what} {name!r}{meant}; its columns are {shown}"
                 f"{_remedy(header, name, dialect)}"
             )
 

@@ -40,6 +40,8 @@ class Estimate:
         device: What would run it.
         committed_rows: Rows that an earlier run of the job has committed.
         start_seconds: How much of the time the start-up takes.
+        rejects: Records that cannot be embedded, estimated.
+        records: All records, estimated.
     """
 
     files: int
@@ -54,6 +56,8 @@ class Estimate:
     device: str
     committed_rows: int = 0
     start_seconds: float = 0.0
+    rejects: int = 0
+    records: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the estimate as JSON values."""
@@ -65,6 +69,11 @@ class Estimate:
         if self.seconds is not None:
             took = f"about {clock(self.seconds)}, {clock(self.start_seconds)} of it to start,"
         committed = [f"committed  {self.committed_rows:,} rows"] if self.committed_rows else []
+        rejects = (
+            [f"rejects    about {self.rejects:,} of {self.records:,} records"]
+            if self.rejects
+            else []
+        )
         skipped = f", and {self.skipped_files:,} skipped" if self.skipped_files else ""
         return "\n".join(
             [
@@ -72,6 +81,7 @@ class Estimate:
                 f"bytes      {self.bytes:,}",
                 f"splits     {self.splits:,}",
                 f"rows       about {self.rows:,}",
+                *rejects,
                 *committed,
                 f"tokens     about {self.tokens:,}",
                 f"truncated  about {self.truncated_share:.1%} of rows",
@@ -136,6 +146,8 @@ def estimate_job(config: JobConfig) -> Estimate:
         device=processor_name() if on_cpu else model.device,
         committed_rows=sum(record.rows for record in before),
         start_seconds=start,
+        rejects=found.records - found.documents,
+        records=found.records,
     )
 
 

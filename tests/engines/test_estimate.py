@@ -116,7 +116,10 @@ def test_blank_lines_are_no_documents_and_rejects_are(make_job, tiny_model, tmp_
     assert file.stat().st_size > 2 * _SAMPLED_BYTES
     found = expected_work(job, job.plan.splits, {})
     assert found.documents == pytest.approx(4000, rel=0.05)
-    assert estimate_job(job.config).rows == pytest.approx(3000, rel=0.05)
+    planned = estimate_job(job.config)
+    assert planned.rows == pytest.approx(3000, rel=0.05)
+    assert planned.rejects == pytest.approx(1000, rel=0.05)
+    assert f"about {planned.rejects:,} of {found.documents:,} records" in planned.to_text()
 
 
 def test_what_is_committed_is_not_planned_again(make_job):
