@@ -5,10 +5,11 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 
 import pyarrow as pa
 
-from embedkit.config import OutputConfig
+from embedkit.config import CorpusConfig, OutputConfig
 from embedkit.corpus.splits import Plan
 from embedkit.dataset.card import dataset_card
 from embedkit.dataset.commit import CommitRecord, ended_splits
@@ -24,7 +25,7 @@ from embedkit.dataset.version import Version, block_of, block_order
 from embedkit.encoders.meter import EncoderLoad, busy_share, work_by_encoder
 from embedkit.errors import IntegrityError
 from embedkit.job import Draft
-from embedkit.line_numbers import LineNumbers
+from embedkit.line_numbers import LineNumbers, place_of
 from embedkit.reports.duplicates import COLUMNS, text_duplicates
 from embedkit.reports.phrasing import dataset_name, noun
 from embedkit.reports.quality import BlockStatistics
@@ -199,6 +200,8 @@ def complete_version(
     numbers = _line_numbers(draft)
     if numbers.counts is not None:
         manifest = replace(manifest, lines=asdict(numbers.counts))
+    if isinstance(draft.records, CorpusConfig):
+        manifest = replace(manifest, input_format=draft.records.format)
     write_report(version, manifest, sorted(blocks, key=block_order), inputs, run, numbers)
     manifest = seal(version, manifest, dataset_card(version, manifest))
     return _published(draft, manifest, run, before)
@@ -318,6 +321,7 @@ def write_report(
         Accounts(*inputs, manifest.documents, manifest.rows, manifest.rejects, numbers.counts),
         run,
         text_duplicates(rows),
+        partial(place_of, input_format=manifest.input_format),
     )
     # Replaced, not created: a run that was killed here left a report without this run's figures.
     store.replace(version.key(_REPORT_JSON), report_json(report))

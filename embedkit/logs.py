@@ -201,7 +201,8 @@ def hits_text(hits: Sequence["Hit"]) -> str:
     for rank, hit in enumerate(hits, 1):
         # An id of several lines would look like several hits.
         name, source = (one.replace("\n", "\\n") for one in (hit.id, hit.source))
-        lines.append(f"{rank:>3}  {hit.score:.4f}  {name}  ({source} at {hit.row_index})")
+        place = hit.place or f"row_index {hit.row_index}"
+        lines.append(f"{rank:>3}  {hit.score:.4f}  {name}  ({source}, {place})")
         if hit.text:
             shown = " ".join(hit.text.split())
             lines.append(f"     {shown[:160]}{'…' if len(shown) > 160 else ''}")

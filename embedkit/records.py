@@ -66,8 +66,9 @@ class Reject:
         doc_id: The record's id where it was known.
         excerpt: The record's first characters, for a person to recognise it.
         line: For a person to find it: the number of its first line in the file, from 1, or that of
-            its row or element in Parquet and JSON arrays. In a plain file that is read in ranges
-            it is counted from where the range begins, until the report adds the lines before.
+            its row or element in Parquet and JSON arrays; None where that is not known.
+        line_in_range: In the place of ``line`` where a plain file is read in ranges and only the
+            lines of the range are known: the same, from 1 where the range begins.
     """
 
     source: str
@@ -77,6 +78,7 @@ class Reject:
     doc_id: str | None = None
     excerpt: str = ""
     line: int | None = None
+    line_in_range: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +90,14 @@ class LineCounts:
         blank: Lines of white space.
         headers: Lines of headers.
         continued: Lines of a record behind its first.
+        records: Documents and rejects that were read of them, counted by themselves.
     """
 
     lines: int = 0
     blank: int = 0
     headers: int = 0
     continued: int = 0
+    records: int = 0
 
     def __add__(self, other: "LineCounts") -> "LineCounts":
         """Adds the lines of another piece."""
@@ -102,12 +106,13 @@ class LineCounts:
             self.blank + other.blank,
             self.headers + other.headers,
             self.continued + other.continued,
+            self.records + other.records,
         )
 
     @property
-    def records(self) -> int:
-        """Lines that a record begins with, which is a document or a reject."""
-        return self.lines - self.blank - self.headers - self.continued
+    def accounted(self) -> int:
+        """Lines that a record begins with or that are known to be none; all should be."""
+        return self.records + self.blank + self.headers + self.continued
 
 
 @dataclass(frozen=True, slots=True)

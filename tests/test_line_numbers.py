@@ -1,13 +1,19 @@
 """The line that a report names is the line in the file, however many ranges it was read in."""
 
+import json
 from dataclasses import astuple
 from pathlib import Path
 
 import pytest
 from reading import read_corpus
+from running import Dataset, tiny_job
 
 from embedkit.dataset.commit import SplitEnd
-from embedkit.line_numbers import LineNumbers
+from embedkit.dataset.manifest import read_manifest
+from embedkit.dataset.version import open_version
+from embedkit.engines.run import run_job
+from embedkit.errors import IntegrityError
+from embedkit.line_numbers import LineNumbers, place_of
 
 
 @pytest.mark.parametrize("split_bytes", [40, 333, 10_000])
@@ -28,3 +34,84 @@ def test_lines_of_rejects_of_many_ranges(tmp_path: Path, suffix: str, split_byte
     assert [numbers.true_line(one).line for one in corpus.rejects] == wanted
     assert numbers.counts is not None
     assert (numbers.counts.lines, numbers.counts.blank) == (300, lines.count(""))
+
+
+@pytest.mark.parametrize(
+    ("source", "row_index", "line", "said"),
+    [
+        ("a.jsonl", 861, None, "byte 861"),
+        ("a.txt.gz", 0, None, "byte 0"),
+        ("a.csv", 6, None, "record 7"),
+        ("a.json", 6, None, "record 7"),
+        ("a.parquet", 6, 7, "record 7"),
+        ("a.jsonl", 861, 12, "line 12"),
+        ("a.jsonl", 0, 1, "line 1"),
+        ("a.csv", 6, 12, "line 12"),
+        ("a.json", 6, 9, "line 9"),
+    ],
+)
+def test_a_place_says_what_it_counts(
+    source: str, row_index: int, line: int | None, said: str
+) -> None:
+    assert place_of(source, row_index, line, "auto") == said
+
+
+def test_a_place_in_inputs_of_a_named_format_or_of_none() -> None:
+    assert place_of("part-0", 861, None, "jsonl") == "byte 861"
+    assert place_of("part-0.txt", 6, None, "csv") == "record 7"
+    assert place_of("rows", 6, None, "") == "row_index 6"
+
+
+def test_lines_of_every_range_are_accounted_for(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "a"}\n\n{"text": 1}\nbad\n')
+    (tmp_path / "b.csv").write_text('id,text\n1,"two\nlines"\n\n2,b,c\n')
+    (tmp_path / "c.json").write_text('[{"text": "a"},\n {"text": "b"}]')
+    (tmp_path / "d.txt").write_text("one\n \ntwo\n")
+    corpus = read_corpus(tmp_path, split_bytes=12)
+    total = [counts for block in corpus.blocks for counts in block.lines if counts.lines]
+    assert sum(counts.lines for counts in total) == 12
+    assert sum(counts.records for counts in total) == 3 + 2 + 2
+    assert all(counts.lines == counts.accounted for counts in total)
+
+
+@pytest.mark.parametrize(
+    "lines", ['[[1, 2]]', '[3]', '[{"lines": 3}]', '[["1", 0, 0, 0, 1]]', '[[-1, 0, 0, 0, 1]]',
+              '[[true, 0, 0, 0, 1]]', '[[1, 0, 0, 0, 1, 0]]', '[null]', '[[1.0, 0, 0, 0, 1]]'],
+)  # fmt: skip
+def test_malformed_lines_of_a_split_are_named(lines: str) -> None:
+    record = f'{{"split_id": "0", "blocks": 1, "documents": 1, "lines": {lines}}}'
+    with pytest.raises(IntegrityError, match=r"a\.json: wrong or missing fields lines; remove it"):
+        SplitEnd.from_json(record.encode(), "a.json")
+    good = record.replace(lines, "[[3, 1, 0, 0, 2]]")
+    assert SplitEnd.from_json(good.encode(), "a.json").line_counts[0].records == 2
+
+
+def test_a_run_tells_its_lines_and_places_in_words(tiny_model: str, tmp_path: Path) -> None:
+    copies = '{"text": "said twice"}\n' * 2
+    lines = [f'{{"text": "text {n}"}}\n' for n in range(40)]
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.jsonl").write_text("".join(lines) + "\n" + copies + "bad\n")
+    (tmp_path / "in" / "b.csv").write_text('id,text\n1,"two\nlines"\n2,b,c\n')
+    job = tiny_job(tiny_model, tmp_path / "in", tmp_path / "out", split_bytes=100)
+    run_job(job.model_copy(update={"max_reject_share": 0.5}))
+    folder = Dataset.only(tmp_path / "out").folder
+    wanted = {"lines": 48, "blank": 1, "headers": 1, "continued": 1, "records": 45}
+    manifest = read_manifest(open_version(str(folder)))
+    assert (manifest.lines, manifest.input_format) == (wanted, "auto")
+    report = json.loads((folder / "report" / "report.json").read_text())
+    assert report["counts"]["lines"] == wanted
+    assert report["counts"]["checks"][-1] == {
+        "name": "lines in = records + blanks + headers + continued",
+        "expected": 48,
+        "found": 48,
+        "ok": True,
+    }
+    html = (folder / "report" / "report.html").read_text()
+    assert "48 lines in: 45 records, 1 more within records, 1 header, 1 blank." in html
+    assert "a.jsonl</bdi>, line 44</p>" in html
+    assert "b.csv</bdi>, line 4</p>" in html
+    assert f"a.jsonl</bdi>, byte {len(''.join(lines)) + 1}</p>" in html
+    assert "row_index" not in html
+    (said,) = [one for one in Dataset.only(tmp_path / "out").rejects if "jsonl" in one["source"]]
+    assert said["line"] is None
+    assert 1 <= said["line_in_range"] < 10

@@ -194,9 +194,9 @@ def test_hits():
     hits = [hit(1, "two\nlines  and spaces"), hit(2, None), hit(3, "x" * 500)]
     lines = hits_text(hits).splitlines()
     assert lines[:3] == [
-        "  1  0.5000  doc-1  (a.jsonl at 1)",
+        "  1  0.5000  doc-1  (a.jsonl, row_index 1)",
         "     two lines and spaces",
-        "  2  0.2500  doc-2  (a.jsonl at 2)",
+        "  2  0.2500  doc-2  (a.jsonl, row_index 2)",
     ]
     assert lines[4] == "     " + "x" * 160 + "…"
     assert hits_text([]) == "no rows"

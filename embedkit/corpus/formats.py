@@ -26,6 +26,10 @@ _READERS: dict[str, Callable[[FileRange, CorpusConfig, Columns], Iterator[Record
 }
 
 
+_BY_BYTES = ("text", "jsonl")
+"""Formats whose plain files are cut into ranges of bytes."""
+
+
 def read_split(
     split: Split, plan: Plan, config: CorpusConfig, chunker: Chunker | None = None
 ) -> Iterator[DocumentBlock]:
@@ -98,8 +102,25 @@ def _documents(
     for file in split.ranges:
         lines.append(LineCounts())
         for records in read_records(file, config, columns):
-            lines[-1] += records.counts
-            yield make(records)
+            lines[-1] += replace(records.counts, records=_records_of_lines(records))
+            documents = make(records)
+            yield _in_range(documents) if file.start and file.format in _BY_BYTES else documents
+        if not lines[-1].lines:
+            # An empty file, or a format without lines.
+            lines[-1] = LineCounts()
+
+
+def _records_of_lines(records: Records) -> int:
+    # Damage stands for the rest of the file, not for a record.
+    return len(records) - sum(one.reason == "damaged_file" for one in records.rejects)
+
+
+def _in_range(documents: Documents) -> Documents:
+    rejects = (
+        replace(one, line=None, line_in_range=one.line) if one.line else one
+        for one in documents.rejects
+    )
+    return replace(documents, rejects=tuple(rejects))
 
 
 def _first(batches: Iterator[Documents], count: int) -> Iterator[Documents]:

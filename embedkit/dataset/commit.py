@@ -7,7 +7,7 @@ others build on it.
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass, replace
+from dataclasses import asdict, astuple, dataclass, fields, replace
 
 import numpy as np
 import pyarrow as pa
@@ -72,8 +72,8 @@ class SplitEnd(JsonRecord):
         split_id: The split.
         blocks: Number of its blocks.
         documents: Input records in them, rejects included.
-        lines: For each range of the split ``lines``, ``blank``, ``headers`` and ``continued``, see
-            ``LineCounts``; none in versions of the first release.
+        lines: For each range of the split the fields of its ``LineCounts``; none in versions of
+            the first release.
     """
 
     split_id: str
@@ -85,6 +85,18 @@ class SplitEnd(JsonRecord):
     def line_counts(self) -> tuple[LineCounts, ...]:
         """What the lines of each range are."""
         return tuple(LineCounts(*counts) for counts in self.lines)
+
+    def wrong_fields(self) -> list[str]:
+        """Checks the lines of each range."""
+        return [] if all(map(_are_line_counts, self.lines)) else ["lines"]
+
+
+def _are_line_counts(counts: object) -> bool:
+    return (
+        isinstance(counts, list)
+        and len(counts) == len(fields(LineCounts))
+        and all(type(count) is int and count >= 0 for count in counts)
+    )
 
 
 def commit_block(

@@ -44,9 +44,20 @@ class JsonRecord:
             field for field, value in record.items() if not _fits(value, kinds[field])
         )
         if wrong:
-            raise IntegrityError(f"{name}: wrong or missing fields {', '.join(wrong)}; {REDO}")
+            raise _wrong(name, wrong)
         tuples = {name: tuple(value) for name, value in record.items() if kinds[name] is tuple}
-        return cls(**{**record, **tuples})
+        found = cls(**{**record, **tuples})
+        if wrong := found.wrong_fields():
+            raise _wrong(name, wrong)
+        return found
+
+    def wrong_fields(self) -> list[str]:
+        """Returns the fields whose type is right and whose value is not."""
+        return []
+
+
+def _wrong(name: str, fields: list[str]) -> IntegrityError:
+    return IntegrityError(f"{name}: wrong or missing fields {', '.join(fields)}; {REDO}")
 
 
 def _fits(value: Any, kind: Any) -> bool:

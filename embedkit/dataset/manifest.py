@@ -79,6 +79,8 @@ class Manifest:
         nulled: Metadata values that did not fit their columns and became null.
         lines: What the lines of text, JSONL, CSV and TSV files were, see ``LineCounts``; versions
             of the first release have none.
+        input_format: The format that the inputs were said to have, which tells what ``row_index``
+            counts; empty where there were no files, and in versions of the first release.
     """
 
     version: str
@@ -98,6 +100,7 @@ class Manifest:
     reject_reasons: dict[str, int] = field(default_factory=dict)
     nulled: int = 0
     lines: dict[str, int] = field(default_factory=dict)
+    input_format: str = ""
 
     def to_json(self) -> bytes:
         """Serializes the manifest in one way only."""
@@ -133,7 +136,12 @@ def _check_types(manifest: Manifest) -> None:
     numbers += [*manifest.reject_reasons.values(), *manifest.lines.values()]
     if not all(isinstance(one, int) and one >= 0 for one in numbers):
         raise ValueError("a count that is no whole number")
-    texts = [manifest.version, manifest.id_digest, *(part.sha256 for part in manifest.parts)]
+    texts = [
+        manifest.version,
+        manifest.id_digest,
+        manifest.input_format,
+        *(part.sha256 for part in manifest.parts),
+    ]
     if not all(isinstance(one, str) for one in texts):
         raise ValueError("a name or digest that is no text")
     missing = [name for name in REQUIRED if name not in manifest.description]
@@ -186,6 +194,7 @@ def finalize(
         parts=tuple(totals.parts),
         reject_reasons=reject_reasons(version, with_rejects),
         lines={},
+        input_format="",
     )
 
 

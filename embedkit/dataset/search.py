@@ -40,6 +40,7 @@ class Hit:
         char_end: Where it ends.
         text: The text, where the dataset stores it.
         metadata: The user's metadata columns.
+        place: What ``row_index`` says, for a person.
     """
 
     id: str
@@ -51,6 +52,7 @@ class Hit:
     char_end: int
     text: str | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
+    place: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the hit as JSON values; metadata of other types becomes text."""

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from embedkit.dataset.version import Version, open_version
 from embedkit.encoders.local_client import LocalConnection
 from embedkit.encoders.model_files import ModelSpec, read_model
 from embedkit.errors import ConfigError
+from embedkit.line_numbers import place_of
 from embedkit.records import TokenBatch
 from embedkit.tokens.tokenization import load_tokenizer
 
@@ -43,7 +45,10 @@ def search_text(
             one.
     """
     query = encode_query(root, text, model, prompt_name, prompt)
-    return search(open_version(root), query.reshape(1, -1), k)[0]
+    version = open_version(root)
+    hits = search(version, query.reshape(1, -1), k)[0]
+    of_input = read_manifest(version).input_format
+    return [replace(hit, place=place_of(hit.source, hit.row_index, None, of_input)) for hit in hits]
 
 
 def encode_query(

@@ -1,7 +1,7 @@
 """The report of a version as plain data: ``report.json``, and what ``report.html`` shows."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, TypedDict
 
@@ -99,7 +99,8 @@ class Report(TypedDict):
             text, JSONL, CSV and TSV files: all ``lines``, those ``blank``, of ``headers`` and
             ``continued`` from the line before, and those that ``records`` begin with, or None.
         rejects: ``total``, ``share`` of documents, and ``reasons``: reason, count and up to five
-            ``examples`` (source, row_index, doc_id, detail, excerpt), most frequent first.
+            ``examples`` (source, row_index, line, doc_id, detail, excerpt, and for a person
+            ``place``), most frequent first.
         metadata: ``nulled``: ``column``, ``count`` and first ``example`` of the metadata values
             that did not fit their columns and became null.
         truncation: ``max_tokens``, ``rows`` longer than that, ``row_share``, ``tokens_lost`` and
@@ -135,12 +136,21 @@ class Report(TypedDict):
     run: dict[str, Any]
 
 
+Place = Callable[[str, int, int | None], str]
+
+
+def plain_place(source: str, row_index: int, line: int | None) -> str:
+    """Says where a record stands where it is not known what its place counts."""
+    return f"row_index {row_index}" if line is None else f"line {line}"
+
+
 def build_report(
     statistics: BlockStatistics,
     dataset: Mapping[str, Any],
     accounts: Accounts,
     run: RunFigures,
     duplicates: TextDuplicates | None = None,
+    place: Place = plain_place,
 ) -> Report:
     """Builds the report of a version.
 
@@ -151,19 +161,21 @@ def build_report(
         accounts: What the commit protocol says was read and written.
         run: What the run measured of itself.
         duplicates: Exact duplicates of text; None leaves an estimate.
+        place: Says for a person where a record stands, given its source, ``row_index`` and, where
+            that is known, its line.
     """
     report = Report(
         format=FORMAT,
         dataset=dict(dataset),
         inputs={"files": accounts.files, "bytes": accounts.bytes},
         counts=_counts(statistics, accounts),
-        rejects=_rejects(statistics),
+        rejects=_rejects(statistics, place),
         metadata={"nulled": [asdict(nulled) for nulled in statistics.nulled]},
         truncation=_truncation(statistics, dataset["max_tokens"]),
         tokens=_tokens(statistics, dataset["max_tokens"]),
         norms=_norms(statistics),
-        duplicates=_duplicates(statistics, duplicates),
-        similarity=_similarity(statistics),
+        duplicates=_duplicates(statistics, duplicates, place),
+        similarity=_similarity(statistics, place),
         findings=[],
         run={**asdict(run), "findings": run_findings(asdict(run))},
     )
@@ -188,6 +200,11 @@ def _counts(statistics: BlockStatistics, accounts: Accounts) -> dict[str, Any]:
         ("rows written = rows measured", accounts.rows, statistics.rows),
         ("rejects written = rejects counted", accounts.rejects, rejected),
     ]
+    lines = accounts.lines
+    if lines is not None and lines.lines:
+        compared.append(
+            ("lines in = records + blanks + headers + continued", lines.lines, lines.accounted)
+        )
     checks = [
         {"name": name, "expected": expected, "found": found, "ok": expected == found}
         for name, expected, found in compared
@@ -199,15 +216,11 @@ def _counts(statistics: BlockStatistics, accounts: Accounts) -> dict[str, Any]:
         "rows": statistics.rows,
         "checks": checks,
         "reconciled": all(check["ok"] for check in checks),
-        "lines": _lines(accounts.lines) if accounts.lines and accounts.lines.lines else None,
+        "lines": asdict(lines) if lines is not None and lines.lines else None,
     }
 
 
-def _lines(counts: LineCounts) -> dict[str, int]:
-    return {**asdict(counts), "records": counts.records}
-
-
-def _rejects(statistics: BlockStatistics) -> dict[str, Any]:
+def _rejects(statistics: BlockStatistics, place: Place) -> dict[str, Any]:
     total = sum(statistics.rejects.values())
     by_count = sorted(statistics.rejects.items(), key=lambda item: (-item[1], item[0]))
     return {
@@ -219,7 +232,13 @@ def _rejects(statistics: BlockStatistics) -> dict[str, Any]:
             {
                 "reason": reason,
                 "count": count,
-                "examples": [asdict(reject) for reject in statistics.examples.get(reason, ())],
+                "examples": [
+                    {
+                        **asdict(reject),
+                        "place": place(reject.source, reject.row_index, reject.line),
+                    }
+                    for reject in statistics.examples.get(reason, ())
+                ],
             }
             for reason, count in by_count
         ],
@@ -269,7 +288,9 @@ def _norms(statistics: BlockStatistics) -> dict[str, Any]:
     }
 
 
-def _duplicates(statistics: BlockStatistics, exact: TextDuplicates | None) -> dict[str, Any]:
+def _duplicates(
+    statistics: BlockStatistics, exact: TextDuplicates | None, place: Place
+) -> dict[str, Any]:
     if exact is None:
         rows = max(0, round(statistics.rows - statistics.distinct_texts))
         share = _share(rows, statistics.rows)
@@ -278,6 +299,7 @@ def _duplicates(statistics: BlockStatistics, exact: TextDuplicates | None) -> di
     top = [asdict(text) for text in exact.top]
     for text in top:
         text["text"] = text["text"] or sampled.get(text["text_hash"]) or None
+        text["place"] = place(text["source"], text["row_index"], None)
     return {
         "exact": True,
         "rows": exact.rows,
@@ -287,7 +309,7 @@ def _duplicates(statistics: BlockStatistics, exact: TextDuplicates | None) -> di
     }
 
 
-def _similarity(statistics: BlockStatistics) -> dict[str, Any]:
+def _similarity(statistics: BlockStatistics, place: Place) -> dict[str, Any]:
     found = sample_similarity(statistics.sample)
     edges = cosine_edges(found.pairs)
     return {
@@ -302,7 +324,7 @@ def _similarity(statistics: BlockStatistics) -> dict[str, Any]:
         "edges": edges.tolist(),
         "near_copy_cosine": _NEAR_COPY,
         "near_copies": _share(int((found.nearest >= _NEAR_COPY).sum()), len(found.nearest)),
-        "closest": _closest(found),
+        "closest": _closest(found, place),
     }
 
 
@@ -316,13 +338,14 @@ def _cosines(cosines: np.ndarray[Any, np.dtype[np.float64]], edges: Any) -> dict
     return {"quantiles": quantiles, "counts": counts.tolist()}
 
 
-def _closest(found: Similarity) -> list[dict[str, Any]]:
+def _closest(found: Similarity, place: Place) -> list[dict[str, Any]]:
     def told(row: SampledRow) -> dict[str, Any]:
         return {
             "id": row.id,
             "text": row.text,
             "source": row.source,
             "row_index": row.row_index,
+            "place": place(row.source, row.row_index, None),
             "n_tokens": row.n_tokens,
         }
 

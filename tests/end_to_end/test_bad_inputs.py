@@ -3,6 +3,7 @@
 import gzip
 import json
 import shutil
+import unicodedata
 from pathlib import Path
 
 import pyarrow as pa
@@ -90,10 +91,17 @@ def write_bad_corpus(folder: Path, naughty: list[str]) -> tuple[set[str], dict[s
         [{"id": f"n{n}", "text": text, "stars": n} for n, text in enumerate(naughty)],
     )
     blank = [text for text in naughty if not text.strip()]
-    reasons["g-naughty.jsonl"] = ["empty_text"] * len(blank)
+    unseen = [text for text in naughty if text.strip() and not says_anything(text)]
+    assert unseen
+    reasons["g-naughty.jsonl"] = ["empty_text"] * len(blank) + ["no_tokens"] * len(unseen)
 
     kept = {row["id"] for row in GOOD[:30]} | {"csv-1", "csv-2", "pq-1", "pq-3"}
-    return kept | {f"n{n}" for n, text in enumerate(naughty) if text.strip()}, reasons
+    return kept | {f"n{n}" for n, text in enumerate(naughty) if says_anything(text)}, reasons
+
+
+def says_anything(text: str) -> bool:
+    """Tells whether a text holds more than spaces, controls and marks without a width."""
+    return any(unicodedata.category(char)[0] not in "CZ" for char in text)
 
 
 def embedded_of_cut(dataset: Dataset) -> list[str]:

@@ -35,7 +35,9 @@ def vectors(frame) -> np.ndarray:
 def test_everything_is_accounted_for(report, frame, prose_run):
     counts = report["counts"]
     assert counts["reconciled"]
-    assert len(counts["checks"]) == 4
+    assert len(counts["checks"]) == 5
+    lines = "lines in = records + blanks + headers + continued"
+    assert {"name": lines, "expected": 1000, "found": 1000, "ok": True} in counts["checks"]
     assert (counts["documents"], counts["rows"], counts["rejected"]) == (1000, len(frame), 2)
     assert report["inputs"]["files"] == 1
     (reason,) = report["rejects"]["reasons"]

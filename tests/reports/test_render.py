@@ -70,7 +70,7 @@ def test_a_message_stands_once_for_all_records_that_it_is_about(make_report, mak
     words = Page(render_html(make_report([make_block(["a b"], rejects=tuple(lost))]))).words
     assert words.count("no value in 'txet'") == 1
     assert words.count("no value in 'title'") == 1
-    assert all(f"a.jsonl :{n}" in words for n in range(4))
+    assert all(f"a.jsonl , line {n}" in words for n in range(4))
 
 
 def test_the_legend_names_only_what_is_drawn(make_report, make_block):
