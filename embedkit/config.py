@@ -7,7 +7,7 @@ have one name.
 
 import codecs
 from dataclasses import dataclass
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
     AfterValidator,
@@ -21,10 +21,37 @@ from pydantic import (
 )
 
 MIB = 1 << 20
+_PATHS = ("inputs", "base", "model", "output")
+"""Names of files, which need not be text; whoever opens them says so."""
+
+
+def _kinds(annotation: Any) -> list[Any]:
+    return [annotation, *(kind for part in get_args(annotation) for kind in _kinds(part))]
 
 
 class _Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _numbers(cls, values: Any) -> Any:
+        # To Python true is a 1.
+        for name, value in values.items() if isinstance(values, dict) else ():
+            field = cls.model_fields.get(name)
+            kinds = [] if field is None else _kinds(field.annotation)
+            if isinstance(value, bool) and bool not in kinds and (int in kinds or float in kinds):
+                raise ValueError(f"{name}: expected a number, not true or false")
+        return values
+
+    @model_validator(mode="after")
+    def _texts(self) -> Self:
+        for name, value in self:
+            texts = value if isinstance(value, tuple) else (value,)
+            try:
+                _ = name in _PATHS or "".join(map(str, texts)).encode()
+            except UnicodeEncodeError as error:
+                raise ValueError(f"{name}: holds half a character, which is no text") from error
+        return self
 
 
 class RecordConfig(_Config):

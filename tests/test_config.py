@@ -89,3 +89,17 @@ def test_reading_settings_loads_nothing_heavy():
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", ["block_rows", "max_reject_share", "chunk_tokens"])
+def test_a_switch_is_no_number(name):
+    with pytest.raises(ValidationError, match=f"{name}: expected a number, not true or false"):
+        JobConfig(**JOB, **{name: True})
+
+
+@pytest.mark.parametrize("name", ["prompt", "text_column", "metadata_columns", "version"])
+def test_half_a_character_is_no_text(name):
+    value = ("a\ud800",) if name == "metadata_columns" else "a\ud800"
+    with pytest.raises(ValidationError):
+        JobConfig(**JOB, **{name: value})
+    assert JobConfig(**(JOB | {"inputs": ("a\udcff.jsonl",)})).inputs

@@ -30,7 +30,11 @@ _UNFINISHED = (
     ".tmp", ".temp", ".lock", ".lck", ".crdownload", ".incomplete", ".swp", ".swo", "~", "#",
 )  # fmt: skip
 """How the names of locks, backups and half-written files end."""
-_OF_SYSTEMS = ("thumbs.db", "desktop.ini")
+_OF_SYSTEMS = (
+    "thumbs.db", "desktop.ini", "dataset_info.json", "dataset_infos.json", "dataset_dict.json",
+)  # fmt: skip
+"""What file browsers leave in folders, and Hugging Face datasets beside their data."""
+_FOLDERS_OF_SYSTEMS = ("@eadir", "#recycle", "#snapshot", "$recycle.bin", "lost+found")
 _FOLDER_MARK = "_$folder$"
 
 
@@ -52,6 +56,8 @@ def is_input_by_name(inside: str, any_format: bool) -> bool:
     """
     parts = inside.strip("/").split("/")
     if any(part.startswith(_HIDDEN) for part in parts):
+        return False
+    if any(part.lower() in _FOLDERS_OF_SYSTEMS for part in parts[:-1]):
         return False
     name = parts[-1].lower()
     if name.endswith((*_UNFINISHED, _FOLDER_MARK)) or name in _OF_SYSTEMS:

@@ -57,7 +57,12 @@ class Folders:
             names = os.listdir(metadata)
         else:
             names = self._place.filesystem.ls(metadata, detail=False)
-        return any(str(name).endswith((".metadata.json", "version-hint.text")) for name in names)
+        marks = (".metadata.json", "version-hint.text")
+        if not any(str(name).endswith(marks) for name in names):
+            return False
+        # Its data may lie anywhere; its lists of them do not.
+        lists = any(str(name).endswith(".avro") for name in names)
+        return lists or self.exists(f"{folder}/data")
 
     def is_own(self, name: str, root: str) -> bool:
         """Tells whether a file was written by embedkit, into a version at or below a root."""
@@ -125,6 +130,6 @@ def _kind_of_table(folder: str, folders: Folders) -> str | None:
         f"{folder}/.hoodie_partition_metadata"
     ):
         return "Hudi"
-    if folders.exists(f"{folder}/data") and folders.has_metadata_of_iceberg(folder):
+    if folders.has_metadata_of_iceberg(folder):
         return "Iceberg"
     return None

@@ -38,6 +38,10 @@ def normalize_root(root: str) -> str:
             "and AWS_SECRET_ACCESS_KEY in the environment"
         )
     scheme, _, rest = root.partition("://")
+    if scheme != "memory" and not rest.strip("/"):
+        raise ConfigError(
+            f"{root}: names no bucket; expected a URL such as {scheme}://bucket/folder"
+        )
     return f"{scheme}://{rest.strip('/')}"
 
 

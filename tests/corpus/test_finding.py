@@ -102,6 +102,9 @@ def test_locks_backups_and_half_written_files_are_no_input(tmp_path: Path) -> No
     for name in ("x.lock", "part-2.tmp", "a.txt~", "#a.txt#", "~$a.txt", ".~lock.a.txt#", "b.swp",
                  "c.crdownload", "Thumbs.db", "d.incomplete", "_SUCCESS", ".part.crc"):  # fmt: skip
         write(tmp_path / name, "no input")
+    for name in ("@eaDir/part-0", "deep/$RECYCLE.BIN/x", "#recycle/x", "lost+found/x",
+                 "dataset_infos.json", "deep/dataset_info.json", "__MACOSX/._part-0"):  # fmt: skip
+        write(tmp_path / name, "no input")
     # Emacs locks by a link that leads nowhere.
     (tmp_path / ".#part-0").symlink_to("somebody@machine.123")
     (tmp_path / "deep" / "current.lock").symlink_to("nowhere")
@@ -201,27 +204,30 @@ def test_only_regular_files_are_read(tmp_path: Path, name: str) -> None:
 
 def table(folder: Path, form: str) -> str:
     """Makes the folder of a table of a format; returns a word of the command that exports it."""
-    data = {"delta": "", "delta-parts": "day=1/", "iceberg": "data/", "hudi": "2024/01/"}[form]
+    data = {"delta": "", "delta-parts": "day=1/", "iceberg": "data/", "iceberg-elsewhere": "b0f1/",
+            "hudi": "2024/01/"}[form]  # fmt: skip
     path = write(folder / data / "part-0.parquet", "")
     pq.write_table(pa.table({"text": ["old"]}), path)
     if form.startswith("delta"):
         write(folder / "_delta_log/00000000000000000000.json", "{}")
         return f"delta_scan('{folder}')"
-    if form == "iceberg":
+    if form.startswith("iceberg"):
         write(folder / "metadata/00000-6d1d.metadata.json", "{}")
+        if form == "iceberg-elsewhere":
+            write(folder / "metadata/snap-1.avro", "")
         return f"iceberg_scan('{folder}')"
     write(folder / ".hoodie/hoodie.properties", "")
     return f"load('{folder}')"
 
 
-@pytest.mark.parametrize("form", ["delta", "delta-parts", "iceberg", "hudi"])
+@pytest.mark.parametrize("form", ["delta", "delta-parts", "iceberg", "iceberg-elsewhere", "hudi"])
 def test_a_table_with_a_log_is_refused_with_what_exports_it(tmp_path: Path, form: str) -> None:
     write(tmp_path / "corpus/a.jsonl", ['{"text": "a"}'])
     folder = tmp_path / "corpus" / "tbl"
     command = table(folder, form)
     [part] = folder.rglob("*.parquet")
     inputs = [folder, tmp_path / "corpus", folder / "**/*.parquet", tmp_path / "corpus/*/"]
-    if form != "hudi":
+    if form not in ("hudi", "iceberg-elsewhere"):
         inputs += [part, part.parent]
     for given in inputs:
         assert command in said_of(given)

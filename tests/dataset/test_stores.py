@@ -307,3 +307,9 @@ class TestLocal:
         finally:
             os.umask(before)
         assert (tmp_path / "a").stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize("root", ["s3://", "s3:///", "gs://"])
+def test_an_output_without_a_bucket_is_a_mistake(root: str) -> None:
+    with pytest.raises(ConfigError, match="names no bucket"):
+        open_store(root)

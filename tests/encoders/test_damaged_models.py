@@ -5,6 +5,7 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -122,7 +123,14 @@ def test_missing_tensors(model):
 
 def test_tensors_of_another_shape(model):
     edit(model / "config.json", intermediate_size=48)
-    fails_to_load(read(model), ConfigError, "cannot be loaded|the weights lack")
+    fails_to_load(read(model), ConfigError, "the weights lack encoder.* and shape")
+
+
+def test_a_way_to_save_memory_costs_no_text(model):
+    batch = TokenBatch.from_lists([[2, 5, 6, 3], [2, 9, 3]])
+    before = load_encoder(read(model)).encode(batch)
+    edit(model / "config.json", chunk_size_feed_forward=3)
+    assert np.array_equal(load_encoder(read(model)).encode(batch), before)
 
 
 def test_a_missing_pooler_does_not_matter(model):
