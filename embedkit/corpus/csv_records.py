@@ -14,6 +14,7 @@ from embedkit.corpus.columns import Columns
 from embedkit.corpus.compression import ByteStream
 from embedkit.corpus.csv_dialect import Dialect, check_columns, check_header
 from embedkit.corpus.csv_lines import CsvLines, TooLongError, TooManyLinesError
+from embedkit.corpus.csv_swallowed import swallows_records
 from embedkit.corpus.documents import Records, excerpt, too_long
 from embedkit.corpus.encodings import open_text, undecodable
 from embedkit.corpus.lines import iter_lines
@@ -140,6 +141,8 @@ class _Reader:
                     self._continued += self.lines.taken
                     break
                 problem = self._problem(error)
+            if problem is None and self.lines.taken > 1:
+                problem = self._swallowed(width)
             size += self.lines.bytes
             if row or problem:
                 self._add(batch, row, problem or self._fault(row, width), number)
@@ -166,6 +169,19 @@ class _Reader:
             what += f"; the {taken - 1} lines behind it are read as records of their own"
             lines.give_back()
         return ("invalid_csv", f"line {first}: {what}; mend the quoting{hint}")
+
+    def _swallowed(self, width: int) -> tuple[str, str] | None:
+        """Names a record whose quotes are right and have other records between them."""
+        lines, taken = self.lines, self.lines.taken
+        if not swallows_records(lines.texts(), self.dialect.delimiter, width):
+            return None
+        what = (
+            f"line {lines.first_line}: a quoted field runs over {taken} lines, each of which looks "
+            f"like a record of {width} fields; the {taken - 1} lines behind it are read as such; "
+            "mend the quoting, or leave its line ends out"
+        )
+        lines.give_back()
+        return ("invalid_csv", what)
 
     def _said(self, error: Exception, taken: int) -> str:
         if isinstance(error, TooManyLinesError):

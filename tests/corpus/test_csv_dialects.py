@@ -189,3 +189,49 @@ def test_many_open_quotes_take_no_quadratic_time(tmp_path: Path) -> None:
     corpus = read_corpus(path, id_column="id", max_record_lines=20)
     assert corpus.ids == ["1"]
     assert len(corpus.rejects) == 3000
+
+
+PAIRED = {
+    "numbers": (['2,"an inch', "3,three", "4,four", '5,ends in 5"'], ["3", "4", "5"]),
+    "two lines": (['2,"an inch', '3,ends in 3"'], ["3"]),
+    "names": (['doc-2,"an inch', "doc-7,three, of it".replace(", ", " "), 'doc-5,5"'],
+              ["doc-7", "doc-5"]),
+    "words": (['b,"an inch', "c,three", "d,four", 'e,ends in 5"'], ["c", "d", "e"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", PAIRED)
+def test_two_stray_quotes_swallow_no_record_between_them(tmp_path: Path, case: str) -> None:
+    lines, kept = PAIRED[case]
+    path = write(tmp_path / "c.csv", ["id,text", "first,plain", *lines, "last,plain"])
+    corpus = read_corpus(path, id_column="id")
+    assert corpus.ids == ["first", *kept, "last"]
+    assert numbered(corpus.rejects) == [("invalid_csv", "line 3")]
+    assert "looks like a record of 2 fields" in corpus.rejects[0].detail
+
+
+SEVERAL_LINES = {
+    "prose": "Dear Sir, or Madam\nthank you, very much\nyours, truly\nA, B",
+    "verse": "rough winds,\ndo shake,\nthe darling buds,\nof May,",
+    "a list": "to buy:\n1. flour\n2. milk\n3. eggs",
+    "decimals": "prices:\n3,50 EUR\nand more",
+    "one price": "prices:\n4,50 EUR",
+    "a table": "a,b\n1,2\n3,4",
+    "no delimiters": "one\ntwo\nthree\nfour",
+    "quotes": 'he said "so"\nthen, "no"',
+    "returns": "one, two\r\nthree, four",
+    "ends": "\nin, between\n",
+}
+
+
+@pytest.mark.parametrize("case", SEVERAL_LINES)
+@pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
+def test_a_field_of_several_lines_stays_one(tmp_path: Path, case: str, quoting: int) -> None:
+    out = io.StringIO()
+    rows = [("id", "text"), ("1", SEVERAL_LINES[case]), ("2", "last")]
+    csv.writer(out, quoting=quoting).writerows(rows)
+    path = tmp_path / "c.csv"
+    path.write_text(out.getvalue(), newline="")
+    corpus = read_corpus(path, id_column="id")
+    assert list(zip(corpus.ids, corpus.texts, strict=True)) == rows[1:]
+    assert corpus.rejects == []
