@@ -139,7 +139,7 @@ def test_a_corpus_of_rejects_alone(tiny_model, tmp_path):
     settings = write_form(tmp_path / "corpus", "jsonl", "none", rows)
     result = run_job(tiny_job(tiny_model, tmp_path / "corpus", tmp_path / "out", **settings))
     assert (result.documents, result.rows, result.rejects) == (3, 0, 3)
-    dataset = Dataset.latest(tmp_path / "out")
+    dataset = Dataset.only(tmp_path / "out")
     assert dataset.parts == []
     assert [reject["doc_id"] for reject in dataset.rejects] == ["r0", "r1", "r2"]
 
