@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from embedkit.records import Reject
+from embedkit.records import LineCounts, Reject
 from embedkit.reports.duplicates import text_duplicates
 from embedkit.reports.quality import BlockStatistics
 from embedkit.reports.render import render_html
@@ -38,6 +38,16 @@ def test_the_figures_are_on_the_page(make_report, usual_blocks):
     for shown in ("some/model", "v0123456789ab", "empty_text", "broken_json", "1,000", "97 %"):
         assert shown in words
     assert "8 documents, the first 5 shown" in words
+
+
+def test_documents_of_files_without_lines_are_told_from_those_of_lines(make_report, usual_blocks):
+    lines = LineCounts(lines=510, headers=1, blank=9, records=500)
+    words = Page(render_html(make_report(usual_blocks, accounts={"lines": lines}))).words
+    assert "510 lines in: 500 records, 1 header, 9 blank. 109 documents more from files" in words
+    lines = LineCounts(lines=609, records=609)
+    words = Page(render_html(make_report(usual_blocks, accounts={"lines": lines}))).words
+    assert "609 lines in: 609 records" in words
+    assert "from files that have no lines" not in words
 
 
 def test_a_version_that_does_not_add_up_says_so_on_top(make_report, usual_blocks):
