@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -95,7 +96,11 @@ def soaked(job: JobConfig, seed: int, count: int) -> None:
     whole = whole_run(job.model_copy(update={"output": f"{job.output}-whole"}))
     stopped = 0
     for number, moment in moments(seed, count, whole):
-        stopped += stop(begun("run", *flags(job)), number, moment)
+        if stop(begun("run", *flags(job)), number, moment):
+            stopped += 1
+        else:
+            # What is complete has nothing left that could be stopped.
+            shutil.rmtree(job.output)
     assert stopped >= count // 3
     process = start("run", *flags(job))
     _, err = process.communicate(timeout=300)
