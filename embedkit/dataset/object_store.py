@@ -57,7 +57,8 @@ def _file_system(protocol: str) -> Any:
         # while they grow.
         return import_module("gcsfs.core").GCSFileSystem
     kind = fsspec.get_filesystem_class(protocol)
-    if protocol != "memory" and not _creates_by_itself(kind):
+    # A web server is sent whatever it may do with it, and says nothing of who was first.
+    if protocol in ("http", "https") or (protocol != "memory" and not _creates_by_itself(kind)):
         raise ConfigError(
             f"{protocol}:// cannot create an object only if it is absent; write to a local "
             "directory, s3:// or gs://, and copy the finished version"

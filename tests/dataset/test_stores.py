@@ -223,7 +223,17 @@ def test_roots_that_are_none():
             open_store(root)
 
 
-@pytest.mark.parametrize("root", ["ftp://host/x", "sftp://host/x", "zip://x", "hf://datasets/a/b"])
+@pytest.mark.parametrize(
+    "root",
+    [
+        "ftp://host/x",
+        "sftp://host/x",
+        "zip://x",
+        "hf://datasets/a/b",
+        "https://host/x",
+        "http://h/x",
+    ],
+)
 def test_file_systems_without_an_exclusive_create_are_refused_unopened(root):
     with pytest.raises(ConfigError, match=root.partition(":")[0]):
         open_store(root)
