@@ -85,6 +85,8 @@ def set_up_logs(form: Literal["text", "json"]) -> None:
     logging.getLogger("embedkit").setLevel(logging.INFO)
     # Beam warns of optional packages that embedkit does not need.
     logging.getLogger("apache_beam").setLevel(logging.ERROR)
+    # It logs the traceback of what it also raises.
+    logging.getLogger("gcsfs").setLevel(logging.CRITICAL)
     handler.addFilter(_is_not_said_in_one_line)
     logging.captureWarnings(True)
     sys.stderr = _WithoutBeamTracebacks(sys.stderr)

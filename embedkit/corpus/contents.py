@@ -14,8 +14,6 @@ _COMPRESSED = (
     (b"\x28\xb5\x2f\xfd", "zstd"),
     (b"BZh", "bz2"),
     (b"\xfd7zXZ\x00", "xz"),
-    # The older form of the same, which has no mark of its own but the usual settings.
-    (b"\x5d\x00\x00", "xz"),
 )
 _BLOCK_OF_BZ2 = (b"1AY&SY", b"\x17\x72\x45\x38\x50\x90")
 _NOT_READ = (
@@ -29,6 +27,7 @@ _NOT_READ = (
     (b"Obj\x01", "an Avro file"),
     (b"SQLite format 3\x00", "an SQLite database"),
 )
+_NO_SIZE = (1 << 64) - 1
 _TAR = slice(257, 262)
 _TELLING = 16
 """Fewer bytes tell no encoding."""
@@ -129,10 +128,22 @@ def _compression(head: bytes) -> str | None:
     found = next((name for mark, name in _COMPRESSED if head.startswith(mark)), None)
     if found == "bz2" and head[4:10] not in _BLOCK_OF_BZ2:
         return None
+    if found is None and _is_old_xz(head):
+        return "xz"
     if head[1:4] == b"\x2a\x4d\x18" and 0x50 <= head[0] <= 0x5F:
         # A frame that readers pass over, as some tools put before the first one.
         return "zstd"
     return found
+
+
+def _is_old_xz(head: bytes) -> bool:
+    """Tells the .lzma form, which has no mark: usual settings, a dictionary and a likely size."""
+    if len(head) < 14 or head[0] != 0x5D or head[13] != 0:
+        return False
+    dictionary = int.from_bytes(head[1:5], "little")
+    size = int.from_bytes(head[5:13], "little")
+    usual = any(dictionary in (1 << n, 3 << (n - 1)) for n in range(12, 32))
+    return usual and (size == _NO_SIZE or size < 1 << 40)
 
 
 def _is_text(head: bytes) -> bool:

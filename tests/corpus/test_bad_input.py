@@ -600,3 +600,14 @@ def test_the_older_form_of_xz_is_read_under_any_name(tmp_path: Path) -> None:
         path.write_bytes(lzma.compress(b"one\ntwo\n", format=lzma.FORMAT_ALONE))
         corpus = read_corpus(path)
         assert (corpus.texts, corpus.rejects) == (["one", "two"], [])
+
+
+@pytest.mark.parametrize("start", [b"]\0\0", b"]\0\0\x01\0 no header", b"]" + b"\0" * 20])
+def test_text_that_begins_as_the_older_form_of_xz_does_is_text(
+    tmp_path: Path, start: bytes
+) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes(start + b"\nthe second line\n")
+    corpus = read_corpus(path)
+    assert corpus.texts == ["the second line"]
+    assert corpus.reasons == ["nul_byte"]
