@@ -407,7 +407,7 @@ def test_search(root):
     assert best["metadata"] == {"stars": 17 % 5}
     assert len(others) == 2
     lines = call("search", str(root), text, "-k", "3").out.splitlines()
-    assert lines[0].startswith("  1  1.0000  doc-00017  (shard-0.jsonl at ")
+    assert lines[0].startswith("  1  1.0000  doc-00017  (shard-0.jsonl, byte ")
     assert lines[1].strip() == text
 
 
