@@ -2,21 +2,13 @@
 
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from ray._private import ray_constants
 
 import embedkit
-from embedkit.actors.private_ray import CleanPath, on_loopback, own_token, read_token_again
-
-
-@pytest.fixture(autouse=True)
-def no_token_left() -> Iterator[None]:
-    """Ray keeps a token that it has read, with which a later test's cluster would not answer."""
-    yield
-    read_token_again()
+from embedkit.actors.private_ray import CleanPath, on_loopback, own_token
 
 
 def worker_path() -> list[str]:
