@@ -249,7 +249,6 @@ class Watch:
 @contextmanager
 def shown(watch: Watch, display: Display) -> Iterator[None]:
     """Shows snapshots from a thread of its own while the body runs, and once more at its end."""
-    stop = threading.Event()
 
     def show(finished: bool = False) -> None:
         try:
@@ -259,17 +258,8 @@ def shown(watch: Watch, display: Display) -> Iterator[None]:
             return
         display.show(snapshot.finished() if finished else snapshot)
 
-    def loop() -> None:
-        while not stop.wait(display.interval):
-            show()
-
-    thread = threading.Thread(target=loop, name="progress", daemon=True)
-    thread.start()
-    try:
+    with _repeated(show, display.interval, "progress"):
         yield
-    finally:
-        stop.set()
-        thread.join()
     show(finished=True)
 
 
@@ -281,17 +271,31 @@ def phases_shown(current: Callable[[], str | None], display: Display) -> Iterato
         current: Returns the phase, or None where there is none to tell.
         display: Shows it when it changes.
     """
+    last: str | None = None
+
+    def look() -> None:
+        nonlocal last
+        phase = current()
+        if phase is not None and phase != last:
+            display.phase(phase)
+            last = phase
+
+    with _repeated(look, _PHASE_SECONDS, "phases"):
+        yield
+    # A phase that began and ended between two looks is said all the same.
+    look()
+
+
+@contextmanager
+def _repeated(call: Callable[[], None], seconds: float, name: str) -> Iterator[None]:
+    """Calls something over and over, in a thread of its own, while the body runs."""
     stop = threading.Event()
 
     def loop() -> None:
-        last: str | None = None
-        while not stop.wait(_PHASE_SECONDS):
-            phase = current()
-            if phase not in (None, last):
-                display.phase(phase or "")
-                last = phase
+        while not stop.wait(seconds):
+            call()
 
-    thread = threading.Thread(target=loop, name="phases", daemon=True)
+    thread = threading.Thread(target=loop, name=name, daemon=True)
     thread.start()
     try:
         yield

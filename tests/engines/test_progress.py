@@ -274,6 +274,13 @@ def test_a_phase_is_shown_when_it_changes():
     assert display.events == ["a", "b", "last"]
 
 
+def test_a_phase_that_ends_before_anybody_looks_is_shown():
+    display = Recorder()
+    with phases_shown(lambda: "a", display):
+        pass
+    assert display.events == ["a"]
+
+
 def test_a_run_says_what_it_is_at(make_job):
     """OpenVINO compiles, torch does not."""
     for backend, compiles in (("openvino", ["compiling the model"]), ("torch", [])):
