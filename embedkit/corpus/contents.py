@@ -15,14 +15,19 @@ _COMPRESSED = (
     (b"BZh", "bz2"),
     (b"\xfd7zXZ\x00", "xz"),
 )
+_SHORTEST = 9
+"""No compressed file has fewer bytes."""
 _BLOCK_OF_BZ2 = (b"1AY&SY", b"\x17\x72\x45\x38\x50\x90")
 _NOT_READ = (
     (b"\x04\x22\x4d\x18", "lz4 data"),
     (b"\xff\x06\x00\x00sNaPpY", "snappy data"),
+    (b"\x02\x21\x4c\x18", "lz4 data"),
     (b"PK\x03\x04", "a zip archive"),
+    (b"PK\x05\x06", "a zip archive"),
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
     (b"Rar!\x1a\x07", "a rar archive"),
     (b"\x1f\x9d", "data of compress (.Z)"),
+    (b"LZIP\x01", "lzip data"),
     (b"ARROW1\x00\x00", "an Arrow file"),
     (b"Obj\x01", "an Avro file"),
     (b"SQLite format 3\x00", "an SQLite database"),
@@ -58,7 +63,8 @@ def with_true_compression(file: FileRange, config: CorpusConfig) -> FileRange:
                 f"says; give --compression {found}, or leave it out"
             )
         return file
-    if found is None and file.compression != "none" and _is_text(head):
+    cut_short = _is_beginning(head, file.compression)
+    if found is None and file.compression != "none" and _is_text(head) and not cut_short:
         found = "none"
     if found is None or found == file.compression:
         return file
@@ -134,6 +140,14 @@ def _compression(head: bytes) -> str | None:
         # A frame that readers pass over, as some tools put before the first one.
         return "zstd"
     return found
+
+
+def _is_beginning(head: bytes, compression: str) -> bool:
+    """Tells whether a file is so short that it may be the first bytes of a compressed one."""
+    marks = [mark for mark, name in _COMPRESSED if name == compression]
+    if compression == "bz2" and len(head) > 4:
+        return any(block.startswith(head[4:]) for block in _BLOCK_OF_BZ2)
+    return any(mark.startswith(head[: len(mark)]) and len(head) < _SHORTEST for mark in marks)
 
 
 def _is_old_xz(head: bytes) -> bool:

@@ -210,7 +210,7 @@ def test_damage_does_not_depend_on_how_reads_fall(
     path = tmp_path / f"data.txt{suffix}"
     path.write_bytes(first + second[: len(second) - 9])
     whole = read_corpus(path)
-    monkeypatch.setattr("embedkit.corpus.compression._PIECE", 100)
+    monkeypatch.setattr("embedkit.corpus.members._PIECE", 100)
     assert read_corpus(path).texts == whole.texts
     assert len(whole.texts) >= 3000
     assert whole.reasons == ["damaged_file"]
