@@ -5,15 +5,20 @@ Every message is one line that names the file and record (where there is one) an
 
 import re
 
+from embedkit.urls import without_secrets
+
 
 class EmbedkitError(Exception):
-    """Base of all errors that embedkit raises on purpose.
+    """Base of all errors that embedkit raises on purpose; what they say holds no secret of a URL.
 
     Attributes:
         exit_code: What the command line exits with.
     """
 
     exit_code = 4
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(without_secrets(message))
 
 
 class ConfigError(EmbedkitError):

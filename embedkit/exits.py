@@ -19,6 +19,7 @@ from embedkit.surroundings import (
     mend_streams,
     this_machine_without_proxy,
 )
+from embedkit.urls import remember_secrets
 
 # What the last line may take, where nobody reads it or another thread holds its stream.
 _LAST_SECONDS = 3.0
@@ -36,6 +37,8 @@ def run_to_exit(command: Callable[[], int | None]) -> NoReturn:
         command: Returns an exit code, or None for 0.
     """
     mend_streams()
+    for argument in sys.argv[1:]:
+        remember_secrets(argument.partition("=")[2] if argument.startswith("-") else argument)
     ending = _Ending()
     try:
         ending.after(command)

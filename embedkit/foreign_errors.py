@@ -3,8 +3,10 @@
 import errno
 import os
 import re
+import sys
 
 from embedkit.errors import ConfigError, EmbedkitError, ResumableError
+from embedkit.urls import without_secrets
 
 _TRACEBACK = "EMBEDKIT_TRACEBACK"
 _SHOWN = 300
@@ -24,9 +26,7 @@ def as_ours(error: BaseException) -> EmbedkitError:
     if isinstance(error, EmbedkitError):
         return error
     if os.environ.get(_TRACEBACK):
-        import traceback
-
-        traceback.print_exception(error)
+        sys.stderr.write(_traceback(error))
     return _known(error) or _unforeseen(error)
 
 
@@ -82,9 +82,8 @@ def _keep(error: BaseException) -> str | None:
     """Writes a traceback to a file of this user's and returns its path, if that can be done."""
     # Loaded here, as hardly any process needs them.
     import tempfile
-    import traceback
 
-    text = "".join(traceback.format_exception(error))
+    text = _traceback(error)
     try:
         number, path = tempfile.mkstemp(prefix="embedkit-traceback-", suffix=".txt")
         with os.fdopen(number, "w", encoding="utf-8", errors="backslashreplace") as file:
@@ -94,6 +93,13 @@ def _keep(error: BaseException) -> str | None:
     return path
 
 
+def _traceback(error: BaseException) -> str:
+    # Loaded here, as hardly any process needs it.
+    import traceback
+
+    return without_secrets("".join(traceback.format_exception(error)))
+
+
 def lacks_memory(said: str) -> bool:
     """Whether a library says that it could not have the memory that it needs."""
     return _NO_MEMORY.search(said) is not None
@@ -101,5 +107,6 @@ def lacks_memory(said: str) -> bool:
 
 def one_line(error: BaseException | str) -> str:
     """Returns what an error says, on one line and without a terminal's colours."""
-    said = " ".join(_COLOUR.sub("", str(error)).split())
+    # Before it is cut, which may leave half a URL.
+    said = " ".join(without_secrets(_COLOUR.sub("", str(error))).split())
     return (said if len(said) <= _SHOWN else said[:_SHOWN] + "…") or type(error).__name__

@@ -49,7 +49,7 @@ def say(text: str) -> None:
 
 class _PlainLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        return visible(super().format(record))
+        return visible(without_secrets(super().format(record)))
 
 
 class _JsonLines(logging.Formatter):
@@ -58,12 +58,12 @@ class _JsonLines(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": without_secrets(record.getMessage()),
         }
         if hasattr(record, "progress"):
             line["progress"] = record.progress
         if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
+            line["traceback"] = without_secrets(self.formatException(record.exc_info))
         return json.dumps(line)
 
 

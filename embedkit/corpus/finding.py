@@ -86,6 +86,8 @@ class Search:
 
     def _is_wanted(self, name: str) -> bool:
         inside = name.removeprefix(self.root)
+        if self.place.is_http:
+            inside = inside.partition("?")[0]
         if not self.is_input(inside):
             self.skipped.add(self.place.url_of(name))
         elif self._folders.is_own(name, self.root):

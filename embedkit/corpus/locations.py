@@ -9,7 +9,15 @@ from fsspec.implementations.local import LocalFileSystem
 
 from embedkit.corpus.raw_file import input_errors
 from embedkit.errors import ConfigError
-from embedkit.urls import public_url, s3_credentials, without_secrets
+from embedkit.urls import (
+    lower_scheme,
+    public_url,
+    remember_secrets,
+    s3_credentials,
+    takes_no_user,
+    without_secrets,
+    without_user,
+)
 
 
 @dataclass(frozen=True)
@@ -34,11 +42,13 @@ class Location:
     @property
     def is_http(self) -> bool:
         """Whether it is on a web server, which tells little of what it has."""
-        return self.asked.lower().startswith(("http://", "https://"))
+        return self.asked.startswith(("http://", "https://"))
 
     def url_of(self, path: str) -> str:
         """Returns what a path on the file system is called: without any secret."""
-        return public_url(self.secret_url_of(path))
+        url = self.secret_url_of(path)
+        # What a store lists are names, whatever marks they have.
+        return public_url(url) if self.is_http else without_user(url)
 
     def secret_url_of(self, path: str) -> str:
         """Returns what opens a path on the file system, with the secrets that led here."""
@@ -66,9 +76,16 @@ def locate(url: str) -> Location:
         return Location(LocalFileSystem(), os.path.abspath(os.path.expanduser(url)), url)
     if os.path.lexists(url):
         return Location(LocalFileSystem(), os.path.abspath(url), url)
+    url = lower_scheme(url)
     protocol, mark, _ = url.partition("://")
     if not mark:
         return Location(LocalFileSystem(), os.path.abspath(url), url)
+    remember_secrets(url)
+    if takes_no_user(url):
+        raise ConfigError(
+            f"inputs: {public_url(url)!r}: {protocol}:// takes no user and password in its URL; "
+            "leave them out, and give them in the environment as the store's own tools want them"
+        )
     if "::" in protocol or ("::" in url and "://" in url.partition("::")[2]):
         raise ConfigError(
             f"inputs: {without_secrets(url)!r} chains file systems; name the files themselves"
@@ -87,5 +104,5 @@ def _remote(protocol: str, url: str) -> Location:
     kind = fsspec.get_filesystem_class(protocol)
     if credentials := s3_credentials(url):
         key, secret = credentials
-        return Location(kind(key=key, secret=secret), kind._strip_protocol(public_url(url)), url)
+        return Location(kind(key=key, secret=secret), kind._strip_protocol(without_user(url)), url)
     return Location(kind(**kind._get_kwargs_from_urls(url)), kind._strip_protocol(url), url)

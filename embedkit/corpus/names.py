@@ -2,8 +2,6 @@
 
 import os
 
-from embedkit.urls import public_url
-
 FORMATS = {
     ".txt": "text",
     ".jsonl": "jsonl",
@@ -39,8 +37,12 @@ _FOLDER_MARK = "_$folder$"
 
 
 def format_and_compression(name: str) -> tuple[str | None, str]:
-    """Returns what the suffixes of a path or URL say; the format is None where they say none."""
-    stem, suffix = os.path.splitext(public_url(name).lower())
+    """Returns what the suffixes of a name say; the format is None where they say none.
+
+    Args:
+        name: A path, or a URL without its query.
+    """
+    stem, suffix = os.path.splitext(name.lower())
     compression = COMPRESSIONS.get(suffix, "none")
     if compression != "none":
         suffix = os.path.splitext(stem)[1]

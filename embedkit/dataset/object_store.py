@@ -19,6 +19,7 @@ from fsspec.spec import AbstractFileSystem
 from embedkit.dataset.store_keys import checked_key, one_line, store_errors
 from embedkit.errors import ConfigError
 from embedkit.remote_errors import remote_errors
+from embedkit.urls import remember_secrets, s3_credentials, without_user
 
 CONFLICT_TRIES = 5
 """Times that a create is sent while the service reports another one under way on its key."""
@@ -30,16 +31,22 @@ def object_store(root: str) -> "ObjectStore":
     """Opens the store at a URL.
 
     Args:
-        root: A URL as ``normalize_root`` spells it.
+        root: A URL as ``normalize_root`` spells it, secrets and all.
 
     Raises:
         ConfigError: The file system is unknown, not installed, or cannot create exclusively.
     """
     protocol = root.partition("://")[0]
+    remember_secrets(root)
+    credentials = s3_credentials(root)
     try:
         kind = _file_system(protocol)
+        options = kind._get_kwargs_from_urls(root)
+        if credentials:
+            root = without_user(root)
+            options = dict(zip(("key", "secret"), credentials, strict=True))
         # Another writer's objects must be seen, so a listing is never taken from memory.
-        system = kind(use_listings_cache=False, **kind._get_kwargs_from_urls(root))
+        system = kind(use_listings_cache=False, **options)
     except (ImportError, ValueError, OSError) as error:
         extra = f"embedkit[{_EXTRAS[protocol]}]" if protocol in _EXTRAS else "its fsspec package"
         raise ConfigError(f"{root}: {one_line(error)}; check it, or install {extra}") from error

@@ -106,7 +106,7 @@ def _number_of_latest(version: Version) -> int:
     """A ``LATEST`` or a version that is damaged or gone does not keep another from its place."""
     try:
         name = latest_name(version.store)
-        return number_of(Version(version.root, name)) if name is not None else 0
+        return number_of(version.sibling(name)) if name is not None else 0
     except IntegrityError:
         return 0
 
@@ -117,7 +117,7 @@ def _published_after(version: Version, number: int) -> tuple[int, str] | None:
             break
         name = _name_at(version.store, taken)
         try:
-            if name is not None and number_of(Version(version.root, name)) == taken:
+            if name is not None and number_of(version.sibling(name)) == taken:
                 return taken, name
         except IntegrityError:
             continue

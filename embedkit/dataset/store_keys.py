@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from embedkit.errors import ConfigError, StoreError
-from embedkit.urls import public_url, s3_credentials
+from embedkit.urls import lower_scheme, takes_no_user
 
+_HALF_A_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 _KEY = re.compile(r"\.?[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*")
 
 
@@ -18,11 +19,12 @@ def is_local(root: str) -> bool:
 
 
 def normalize_root(root: str) -> str:
-    """Spells a root in one way: an absolute path, or a URL without a final slash.
+    """Spells a root in one way: an absolute path, or a URL without a final slash, secrets and all.
 
     Raises:
-        ConfigError: The root is empty or chains several file systems.
+        ConfigError: The root is empty, half a URL, or chains several file systems.
     """
+    root = lower_scheme(root)
     if root.startswith(("file://", "local://")):
         root = root.partition("://")[2]
     if not root or "::" in root or "\0" in root:
@@ -31,13 +33,15 @@ def normalize_root(root: str) -> str:
             "s3://bucket/folder"
         )
     if is_local(root):
+        if _HALF_A_URL.match(root) and not os.path.lexists(root.partition("/")[0]):
+            raise ConfigError(f"{root}: no URL, which has '://' behind its scheme; write it so")
         return os.path.abspath(root)
-    if s3_credentials(root):
-        raise ConfigError(
-            f"{public_url(root)}: an output takes no credentials in its URL; set AWS_ACCESS_KEY_ID "
-            "and AWS_SECRET_ACCESS_KEY in the environment"
-        )
     scheme, _, rest = root.partition("://")
+    if takes_no_user(root):
+        raise ConfigError(
+            f"{root}: {scheme}:// takes no user and password in its URL; leave them out, and give "
+            "them in the environment as the store's own tools want them"
+        )
     if scheme != "memory" and not rest.strip("/"):
         raise ConfigError(
             f"{root}: names no bucket; expected a URL such as {scheme}://bucket/folder"

@@ -314,7 +314,7 @@ class _Check:
             return
         if name is None:
             self.add(LATEST, "gone", f"write {version.name} into it")
-        elif not Version(version.root, name).is_complete():
+        elif not version.sibling(name).is_complete():
             self.add(
                 LATEST, f"names {name}, which is not complete", f"write {version.name} into it"
             )

@@ -5,7 +5,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -13,6 +13,7 @@ from embedkit.dataset.store_keys import is_local, normalize_root
 from embedkit.dataset.stores import Store, create, open_store, refused
 from embedkit.errors import ConfigError, IntegrityError
 from embedkit.records import digest
+from embedkit.urls import without_user
 
 LATEST = "LATEST"
 _MARKS = ("_meta/plan.json", "_meta/manifest.json", "_SUCCESS")
@@ -33,15 +34,18 @@ class Version:
     """A version's place; its store is opened when it is first used, in each process anew.
 
     Attributes:
-        root: The directory or URL that holds the versions.
+        root: The directory or URL that holds the versions, without the secrets that opened it.
         name: The version's own folder below it.
     """
 
     root: str
     name: str
+    _asked: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "root", normalize_root(self.root))
+        asked = normalize_root(self.root)
+        object.__setattr__(self, "_asked", asked)
+        object.__setattr__(self, "root", without_user(asked))
         if not is_version_name(self.name):
             raise ConfigError(
                 f"version {self.name!r}: expected at most 100 letters, digits, '.', '_' and '-', "
@@ -50,12 +54,16 @@ class Version:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Leaves the open store behind when a version goes to another process."""
-        return Version, (self.root, self.name)
+        return Version, (self._asked, self.name)
+
+    def sibling(self, name: str) -> "Version":
+        """Returns the version of another name below the same root."""
+        return Version(self._asked, name)
 
     @cached_property
     def store(self) -> Store:
         """The store at the root; all keys are relative to the root."""
-        return open_store(self.root)
+        return open_store(self._asked)
 
     @property
     def url(self) -> str:

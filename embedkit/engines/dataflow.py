@@ -25,6 +25,7 @@ from embedkit.errors import ConfigError, RejectsExceededError
 from embedkit.job import Job, prepare
 from embedkit.transforms.embed_corpus import MakeVersion
 from embedkit.transforms.read import ReadCorpus
+from embedkit.urls import holds_secret
 
 _DRIVER = "install-nvidia-driver"
 _WITHOUT_BF16 = re.compile(r"type:nvidia-tesla-(t4|p4|p100|v100|k80)\b")
@@ -186,6 +187,11 @@ def _path_problems(job: JobConfig) -> Iterator[str]:
             yield (
                 f"{name} {path}: is on this machine, where workers cannot see it; give a URL such "
                 "as gs://BUCKET/PATH"
+            )
+        elif holds_secret(path):
+            yield (
+                f"{name} {path}: its secrets would be kept with the job, where others see them; "
+                "leave them out, and give the workers' service account the right to read and write"
             )
     if not Path(job.model).is_absolute() or not Path(job.model).is_dir():
         yield (
