@@ -25,6 +25,7 @@ from embedkit.dataset.version import Version, block_of, block_order
 from embedkit.encoders.meter import EncoderLoad, busy_share, work_by_encoder
 from embedkit.errors import IntegrityError
 from embedkit.job import Draft
+from embedkit.large_documents import reject_whole_documents
 from embedkit.line_numbers import LineNumbers, place_of
 from embedkit.reports.duplicates import COLUMNS, text_duplicates
 from embedkit.reports.phrasing import dataset_name, noun
@@ -190,6 +191,8 @@ def complete_version(
         manifest = read_manifest(version)
         run = _run_figures(manifest, before, started, figures)
         return _published(draft, manifest, run, before)
+    if draft.records.chunk != "none":
+        reject_whole_documents(version)
     device = draft.model.device if figures is None else figures.device
     device = recorded_device(version) or device
     manifest = finalize(version, splits, {**draft.description, "device_name": device})
@@ -272,7 +275,8 @@ def why_not_published(version: Version, manifest: Manifest, output: OutputConfig
 def _run_figures(
     manifest: Manifest, before: Before, started: float, figures: Figures | None
 ) -> RunFigures:
-    fresh = manifest.tokens_encoded - before.tokens_encoded
+    # Documents that were rejected whole since took theirs with them.
+    fresh = max(0, manifest.tokens_encoded - before.tokens_encoded)
     seconds = figures.encode_seconds if figures else None
     rate = None if seconds is None else fresh / seconds if seconds else 0.0
     encoders = len({load.encoder for load in figures.loads}) if figures else 0

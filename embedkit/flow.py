@@ -188,9 +188,11 @@ def is_pending(block: DocumentBlock, version: Version) -> bool:
         end = standing_end(version, block.split_id)
         same = end is None or block.seq < end.blocks
     else:
-        # Encoding may have made rejects of some rows, whose ids the record does not tell.
+        # Encoding may have made rejects of some rows, whose ids the record does not tell, or of a
+        # document in other blocks as well.
         same = record.documents == block.documents and (
             record.rejects != len(block.rejects)
+            or (block.continues and not record.rows)
             or record.id_digest == id_digest(block.rows.column("id"))
         )
     if not same:

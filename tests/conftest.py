@@ -60,7 +60,9 @@ def logging_restored() -> Iterator[None]:
     root = logging.getLogger()
     before, stderr = list(root.handlers), sys.stderr
     levels = {name: logging.getLogger(name).level for name in ("", "embedkit", "apache_beam")}
+    disabled = root.manager.disable
     yield
+    logging.disable(disabled)
     root.handlers[:], sys.stderr = before, stderr
     for name, level in levels.items():
         logging.getLogger(name).setLevel(level)

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from embedkit.dataset.identity import id_digest
+from embedkit.dataset.identity import add_digests, id_digest
 from embedkit.dataset.json_record import REDO, JsonRecord
 from embedkit.dataset.parquet import part_table, read_table, write_part
 from embedkit.dataset.schema import PartOptions
@@ -137,6 +137,10 @@ def commit_block(
     if create(version.store, key, record.to_json()):
         return record
     standing = CommitRecord.from_json(version.store.read(key), version.url_of(key))
+    if record.rows and not standing.rows and standing.documents == record.documents:
+        # Its document was rejected whole, with other blocks of it, while this attempt went on.
+        version.store.remove(version.part_key(block.block_id))
+        return standing
     if standing != record:
         raise IntegrityError(
             f"{version.url_of(key)}: says other than the same block does when it is encoded again; "
@@ -261,6 +265,24 @@ def ended_splits(version: Version) -> dict[str, SplitEnd]:
     return ends
 
 
+def record_without_rows(block_id: str, documents: int, rejects: int) -> CommitRecord:
+    """Returns the commit record of a block that has rejects at most."""
+    return CommitRecord(
+        block_id=block_id,
+        part=None,
+        size=0,
+        sha256="",
+        documents=documents,
+        rows=0,
+        rejects=rejects,
+        id_digest=add_digests([]),
+        tokens=0,
+        n_tokens=0,
+        tokens_encoded=0,
+        truncated=0,
+    )
+
+
 def _checked_record(version: Version, block: str, key: str, data: bytes) -> CommitRecord:
     record = CommitRecord.from_json(data, version.url_of(key))
     part = version.part_key(block).removeprefix(version.key("")) if record.rows else None
@@ -289,14 +311,9 @@ def _account(block: EmbeddingBlock, max_tokens: int) -> CommitRecord:
             f"block {block.block_id}: an id occurs twice; without unique ids in the input, leave "
             "the id column out"
         )
-    return CommitRecord(
-        block_id=block.block_id,
-        part=None,
-        size=0,
-        sha256="",
-        documents=block.documents,
+    return replace(
+        record_without_rows(block.block_id, block.documents, len(block.rejects)),
         rows=rows.num_rows,
-        rejects=len(block.rejects),
         id_digest=id_digest(rows.column("id")),
         tokens=int(tokens.sum()),
         n_tokens=int(n_tokens.sum()),

@@ -3,7 +3,7 @@
 import base64
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import reduce
 from typing import Any, Self
@@ -96,6 +96,16 @@ class BlockStatistics:
             direction_sum=np.empty(0),
             distinct=_sketch(np.empty(0, np.uint64)),
             sample=Sample.empty(),
+        )
+
+    @classmethod
+    def of_rejects(cls, documents: int, rejects: Sequence[Reject]) -> Self:
+        """Returns the statistics of a block without rows."""
+        return replace(
+            cls.empty(),
+            documents=documents,
+            rejects=dict(Counter(reject.reason for reject in rejects)),
+            examples=_examples(rejects),
         )
 
     def with_examples(self, change: Callable[[Reject], Reject]) -> "BlockStatistics":

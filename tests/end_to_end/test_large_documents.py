@@ -1,18 +1,21 @@
 """A document whose chunks fill several blocks is one document of its version."""
 
+import contextlib
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from running import Dataset, tiny_job, write_jsonl
 
+from embedkit import flow, large_documents
 from embedkit.corpus import blocks
 from embedkit.dataset.commit import CommitRecord, committed
 from embedkit.dataset.validate import validate
 from embedkit.dataset.version import Version
 from embedkit.engines.run import run_job
 from embedkit.errors import ConfigError
-from embedkit.flow import read_pending
+from embedkit.flow import read_pending, without_documents
 from embedkit.job import prepare
 
 RECORDS = [
@@ -73,3 +76,101 @@ def test_a_version_that_has_it_in_one_block_is_not_continued(job, tmp_path):
     with pytest.raises(ConfigError, match="earlier release"):
         for split in settled.plan.splits:
             list(read_pending(split, settled.plan, job, chunker, settled.version))
+
+
+WORDS = "one two three four five six seven eight nine ten ".split() * 9
+SPOILED = {"first block": [0], "middle": [50], "last block": [89], "two blocks": [30, 70]}
+
+
+def spoil(monkeypatch, tmp_path, places):
+    """Makes the vectors of some chunks of the large document infinite."""
+    words = [*WORDS]
+    for place in places:
+        words[place] = "poison"
+    records = [dict(one) for one in RECORDS]
+    records[1]["text"] = " ".join(words)
+    write_jsonl(tmp_path / "in.jsonl", records)
+    encode = flow._encode_rows
+
+    def spoiled(rows, client, call_tokens):
+        vectors = encode(rows, client, call_tokens).copy()
+        for number, text in enumerate(rows.column("text").to_pylist()):
+            if "poison" in text:
+                vectors[number] = float("nan")
+        return vectors
+
+    monkeypatch.setattr(flow, "_encode_rows", spoiled)
+
+
+def check_rejected_whole(tmp_path, reason):
+    dataset = Dataset.latest(tmp_path / "out")
+    dataset.check_accounts(len(RECORDS))
+    rejects = {one["doc_id"]: one["reason"] for one in dataset.rejects}
+    assert rejects == {"large": reason, "empty": "empty_text"}
+    assert len(dataset.rejects) == 2
+    assert set(dataset.table.column("doc_id").to_pylist()) == {"a", "b", "also"}
+    version = Version(str(tmp_path / "out"), dataset.folder.name)
+    assert validate(version).problems == ()
+    report = json.loads((dataset.folder / "report" / "report.json").read_text())
+    assert report["counts"]["reconciled"]
+    assert report["counts"]["embedded"] == 3
+    return {
+        key: version.store.read(key)
+        for key in version.store.list(version.key(""))
+        if "/report/" not in key
+    }
+
+
+@pytest.mark.parametrize("places", SPOILED.values(), ids=SPOILED)
+def test_a_vector_that_is_not_finite_rejects_all_of_it(job, tmp_path, monkeypatch, places):
+    spoil(monkeypatch, tmp_path, places)
+    result = run_job(job)
+    assert (result.documents, result.rejects) == (5, 2)
+    check_rejected_whole(tmp_path, "non_finite_vector")
+
+
+def test_a_block_that_killed_its_worker_rejects_all_of_it(job, tmp_path, monkeypatch):
+    read = flow.read_split
+
+    def condemned(*arguments):
+        for block in read(*arguments):
+            yield without_documents(block) if block.seq == 3 else block
+
+    monkeypatch.setattr(flow, "read_split", condemned)
+    run_job(job)
+    check_rejected_whole(tmp_path, "worker_lost")
+
+
+def test_a_run_killed_while_it_rejects_ends_in_the_same_bytes(job, tmp_path, monkeypatch):
+    spoil(monkeypatch, tmp_path, SPOILED["two blocks"])
+    run_job(job.model_copy(update={"output": str(tmp_path / "undisturbed" / "out")}))
+    undisturbed = check_rejected_whole(tmp_path / "undisturbed", "non_finite_vector")
+    store_type = type(prepare(job).version.store)
+    reject = large_documents._reject
+    left = after = 0
+
+    def dying(change):
+        def instead(self, *arguments):
+            nonlocal left
+            if left == 0:
+                raise KeyboardInterrupt
+            left -= 1
+            return change(self, *arguments)
+
+        return instead
+
+    def rejecting(version, blocks):
+        with monkeypatch.context() as patched:
+            for name in ("replace", "remove"):
+                patched.setattr(store_type, name, dying(getattr(store_type, name)))
+            reject(version, blocks)
+
+    while left == 0:
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+        left, after = after, after + 3
+        with monkeypatch.context() as patched, contextlib.suppress(KeyboardInterrupt):
+            patched.setattr(large_documents, "_reject", rejecting)
+            run_job(job)
+        run_job(job)
+        assert check_rejected_whole(tmp_path, "non_finite_vector") == undisturbed, after
+    assert after > 20

@@ -1,0 +1,105 @@
+"""Documents of several blocks: a version has all of their chunks, or rejects the whole document.
+
+Blocks know nothing of each other, so a vector that is not finite, or a lost worker, makes a reject
+of its own block alone. What that leaves is settled when all blocks are committed, from the records.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+
+from embedkit.dataset.commit import CommitRecord, committed, record_without_rows
+from embedkit.dataset.version import Version, block_order
+from embedkit.errors import IntegrityError, ResumableError
+from embedkit.records import Reject
+from embedkit.reports.quality import BlockStatistics
+
+
+def reject_whole_documents(version: Version) -> int:
+    """Rejects every document of several blocks of which one block has rejected its chunks.
+
+    Its first block then has the one reject, the first of them, and its other blocks nothing. What
+    is taken away first is what ``mend`` finds gone, so a run that is killed here can be resumed.
+
+    Args:
+        version: A version that is not complete, of which every block is committed.
+
+    Returns:
+        How many documents were rejected.
+
+    Raises:
+        IntegrityError: A file is damaged.
+        ResumableError: Another process does the same at this moment.
+        StoreError: The store failed; the same call again is safe.
+    """
+    torn_apart = [
+        blocks for blocks in _in_several_blocks(committed(version).values()) if _is_apart(blocks)
+    ]
+    for blocks in torn_apart:
+        _reject(version, blocks)
+    return len(torn_apart)
+
+
+def _in_several_blocks(records: Iterable[CommitRecord]) -> Iterator[list[CommitRecord]]:
+    """Yields the blocks of each document that has more than one, in their order."""
+    blocks: list[CommitRecord] = []
+    place: tuple[int, int] | None = None
+    for record in records:
+        split, seq = block_order(record.block_id)
+        # A document is counted in its first block, and the others follow without a gap.
+        if record.documents or place != (split, seq - 1):
+            if len(blocks) > 1:
+                yield blocks
+            blocks = []
+        if record.documents or blocks:
+            blocks.append(record)
+        place = split, seq
+    if len(blocks) > 1:
+        yield blocks
+
+
+def _is_apart(blocks: list[CommitRecord]) -> bool:
+    first, *others = blocks
+    has_rejects = any(block.rejects for block in blocks)
+    return has_rejects and (first.rows > 0 or any(one.rows or one.rejects for one in others))
+
+
+def _reject(version: Version, blocks: list[CommitRecord]) -> None:
+    store = version.store
+    first, *others = blocks
+    reject = _first_reject(version, blocks)
+    if not first.rejects:
+        line = (json.dumps(asdict(reject), sort_keys=True) + "\n").encode()
+        store.replace(version.reject_key(first.block_id), line)
+        _empty(version, first, reject)
+    # Anew where a run was killed between the record and its part.
+    store.remove(version.part_key(first.block_id))
+    for block in others:
+        store.remove(version.part_key(block.block_id))
+        store.remove(version.reject_key(block.block_id))
+        _empty(version, block, None)
+
+
+def _empty(version: Version, block: CommitRecord, reject: Reject | None) -> None:
+    rejects = () if reject is None else (reject,)
+    statistics = BlockStatistics.of_rejects(block.documents, rejects).to_json()
+    version.store.replace(version.stats_key(block.block_id), statistics)
+    record = record_without_rows(block.block_id, block.documents, len(rejects))
+    version.store.replace(version.commit_key(block.block_id), record.to_json())
+
+
+def _first_reject(version: Version, blocks: list[CommitRecord]) -> Reject:
+    block = next(one for one in blocks if one.rejects)
+    key = version.reject_key(block.block_id)
+    try:
+        data = version.store.read(key)
+        return Reject(**json.loads(data.splitlines()[0]))
+    except FileNotFoundError as error:
+        raise ResumableError(
+            f"{version.url_of(key)}: gone; run the same command again to resume"
+        ) from error
+    except (IndexError, TypeError, ValueError) as error:
+        raise IntegrityError(
+            f"{version.url_of(key)}: not the rejects of its block; remove it and run the same "
+            "command again, which encodes the block anew"
+        ) from error
