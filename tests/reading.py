@@ -15,7 +15,7 @@ from embedkit.config import CorpusConfig
 from embedkit.corpus.chunking import Chunker
 from embedkit.corpus.formats import read_split
 from embedkit.corpus.plan import Plan, plan_corpus
-from embedkit.records import DocumentBlock, Reject
+from embedkit.records import DocumentBlock, LineCounts, Reject
 
 COMPRESS: dict[str, Callable[[bytes], bytes]] = {
     "": bytes,
@@ -91,6 +91,16 @@ def read_plan(plan: Plan, config: CorpusConfig, chunker: Chunker | None = None) 
     corpus = Corpus(plan, blocks)
     corpus.check_accounts()
     return corpus
+
+
+def counted(corpus: Corpus) -> LineCounts:
+    """Adds up what the lines of all ranges are."""
+    total = LineCounts()
+    for block in corpus.blocks:
+        assert block.last or not block.lines
+        for counts in block.lines:
+            total += counts
+    return total
 
 
 def _check_split(split_id: str, blocks: list[DocumentBlock], plan: Plan) -> None:
