@@ -1,7 +1,7 @@
 """Records of Parquet files: the wanted columns, a batch of rows at a time."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from embedkit.corpus.arrow_values import row_bytes, spread, to_values
 from embedkit.corpus.columns import Columns
 from embedkit.corpus.compression import DamagedFileError
 from embedkit.corpus.documents import Records, excerpt, too_long
+from embedkit.corpus.int96 import exact_dates
 from embedkit.corpus.opening import open_input
 from embedkit.corpus.splits import FileRange
 from embedkit.errors import InputError
@@ -27,7 +28,11 @@ _MOST_ROWS_READ = 256
 _FEWER_ROWS_READ = 32
 _LARGE_GROUP = 256 << 20
 """In a row group of more bytes, so many rows may be far larger than those of the whole are."""
-_PAGE_BUFFER = 1 << 20
+_OPTIONS: dict[str, Any] = {
+    "pre_buffer": False,
+    "buffer_size": 1 << 20,
+    "page_checksum_verification": True,
+}
 _LONG = "\0long"
 _DROPPED = "\0dropped"
 """Names of columns that no file has: what is not there of a row as it is too long."""
@@ -39,45 +44,61 @@ def read_parquet(file: FileRange, config: CorpusConfig, columns: Columns) -> Ite
     Raises:
         InputError: The file's footer cannot be read.
     """
-    with open_parquet(file, columns.names) as opened:
+    with ExitStack() as stack:
+        opened = stack.enter_context(open_parquet(file, columns.names))
+        dates = _of_96_bits(opened, columns.names)
+        again = stack.enter_context(open_parquet(file, unit="ns")) if dates else None
         row = sum(opened.metadata.row_group(group).num_rows for group in range(file.start))
         for group in range(file.start, file.end):
-            yield from _read_group(opened, group, row, file, config, columns)
+            batches = _unpacked(opened, group, columns)
+            if again:
+                batches = exact_dates(batches, _batches(again, group, dates, _MOST_ROWS_READ))
+            yield from _read_group(batches, opened, group, row, file, config, columns)
             row += opened.metadata.row_group(group).num_rows
 
 
 @contextmanager
-def open_parquet(file: FileRange, names: tuple[str, ...] = ()) -> Iterator[pq.ParquetFile]:
+def open_parquet(
+    file: FileRange, names: tuple[str, ...] = (), unit: str = "us"
+) -> Iterator[pq.ParquetFile]:
     """Opens a Parquet file; its columns are read page by page, never whole.
 
     Args:
         file: The file.
         names: Columns whose values stay in their dictionaries, as one of them may stand in any
             number of rows.
+        unit: What dates of 96 bits count.
 
     Raises:
         InputError: It is gone, has changed since the plan, or is no Parquet file.
     """
     with open_input(file) as raw:
-        # Dates of 96 bits reach farther than nanoseconds of 64 do, and wrap around there.
-        options: dict[str, Any] = {
-            "pre_buffer": False,
-            "buffer_size": _PAGE_BUFFER,
-            "page_checksum_verification": True,
-            "coerce_int96_timestamp_unit": "us",
-        }
+        options = {**_OPTIONS, "coerce_int96_timestamp_unit": unit}
         try:
             opened = pq.ParquetFile(raw, **options)
             shared = _shared(opened.metadata, names)
             if shared:
                 footer = opened.metadata
                 opened = pq.ParquetFile(raw, metadata=footer, read_dictionary=shared, **options)
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise InputError(
                 f"{file.url}: cannot be read as Parquet ({_line(error)}); restore the file"
             ) from error
         with opened:
             yield opened
+
+
+def _of_96_bits(opened: pq.ParquetFile, names: tuple[str, ...]) -> list[str]:
+    """Returns the wanted columns in which are dates of 96 bits, by their outermost names."""
+    footer = opened.metadata
+    found = (
+        column.path_in_schema
+        for group in range(min(1, footer.num_row_groups))
+        for column in _wanted(footer, group, names)
+        if column.physical_type == "INT96"
+    )
+    known = opened.schema_arrow.names
+    return sorted({name for path in found for name in known if f"{path}.".startswith(f"{name}.")})
 
 
 def _shared(metadata: pq.FileMetaData, names: tuple[str, ...]) -> list[str]:
@@ -143,6 +164,7 @@ def _paths(name: str) -> Iterator[tuple[str, list[str]]]:
 
 
 def _read_group(
+    batches: Iterator[pa.RecordBatch],
     opened: pq.ParquetFile,
     group: int,
     row: int,
@@ -153,7 +175,7 @@ def _read_group(
     end = row + opened.metadata.row_group(group).num_rows
     what = "it ends early"
     try:
-        for batch in _gathered(_spread(_unpacked(opened, group, columns), config, columns)):
+        for batch in _gathered(_spread(batches, config, columns)):
             yield _records(batch, row, file, config, columns)
             row += batch.num_rows
     except DamagedFileError as error:
@@ -181,8 +203,14 @@ def _unpacked(opened: pq.ParquetFile, group: int, columns: Columns) -> Iterator[
     )
     share = _BATCH_BYTES * max(rows, 1) // max(unpacked, 1)
     size = max(1, min(most, share, _BATCH_BYTES // max(1, width)))
+    return _batches(opened, group, list(columns.names), size)
+
+
+def _batches(
+    opened: pq.ParquetFile, group: int, names: list[str], size: int
+) -> Iterator[pa.RecordBatch]:
     try:
-        yield from opened.iter_batches(size, row_groups=[group], columns=list(columns.names))
+        yield from opened.iter_batches(size, row_groups=[group], columns=names)
     except (pa.ArrowException, OSError) as error:
         raise DamagedFileError(_line(error)) from error
 

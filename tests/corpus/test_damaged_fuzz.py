@@ -79,10 +79,12 @@ def check_compressed(
     ends = {0}
     for piece in pieces:
         ends.add(max(ends) + len(PACK[suffix](piece)))
-    # Nothing tells a file that is cut between two members, nor one whose beginning is lost.
-    if corpus.reasons == [] and data.rstrip(b"\0") not in {
-        whole[:end].rstrip(b"\0") for end in ends
-    }:
+    # Nothing tells a file that is cut between two members, nor one of a few letters from text.
+    if (
+        corpus.reasons == []
+        and len(data) > 9
+        and data.rstrip(b"\0") not in {whole[:end].rstrip(b"\0") for end in ends}
+    ):
         assert corpus.texts == texts
     if [kind for kind, _, _ in given] == ["cut"] and len(data) not in ends:
         assert corpus.texts == texts[: len(corpus.texts)]

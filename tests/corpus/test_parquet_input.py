@@ -332,6 +332,39 @@ def test_dates_of_96_bits_reach_as_far_as_they_go(tmp_path: Path) -> None:
     assert [datetime.datetime.fromisoformat(text) for text in texts] == stamps
 
 
+NANOSECONDS = [
+    1_704_067_200_123_456_789, 1_704_067_200_123_456_000, None, -1, -1_000, 0,
+    9_000_000_000_000_000_001,
+]  # fmt: skip
+
+
+def test_dates_of_96_bits_lose_no_nanoseconds(tmp_path: Path) -> None:
+    stamps = pa.array(NANOSECONDS, pa.timestamp("ns"))
+    columns = {
+        "text": [f"t{n}" for n in range(7)],
+        "at": stamps,
+        "list": pa.ListArray.from_arrays(list(range(8)), stamps),
+        "within": pa.StructArray.from_arrays([stamps], ["at"]),
+    }
+    path = write_table(tmp_path / "a.parquet", columns, use_deprecated_int96_timestamps=True)
+    corpus = read_corpus(path, metadata_columns=("at", "list", "within.at"))
+    # Those that microseconds hold are kept, the others are null and counted.
+    kept = [None if one is None or one % 1000 else one // 1000 for one in NANOSECONDS]
+    found = corpus.table
+    assert found["at"].cast(pa.int64()).to_pylist() == kept
+    assert found["within.at"].cast(pa.int64()).to_pylist() == kept
+    assert [value and value[0] for value in found["list"].to_pylist()] == found["at"].to_pylist()
+    assert {one.column: one.count for one in corpus.blocks[0].nulled} == dict.fromkeys(
+        ("at", "list", "within.at"), 3
+    )
+    # As text all of them are written out.
+    corpus = read_corpus(path, text_template="{at}")
+    spelled = [
+        str(np.datetime64(one, "ns")).replace("T", " ") for one in NANOSECONDS if one is not None
+    ]
+    assert [text.ljust(29, "0") for text in corpus.texts] == spelled
+
+
 def test_bytes_nulls_and_uuids_are_texts_and_ids(tmp_path: Path) -> None:
     keys = [uuid.UUID(int=n) for n in (5, 6, 7)]
     columns = {
