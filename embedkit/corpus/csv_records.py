@@ -6,6 +6,7 @@ would have swallowed are read as what they are.
 """
 
 import csv
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -14,7 +15,7 @@ from embedkit.corpus.columns import Columns
 from embedkit.corpus.compression import ByteStream
 from embedkit.corpus.csv_dialect import Dialect, check_columns, check_header
 from embedkit.corpus.csv_lines import CsvLines, TooLongError, TooManyLinesError
-from embedkit.corpus.csv_swallowed import swallows_records
+from embedkit.corpus.csv_swallowed import may_swallow_records, swallows_records
 from embedkit.corpus.documents import Records, excerpt, too_long
 from embedkit.corpus.encodings import open_text, undecodable
 from embedkit.corpus.lines import iter_lines
@@ -27,6 +28,9 @@ _BATCH_ROWS = 4096
 _BATCH_BYTES = 1 << 20
 _NO_FIELD_LIMIT = (1 << 31) - 1
 """Off: records are measured as they are fed, and a process has this limit only once."""
+
+_warned: set[str] = set()
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -142,7 +146,7 @@ class _Reader:
                     break
                 problem = self._problem(error)
             if problem is None and self.lines.taken > 1:
-                problem = self._swallowed(width)
+                problem = self._swallowed(row, width)
             size += self.lines.bytes
             if row or problem:
                 self._add(batch, row, problem or self._fault(row, width), number)
@@ -170,18 +174,34 @@ class _Reader:
             lines.give_back()
         return ("invalid_csv", f"line {first}: {what}; mend the quoting{hint}")
 
-    def _swallowed(self, width: int) -> tuple[str, str] | None:
+    def _swallowed(self, row: list[str], width: int) -> tuple[str, str] | None:
         """Names a record whose quotes are right and have other records between them."""
         lines, taken = self.lines, self.lines.taken
-        if not swallows_records(lines.texts(), self.dialect.delimiter, width):
+        texts = lines.texts()
+        if swallows_records(texts, self.dialect.delimiter, width):
+            why = f"each of which looks like a record of {width} fields"
+        elif texts and row and len(row) != width:
+            why = f"and leaves {len(row)} fields under a header of {width}"
+        else:
+            if may_swallow_records(texts, self.dialect.delimiter, width):
+                self._warn(
+                    f"a quoted field runs over {taken} lines, all of which may be records; "
+                    "see that no quote is missing there"
+                )
             return None
         what = (
-            f"line {lines.first_line}: a quoted field runs over {taken} lines, each of which looks "
-            f"like a record of {width} fields; the {taken - 1} lines behind it are read as such; "
-            "mend the quoting, or leave its line ends out"
+            f"line {lines.first_line}: a quoted field runs over {taken} lines, {why}; the "
+            f"{taken - 1} lines behind it are read as records; mend the quoting, or leave its "
+            "line ends out"
         )
         lines.give_back()
         return ("invalid_csv", what)
+
+    def _warn(self, what: str) -> None:
+        """Says once of each file what cannot be told for sure."""
+        if self._file.url not in _warned:
+            _warned.add(self._file.url)
+            _log.warning("%s: line %d: %s", self._file.url, self.lines.first_line, what)
 
     def _said(self, error: Exception, taken: int) -> str:
         if isinstance(error, TooManyLinesError):
@@ -207,9 +227,12 @@ class _Reader:
 
     def _fault(self, row: list[str], width: int) -> tuple[str, str] | None:
         line = self.lines.first_line
-        if len(row) > width or (self.lines.suspect and len(row) != width):
+        spanned = len(row) < width and any(self.dialect.delimiter in one for one in row)
+        if len(row) > width or spanned or (self.lines.suspect and len(row) != width):
             detail = f"line {line}: {len(row)} fields under a header of {width}; mend the quoting"
             return ("invalid_csv", detail + self._other_dialect())
+        if len(row) < width:
+            self._warn(f"{len(row)} fields under a header of {width}; the others are taken as null")
         joined = "".join(row)
         if joined.isascii():
             return None

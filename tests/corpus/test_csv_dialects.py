@@ -210,7 +210,53 @@ def test_two_stray_quotes_swallow_no_record_between_them(tmp_path: Path, case: s
     assert "looks like a record of 2 fields" in corpus.rejects[0].detail
 
 
+SWALLOWED = {
+    "commas": ("id,text", ["1,x", '2,"an inch', "3,three, four", '4,ends in 5"', "5,y"], "145"),
+    "gaps": ("id,text", ["1001,x", '1007,"an inch', "1032,three, four", '1090,5"', "1100,y"],
+             ["1001", "1090", "1100"]),
+    "keys of hex": ("id,text", ['9f0c6f3e11,"open', "1f0c6f3e12,b, c", '2a0c6f3e13,ends"', "z,x"],
+                    ["2a0c6f3e13", "z"]),
+    "the key behind": ("text,id", ["x,1", '"an inch,2', "three, four,3", 'ends in 5",4', "y,5"],
+                       "145"),
+    "a label behind": ("id,text,label", ["1,x,a", '2,"an inch,b', "3,three, four,c", '4,5",d',
+                                         "5,y,e"], "145"),
+    "fewer fields": ("id,text,label", ["1,x,a", '2,"an inch', "three", '4,ends in 5"', "5,y,e"],
+                     "15"),
+    "fewer on a line": ("id,text,label", ["1,x,a", '2,"an inch, b"', "3,y,c"], "13"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", SWALLOWED)
+def test_lines_between_two_stray_quotes_are_records_or_rejects(tmp_path: Path, case: str) -> None:
+    header, lines, kept = SWALLOWED[case]
+    path = write(tmp_path / "c.csv", [header, *lines])
+    # No strict reader tells: the quotes by themselves are right.
+    assert len(list(csv.reader(path.open(), strict=True))) < len(lines) + 1 or "on a" in case
+    corpus = read_corpus(path, id_column="id")
+    assert corpus.ids == list(kept)
+    assert not any("\n" in text for text in corpus.texts)
+    assert set(corpus.reasons) == {"invalid_csv"}
+    assert len(corpus.ids) + len(corpus.rejects) == len(lines)
+    assert [one.line for one in corpus.rejects] == [
+        number for number, line in enumerate(lines, 2) if not set(line.split(",")) & set(kept)
+    ]
+
+
+def test_what_may_be_swallowed_or_lack_fields_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write(tmp_path / "a.csv", ["name,text", 'b,"an inch', "c,three, four", 'd,5"'])
+    assert read_corpus(path).texts == ["an inch\nc,three, four\nd,5"]
+    assert "a.csv: line 2: a quoted field runs over 3 lines" in caplog.text
+    path = write(tmp_path / "b.csv", ["id,text,label", "1,x,y", "2,first half", "second half,y"])
+    assert len(read_corpus(path).texts) == 3
+    assert "b.csv: line 3: 2 fields under a header of 3" in caplog.text
+
+
 SEVERAL_LINES = {
+    "numbers": "3,first\n4,second\n5,third",
+    "dates": "2024-01-02, met\n2024-01-03, met again",
+    "years": "1999, a year\n2000, another",
     "prose": "Dear Sir, or Madam\nthank you, very much\nyours, truly\nA, B",
     "verse": "rough winds,\ndo shake,\nthe darling buds,\nof May,",
     "a list": "to buy:\n1. flour\n2. milk\n3. eggs",
