@@ -126,7 +126,8 @@ def without_documents(block: DocumentBlock) -> DocumentBlock:
         )
         for row in documents.values()
     )
-    return replace(block, rows=block.rows.slice(0, 0), rejects=block.rejects + rejects, nulled=())
+    rejects = block.rejects + tuple(map(block.numbered, rejects))
+    return replace(block, rows=block.rows.slice(0, 0), rejects=rejects, nulled=())
 
 
 def read_pending(
@@ -287,7 +288,7 @@ def encode_tokens(
     rejects = block.rejects
     if not finite.all():
         rows, vectors, spoiled = _without_spoiled_documents(rows, vectors, finite)
-        rejects += spoiled
+        rejects += tuple(map(block.numbered, spoiled))
     index = rows.schema.get_field_index("input_ids")
     flat = pa.array(vectors.reshape(-1))
     kind = embedding_type(vectors.shape[1], vector_dtype)
@@ -307,6 +308,7 @@ def encode_tokens(
         lines=block.lines,
         continues=block.continues,
         nulled=block.nulled,
+        places=block.places,
     )
 
 

@@ -12,6 +12,7 @@ from typing import Self
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 DOCUMENT_SCHEMA = pa.schema(
@@ -28,6 +29,9 @@ DOCUMENT_SCHEMA = pa.schema(
     ]
 )
 """Columns of a DocumentBlock; the user's metadata columns follow them."""
+
+PLACE_SCHEMA = pa.schema([("source", pa.string()), ("row_index", pa.int64()), ("line", pa.int64())])
+"""Where documents stand in their files; a negative line counts from where a range begins."""
 
 TOKEN_FIELDS = (
     pa.field("input_ids", pa.list_(pa.field("item", pa.int32(), nullable=False)), nullable=False),
@@ -157,6 +161,7 @@ class Block:
             its chunks are too many for one block.
         nulled: Metadata values of its documents that became null, by column.
         lines: Of the last block, what the lines of each range of the split are.
+        places: The lines of the documents that were read for it, as ``PLACE_SCHEMA``.
     """
 
     split_id: str
@@ -169,6 +174,7 @@ class Block:
     continues: bool = False
     nulled: tuple[Nulled, ...] = ()
     lines: tuple[LineCounts, ...] = ()
+    places: pa.RecordBatch | None = None
 
     @property
     def block_id(self) -> str:
@@ -178,6 +184,16 @@ class Block:
     def with_rows(self, rows: pa.RecordBatch) -> Self:
         """Returns the block with other rows, its place and its accounts unchanged."""
         return replace(self, rows=rows)
+
+    def numbered(self, reject: Reject) -> Reject:
+        """Returns a reject of one of its documents with the number of its line."""
+        if self.places is None:
+            return reject
+        source, row_index, lines = self.places.columns
+        same = pc.and_(pc.equal(source, reject.source), pc.equal(row_index, reject.row_index))
+        for line in lines.filter(same).slice(0, 1).to_pylist():
+            return replace(reject, **({"line": line} if line > 0 else {"line_in_range": -line}))
+        return reject
 
     def to_ipc(self) -> bytes:
         """Serializes the block as one Arrow IPC stream with the header in its schema metadata."""
@@ -191,6 +207,7 @@ class Block:
             "lines": [asdict(counts) for counts in self.lines],
             "rejects": [asdict(reject) for reject in self.rejects],
             "nulled": [asdict(nulled) for nulled in self.nulled],
+            "places": None if self.places is None else self.places.to_pydict(),
         }
         rows = self.rows.replace_schema_metadata({"embedkit.block": json.dumps(header)})
         sink = pa.BufferOutputStream()
@@ -208,6 +225,9 @@ class Block:
         header["rejects"] = tuple(Reject(**reject) for reject in header["rejects"])
         header["nulled"] = tuple(Nulled(**nulled) for nulled in header.get("nulled", ()))
         header["lines"] = tuple(LineCounts(**counts) for counts in header.get("lines", ()))
+        places = header.pop("places", None)
+        if places is not None:
+            header["places"] = pa.RecordBatch.from_pydict(places, PLACE_SCHEMA)
         return cls(rows=rows.replace_schema_metadata(None), **header)
 
 

@@ -4,16 +4,22 @@ import json
 from dataclasses import astuple
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from reading import read_corpus
-from running import Dataset, tiny_job
+from running import Dataset, SumClient, tiny_job
 
+from embedkit.corpus.chunking import TokenChunker
 from embedkit.dataset.commit import SplitEnd
 from embedkit.dataset.manifest import read_manifest
 from embedkit.dataset.version import open_version
 from embedkit.engines.run import run_job
 from embedkit.errors import IntegrityError
+from embedkit.flow import encode_tokens, without_documents
 from embedkit.line_numbers import LineNumbers, place_of
+from embedkit.records import DocumentBlock
+from embedkit.tokens.tokenization import TokenizerSpec, load_tokenizer, tokenize_text
 
 
 @pytest.mark.parametrize("split_bytes", [40, 333, 10_000])
@@ -115,3 +121,46 @@ def test_a_run_tells_its_lines_and_places_in_words(tiny_model: str, tmp_path: Pa
     (said,) = [one for one in Dataset.only(tmp_path / "out").rejects if "jsonl" in one["source"]]
     assert said["line"] is None
     assert 1 <= said["line_in_range"] < 10
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("split_bytes", [30, 10_000])
+def test_rejects_of_later_stages_have_lines(
+    tmp_path: Path, tiny_model: str, split_bytes: int, chunked: bool
+) -> None:
+    unseen = "\u200b\u200b"
+    lines = ["one", "", unseen, "two", "", "\u200b", "three and four"]
+    (tmp_path / "a.txt").write_text("\n".join(lines))
+    (tmp_path / "b.csv").write_text(f'text,n\n"two\nlines",1\n{unseen},2\n')
+    (tmp_path / "c.jsonl").write_text(f'\n{{"text": "a"}}\n{{"text": "{unseen}"}}\n')
+    (tmp_path / "d.json").write_text(f'[{{"text": "a"}},\n\n{{"text": "{unseen}"}}]')
+    pq.write_table(pa.table({"text": ["a", "b", unseen]}), tmp_path / "e.parquet")
+    tokenizer = load_tokenizer(TokenizerSpec(tiny_model, 16))
+    chunker = TokenChunker(tokenizer.tokenizer, 4, 0) if chunked else None
+    corpus = read_corpus(*sorted(tmp_path.iterdir()), split_bytes=split_bytes, chunker=chunker)
+    ends = {
+        block.split_id: SplitEnd(block.split_id, 1, 1, tuple(map(astuple, block.lines)))
+        for block in corpus.blocks
+        if block.last
+    }
+    numbers = LineNumbers.of(corpus.plan.splits, ends)
+    blocks = [DocumentBlock.from_ipc(block.to_ipc()) for block in corpus.blocks]
+    wanted = [("a", 3), ("a", 6), ("b", 4), ("c", 3), ("d", 2), ("e", 3)]
+    tokens = [tokenize_text(block, tokenizer) for block in blocks]
+    found = [numbers.true_line(one) for block in tokens for one in block.rejects]
+    assert {one.reason for one in found} == {"no_tokens"}
+    assert [(one.source[0], one.line) for one in found] == wanted
+    # Those of a block that killed its worker, and of vectors that are not finite.
+    lost = [numbers.true_line(one) for block in blocks for one in without_documents(block).rejects]
+    assert set(wanted) < {(one.source[0], one.line) for one in lost}
+    assert all(one.line for one in lost)
+    spoiled = [
+        numbers.true_line(one)
+        for block in tokens
+        if block.rows.num_rows
+        for one in encode_tokens(
+            block, SumClient(poison=int(block.rows["input_ids"][0][1].as_py())), 99
+        ).rejects
+    ]
+    assert {one.reason for one in spoiled} == {"no_tokens", "non_finite_vector"}
+    assert all(one.line for one in spoiled)

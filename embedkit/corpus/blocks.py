@@ -15,12 +15,14 @@ from embedkit.config import RecordConfig
 from embedkit.corpus.arrow_values import row_bytes
 from embedkit.corpus.chunking import Chunker, Spans, chunk_rows
 from embedkit.corpus.documents import MOST_RECORD_BYTES, Documents, empty_rows
-from embedkit.records import DocumentBlock, Nulled, Reject, add_nulled
+from embedkit.records import PLACE_SCHEMA, DocumentBlock, Nulled, Reject, add_nulled
 
 _CHUNK_AT_ONCE_DOCUMENTS = 512
 _CHUNK_AT_ONCE_BYTES = 1 << 20
 _FREE_METADATA_BYTES = 4096
 """Bytes of a row's metadata, and of its ids and hashes, that do not count for a block's size."""
+_LINE = "\0line"
+"""Name of a column that no file has."""
 # Smaller documents stay in one block, however small a block is to be.
 _LARGE_DOCUMENT_ROWS = 1024
 _LARGE_DOCUMENT_BYTES = 1 << 20
@@ -54,7 +56,7 @@ def make_blocks(
     largest = _Size(
         max(config.block_rows, _LARGE_DOCUMENT_ROWS), max(config.block_bytes, _LARGE_DOCUMENT_BYTES)
     )
-    for batch in documents:
+    for batch in map(_with_lines, documents):
         for items in _items(batch, chunker, largest):
             if isinstance(items, _LargeDocument):
                 for number, rows in enumerate(items.pieces(largest)):
@@ -71,6 +73,14 @@ def make_blocks(
                     yield block.take(last=False)
                 start = stop
     yield block.take(last=True)
+
+
+def _with_lines(documents: Documents) -> Documents:
+    """Gives the rows their lines, so that each keeps its own wherever it goes."""
+    if documents.lines is None:
+        return documents
+    rows = documents.rows.append_column(_LINE, pa.array(documents.lines, pa.int64()))
+    return Documents(rows, documents.rejects, documents.before, documents.nulled)
 
 
 class _Items:
@@ -279,16 +289,18 @@ class _Block:
 
     def take(self, last: bool) -> DocumentBlock:
         """Returns the block as it stands and begins the next one."""
+        rows, places = _parted(_joined(self._pieces, self._schema))
         block = DocumentBlock(
             split_id=self._split_id,
             seq=self._seq,
             documents=self._documents,
             last=last,
             rejects=tuple(self._rejects),
-            rows=_joined(self._pieces, self._schema),
+            rows=rows,
             documents_before=self._before,
             continues=self._continues,
             nulled=self._nulled,
+            places=places,
         )
         self._seq += 1
         self._before += self._documents
@@ -305,4 +317,13 @@ def _joined(pieces: list[pa.RecordBatch], schema: pa.Schema) -> pa.RecordBatch:
         return empty_rows(schema)
     if len(pieces) == 1:
         return pieces[0]
-    return pa.Table.from_batches(pieces, schema).combine_chunks().to_batches()[0]
+    return pa.Table.from_batches(pieces, pieces[0].schema).combine_chunks().to_batches()[0]
+
+
+def _parted(rows: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.RecordBatch | None]:
+    """Takes the lines of rows off again: the rows, and the places of their documents."""
+    if _LINE not in rows.schema.names:
+        return rows, None
+    places = [rows.column(name) for name in ("source", "row_index", _LINE)]
+    names = [name for name in rows.schema.names if name != _LINE]
+    return rows.select(names), pa.RecordBatch.from_arrays(places, schema=PLACE_SCHEMA)

@@ -59,6 +59,13 @@ class Records:
         known = place < len(self.places) and self.places[place] == reject.row_index
         return replace(reject, line=self.numbers[place]) if known else reject
 
+    def lines(self, row_index: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Returns the number of the line of each of some records, or that of the record."""
+        if not self.places:
+            return row_index + 1
+        places = np.searchsorted(np.asarray(self.places, np.int64), row_index)
+        return np.asarray(self.numbers, np.int64)[places]
+
     def __len__(self) -> int:
         return len(self.row_index) + len(self.rejects)
 
@@ -72,12 +79,15 @@ class Documents:
         rejects: The rejects, in their order.
         before: How many of the rows come before each reject, int64, shape (rejects,).
         nulled: Metadata values that became null: number of the row, column, and what it was.
+        lines: The number of each row's line, negative where it counts from where a range of the
+            file begins, int64, shape (rows,).
     """
 
     rows: pa.RecordBatch
     rejects: tuple[Reject, ...]
     before: NDArray[np.int64]
     nulled: tuple[tuple[int, str, str], ...] = ()
+    lines: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return int(self.rows.num_rows) + len(self.rejects)
@@ -86,7 +96,14 @@ class Documents:
         """Returns the first of them, in the order of their records."""
         rejects = int(np.searchsorted(self.before + np.arange(len(self.before)), count))
         rows = min(count - rejects, self.rows.num_rows)
-        return Documents(self.rows.slice(0, rows), self.rejects[:rejects], self.before[:rejects])
+        return replace(
+            self,
+            rows=self.rows.slice(0, rows),
+            rejects=self.rejects[:rejects],
+            before=self.before[:rejects],
+            nulled=tuple(one for one in self.nulled if one[0] < rows),
+            lines=None if self.lines is None else self.lines[:rows],
+        )
 
 
 def make_documents(
@@ -128,7 +145,8 @@ def make_documents(
     places = rows.column("row_index").to_numpy()
     before = np.searchsorted(places, [reject.row_index for reject in rejects])
     nulled = _nulled(unfit, records, columns, problems)
-    return Documents(rows, tuple(rejects), before.astype(np.int64), nulled)
+    lines = records.lines(places)
+    return Documents(rows, tuple(rejects), before.astype(np.int64), nulled, lines)
 
 
 def _metadata(records: Records, columns: Columns) -> tuple[list[pa.Array], dict[str, Unfit]]:

@@ -120,7 +120,8 @@ def _in_range(documents: Documents) -> Documents:
         replace(one, line=None, line_in_range=one.line) if one.line else one
         for one in documents.rejects
     )
-    return replace(documents, rejects=tuple(rejects))
+    lines = None if documents.lines is None else -documents.lines
+    return replace(documents, rejects=tuple(rejects), lines=lines)
 
 
 def _first(batches: Iterator[Documents], count: int) -> Iterator[Documents]:

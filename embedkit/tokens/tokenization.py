@@ -281,7 +281,7 @@ def tokenize_text(block: DocumentBlock, tokenizer: TextTokenizer) -> TokenBlock:
     tokens = pa.RecordBatch.from_arrays([*rows.columns, *columns], schema=schema)
     rejects = block.rejects
     if blank.any():
-        rejects += _without_tokens(rows, blank)
+        rejects += tuple(map(block.numbered, _without_tokens(rows, blank)))
         tokens = tokens.filter(pa.array(~blank))
     return TokenBlock(
         split_id=block.split_id,
@@ -294,6 +294,7 @@ def tokenize_text(block: DocumentBlock, tokenizer: TextTokenizer) -> TokenBlock:
         lines=block.lines,
         continues=block.continues,
         nulled=block.nulled,
+        places=block.places,
     )
 
 
