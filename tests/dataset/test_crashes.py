@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -63,8 +64,14 @@ class FaultyStore:
         return call
 
 
+def new_root():
+    """An empty root in memory; those before it are gone, as every look-up there goes over all."""
+    MemoryFileSystem.store.clear()
+    return f"memory://crashes-{next(_ROOTS)}"
+
+
 def new_version(store=None):
-    version = Version(f"memory://crashes-{next(_ROOTS)}", "v1")
+    version = Version(new_root(), "v1")
     if store is not None:
         version.__dict__["store"] = store(version.store)
     return version
@@ -111,7 +118,7 @@ def test_killed_anywhere_latest_names_a_published_version(job, after):
     steps = (job.seal, publish)
     for step, number in ((0, operations_of(job)), (1, 30)):
         for at in range(number):
-            root = f"memory://crashes-{next(_ROOTS)}"
+            root = new_root()
             job.complete(Version(root, "v1"))
             if step:
                 job.seal(Version(root, "v2"))
@@ -154,7 +161,7 @@ def test_a_failing_operation_raises_or_is_found_done(job, undisturbed, after):
 
 
 def test_killed_again_and_again_it_still_ends(job, undisturbed):
-    version = Version(f"memory://crashes-{next(_ROOTS)}", "v1")
+    version = Version(new_root(), "v1")
     for step in range(1, 200):
         attempt = Version(version.root, version.name)
         attempt.__dict__["store"] = FaultyStore(open_store(version.root), step, step % 2 == 0)
@@ -244,7 +251,7 @@ def attempt(root, job, turns, who, at):
         turns.done(who, finished=True)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     schedule=st.lists(st.integers(0, 1), max_size=90),
     kills=st.tuples(*[st.one_of(st.none(), st.integers(0, 60))] * 2),
@@ -253,7 +260,7 @@ def test_two_attempts_at_once_on_different_machines(make_job, schedule, kills):
     """Their vectors differ a little; each block must come from one of them, whole."""
     jobs = [make_job(), make_job()]
     jobs[1].blocks = [nudged(block) for block in jobs[1].blocks]
-    root = f"memory://crashes-{next(_ROOTS)}"
+    root = new_root()
     turns = TurnTaker(schedule)
     with ThreadPoolExecutor(2) as pool:
         attempts = [pool.submit(attempt, root, jobs[who], turns, who, kills[who]) for who in (0, 1)]
