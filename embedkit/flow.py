@@ -297,19 +297,7 @@ def encode_tokens(
         pa.field("embedding", kind, nullable=False),
         pa.FixedSizeListArray.from_arrays(flat, type=kind),
     )
-    return EmbeddingBlock(
-        split_id=block.split_id,
-        seq=block.seq,
-        documents=block.documents,
-        last=block.last,
-        rejects=rejects,
-        rows=embedded,
-        documents_before=block.documents_before,
-        lines=block.lines,
-        continues=block.continues,
-        nulled=block.nulled,
-        places=block.places,
-    )
+    return block.into(EmbeddingBlock, embedded, rejects)
 
 
 def _encode_rows(

@@ -7,13 +7,15 @@ the first stage to the last, so no stage ever holds a row as Python objects.
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Self
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+
+_Kind = TypeVar("_Kind", bound="Block")
 
 DOCUMENT_SCHEMA = pa.schema(
     [
@@ -184,6 +186,17 @@ class Block:
     def with_rows(self, rows: pa.RecordBatch) -> Self:
         """Returns the block with other rows, its place and its accounts unchanged."""
         return replace(self, rows=rows)
+
+    def into(self, kind: type[_Kind], rows: pa.RecordBatch, rejects: tuple[Reject, ...]) -> _Kind:
+        """Returns the block as its next stage leaves it, its place and its accounts unchanged.
+
+        Args:
+            kind: The class of that stage's blocks.
+            rows: What is left of its rows, with the stage's columns.
+            rejects: All of its rejects, those of the stage among them.
+        """
+        header: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        return kind(**{**header, "rows": rows, "rejects": rejects})
 
     def numbered(self, reject: Reject) -> Reject:
         """Returns a reject of one of its documents with the number of its line."""

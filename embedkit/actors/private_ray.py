@@ -69,13 +69,18 @@ def join(address: str, namespace: str) -> None:
     local = address.startswith(("127.0.0.1:", "[::1]:"))
     # Without, Ray would take a loopback address for another of the machine's.
     with on_loopback() if local else nullcontext():
-        ray.init(
-            address=address,
-            namespace=namespace,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            job_config=CleanPath(),
-        )
+        connect(address, namespace)
+
+
+def connect(address: str, namespace: str) -> None:
+    """Makes this process a driver of the Ray at an address, whose workers get a clean path."""
+    ray.init(
+        address=address,
+        namespace=namespace,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        job_config=CleanPath(),
+    )
 
 
 def read_token_again() -> None:

@@ -13,6 +13,7 @@ import pyarrow as pa
 from embedkit.config import CorpusConfig, RecordConfig
 from embedkit.corpus.json_values import as_text
 from embedkit.corpus.metadata_types import declared_types, parse_type
+from embedkit.corpus.names import is_unicode
 from embedkit.errors import ConfigError
 
 _REPR = reprlib.Repr()
@@ -157,15 +158,6 @@ def _id(place: int, value: object, column: str, problems: Problems) -> str:
         problems.setdefault(place, ("invalid_json", detail))
         return ""
     return value
-
-
-def is_unicode(text: str) -> bool:
-    """Tells whether a string is Unicode text, which lone surrogates are not."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def make_texts(values: dict[str, Sequence[Any]], columns: Columns, problems: Problems) -> list[str]:

@@ -10,8 +10,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from embedkit.corpus.columns import Columns, Problems, is_unicode, make_ids, make_texts
+from embedkit.corpus.columns import Columns, Problems, make_ids, make_texts
 from embedkit.corpus.metadata_values import Unfit, metadata_array
+from embedkit.corpus.names import is_unicode
 from embedkit.records import DOCUMENT_SCHEMA, LineCounts, Reject, text_hash
 
 MOST_RECORD_BYTES = 1 << 30

@@ -67,10 +67,13 @@ def is_input_by_name(inside: str, any_format: bool) -> bool:
     return any_format or format_and_compression(name)[0] is not None
 
 
-def is_utf8(name: str) -> bool:
-    """Tells whether a name can be written down."""
+def is_unicode(text: str) -> bool:
+    """Tells whether a string is Unicode text, which lone surrogates are not.
+
+    They stand for the bytes of a file's name that is not UTF-8, and come from escapes of JSON.
+    """
     try:
-        name.encode()
+        text.encode()
     except UnicodeEncodeError:
         return False
     return True

@@ -12,7 +12,7 @@ from embedkit.corpus.names import (
     FORMATS,
     format_and_compression,
     is_input_by_name,
-    is_utf8,
+    is_unicode,
 )
 from embedkit.corpus.raw_file import input_errors
 from embedkit.corpus.splits import FileRange
@@ -116,7 +116,7 @@ def _whole(file: Found, base: str, config: CorpusConfig) -> FileRange:
             f"{file.url}: a Parquet file compressed as a whole cannot be read in parts; "
             "decompress it"
         )
-    if not is_utf8(file.url):
+    if not is_unicode(file.url):
         raise InputError(f"{file.url!a}: its name is not UTF-8; rename the file")
     return FileRange(
         source=_relative(file.url, base),

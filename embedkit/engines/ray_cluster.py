@@ -28,7 +28,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from embedkit.actors.beam_workers import RayBeamRunner
 from embedkit.actors.encoder_pool import EncoderPool
 from embedkit.actors.metrics import RunMetrics, RunState
-from embedkit.actors.private_ray import CleanPath
+from embedkit.actors.private_ray import connect
 from embedkit.actors.split_queue import MOST_STRIKES, QueueState, RunQueue
 from embedkit.config import EncoderRange, JobConfig
 from embedkit.corpus.plan import Split
@@ -70,13 +70,7 @@ def ray_on_cluster(address: str, namespace: str) -> Iterator[None]:
     try:
         _check_listener(address)
         with handlers_kept():
-            ray.init(
-                address=address,
-                namespace=namespace,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                job_config=CleanPath(),
-            )
+            connect(address, namespace)
     except (OSError, RuntimeError, ValueError) as error:
         what = str(error).strip().splitlines()[0]
         raise ConfigError(

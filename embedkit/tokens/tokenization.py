@@ -283,19 +283,7 @@ def tokenize_text(block: DocumentBlock, tokenizer: TextTokenizer) -> TokenBlock:
     if blank.any():
         rejects += tuple(map(block.numbered, _without_tokens(rows, blank)))
         tokens = tokens.filter(pa.array(~blank))
-    return TokenBlock(
-        split_id=block.split_id,
-        seq=block.seq,
-        documents=block.documents,
-        last=block.last,
-        rejects=rejects,
-        rows=tokens,
-        documents_before=block.documents_before,
-        lines=block.lines,
-        continues=block.continues,
-        nulled=block.nulled,
-        places=block.places,
-    )
+    return block.into(TokenBlock, tokens, rejects)
 
 
 def _without_tokens(rows: pa.RecordBatch, blank: NDArray[np.bool_]) -> tuple[Reject, ...]:
