@@ -125,6 +125,12 @@ class _Requests(io.RawIOBase):
         self._filesystem, self._path = place.filesystem, place.path
         info = self._info()
         _check_planned(file, int(info["size"]), remote_etag(info))
+        if encoding := info.get("contentEncoding"):
+            raise InputError(
+                f"{file.url}: is stored with Content-Encoding {str(encoding)[:40]}, which is taken "
+                "off on the way, so that it cannot be read in pieces; clear that in its store "
+                "(gcloud storage objects update --clear-content-encoding)"
+            )
         self._before = _content(info)
         self._opened = self._filesystem.open(self._path, "rb", block_size=_FETCH, cache_type="none")
         self._place = 0
@@ -164,6 +170,11 @@ class _Requests(io.RawIOBase):
             self._opened.seek(self._place)
         data = self._opened.read(wanted)
         self.check()
+        if not 0 < len(data) <= wanted:
+            raise InputError(
+                f"{self._file.url}: its store gives {len(data)} bytes from {self._place} on, where "
+                f"{wanted} are due; see that it serves ranges of the file as it is stored"
+            )
         buffer[: len(data)] = data
         self._place += len(data)
         return len(data)

@@ -1,5 +1,7 @@
 """Which files the inputs name, in which order, on which file systems."""
 
+import gzip
+import io
 import json
 import logging
 import os
@@ -299,3 +301,35 @@ def test_s3_that_does_not_answer_or_refuses(bucket: str, monkeypatch: pytest.Mon
             read_corpus(url)
         assert "\n" not in str(error.value)
         assert url in str(error.value)
+
+
+def test_what_a_store_unpacks_on_the_way_is_refused(
+    memory: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with fsspec.open(f"{memory}/a.jsonl.gz", "wb") as file:
+        file.write(gzip.compress(b'{"text": "one"}\n'))
+    store = fsspec.filesystem("memory")
+    info = type(store).info
+
+    def encoded(self: object, path: str, **more: object) -> dict[str, object]:
+        return {**info(self, path, **more), "contentEncoding": "gzip"}
+
+    monkeypatch.setattr(type(store), "info", encoded)
+    with pytest.raises(InputError, match=r"a\.jsonl\.gz: is stored with Content-Encoding gzip"):
+        read_corpus(f"{memory}/a.jsonl.gz")
+
+
+def test_a_store_that_gives_fewer_bytes_than_it_lists_loses_no_record_in_silence(
+    memory: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with fsspec.open(f"{memory}/a.txt", "wb") as file:
+        file.write(b"one\ntwo\n")
+    store = fsspec.filesystem("memory")
+    opened = type(store).open
+
+    def short(self: object, path: str, mode: str = "rb", **more: object) -> io.BytesIO:
+        return io.BytesIO(opened(self, path, mode, **more).read()[:4])
+
+    monkeypatch.setattr(type(store), "open", short)
+    with pytest.raises(InputError, match=r"a\.txt: its store gives 0 bytes from 4 on"):
+        read_corpus(f"{memory}/a.txt")
