@@ -30,7 +30,7 @@ bench: $(INSTALLED)
 
 # The demo's report as a picture; needs Chromium.
 report: demo
-	$(BIN)/python -m pipelines.screenshot build/demo/output build/demo/report.png
+	$(BIN)/python -m pipelines.screenshot build/demo/python-docs build/demo/report.png
 
 # The images of a Ray node, a Beam worker and a Flex Template. TORCH_INDEX, the index of torch's CPU wheels, makes
 # the cpu variant small.

@@ -12,7 +12,7 @@ _TRACEBACK = "EMBEDKIT_TRACEBACK"
 _SHOWN = 300
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _NO_MEMORY = re.compile(
-    "can(no|')t allocate|MemoryError|out of memory|bad_alloc|failed to map segment|unable to mmap",
+    "can(no|')t alloc|MemoryError|out of memory|bad_alloc|failed to map segment|unable to mmap",
     re.IGNORECASE,
 )
 

@@ -15,6 +15,7 @@ from embedkit.logs import display_named, set_up_logs, summary
 from pipelines.python_docs import write_corpus
 
 FOLDER = Path("build/demo")
+DATASET = FOLDER / "python-docs"
 QUERIES = (
     "extract a zip archive",
     "parse command line arguments",
@@ -43,14 +44,14 @@ def main() -> None:
     start = time.monotonic()
     documents = write_corpus(FOLDER / "corpus")
     print(f"corpus: {documents:,} documents of Python's standard library in {FOLDER / 'corpus'}")
-    job = demo_job(FOLDER / "corpus", FOLDER / "output")
+    job = demo_job(FOLDER / "corpus", DATASET)
     print(summary(run_job(job, display_named("auto"))))
     for query in QUERIES:
         print(f"\n{query}")
-        for hit in search_text(str(FOLDER / "output"), query, k=3):
+        for hit in search_text(str(DATASET), query, k=3):
             print(f"  {hit.score:.3f}  {hit.id}")
     print(f"\n{time.monotonic() - start:.0f} s in all. Try your own:")
-    print(f'  .venv/bin/embedkit search {FOLDER / "output"} "your words" -k 5')
+    print(f'  .venv/bin/embedkit search {DATASET} "your words" -k 5')
 
 
 if __name__ == "__main__":

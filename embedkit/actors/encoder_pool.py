@@ -460,10 +460,10 @@ class EncoderPool:
             if not done and time.monotonic() - said > min(patience / 4, _MESSAGE_SECONDS):
                 said = time.monotonic()
                 _LOG.info(
-                    "%d of %d encoders have started; waiting up to %.0f s for more",
+                    "waiting for encoders to start, for up to %.0f s more; %d of %d have so far",
+                    max(0.0, deadline - said),
                     len(described),
                     self._least,
-                    max(0.0, deadline - said),
                 )
         return described[0]
 

@@ -78,6 +78,12 @@ def estimate(
         documents += sample.documents * share
         text_bytes += sample.text_bytes * share
         tokens += sample.text_bytes * share * sample.tokens / max(1, sample.counted_bytes)
+    if config.limit is not None and records > config.limit:
+        # The last split of a trial is not read to its end.
+        part = config.limit / records
+        records, documents, text_bytes, tokens = (
+            part * whole for whole in (records, documents, text_bytes, tokens)
+        )
     return CorpusEstimate(
         files=plan.files,
         splits=len(plan.splits),

@@ -2,16 +2,16 @@
 
 import logging
 import os
-import re
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
+from embedkit.foreign_errors import one_line
+
 _LOG = logging.getLogger("embedkit")
 _RAYS_THREAD = "ray_listen_error_messages"
-_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @contextmanager
@@ -37,9 +37,9 @@ class _Stdout:
         """Writes a text, or logs it as one line where it is Ray's."""
         if threading.current_thread().name != _RAYS_THREAD:
             return self._stdout.write(text)
-        line = " ".join(_COLOUR.sub("", text).split())
-        if line:
-            _LOG.info("Ray says: %s", line)
+        if text.strip():
+            # Of a lost node it tells pages, which stand in its own logs as well.
+            _LOG.info("Ray says: %s", one_line(text))
         return len(text)
 
     def __getattr__(self, name: str) -> Any:

@@ -48,6 +48,17 @@ def test_a_sample_of_a_larger_corpus_is_near(tiny_model, tmp_path, chunk):
     assert found.truncated_share == pytest.approx(result.truncated_share, abs=0.05)
 
 
+def test_a_trial_is_no_larger_than_its_limit(tiny_model, tmp_path):
+    corpus = write_corpus(tmp_path / "in", shards=2, rows=300)
+    settings = {"split_bytes": 1 << 20, "limit": 40}
+    config = tiny_job(tiny_model, corpus, tmp_path / "out", **settings)
+    found = estimate_job(config)
+    result = run_job(config)
+    assert found.records == result.documents == 40
+    assert found.rows == pytest.approx(result.rows, abs=4)
+    assert found.tokens == pytest.approx(result.tokens, rel=0.2)
+
+
 def test_files_that_are_passed_over_are_counted(make_job, tmp_path, caplog):
     (tmp_path / "in" / "_notes.txt").write_text("x")
     with caplog.at_level(logging.WARNING):

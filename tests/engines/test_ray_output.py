@@ -27,6 +27,14 @@ def test_rays_lines_go_to_the_log_and_others_to_stdout(capsys, caplog):
     assert capsys.readouterr().out == "after the run\n"
 
 
+def test_rays_report_of_a_lost_node_is_one_short_line(caplog):
+    with caplog.at_level(logging.INFO, "embedkit"), ray_says_in_the_log():
+        say("The node has been marked dead\n" + "  log line of the raylet\n" * 200, _RAYS_THREAD)
+    assert len(caplog.messages) == 1
+    assert caplog.messages[0].startswith("Ray says: The node has been marked dead log line")
+    assert len(caplog.messages[0]) < 350
+
+
 def test_stdout_is_given_back_when_the_run_fails():
     before = sys.stdout
     with pytest.raises(ZeroDivisionError), ray_says_in_the_log():
