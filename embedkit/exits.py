@@ -18,6 +18,7 @@ from embedkit.surroundings import (
     check_surroundings,
     mend_streams,
     this_machine_without_proxy,
+    threads_that_are_numbers,
 )
 from embedkit.urls import remember_secrets
 
@@ -68,6 +69,7 @@ class _Ending:
             self._stopping.begin()
             check_surroundings()
             this_machine_without_proxy()
+            threads_that_are_numbers()
             code = command() or 0
             self._stopping.over()
             sys.stdout.flush()

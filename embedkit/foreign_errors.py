@@ -41,6 +41,11 @@ def _known(error: BaseException) -> EmbedkitError | None:
         )
     if isinstance(error, ModuleNotFoundError):
         return ConfigError(f"{what}; install embedkit again, with its dependencies")
+    if isinstance(error, FileNotFoundError) and "No usable temporary directory" in what:
+        return ConfigError(
+            "there is no folder for temporary files that can be written; make room in /tmp and "
+            "see to its rights, or set TMPDIR to another folder"
+        )
     if isinstance(error, RuntimeError) and "can't start new thread" in what:
         return _too_few_processes()
     return _known_to_the_system(error) if isinstance(error, OSError) else None

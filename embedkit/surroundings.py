@@ -1,12 +1,15 @@
 """What a process finds around it: streams, working directory, proxies; mended, or refused early."""
 
 import os
+import re
 import resource
 import sys
 
 from embedkit.errors import ConfigError
 
 _LEAST_MAPPED = 1 << 30
+_NUMBERS_OF_THREADS = re.compile(r"\s*[1-9][0-9]{0,4}\s*(,\s*[1-9][0-9]{0,4}\s*)*")
+_THREADS = ("OMP_NUM_THREADS", "OMP_THREAD_LIMIT")
 _THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "grpc_proxy")
 _EXCEPTIONS = ("no_proxy", "NO_PROXY", "no_grpc_proxy")
@@ -55,6 +58,13 @@ def check_surroundings() -> None:
             f"the working directory cannot be used ({error.strerror}); change to one that exists "
             "and run the command again"
         ) from error
+
+
+def threads_that_are_numbers() -> None:
+    """Takes away what OpenMP would pass over as no number of threads, with lines on stderr."""
+    for name in _THREADS:
+        if not _NUMBERS_OF_THREADS.fullmatch(os.environ.get(name, "1")):
+            del os.environ[name]
 
 
 def this_machine_without_proxy() -> None:

@@ -92,6 +92,8 @@ def test_the_traceback_of_what_nobody_foresaw_is_shown_where_that_is_asked_for(m
             "'pandas'; install embedkit again",
         ),
         ('RuntimeError("can\'t start new thread")', 2, "'ulimit -u'"),
+        ('RuntimeError("[CPU] Transpose node can\'t alloc")', 4, "too little memory"),
+        ("FileNotFoundError(2, 'No usable temporary directory found in [...]')", 2, "set TMPDIR"),
         ("BlockingIOError(11, 'Resource temporarily unavailable')", 2, "'ulimit -u'"),
         ("OSError(24, 'Too many open files', 'a')", 2, "a: Too many open files; allow more"),
         ("OSError(28, 'No space left on device', 'a')", 4, "a: No space left on device; make room"),

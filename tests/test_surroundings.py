@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from running import flags, one_line, tiny_job, write_corpus
 
-from embedkit.surroundings import this_machine_without_proxy
+from embedkit.surroundings import this_machine_without_proxy, threads_that_are_numbers
 
 SMALL = 64
 
@@ -200,3 +200,13 @@ def test_this_machine_never_goes_through_a_proxy(monkeypatch, before, after):
         if name in ("no_proxy", "NO_PROXY", "no_grpc_proxy")
     }
     assert exceptions == after
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [("4", True), (" 4, 2 ", True), ("many", False), ("0", False), ("-1", False), ("", False)],
+)
+def test_what_is_no_number_of_threads_is_taken_away(monkeypatch, value, kept):
+    monkeypatch.setenv("OMP_NUM_THREADS", value)
+    threads_that_are_numbers()
+    assert os.environ.get("OMP_NUM_THREADS") == (value if kept else None)

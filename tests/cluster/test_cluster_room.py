@@ -27,7 +27,10 @@ def test_no_encoder_can_be_placed(cluster, many_blocks, start_run, tmp_path):
     settings = {"encoder_cpus": 2, "encoder_wait": 8.0}
     run = start_run(many_blocks(tmp_path / "out", ray_address=cluster.address, **settings))
     run.end(4)
-    assert any("waiting for encoders to start, for up to 6 s more; 0 of 1 have" in one for one in run.messages)
+    assert any(
+        "waiting for encoders to start, for up to 6 s more; 0 of 1 have" in one
+        for one in run.messages
+    )
     assert last_error(run.log_file.read_text()) == (
         "0 of 1 encoders could be started in 8 s; give the cluster room, or ask for fewer "
         "--encoders"
