@@ -14,7 +14,7 @@ from embedkit.corpus.splits import Plan
 from embedkit.dataset.card import dataset_card
 from embedkit.dataset.commit import CommitRecord, ended_splits
 from embedkit.dataset.device import recorded_device
-from embedkit.dataset.manifest import Manifest, finalize, read_manifest, seal
+from embedkit.dataset.manifest import Manifest, finalize, read_manifest, restore_card, seal
 from embedkit.dataset.mend import fault_of_text, is_object
 from embedkit.dataset.publication import is_published, name_where_none_is, point_latest, publish
 from embedkit.dataset.rejects import DAMAGED_FILE
@@ -360,7 +360,7 @@ def _restore_texts(draft: Draft, manifest: Manifest) -> None:
     """Writes the report and the card of a complete version anew where they are gone or torn."""
     version = draft.version
     if _is_torn(version, version.card_key):
-        version.store.replace(version.card_key, dataset_card(version, manifest).encode())
+        restore_card(version, dataset_card(version, manifest))
     if not any(_is_torn(version, version.key(path)) for path in (_REPORT_JSON, _REPORT_HTML)):
         return
     blocks = filter(None, map(block_of, version.store.list(version.key("_meta/commits/"))))

@@ -262,8 +262,8 @@ def _standing_plan(version: Version, stored: str) -> Plan:
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise IntegrityError(
             f"{version.url_of(version.plan_key)}: not the plan that was written "
-            f"({type(error).__name__}: {error}); restore the file, or remove the version and run "
-            "the job again"
+            f"({type(error).__name__}: {error}); restore it, or remove it and run the version's "
+            "own job again, which writes it anew"
         ) from error
 
 

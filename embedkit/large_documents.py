@@ -6,10 +6,10 @@ of its own block alone. What that leaves is settled when all blocks are committe
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from embedkit.dataset.commit import CommitRecord, committed, record_without_rows
-from embedkit.dataset.version import Version, block_order
+from embedkit.dataset.version import Version, block_order, sha256
 from embedkit.errors import IntegrityError, ResumableError
 from embedkit.records import Reject
 from embedkit.reports.quality import BlockStatistics
@@ -71,20 +71,25 @@ def _reject(version: Version, blocks: list[CommitRecord]) -> None:
     if not first.rejects:
         line = (json.dumps(asdict(reject), sort_keys=True) + "\n").encode()
         store.replace(version.reject_key(first.block_id), line)
-        _empty(version, first, reject)
+        _empty(version, first, reject, line)
     # Anew where a run was killed between the record and its part.
     store.remove(version.part_key(first.block_id))
     for block in others:
         store.remove(version.part_key(block.block_id))
         store.remove(version.reject_key(block.block_id))
-        _empty(version, block, None)
+        _empty(version, block)
 
 
-def _empty(version: Version, block: CommitRecord, reject: Reject | None) -> None:
+def _empty(
+    version: Version, block: CommitRecord, reject: Reject | None = None, line: bytes = b""
+) -> None:
     rejects = () if reject is None else (reject,)
     statistics = BlockStatistics.of_rejects(block.documents, rejects).to_json()
     version.store.replace(version.stats_key(block.block_id), statistics)
     record = record_without_rows(block.block_id, block.documents, len(rejects))
+    record = replace(
+        record.with_statistics(statistics), rejects_sha256=sha256(line) if rejects else ""
+    )
     version.store.replace(version.commit_key(block.block_id), record.to_json())
 
 

@@ -47,6 +47,9 @@ class CommitRecord(JsonRecord):
         tokens_encoded: ``tokens`` over the distinct texts of the block.
         truncated: Rows that were longer than the model sees.
         nulled: Metadata values that did not fit their columns and became null.
+        stats_size: Bytes of its statistics; 0 in records of the first release.
+        stats_sha256: SHA-256 of its statistics as hex; empty in records of the first release.
+        rejects_sha256: The same of its rejects; empty where there are none, too.
     """
 
     block_id: str
@@ -62,6 +65,13 @@ class CommitRecord(JsonRecord):
     tokens_encoded: int
     truncated: int
     nulled: int = 0
+    stats_size: int = 0
+    stats_sha256: str = ""
+    rejects_sha256: str = ""
+
+    def with_statistics(self, stats: bytes) -> "CommitRecord":
+        """Returns the record with what tells these statistics of the block from others."""
+        return replace(self, stats_size=len(stats), stats_sha256=sha256(stats))
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +142,11 @@ def commit_block(
             f"rows; {REDO}"
         )
     if block.rejects:
-        _create_rejects(version, block)
-    create(version.store, version.stats_key(block.block_id), stats)
+        record = replace(record, rejects_sha256=sha256(_create_rejects(version, block)))
+    stats_key = version.stats_key(block.block_id)
+    if not create(version.store, stats_key, stats):
+        stats = version.store.read(stats_key)
+    record = record.with_statistics(stats)
     if create(version.store, key, record.to_json()):
         return record
     standing = CommitRecord.from_json(version.store.read(key), version.url_of(key))
@@ -194,7 +207,7 @@ def standing_record(version: Version, block_id: str) -> CommitRecord | None:
         data = version.store.read(key)
     except FileNotFoundError:
         return None
-    return _checked_record(version, block_id, key, data)
+    return checked_record(version, block_id, key, data)
 
 
 def standing_end(version: Version, split_id: str) -> SplitEnd | None:
@@ -244,7 +257,7 @@ def commit_records(version: Version, blocks: list[str]) -> Iterator[CommitRecord
     """
     keys = (version.commit_key(block) for block in blocks)
     for block, (key, data) in zip(blocks, read_all(version.store, keys), strict=True):
-        yield _checked_record(version, block, key, data)
+        yield checked_record(version, block, key, data)
 
 
 def ended_splits(version: Version) -> dict[str, SplitEnd]:
@@ -258,11 +271,21 @@ def ended_splits(version: Version) -> dict[str, SplitEnd]:
     splits = sorted((split for split in found if split is not None), key=int)
     ends = {}
     for key, data in read_all(version.store, map(version.split_key, splits)):
-        end = SplitEnd.from_json(data, version.url_of(key))
-        if version.split_key(end.split_id) != key:
-            raise IntegrityError(f"{version.url_of(key)}: of split {end.split_id!r}; {REDO}")
-        ends[end.split_id] = end
+        split = split_of(key) or ""
+        ends[split] = checked_end(version, split, key, data)
     return ends
+
+
+def checked_end(version: Version, split: str, key: str, data: bytes) -> SplitEnd:
+    """Reads the end record of a split.
+
+    Raises:
+        IntegrityError: It is damaged, or of another split.
+    """
+    end = SplitEnd.from_json(data, version.url_of(key))
+    if end.split_id != split:
+        raise IntegrityError(f"{version.url_of(key)}: of split {end.split_id!r}; {REDO}")
+    return end
 
 
 def record_without_rows(block_id: str, documents: int, rejects: int) -> CommitRecord:
@@ -283,7 +306,12 @@ def record_without_rows(block_id: str, documents: int, rejects: int) -> CommitRe
     )
 
 
-def _checked_record(version: Version, block: str, key: str, data: bytes) -> CommitRecord:
+def checked_record(version: Version, block: str, key: str, data: bytes) -> CommitRecord:
+    """Reads the commit record of a block.
+
+    Raises:
+        IntegrityError: It is damaged, or of another block.
+    """
     record = CommitRecord.from_json(data, version.url_of(key))
     part = version.part_key(block).removeprefix(version.key("")) if record.rows else None
     if record.block_id != block or record.part != part:
@@ -358,18 +386,20 @@ def _check_same_rows(stored: bytes, name: str, ours: pa.Table) -> None:
         )
 
 
-def _create_rejects(version: Version, block: EmbeddingBlock) -> None:
+def _create_rejects(version: Version, block: EmbeddingBlock) -> bytes:
+    """Returns the rejects that stand, this attempt's or an earlier one's."""
     key = version.reject_key(block.block_id)
     lines = [json.dumps(asdict(reject), sort_keys=True) + "\n" for reject in block.rejects]
     data = "".join(lines).encode()
     if create(version.store, key, data):
-        return
+        return data
     stored = version.store.read(key)
     if stored != data and _places(stored) != _places(data):
         raise IntegrityError(
             f"{version.url_of(key)}: left by another attempt at the block, but names other records "
             f"than this one rejects; {REDO}"
         )
+    return stored
 
 
 def _places(lines: bytes) -> list[tuple[str, int]] | None:

@@ -4,10 +4,10 @@ import json
 from dataclasses import MISSING, asdict, fields
 from typing import Any, Self
 
-from embedkit.dataset.version import canonical_json
+from embedkit.dataset.version import CHECKSUM, canonical_json, checksum_holds, with_checksum
 from embedkit.errors import IntegrityError
 
-REDO = "remove it and run the same command again, which encodes its block anew"
+REDO = "remove it and run the version's job again, which encodes its block anew"
 
 
 class JsonRecord:
@@ -17,8 +17,9 @@ class JsonRecord:
     """
 
     def to_json(self) -> bytes:
-        """Serializes the record in one way only."""
-        return canonical_json(asdict(self))  # type: ignore[call-overload]
+        """Serializes the record in one way only, with a checksum of it."""
+        record: dict[str, Any] = asdict(self)  # type: ignore[call-overload]
+        return canonical_json(with_checksum(record))
 
     @classmethod
     def from_json(cls, data: bytes, name: str) -> Self:
@@ -37,6 +38,9 @@ class JsonRecord:
             raise IntegrityError(f"{name}: not valid JSON ({error}); {REDO}") from error
         if not isinstance(record, dict):
             raise IntegrityError(f"{name}: not a JSON object; {REDO}")
+        if not checksum_holds(record):
+            raise IntegrityError(f"{name}: changed after it was written; {REDO}")
+        record.pop(CHECKSUM, None)
         known = fields(cls)  # type: ignore[arg-type]
         kinds = {field.name: field.type for field in known}
         required = {field.name for field in known if field.default is MISSING}

@@ -22,8 +22,10 @@ from embedkit.dataset.version import (
     Version,
     block_of,
     canonical_json,
+    checksum_holds,
     planned_splits,
     sha256,
+    with_checksum,
 )
 from embedkit.errors import ConfigError, IntegrityError, ResumableError
 
@@ -34,6 +36,10 @@ COUNTS = (
     "documents", "rows", "rejects", "tokens", "n_tokens", "tokens_encoded", "truncated", "nulled",
 )  # fmt: skip
 """What commit records and manifests count."""
+
+_SETTLED = (*COUNTS, "id_digest", "size", "parts", "splits", "blocks")
+CHANGED = "changed after the version was completed, or _SUCCESS was"
+MANIFEST_ANEW = "restore it, or remove it and run the version's job again, which writes it anew"
 
 _PART = re.compile(r"data/part-\d{5,}-\d{5,}\.parquet")
 _RESUME = "run the same command again to resume"
@@ -125,8 +131,7 @@ class Manifest:
             return found
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise IntegrityError(
-                f"{name}: not a manifest of format {FORMAT} ({error}); restore the file, or build "
-                "the version anew"
+                f"{name}: not a manifest of format {FORMAT} ({error}); {MANIFEST_ANEW}"
             ) from error
 
 
@@ -219,17 +224,15 @@ def seal(version: Version, manifest: Manifest, card: str) -> Manifest:
         create(store, version.manifest_key, manifest.to_json())
         data = store.read(version.manifest_key)
         standing = Manifest.from_json(data, version.url_of(version.manifest_key))
-        if standing.parts != manifest.parts:
+        if any(getattr(standing, name) != getattr(manifest, name) for name in _SETTLED):
+            other = "says other counts" if standing.parts == manifest.parts else "lists other parts"
             raise IntegrityError(
-                f"{version.url_of(version.manifest_key)}: lists other parts than are committed; "
+                f"{version.url_of(version.manifest_key)}: {other} than are committed; "
                 f"remove it, then {_RESUME}"
             )
         # The first release kept its numbers here, and reads this one when it publishes.
-        create(
-            store,
-            version.success_key,
-            canonical_json({"manifest_sha256": sha256(data), "number": 0}),
-        )
+        mark = {"manifest_sha256": sha256(data), "number": 0, "card_sha256": sha256(card.encode())}
+        create(store, version.success_key, canonical_json(with_checksum(mark)))
     return read_manifest(version)
 
 
@@ -244,7 +247,45 @@ def read_manifest(version: Version) -> Manifest:
     if not version.is_complete():
         raise ConfigError(f"{version.url}: not complete yet; run its job to the end first")
     data = version.store.read(version.manifest_key)
-    return Manifest.from_json(data, version.url_of(version.manifest_key))
+    manifest = Manifest.from_json(data, version.url_of(version.manifest_key))
+    expected = read_mark(version).get("manifest_sha256")
+    if expected != sha256(data):
+        raise IntegrityError(f"{version.url_of(version.manifest_key)}: {CHANGED}; {MANIFEST_ANEW}")
+    return manifest
+
+
+def read_mark(version: Version) -> dict[str, Any]:
+    """Reads the mark of a complete version.
+
+    Raises:
+        IntegrityError: It is damaged.
+        StoreError: The store failed.
+    """
+    try:
+        mark = json.loads(version.store.read(version.success_key))
+        if isinstance(mark["manifest_sha256"], str) and checksum_holds(mark):
+            return dict(mark)
+        raise ValueError("not a mark, or changed since")
+    except (ValueError, KeyError, TypeError) as error:
+        raise IntegrityError(
+            f"{version.url_of(version.success_key)}: not what embedkit wrote; remove it and run "
+            "the version's job again, which writes it anew"
+        ) from error
+
+
+def restore_card(version: Version, card: str) -> None:
+    """Writes the card of a complete version anew, and its checksum into the mark.
+
+    Raises:
+        IntegrityError: The mark is damaged.
+        StoreError: The store failed; the same call again is safe.
+    """
+    mark = read_mark(version)
+    version.store.replace(version.card_key, card.encode())
+    if "card_sha256" in mark and mark["card_sha256"] != sha256(card.encode()):
+        # By another release, which writes other cards.
+        changed = mark | {"card_sha256": sha256(card.encode())}
+        version.store.replace(version.success_key, canonical_json(with_checksum(changed)))
 
 
 def describe(version: Version) -> dict[str, Any]:
@@ -340,7 +381,7 @@ def _checked_by_split(
         if documents[split] != end.documents:
             raise IntegrityError(
                 f"{version.url_of(version.split_key(split))}: {end.documents} documents were read, "
-                f"but its blocks account for {documents[split]}; build the version anew"
+                f"but its blocks account for {documents[split]}; remove it and {_RESUME}"
             )
 
 

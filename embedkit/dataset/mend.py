@@ -11,10 +11,13 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 from embedkit.dataset.commit import CommitRecord, committed
+from embedkit.dataset.device import record_device
+from embedkit.dataset.manifest import Manifest, read_manifest
 from embedkit.dataset.parquet import read_table
-from embedkit.dataset.rejects import fault_of_rejects
+from embedkit.dataset.publication import keep_number, mend_number
+from embedkit.dataset.rejects import fault_of_lines, fault_of_rejects
 from embedkit.dataset.stores import READERS, read_all
-from embedkit.dataset.version import Version, block_of
+from embedkit.dataset.version import Version, block_of, sha256
 from embedkit.errors import IntegrityError
 
 
@@ -35,6 +38,7 @@ def mend(version: Version) -> list[str]:
     """
     mending = _Mending(version)
     mending.marks()
+    mending.damage_of_complete()
     if not version.is_complete():
         mending.remove_torn("_meta/commits/")
         mending.remove_torn("_meta/splits/")
@@ -55,6 +59,8 @@ def fault_of_statistics(data: bytes, record: CommitRecord) -> str | None:
     """Returns what is wrong with the statistics of a block, or None where nothing is."""
     if not is_object(data):
         return "not a JSON object"
+    if record.stats_sha256 and sha256(data) != record.stats_sha256:
+        return f"its SHA-256 is not {record.stats_sha256}, as its commit record says"
     said = json.loads(data)
     for name in ("documents", "rows"):
         if said.get(name, getattr(record, name)) != getattr(record, name):
@@ -71,6 +77,10 @@ def fault_of_text(data: bytes) -> str | None:
     return None if text.endswith(("\n", "</html>")) else "cut short"
 
 
+_Faults = dict[str, list[tuple[str, str]]]
+"""The files of a block with what is wrong with each."""
+
+
 class _Mending:
     """Finds what is torn and takes it away."""
 
@@ -84,12 +94,45 @@ class _Mending:
         version = self._version
         for key in (version.manifest_key, version.success_key):
             if self._is_torn(key):
-                # In this order: a version counts as complete only while it has both.
-                self._remove(version.success_key, None)
-                self._remove(key, "not a JSON object")
-        for key in (version.published_key, version.device_key):
-            if self._is_torn(key):
-                self._remove(key, "not a JSON object")
+                self._begin_anew(key, "not a JSON object")
+        if self._store.size(version.manifest_key) is None:
+            # The checksum in it is that of the manifest which was there.
+            self._remove(version.success_key, None)
+        if self._is_torn(version.device_key):
+            self._remove(version.device_key, "not a JSON object")
+        fault = mend_number(version)
+        if fault is not None:
+            self.found.append(fault)
+
+    def damage_of_complete(self) -> None:
+        """Makes a complete version one to be completed again, where a file of it is torn or gone.
+
+        Which is what can be told without reading parts and statistics.
+        """
+        version = self._version
+        if not version.is_complete():
+            return
+        manifest = read_manifest(version)
+        is_damaged = self._has_torn_records(manifest) or bool(self._torn_blocks(by_size=True))
+        if "device_name" in manifest.description and (is_damaged or self.found):
+            record_device(version, manifest.description["device_name"])
+        if is_damaged:
+            self._begin_anew(version.manifest_key, None)
+
+    def _has_torn_records(self, manifest: Manifest) -> bool:
+        for folder, count in (("commits", manifest.blocks), ("splits", manifest.splits)):
+            keys = list(self._store.list(self._version.key(f"_meta/{folder}/")))
+            if len(keys) < count or not all(
+                is_object(data) for _, data in read_all(self._store, keys)
+            ):
+                return True
+        return False
+
+    def _begin_anew(self, key: str, fault: str | None) -> None:
+        """Takes the marks of a complete version away, that one last."""
+        keep_number(self._version)
+        self._remove(self._version.success_key, None)
+        self._remove(key, fault)
 
     def remove_torn(self, folder: str) -> None:
         """Takes away the files of a folder that are no JSON."""
@@ -100,24 +143,46 @@ class _Mending:
 
     def committed_blocks(self) -> None:
         """Takes back the commit of every block of which something is torn."""
-        version = self._version
-        records = committed(version)
-        faults: dict[str, list[tuple[str, str]]] = {}
-        parts = {version.key(one.part): one for one in records.values() if one.part is not None}
-        with ThreadPoolExecutor(READERS) as pool:
-            sizes = list(pool.map(self._store.size, parts))
-        for (key, record), size in zip(parts.items(), sizes, strict=True):
-            if size != record.size:
-                fault = "gone" if size is None else f"{size} bytes, expected {record.size}"
-                faults.setdefault(record.block_id, []).append((key, fault))
-        self._check(faults, records, version.stats_key, fault_of_statistics)
-        with_rejects = {block: record for block, record in records.items() if record.rejects}
-        self._check(faults, with_rejects, version.reject_key, _fault_of_rejects)
-        for block, torn in faults.items():
+        for block, torn in self._torn_blocks().items():
             # First, as a block without a record is only one that is not done yet.
-            self._remove(version.commit_key(block), None)
+            self._remove(self._version.commit_key(block), None)
             for key, fault in torn:
                 self._remove(key, fault)
+
+    def _torn_blocks(self, by_size: bool = False) -> _Faults:
+        """Returns the keys and faults of each block of which something is torn.
+
+        Args:
+            by_size: Whether statistics are only asked for their size.
+        """
+        version = self._version
+        records = committed(version)
+        faults: _Faults = {}
+        parts = {version.key(one.part): one for one in records.values() if one.part is not None}
+        self._check_sizes(faults, parts, lambda record: record.size)
+        if by_size:
+            statistics = {version.stats_key(block): one for block, one in records.items()}
+            self._check_sizes(faults, statistics, lambda record: record.stats_size)
+        else:
+            self._check(faults, records, version.stats_key, fault_of_statistics)
+        with_rejects = {block: record for block, record in records.items() if record.rejects}
+        self._check(faults, with_rejects, version.reject_key, fault_of_rejects)
+        return faults
+
+    def _check_sizes(
+        self,
+        faults: _Faults,
+        files: dict[str, CommitRecord],
+        size_of: Callable[[CommitRecord], int],
+    ) -> None:
+        with ThreadPoolExecutor(READERS) as pool:
+            sizes = list(pool.map(self._store.size, files))
+        for (key, record), size in zip(files.items(), sizes, strict=True):
+            expected = size_of(record)
+            # Records of the first release do not say how large their statistics are.
+            if not size or (expected and size != expected):
+                fault = "gone" if size is None else f"{size} bytes, expected {expected}"
+                faults.setdefault(record.block_id, []).append((key, fault))
 
     def leftovers(self) -> None:
         """Takes away what is torn of blocks that are not committed."""
@@ -132,7 +197,7 @@ class _Mending:
             if not is_object(data):
                 self._remove(key, "not a JSON object")
         for key, data in read_all(self._store, left("rejects/")):
-            fault = fault_of_rejects(data, max(1, len(data.splitlines())))
+            fault = fault_of_lines(data, max(1, len(data.splitlines())))
             if fault is not None:
                 self._remove(key, fault)
         for key in left("data/"):
@@ -143,7 +208,7 @@ class _Mending:
 
     def _check(
         self,
-        faults: dict[str, list[tuple[str, str]]],
+        faults: _Faults,
         records: dict[str, CommitRecord],
         key_of: Callable[[str], str],
         fault_of: Callable[[bytes, CommitRecord], str | None],
@@ -167,7 +232,3 @@ class _Mending:
         self._store.remove(key)
         if fault is not None:
             self.found.append(f"{self._version.url_of(key)}: {fault}; made anew")
-
-
-def _fault_of_rejects(data: bytes, record: CommitRecord) -> str | None:
-    return fault_of_rejects(data, record.rejects)

@@ -16,7 +16,7 @@ from embedkit.records import EmbeddingBlock
 
 ROW_GROUP_BYTES = 64 << 20
 _COMPONENTS_AT_ONCE = 1 << 19
-RESTORE = "restore the file, or build the version anew"
+RESTORE = "restore the file, or remove it and run the version's job again, which makes it anew"
 
 
 def part_table(block: EmbeddingBlock, options: PartOptions) -> pa.Table:

@@ -81,6 +81,89 @@ def number_of(version: Version) -> int:
     )
 
 
+def mend_number(version: Version) -> str | None:
+    """Makes a published version and its entry in ``.numbers`` say the same number again.
+
+    The entry is the truth, where there is one; a mark that cannot be read and has no entry goes.
+
+    Returns:
+        What was wrong, or None where nothing was.
+
+    Raises:
+        StoreError: The store failed; the same call again is safe.
+    """
+    fault = fault_of_number(version)
+    if fault is None:
+        return None
+    key, what = fault
+    store = version.store
+    entries = [number for number in _taken(store) if _name_at(store, number) == version.name]
+    try:
+        said = _said_number(version)
+    except IntegrityError:
+        said = 0
+    if entries and store.size(version.published_key) is not None:
+        mark = canonical_json({"number": max(entries)})
+        store.replace(version.published_key, mark)
+    elif said and key == _key(said):
+        store.replace(_key(said), f"{version.name}\n".encode())
+    else:
+        store.remove(version.published_key)
+    return f"{version.url_of(key)}: {what}; made anew"
+
+
+def keep_number(version: Version) -> None:
+    """Keeps the number of a version of the first release, whose mark is about to be taken away."""
+    try:
+        number = _number_in(version, version.success_key, optional=True)
+    except IntegrityError:
+        return
+    if number:
+        create(version.store, version.published_key, canonical_json({"number": number}))
+
+
+def fault_of_number(version: Version) -> tuple[str, str] | None:
+    """Returns the key and the fault of the file that a version's number is wrong in, if any.
+
+    A version may be copied without ``.numbers``, which it does not need.
+    """
+    try:
+        number = _said_number(version)
+    except IntegrityError:
+        return version.published_key, "not a JSON object with a number"
+    if not number or version.store.size(_key(number)) is None:
+        has_entry = number and any(
+            _name_at(version.store, one) == version.name for one in _taken(version.store)
+        )
+        return (version.published_key, "another number than was taken") if has_entry else None
+    name = _name_at(version.store, number)
+    if name == version.name:
+        return None
+    if name is not None and _claims(version, name, number):
+        return version.published_key, f"the number of version {name}"
+    return _key(number), f"does not name {version.name}, which has that number"
+
+
+def _said_number(version: Version) -> int:
+    """Returns what the marks say, whether the version is complete or not."""
+    return _number_in(version, version.success_key, optional=True) or _number_in(
+        version, version.published_key
+    )
+
+
+def _claims(version: Version, name: str, number: int) -> bool:
+    try:
+        return number_of(Version(version.root, name)) == number
+    except IntegrityError:
+        return False
+
+
+def newest_published(version: Version) -> str | None:
+    """Returns the name of the version that ``LATEST`` should give, as far as numbers tell."""
+    newest = _published_after(version, 0)
+    return newest[1] if newest else None
+
+
 def point_latest(version: Version) -> None:
     """Points ``LATEST`` to a published version unless it names one that was published later.
 
@@ -171,6 +254,6 @@ def _number_in(version: Version, key: str, optional: bool = False) -> int:
         return 0
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise IntegrityError(
-            f"{version.url_of(key)}: not what embedkit wrote; remove it and run the version's job "
-            "again, which writes it anew"
+            f"{version.url_of(key)}: not what embedkit wrote; run the version's job again, which "
+            "writes it anew"
         ) from error

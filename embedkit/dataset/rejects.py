@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from embedkit.dataset.commit import CommitRecord
 from embedkit.dataset.stores import read_all
-from embedkit.dataset.version import Version
+from embedkit.dataset.version import Version, sha256
 from embedkit.errors import IntegrityError
 
 DAMAGED_FILE = "damaged_file"
@@ -25,7 +25,7 @@ def reject_reasons(version: Version, records: Sequence[CommitRecord]) -> dict[st
     with_rejects = [record for record in records if record.rejects]
     keys = [version.reject_key(record.block_id) for record in with_rejects]
     for record, (key, data) in zip(with_rejects, read_all(version.store, keys), strict=True):
-        fault = fault_of_rejects(data, record.rejects)
+        fault = fault_of_rejects(data, record)
         if fault is not None:
             raise IntegrityError(
                 f"{version.url_of(key)}: {fault}; remove it and "
@@ -36,13 +36,16 @@ def reject_reasons(version: Version, records: Sequence[CommitRecord]) -> dict[st
     return dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0])))
 
 
-def fault_of_rejects(data: bytes, expected: int) -> str | None:
-    """Returns what is wrong with the rejects of a block, or None where nothing is.
+def fault_of_rejects(data: bytes, record: CommitRecord) -> str | None:
+    """Returns what is wrong with the rejects of a block, or None where nothing is."""
+    fault = fault_of_lines(data, record.rejects)
+    if fault is None and record.rejects_sha256 and sha256(data) != record.rejects_sha256:
+        fault = f"its SHA-256 is not {record.rejects_sha256}, as its commit record says"
+    return fault
 
-    Args:
-        data: What its file holds.
-        expected: How many rejects its commit record says.
-    """
+
+def fault_of_lines(data: bytes, expected: int) -> str | None:
+    """Returns what is wrong with so many lines of rejects, or None where nothing is."""
     lines = data.splitlines()
     if len(lines) == expected and data.endswith(b"\n") and all(map(_is_reject, lines)):
         return None

@@ -1,7 +1,8 @@
 """Reads a version back and holds it against its manifest, one part in memory at a time."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, astuple, dataclass
 from functools import partial
 from typing import Any
@@ -10,15 +11,32 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from embedkit.dataset.commit import CommitRecord, SplitEnd, commit_records, ended_splits
+from embedkit.dataset.commit import CommitRecord
 from embedkit.dataset.identity import add_digests, digest_of, id_hashes
-from embedkit.dataset.manifest import COUNTS, Manifest, Part
+from embedkit.dataset.manifest import (
+    CHANGED,
+    COUNTS,
+    MANIFEST_ANEW,
+    Manifest,
+    Part,
+    read_mark,
+)
 from embedkit.dataset.mend import fault_of_statistics, fault_of_text, is_object
 from embedkit.dataset.parquet import RESTORE, read_table
 from embedkit.dataset.part_check import PartCheck, PartFindings
-from embedkit.dataset.publication import is_published
+from embedkit.dataset.publication import fault_of_number, is_published, newest_published
+from embedkit.dataset.record_check import AGAIN, Records, read_records
 from embedkit.dataset.rejects import fault_of_rejects
-from embedkit.dataset.version import LATEST, Version, block_of, latest_name, sha256
+from embedkit.dataset.version import (
+    LATEST,
+    Version,
+    block_of,
+    latest_name,
+    planned_splits,
+    read_plan,
+    sha256,
+    split_of,
+)
 from embedkit.errors import IntegrityError
 from embedkit.uniqueness import repeated
 
@@ -80,9 +98,10 @@ def validate(version: Version) -> ValidationReport:
     if manifest is not None:
         records = check.records(manifest)
         check.files(manifest, records)
-        check.rejects(records)
-        check.sidecars(records)
-        check.ids(manifest, repeated(check.parts(manifest, records))[0])
+        check.rejects(records.commits)
+        check.statistics(records.commits)
+        check.sidecars(manifest)
+        check.ids(manifest, repeated(check.parts(manifest, records.commits))[0])
         check.latest()
     return ValidationReport(
         version.url, check.parts_read, check.rows_read, check.bytes_read, check.problems()
@@ -96,6 +115,7 @@ class _Check:
         self._version = version
         self._problems: list[str] = []
         self._more = 0
+        self._mark: dict[str, Any] = {}
         self.parts_read = self.rows_read = self.bytes_read = 0
 
     def problems(self) -> tuple[str, ...]:
@@ -114,74 +134,64 @@ class _Check:
     def manifest(self) -> Manifest | None:
         """Reads the manifest; without a good one there is nothing to check against."""
         version = self._version
-        try:
-            success = version.store.read(version.success_key)
-            data = version.store.read(version.manifest_key)
-        except FileNotFoundError:
+        if not version.is_complete():
             self._say(f"{version.url}: not complete; run its job again to resume")
             return None
         try:
-            expected = json.loads(success)["manifest_sha256"]
-            if expected != sha256(data):
-                self.add(version.manifest_key, "changed after the version was completed")
-            return Manifest.from_json(data, version.url_of(version.manifest_key))
-        except (ValueError, KeyError, TypeError):
-            self.add(version.success_key, "not what embedkit wrote")
+            data = version.store.read(version.manifest_key)
+            manifest = Manifest.from_json(data, version.url_of(version.manifest_key))
+            self._mark = read_mark(version)
         except IntegrityError as error:
             self._say(str(error))
-        return None
+            return None
+        if self._mark["manifest_sha256"] != sha256(data):
+            self.add(version.manifest_key, CHANGED, MANIFEST_ANEW)
+        return manifest
 
-    def records(self, manifest: Manifest) -> dict[str, CommitRecord]:
+    def records(self, manifest: Manifest) -> Records:
         """Reads the commit records and reconciles them with the splits and the manifest."""
-        version = self._version
-        records: dict[str, CommitRecord] = {}
-        try:
-            ends = ended_splits(version)
-            self._ends_that_are_gone(ends)
-            blocks = [f"{end.split_id}-{n:05d}" for end in ends.values() for n in range(end.blocks)]
-            for record in commit_records(version, blocks):
-                records[record.block_id] = record
-        except IntegrityError as error:
-            self._say(str(error))
-            return records
-        except FileNotFoundError as error:
-            self._say(f"{version.url}: a commit record is gone ({error}); {RESTORE}")
-            return records
-        read = sum(end.documents for end in ends.values())
+        found = read_records(self._version, manifest)
+        for problem in found.problems:
+            self._say(problem)
+        if found.whole:
+            self._compare_counts(manifest, found)
+        return found
+
+    def _compare_counts(self, manifest: Manifest, found: Records) -> None:
+        key = self._version.manifest_key
+        read = sum(end.documents for end in found.ends.values())
         if read != manifest.documents:
-            self.add(
-                version.manifest_key,
-                f"{manifest.documents} documents, but the splits' end records say {read}",
-            )
+            fault = f"{manifest.documents} documents, but the splits' end records say {read}"
+            self.add(key, fault, MANIFEST_ANEW)
         for name in COUNTS:
-            said, total = getattr(manifest, name), sum(getattr(r, name) for r in records.values())
+            said = getattr(manifest, name)
+            total = sum(getattr(record, name) for record in found.commits.values())
             if total != said:
                 fault = f"{said} {name}, but the commit records add up to {total}"
-                self.add(version.manifest_key, fault)
-        return records
+                self.add(key, fault, MANIFEST_ANEW)
 
-    def _ends_that_are_gone(self, ends: Mapping[str, SplitEnd]) -> None:
-        committed = self._version.store.list(self._version.key("_meta/commits/"))
-        splits = {block.partition("-")[0] for block in map(block_of, committed) if block}
-        for split in sorted(splits - ends.keys()):
-            self.add(self._version.split_key(split), "gone")
-
-    def files(self, manifest: Manifest, records: dict[str, CommitRecord]) -> None:
+    def files(self, manifest: Manifest, records: Records) -> None:
         """Compares the listing of the version with what should be there."""
         version = self._version
         expected = {version.success_key, version.manifest_key, version.card_key, version.plan_key}
         expected.update(version.key(part.path) for part in manifest.parts)
-        for block, record in records.items():
+        expected.update(map(version.split_key, records.ends))
+        for block, record in records.commits.items():
             expected.update((version.commit_key(block), version.stats_key(block)))
-            expected.add(version.split_key(block.partition("-")[0]))
             if record.rejects:
                 expected.add(version.reject_key(block))
         found = set(version.store.list(version.key("")))
         found -= {version.published_key, version.device_key}
         for key in sorted(expected - found):
-            self.add(key, "gone")
+            self.add(key, "gone", AGAIN)
         for key in sorted(found - expected):
-            if not key.startswith(version.key("report/")):
+            # Of what has lost its record, nothing tells which files it has.
+            if (
+                block_of(key) not in records.blocks
+                and (block_of(key) or "").partition("-")[0] not in records.splits
+                and split_of(key) not in records.splits
+                and not key.startswith(version.key("report/"))
+            ):
                 self._say(
                     f"{version.url_of(key)!r}: belongs to nothing; move it out of the version"
                 )
@@ -193,29 +203,54 @@ class _Check:
                 continue
             key = self._version.reject_key(block)
             try:
-                fault = fault_of_rejects(self._version.store.read(key), record.rejects)
+                fault = fault_of_rejects(self._version.store.read(key), record)
             except FileNotFoundError:
                 continue
             if fault is not None:
                 self.add(key, fault)
 
-    def sidecars(self, records: dict[str, CommitRecord]) -> None:
-        """Reads what no count depends on: the plan, the statistics, the report and the card."""
-        version = self._version
-        there = {version.stats_key(block): record for block, record in records.items()}
-        for key, record in there.items():
+    def statistics(self, records: dict[str, CommitRecord]) -> None:
+        """Reads the statistics of every block."""
+        for block, record in records.items():
+            key = self._version.stats_key(block)
             fault = self._fault_in(key, partial(fault_of_statistics, record=record))
             if fault is not None:
                 self.add(key, fault)
-        for key in (version.plan_key, version.published_key, version.device_key):
-            if self._fault_in(key, _fault_of_object) is not None:
-                self.add(key, "not a JSON object")
-        anew = "run the version's job again, which writes it anew"
+
+    def sidecars(self, manifest: Manifest) -> None:
+        """Reads what no count depends on: the plan, the device, the number, report and card."""
+        version = self._version
+        with suppress(FileNotFoundError):
+            self._plan(manifest)
+        device = manifest.description.get("device_name")
+        fault = self._fault_in(version.device_key, partial(_fault_of_device, expected=device))
+        if fault is not None:
+            self.add(version.device_key, fault)
+        number = fault_of_number(version)
+        if number is not None:
+            self.add(*number, AGAIN)
         if self._fault_in(version.key("report/report.json"), _fault_of_object) is not None:
-            self.add(version.key("report/report.json"), "not a JSON object", anew)
+            self.add(version.key("report/report.json"), "not a JSON object", AGAIN)
         for key in (version.card_key, version.key("report/report.html")):
             if self._fault_in(key, fault_of_text) is not None:
-                self.add(key, "empty, cut short or not UTF-8", anew)
+                self.add(key, "empty, cut short or not UTF-8", AGAIN)
+            elif key == version.card_key and self._fault_in(key, self._fault_of_card):
+                self.add(key, CHANGED)
+
+    def _plan(self, manifest: Manifest) -> None:
+        version = self._version
+        try:
+            plan = read_plan(version)
+            splits = planned_splits(version)
+        except IntegrityError as error:
+            self._say(str(error))
+            return
+        mark = manifest.description.get("fingerprint")
+        if plan.get("fingerprint", mark) != mark or splits not in (None, manifest.splits):
+            self.add(version.plan_key, "the plan of another version")
+
+    def _fault_of_card(self, data: bytes) -> str | None:
+        return None if self._mark.get("card_sha256", sha256(data)) == sha256(data) else CHANGED
 
     def _fault_in(self, key: str, fault_of: Callable[[bytes], str | None]) -> str | None:
         try:
@@ -310,14 +345,20 @@ class _Check:
         except IntegrityError as error:
             self._say(str(error))
             return
-        if name is None and not published:
-            return
-        if name is None:
-            self.add(LATEST, "gone", f"write {version.name} into it")
-        elif not version.sibling(name).is_complete():
-            self.add(
-                LATEST, f"names {name}, which is not complete", f"write {version.name} into it"
-            )
+        right = f"write {newest_published(version) or version.name} into it"
+        if name is None and published:
+            self.add(LATEST, "gone", right)
+        elif name is not None and not Version(version.root, name).is_complete():
+            self.add(LATEST, f"names {name}, which is not complete", right)
+
+
+def _fault_of_device(data: bytes, expected: str | None) -> str | None:
+    if not is_object(data):
+        return "not a JSON object"
+    said = json.loads(data).get("device_name")
+    if expected is None or said == expected:
+        return None
+    return f"says {said!r}, but the manifest {expected!r}"
 
 
 def _fault_of_object(data: bytes) -> str | None:

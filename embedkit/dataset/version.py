@@ -16,12 +16,14 @@ from embedkit.records import digest
 from embedkit.urls import without_user
 
 LATEST = "LATEST"
+CHECKSUM = "checksum"
 _MARKS = ("_meta/plan.json", "_meta/manifest.json", "_SUCCESS")
 _MOST_NAMED = 10
 _MOST_SHOWN = 100
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _BLOCK = re.compile(r"\d{5,}-\d{5,}")
 _SPLIT = re.compile(r"\d{5,}")
+_NO_PLAN = "restore it, or remove it and run the version's own job again, which writes it anew"
 _FIXED_BY_PLAN = {
     "fingerprint": ("another model or other settings of it", "vectors"),
     "inputs_digest": ("other inputs", "inputs"),
@@ -188,6 +190,17 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def with_checksum(record: dict[str, Any]) -> dict[str, Any]:
+    """Returns a JSON object with a checksum of all else that is in it."""
+    rest = {name: value for name, value in record.items() if name != CHECKSUM}
+    return {**rest, CHECKSUM: sha256(canonical_json(rest))}
+
+
+def checksum_holds(record: dict[str, Any]) -> bool:
+    """Whether an object is what was written; earlier releases wrote no checksum."""
+    return CHECKSUM not in record or record == with_checksum(record)
+
+
 def create_or_check_plan(version: Version, plan_json: str, *, renew: bool = False) -> str:
     """Creates the plan of a version unless it has one.
 
@@ -205,20 +218,18 @@ def create_or_check_plan(version: Version, plan_json: str, *, renew: bool = Fals
         IntegrityError: The plan that stands is damaged.
         StoreError: The store failed.
     """
-    if create(version.store, version.plan_key, plan_json.encode()):
-        return plan_json
     ours = json.loads(plan_json)
+    data = json.dumps(with_checksum(ours), sort_keys=True).encode()
+    if create(version.store, version.plan_key, data):
+        return plan_json
     try:
         theirs = read_plan(version)
         if "fingerprint" not in theirs:
-            raise IntegrityError(
-                f"{version.url_of(version.plan_key)}: not a plan; restore the file, or remove the "
-                "version and run the job again"
-            )
+            raise IntegrityError(f"{version.url_of(version.plan_key)}: not a plan; {_NO_PLAN}")
     except IntegrityError:
         if not renew:
             raise
-        version.store.replace(version.plan_key, plan_json.encode())
+        version.store.replace(version.plan_key, data)
         return plan_json
     for name, (what, settings) in _FIXED_BY_PLAN.items():
         if ours.get(name) != theirs.get(name):
@@ -227,6 +238,11 @@ def create_or_check_plan(version: Version, plan_json: str, *, renew: bool = Fals
                 if name == "inputs_digest"
                 else differences(ours.get(settings), theirs.get(settings))
             ) or (f"{name} {theirs.get(name)}, this job has {ours.get(name)}")
+            if renew:
+                raise IntegrityError(
+                    f"{version.url_of(version.plan_key)}: not this version's plan ({said}); "
+                    f"{_NO_PLAN}"
+                )
             raise ConfigError(
                 f"{version.url} was begun with {what} ({said}); give this job another version "
                 "name, or none"
@@ -299,9 +315,13 @@ def read_plan(version: Version) -> dict[str, Any]:
             raise ValueError(f"a {type(plan).__name__}, expected an object")
     except ValueError as error:
         raise IntegrityError(
-            f"{version.url_of(version.plan_key)}: not valid JSON ({error}); restore the file, or "
-            "remove the version and run the job again"
+            f"{version.url_of(version.plan_key)}: not valid JSON ({error}); {_NO_PLAN}"
         ) from error
+    if not checksum_holds(plan):
+        raise IntegrityError(
+            f"{version.url_of(version.plan_key)}: changed after it was written; {_NO_PLAN}"
+        )
+    plan.pop(CHECKSUM, None)
     return plan
 
 

@@ -1,5 +1,6 @@
 """Blocks with random vectors, and versions made of them."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -110,7 +111,7 @@ class Job:
         return list(dict.fromkeys(block.split_id for block in self.blocks))
 
     def write(self, version: Version) -> None:
-        create_or_check_plan(version, '{"fingerprint": "x"}')
+        create_or_check_plan(version, json.dumps({"fingerprint": "f" * 32}))
         for block in self.blocks:
             commit_block(version, block, self.options, MAX_TOKENS, b'{"stats": 1}')
             if block.last:

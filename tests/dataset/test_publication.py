@@ -5,6 +5,7 @@ import threading
 import pytest
 
 from embedkit.dataset.manifest import describe
+from embedkit.dataset.mend import mend
 from embedkit.dataset.publication import (
     is_published,
     name_where_none_is,
@@ -241,9 +242,42 @@ def test_a_damaged_mark_is_named_with_its_remedy(versions, job, damage):
     job.complete(first)
     first.store.replace(first.published_key, damage)
     with pytest.raises(
-        IntegrityError, match=r"v1/_PUBLISHED: not what .* wrote; remove it and run"
+        IntegrityError, match=r"v1/_PUBLISHED: not what .* wrote; run the version's job again"
     ):
         number_of(first)
-    first.store.remove(first.published_key)
+    mend(first)
     publish(first)
     assert number_of(first) == 1
+
+
+@pytest.mark.parametrize("said", [b'{"number": 9}', b"{", b'{"number": 2}'])
+def test_a_mark_with_another_number_is_named_and_gets_its_own_again(versions, job, said):
+    first, second, _ = versions
+    job.complete(first)
+    job.complete(second)
+    first.store.replace(first.published_key, said)
+    (problem,) = [one for one in validate(first).problems if "LATEST" not in one][:1]
+    assert "v1/_PUBLISHED: " in problem
+    assert problem.endswith("; run the version's job again, which makes it anew")
+    (mended,) = mend(first)
+    assert "_PUBLISHED" in mended
+    job.complete(first)
+    assert [number_of(one) for one in (first, second)] == [1, 2]
+    assert latest(first.root) == second
+    assert validate(first).problems == ()
+
+
+@pytest.mark.parametrize("damage", [b"", b"\x00\x00", b"v9\n"])
+def test_an_entry_of_another_name_is_named_and_made_anew(versions, job, damage):
+    first, second, _ = versions
+    job.complete(first)
+    job.complete(second)
+    first.store.replace(".numbers/00000001", damage)
+    (problem,) = validate(first).problems
+    assert ".numbers/00000001: does not name v1" in problem
+    mend(first)
+    assert validate(first).problems == ()
+    assert first.store.read(".numbers/00000001") == b"v1\n"
+    # Which is how copies that leave out names with a dot lack it.
+    first.store.remove(".numbers/00000001")
+    assert validate(first).problems == ()

@@ -148,7 +148,7 @@ def test_the_next_run_makes_anew_what_is_torn(half, whole, job, tmp_path, name, 
     path = damage(root, name, how)
     version = Version(str(root), "v1")
     try:
-        create_or_check_plan(version, '{"fingerprint": "x"}', renew=True)
+        create_or_check_plan(version, json.dumps({"fingerprint": "f" * 32}), renew=True)
         torn = mend(version)
         job.complete(version)
     except EmbedkitError as error:

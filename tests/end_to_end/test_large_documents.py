@@ -3,6 +3,7 @@
 import contextlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from running import Dataset, tiny_job, write_jsonl
 
 from embedkit import flow, large_documents
 from embedkit.corpus import blocks
-from embedkit.dataset.commit import CommitRecord, committed
+from embedkit.dataset.commit import committed
 from embedkit.dataset.validate import validate
 from embedkit.dataset.version import Version
 from embedkit.engines.run import run_job
@@ -71,8 +72,7 @@ def test_a_version_that_has_it_in_one_block_is_not_continued(job, tmp_path):
     for split in (folder / "_meta" / "splits").iterdir():
         split.unlink()
     file = folder / "_meta" / "commits" / f"{first.block_id}.json"
-    changed = json.loads(file.read_text()) | {"rows": 40}
-    file.write_bytes(CommitRecord(**changed).to_json())
+    file.write_bytes(replace(first, rows=40).to_json())
     with pytest.raises(ConfigError, match="earlier release"):
         for split in settled.plan.splits:
             list(read_pending(split, settled.plan, job, chunker, settled.version))

@@ -7,12 +7,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-from running import Dataset, write_jsonl
+from running import Dataset, tiny_job, write_corpus, write_jsonl
 from typer.testing import CliRunner
 
 from embedkit.cli import app
 from embedkit.dataset.validate import validate
-from embedkit.dataset.version import open_version
+from embedkit.dataset.version import Version, open_version
 from embedkit.engines import run
 from embedkit.engines.run import run_job
 from embedkit.errors import ConfigError, IntegrityError
@@ -113,8 +113,8 @@ def test_json_of_another_shape_is_named_and_the_remedy_works(job, stopped, undis
         path.unlink()
         run_job(job)
     else:
-        # Lines that are no rejects can only be made anew.
-        assert kind == "rejects"
+        # These have their checksum in the commit record.
+        assert kind in ("rejects", "stats")
     assert contents(stopped) == undisturbed
 
 
@@ -165,6 +165,89 @@ def test_a_complete_version_of_which_more_is_torn(job):
         run_job(job)
         assert path.read_bytes() == before, name
     assert validate(open_version(str(folder.parent))).problems == ()
+
+
+def flipped(data: bytes) -> bytes:
+    """A digit, or the byte in the middle, is another one; the file can still be read as text."""
+    place = next((n for n, byte in enumerate(data) if n > len(data) // 3 and 48 <= byte < 58), None)
+    place = len(data) // 2 if place is None else place
+    return data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+
+
+DAMAGES = {
+    "half": lambda data: data[: len(data) // 2],
+    "flipped": flipped,
+    "another version's": None,
+}
+OF_COMPLETE = [
+    "_meta/plan.json", "_meta/device.json", "_meta/commits", "_meta/splits", "_meta/stats",
+    "rejects", "data", "_meta/manifest.json", "_SUCCESS", "_PUBLISHED", "README.md", "../LATEST",
+    "../.numbers/00000002",
+]  # fmt: skip
+
+
+def damage(path: Path, how: str, other: Path) -> None:
+    data = path.read_bytes()
+    path.unlink()
+    change = DAMAGES[how]
+    path.write_bytes(other.read_bytes() if change is None else change(data))
+
+
+@pytest.fixture(scope="module")
+def two_versions(tiny_model, tmp_path_factory):
+    """Two versions of one root, their jobs, and all that is in the second."""
+    folder = tmp_path_factory.mktemp("two")
+    corpus = write_corpus(folder / "in")
+    write_jsonl(folder / "in" / "shard-00.jsonl", [{"id": "x", "text": ""}, {"id": "y"}])
+    settings = {"id_column": "id", "max_reject_share": 0.5}
+    out = folder / "out"
+    jobs = [tiny_job(tiny_model, corpus, out, max_tokens=tokens, **settings) for tokens in (9, 24)]
+    first, second = (Path(run_job(job).dataset) for job in jobs)
+    shutil.copytree(out, folder / "kept")
+    return jobs[1], first, second
+
+
+@pytest.fixture
+def second_of_two(two_versions):
+    """The same, and whatever was done to them undone."""
+    job, first, second = two_versions
+    shutil.rmtree(second.parent)
+    shutil.copytree(second.parent.with_name("kept"), second.parent)
+    return job, first, second
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+@pytest.mark.parametrize("name", OF_COMPLETE)
+def test_the_remedy_for_any_damage_to_a_complete_version_works(second_of_two, name, how):
+    job, first, second = second_of_two
+    before = contents(second)
+    paths = [folder / name for folder in (second, first)]
+    mine, others = (sorted(one.iterdir())[0] if one.is_dir() else one for one in paths)
+    if how == "another version's" and name.startswith("../"):
+        others = second / "README.md"
+    damage(mine, how, others)
+    for _ in range(9):
+        problems = validate(Version(str(second.parent), second.name)).problems
+        if not problems:
+            break
+        assert any(mine.name in one or "not complete" in one for one in problems), problems
+        assert not any("belongs to nothing" in one for one in problems)
+        file, _, rest = problems[0].partition(": ")
+        if problems[0].endswith("into it"):
+            (second.parent / "LATEST").write_text(f"{second.name}\n")
+            continue
+        if "remove it" in rest:
+            Path(file).unlink()
+        assert "job again" in rest, rest
+        assert run_job(job).rows == 180
+    else:
+        pytest.fail(f"the remedies do not help: {problems}")
+    after = contents(second)
+    if name in ("_meta/device.json", "_PUBLISHED"):
+        # Nothing says that there has to be one.
+        after.setdefault(name, before[name])
+    assert after == before
+    assert open_version(str(second.parent)).name == second.name
 
 
 @pytest.mark.parametrize(
