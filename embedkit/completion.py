@@ -222,7 +222,8 @@ def _line_numbers(draft: Draft) -> LineNumbers:
 def _published(draft: Draft, manifest: Manifest, run: RunFigures, before: Before) -> RunResult:
     """Publishes a complete version if the draft's output allows it.
 
-    A trial never is, and neither is a version without rows, whatever may be rejected.
+    A trial never is, and neither is a version without rows, whatever may be rejected; but where
+    there is no other, ``LATEST`` names a version all of whose documents were allowed to be.
     """
     version = draft.version
     refusal = why_not_published(version, manifest, draft.output)
@@ -238,6 +239,8 @@ def _published(draft: Draft, manifest: Manifest, run: RunFigures, before: Before
             refusal += "; LATEST names it while there is no other"
         else:
             refusal += "; LATEST stays where it was"
+    elif not published and "trial" not in manifest.description:
+        name_where_none_is(version)
     return replace(_result(version, manifest, run, before), published=published, refusal=refusal)
 
 

@@ -152,7 +152,7 @@ def summary(result: "RunResult") -> str:
     if result.trial is not None:
         mark.append(f"  a trial of the first {result.trial:,} documents; LATEST stays where it was")
     elif not result.rows:
-        mark.append("  no rows; LATEST stays where it was")
+        mark.append("  no rows; LATEST names it only while there is no other")
     reasons = [f"{count:,} {reason}" for reason, count in result.reject_reasons.items()]
     rejected = [f"  rejected: {', '.join(reasons)}"] if reasons else []
     if result.reject_reasons.get("damaged_file"):

@@ -233,8 +233,17 @@ def test_all_documents_may_be_rejected_where_that_is_said(tiny_model, tmp_path):
     wanted = tiny_job(tiny_model, empty, tmp_path / "out", max_reject_share=1.0)
     answer = call("run", *flags(wanted))
     assert answer.code == 0
-    assert "  no rows; LATEST stays where it was\n" in answer.out
-    assert not (tmp_path / "out" / "LATEST").exists()
+    assert "  no rows; LATEST names it only while there is no other\n" in answer.out
+    latest = tmp_path / "out" / "LATEST"
+    before = latest.read_text()
+    assert call("info", str(tmp_path / "out")).code == 0
+    assert call("search", str(tmp_path / "out"), "text", "-k", "1").code == 0
+    good = tiny_job(tiny_model, write_jsonl(tmp_path / "good.jsonl", records(3)), tmp_path / "out")
+    assert call("run", *flags(good)).code == 0
+    assert latest.read_text() != before
+    after = latest.read_text()
+    assert call("run", *flags(wanted)).code == 0
+    assert latest.read_text() == after
 
 
 def cut(folder: Path, suffix: str) -> Path:
