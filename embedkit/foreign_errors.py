@@ -39,6 +39,15 @@ def _known(error: BaseException) -> EmbedkitError | None:
             "this machine has too little memory; free some, or give smaller --block-rows and "
             "--call-tokens, then run the same command again to resume"
         )
+    if type(error).__name__ == "PanicException" or (
+        type(error) is Exception and "unk token" in what.lower()
+    ):
+        # Libraries in Rust have no classes of their own, and tokenizers are the likeliest.
+        return ConfigError(
+            f"the tokenizer gave up on a text ({what}); take a model whose tokenizer.json has no "
+            "pattern that tries without end and knows its own unknown token, or leave such texts "
+            "out"
+        )
     if isinstance(error, ModuleNotFoundError):
         return ConfigError(f"{what}; install embedkit again, with its dependencies")
     if isinstance(error, FileNotFoundError) and "No usable temporary directory" in what:

@@ -99,6 +99,12 @@ def test_the_traceback_of_what_nobody_foresaw_is_shown_where_that_is_asked_for(m
         ("OSError(28, 'No space left on device', 'a')", 4, "a: No space left on device; make room"),
         ("OSError(12, 'Cannot allocate memory')", 4, "Cannot allocate memory; free memory"),
         ("PermissionError(13, 'Permission denied', 'a')", 2, "a: Permission denied; give"),
+        (
+            "type('PanicException', (BaseException,), {})('Onig: retry-limit-in-match over')",
+            2,
+            "the tokenizer gave up on a text (Onig: retry-limit-in-match over); take a model",
+        ),
+        ("Exception('Unk token `u` not found')", 2, "the tokenizer gave up on a text"),
         ("KeyboardInterrupt", 4, "stopped by SIGINT; run the same command again"),
     ],
 )

@@ -233,13 +233,15 @@ def _prompt(config: ModelConfig, layout: ModelLayout) -> str:
 
 
 def _check_vocabulary(tokenizer: TextTokenizer, transformer: Any, directory: Path) -> None:
-    largest = max(tokenizer.tokenizer.get_vocab(with_added_tokens=True).values())
+    probe = tokenizer.tokenizer.encode("a")
+    # A post-processor puts ids around a text that need not be in the vocabulary.
+    largest = max(*tokenizer.tokenizer.get_vocab(with_added_tokens=True).values(), *probe.ids)
     if largest >= transformer.vocab_size:
         raise ConfigError(
             f"{directory}: the tokenizer has ids up to {largest}, but the model knows only "
             f"{transformer.vocab_size} of them; the two do not belong together"
         )
-    if any(tokenizer.tokenizer.encode("a").type_ids):
+    if any(probe.type_ids):
         raise ConfigError(
             f"{directory}: the tokenizer gives a single text a token type other than 0, which is "
             "not supported"

@@ -8,7 +8,11 @@ from embedkit.errors import ConfigError
 
 _MOST_FILES = 10_000
 _MOST_BYTES = 64 << 20
-_MOST_TOKENIZER_BYTES = 512 << 20
+_MOST_TOKENIZER_BYTES = 128 << 20
+"""Twice what a vocabulary of a million takes."""
+_MOST_ADDED_TOKENS = 100_000
+_ADDED = {"tokenizer.json": b'"single_word"', "tokenizer_config.json": b'"content"'}
+"""What stands once in each added token of such a file."""
 _TOKENIZERS = (".model", ".tiktoken", ".txt")
 _READ_WHOLE = (".json", ".jinja", *_TOKENIZERS)
 
@@ -52,4 +56,15 @@ def _check(file: Path) -> None:
         raise ConfigError(
             f"{file}: {found.st_size:,} bytes are too many for such a file; download the model "
             "again"
+        )
+    if (mark := _ADDED.get(file.name)) is None:
+        return
+    try:
+        added = file.read_bytes().count(mark)
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be read ({error.strerror})") from error
+    if added > _MOST_ADDED_TOKENS:
+        raise ConfigError(
+            f"{file}: {added:,} added tokens, each of which takes long to load; expected at most "
+            f"{_MOST_ADDED_TOKENS:,}, as a large vocabulary belongs into the model"
         )

@@ -17,11 +17,11 @@ from tokenizers import Tokenizer, normalizers
 from embedkit.errors import ConfigError
 from embedkit.records import TOKEN_FIELDS, DocumentBlock, Reject, TokenBlock
 from embedkit.text_tokens import blank_ids, is_long, text_slices, token_pieces
+from embedkit.tokens.tokenizer_limits import check_tokenizer
 
 _PROBES = ("a", "the", "0", ".", "A b")
 _VOCABULARIES = ("tokenizer.json", "vocab.json", "*.txt", "*.model", "*.tiktoken")
 _quiet = threading.Lock()
-_MOST_WORD_CHARS = 10_000
 
 
 @dataclass(frozen=True)
@@ -196,6 +196,9 @@ def text_tokenizer(loaded: Any, spec: TokenizerSpec) -> TextTokenizer:
     tokenizer = loaded.backend_tokenizer
     tokenizer.no_padding()
     tokenizer.no_truncation()
+    if getattr(tokenizer.model, "dropout", None):
+        # It is for training: the same text would have other tokens each time.
+        tokenizer.model.dropout = None
     tokenizer.encode_special_tokens = loaded.split_special_tokens
     if spec.lower_case:
         tokenizer.normalizer = _lower_cased(tokenizer.normalizer)
@@ -246,12 +249,7 @@ def read_tokenizer(directory: str) -> Any:
             f"{directory}: {type(loaded).__name__} has no fast tokenizer; save the model once with "
             "a tokenizer.json"
         )
-    longest = getattr(loaded.backend_tokenizer.model, "max_input_chars_per_word", 0)
-    if longest > _MOST_WORD_CHARS:
-        raise ConfigError(
-            f"{directory}: the tokenizer's max_input_chars_per_word is {longest:,}, and time grows "
-            f"with the square of it; expected at most {_MOST_WORD_CHARS:,}"
-        )
+    check_tokenizer(directory, loaded.backend_tokenizer)
     return loaded
 
 

@@ -294,6 +294,53 @@ def test_tokenizers_of_strangers(model):
     fails(model, "max_input_chars_per_word is 1,000,000,000")
 
 
+_BYTES = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
+
+
+def _replaced(content: str) -> dict[str, object]:
+    return {"type": "Replace", "pattern": {"String": "a"}, "content": content}
+
+
+@pytest.mark.parametrize(
+    ("part", "changes", "said"),
+    [
+        ("normalizer", _replaced("b" * 1_000_000), "more than 64 times as long"),
+        ("normalizer", {"type": "Sequence", "normalizers": [_replaced("aa")] * 30}, "64 times"),
+        ("normalizer", {"type": "Prepend", "prepend": "b " * 1_000_000}, "64 times"),
+        ("normalizer", _replaced("bbb"), None),
+        ("pre_tokenizer", {"type": "Sequence", "pretokenizers": [_BYTES] * 40}, "64 times"),
+        ("pre_tokenizer", _BYTES, None),
+        ("model", {"unk_token": "[NOPE]"}, "lacks its own token for unknown words, '.NOPE.'"),
+        ("model", {"continuing_subword_prefix": "#" * 1_000_000}, "has 1,000,000 characters"),
+    ],
+)
+def test_tokenizers_that_make_much_of_a_text(model, part, changes, said):
+    file = model / "tokenizer.json"
+    content = json.loads(file.read_text())
+    content[part] = (content[part] or {}) | changes
+    file.write_text(json.dumps(content))
+    if said is None:
+        read(model)
+    else:
+        fails(model, said)
+
+
+def test_special_tokens_that_the_model_does_not_know(model):
+    file = model / "tokenizer.json"
+    content = json.loads(file.read_text())
+    for token in content["post_processor"]["special_tokens"].values():
+        token["ids"] = [1 << 31]
+    file.write_text(json.dumps(content))
+    fails(model, "the tokenizer has ids up to 2147483648, but the model knows only")
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json"])
+def test_more_added_tokens_than_can_be_loaded(model, name):
+    token = {"content": "<t>", "single_word": False}
+    edit(model / name, added_tokens=[token] * 100_001)
+    fails(model, f"{name}: 100,0.. added tokens")
+
+
 def header(content: object, length: int | None = None) -> bytes:
     data = content if isinstance(content, bytes) else json.dumps(content).encode()
     return (len(data) if length is None else length).to_bytes(8, "little") + data

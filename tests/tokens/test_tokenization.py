@@ -290,3 +290,15 @@ def test_a_spec_travels(saved):
     assert pickle.loads(pickle.dumps(spec)) == spec
     ids, _, _ = load_tokenizer(spec).encode(["a"])
     assert ids.dtype == np.int32
+
+
+def test_a_dropout_of_merges_is_for_training_alone(saved, tmp_path):
+    make_tokenizer("bytes").save_pretrained(tmp_path)
+    file = tmp_path / "tokenizer.json"
+    content = json.loads(file.read_text())
+    content["model"]["dropout"] = 0.5
+    file.write_text(json.dumps(content))
+    text = "The quick brown fox jumps over the lazy dog."
+    texts = [text] * 20
+    rows, _ = rows_of(load_tokenizer(TokenizerSpec(str(tmp_path), 64)), texts)
+    assert rows == rows_of(load_tokenizer(TokenizerSpec(saved("bytes"), 64)), texts)[0]
