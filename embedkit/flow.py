@@ -54,12 +54,12 @@ class Claim:
         split: The split.
         careful: Whether a worker was killed at it before: nothing is read ahead then, so that a
             second loss tells which block is to blame.
-        condemned: Blocks of it that killed their worker twice.
+        quarantined: Blocks of it that killed their worker twice.
     """
 
     split: Split
     careful: bool = False
-    condemned: tuple[str, ...] = ()
+    quarantined: tuple[str, ...] = ()
 
 
 class SplitSource(Protocol):
@@ -106,7 +106,7 @@ def read_claimed(
         for block in blocks if claim.careful else read_ahead(blocks):
             if not source.begin(block.block_id):
                 break
-            yield without_documents(block) if block.block_id in claim.condemned else block
+            yield without_documents(block) if block.block_id in claim.quarantined else block
             source.begin(None)
 
 

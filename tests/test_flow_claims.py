@@ -63,12 +63,12 @@ def test_a_careful_claim_reads_nothing_ahead(corpus, monkeypatch):
         assert len(read) == number + 1
 
 
-def test_a_condemned_block_becomes_rejects_and_its_neighbours_stay(corpus):
+def test_a_quarantined_block_becomes_rejects_and_its_neighbours_stay(corpus):
     plan = plan_corpus(corpus)
     (split,) = plan.splits[:1]
     whole = list(read_pending(split, plan, corpus))
-    condemned = whole[1].block_id
-    source = Source([Claim(split, True, (condemned,))])
+    quarantined = whole[1].block_id
+    source = Source([Claim(split, True, (quarantined,))])
     blocks = list(read_claimed(source, plan, corpus))
     assert [block.block_id for block in blocks] == [block.block_id for block in whole]
     assert [block.documents for block in blocks] == [block.documents for block in whole]
@@ -78,7 +78,7 @@ def test_a_condemned_block_becomes_rejects_and_its_neighbours_stay(corpus):
     assert lost.rows.schema == before.rows.schema
     assert [one.doc_id for one in lost.rejects] == before.rows.column("doc_id").to_pylist()
     assert {one.reason for one in lost.rejects} == {"worker_lost"}
-    assert all(condemned in one.detail and "\n" not in one.detail for one in lost.rejects)
+    assert all(quarantined in one.detail and "\n" not in one.detail for one in lost.rejects)
     assert ids(blocks) == ids([whole[0], *whole[2:]])
 
 

@@ -16,7 +16,7 @@ from embedkit.corpus.plan import Split
 from embedkit.errors import ResumableError
 from embedkit.flow import Claim
 
-MOST_STRIKES = 2
+MOST_CRASHES = 2
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class QueueState:
         idle_share: Share of their time that workers had no split, averaged over those that had one;
             a worker's time runs from its first split on.
         blocks: Blocks that were finished.
-        condemned: Blocks that killed their worker twice.
+        quarantined: Blocks that killed their worker twice.
         started: Workers that have asked for a split.
     """
 
@@ -37,7 +37,7 @@ class QueueState:
     claimed: int
     idle_share: float
     blocks: int
-    condemned: tuple[str, ...]
+    quarantined: tuple[str, ...]
     started: frozenset[str]
 
 
@@ -48,13 +48,13 @@ class Release:
     Attributes:
         split: Its split, which waits for another worker now; None where it had none.
         block: The block that it had in hand, or None where it was reading.
-        strikes: How many workers have been killed there by now.
+        crashes: How many workers have been killed there by now.
         files: The split's files.
     """
 
     split: str | None = None
     block: str | None = None
-    strikes: int = 0
+    crashes: int = 0
     files: tuple[str, ...] = ()
 
 
@@ -77,7 +77,7 @@ class Ledger:
 
     Attributes:
         splits: Those that nobody has.
-        strikes: Times that a worker was killed while it had a block in hand, by block; while it
+        crashes: Times that a worker was killed while it had a block in hand, by block; while it
             was reading, by split.
         workers: What is known of each worker, by name.
         lost: Workers that were given up; one that lives on all the same gets nothing more.
@@ -86,7 +86,7 @@ class Ledger:
     """
 
     splits: deque[Split]
-    strikes: dict[str, int] = field(default_factory=dict)
+    crashes: dict[str, int] = field(default_factory=dict)
     workers: dict[str, _Worker] = field(default_factory=dict)
     lost: set[str] = field(default_factory=set)
     blocks: int = 0
@@ -114,9 +114,9 @@ class Ledger:
         worker.split = self.splits.popleft()
         self.ended = None
         split = worker.split.split_id
-        careful = any(place.partition("-")[0] == split for place in self.strikes)
-        condemned = tuple(block for block in self.condemned if block.partition("-")[0] == split)
-        return Claim(worker.split, careful, condemned)
+        careful = any(place.partition("-")[0] == split for place in self.crashes)
+        quarantined = tuple(block for block in self.quarantined if block.partition("-")[0] == split)
+        return Claim(worker.split, careful, quarantined)
 
     def begin(self, name: str, block_id: str | None) -> bool:
         """Notes the block that a worker has in hand; None while it reads.
@@ -155,9 +155,9 @@ class Ledger:
         self.splits.appendleft(worker.split)
         place = worker.block or worker.split.split_id
         if at_fault:
-            self.strikes[place] = self.strikes.get(place, 0) + 1
+            self.crashes[place] = self.crashes.get(place, 0) + 1
         files = tuple(piece.url for piece in worker.split.ranges)
-        return Release(worker.split.split_id, worker.block, self.strikes.get(place, 0), files)
+        return Release(worker.split.split_id, worker.block, self.crashes.get(place, 0), files)
 
     @property
     def claimed(self) -> int:
@@ -165,10 +165,10 @@ class Ledger:
         return sum(worker.split is not None for worker in self.workers.values())
 
     @property
-    def condemned(self) -> list[str]:
+    def quarantined(self) -> list[str]:
         """Blocks that killed their worker twice."""
         return [
-            place for place, count in self.strikes.items() if "-" in place and count >= MOST_STRIKES
+            place for place, count in self.crashes.items() if "-" in place and count >= MOST_CRASHES
         ]
 
     def state(self, now: float) -> QueueState:
@@ -184,7 +184,7 @@ class Ledger:
             self.claimed,
             max(0.0, sum(shares) / len(shares)) if shares else 0.0,
             self.blocks,
-            tuple(self.condemned),
+            tuple(self.quarantined),
             frozenset(self.workers),
         )
 

@@ -29,7 +29,7 @@ from embedkit.actors.beam_workers import RayBeamRunner
 from embedkit.actors.encoder_pool import EncoderPool
 from embedkit.actors.metrics import RunMetrics, RunState
 from embedkit.actors.private_ray import connect
-from embedkit.actors.split_queue import MOST_STRIKES, QueueState, RunQueue
+from embedkit.actors.split_queue import MOST_CRASHES, QueueState, RunQueue
 from embedkit.config import EncoderRange, JobConfig
 from embedkit.corpus.plan import Split
 from embedkit.encoders.model_files import ModelSpec, read_model
@@ -273,7 +273,7 @@ class _Lane(threading.Thread):
         self._runner.lose_workers(why)
 
 
-class Foreman:
+class Supervisor:
     """Keeps a run's workers at work until nothing is left to do.
 
     Args:
@@ -364,7 +364,7 @@ class Foreman:
         if lane.dismissed:
             return
         self._losses += 1
-        self._barren = 0 if self.state.blocks > self._blocks or what.strikes else self._barren + 1
+        self._barren = 0 if self.state.blocks > self._blocks or what.crashes else self._barren + 1
         self._blocks = self.state.blocks
         place = f"at block {what.block}" if what.block else f"reading split {what.split}"
         _LOG.warning(
@@ -373,12 +373,12 @@ class Foreman:
             place if what.split else "with nothing in hand",
             error,
         )
-        if what.block is None and what.strikes >= MOST_STRIKES:
+        if what.block is None and what.crashes >= MOST_CRASHES:
             raise ResumableError(
-                f"reading split {what.split} killed {what.strikes} workers; look at its files "
+                f"reading split {what.split} killed {what.crashes} workers; look at its files "
                 f"({', '.join(what.files[:3])}), or give the workers more memory"
             )
-        if what.block and what.strikes >= MOST_STRIKES:
+        if what.block and what.crashes >= MOST_CRASHES:
             _LOG.warning("block %s killed its worker twice and becomes rejects", what.block)
         self._check_bounds(error)
 
@@ -494,16 +494,16 @@ class ClusterRun:
 
     Attributes:
         pool: The encoders.
-        foreman: Keeps the workers at work.
+        supervisor: Keeps the workers at work.
     """
 
     pool: EncoderPool
-    foreman: Foreman
+    supervisor: Supervisor
 
     @property
     def state(self) -> QueueState:
         """How far the queue was when it was last looked at."""
-        return self.foreman.state
+        return self.supervisor.state
 
 
 @contextmanager
@@ -523,4 +523,4 @@ def cluster_run(
         pool = stack.enter_context(encoders_on_cluster(job, fitting))
         queue = stack.enter_context(run_queue(splits))
         pool.wait_until_ready()
-        yield ClusterRun(pool, Foreman(job, fitting, pool, queue, counts))
+        yield ClusterRun(pool, Supervisor(job, fitting, pool, queue, counts))

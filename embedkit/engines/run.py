@@ -191,7 +191,7 @@ def embed_on_cluster(
         device = _loaded(cluster.pool, display)
         record_device(job.version, device)
         with shown(_watch(job, splits, before, cluster.pool.loads, counted), display):
-            cluster.foreman.run()
+            cluster.supervisor.run()
         idle = cluster.state.idle_share
         _LOG.info("workers had no split for %.1f %% of their time", 100 * idle)
         return Figures(tuple(cluster.pool.loads(_LAST_WORD_SECONDS)), device, started, idle)

@@ -22,7 +22,7 @@ def ledger() -> Ledger:
 def test_large_splits_go_first_and_each_to_one_worker(ledger):
     claims = [ledger.claim(f"w{n}", 0.0) for n in range(3)]
     assert [claim.split.split_id for claim in claims] == ["00001", "00002", "00000"]
-    assert not any(claim.careful or claim.condemned for claim in claims)
+    assert not any(claim.careful or claim.quarantined for claim in claims)
     assert ledger.claim("w3", 0.0) is None
     assert (ledger.state(1.0).waiting, ledger.state(1.0).claimed) == (0, 3)
 
@@ -49,7 +49,7 @@ def test_the_split_of_a_lost_worker_is_the_next_to_be_claimed(ledger):
     claim = ledger.claim("b", 1.0)
     assert claim.split.split_id == "00001"
     assert claim.careful
-    assert claim.condemned == ()
+    assert claim.quarantined == ()
 
 
 def test_a_worker_that_was_given_up_and_lives_on_gets_nothing_more(ledger):
@@ -65,30 +65,30 @@ def test_a_worker_that_was_given_up_and_lives_on_gets_nothing_more(ledger):
     assert (before.waiting, before.claimed, before.blocks) == (3, 0, 0)
 
 
-def test_a_block_that_kills_twice_is_condemned_and_no_other(ledger):
+def test_a_block_that_kills_twice_is_quarantined_and_no_other(ledger):
     for worker in ("a", "b"):
         ledger.claim(worker, 0.0)
         ledger.begin(worker, "00001-00000")
         ledger.begin(worker, None)
         ledger.begin(worker, "00001-00001")
         lost = ledger.release(worker, at_fault=True)
-    assert lost.strikes == 2
-    assert ledger.claim("c", 0.0).condemned == ("00001-00001",)
-    assert ledger.claim("d", 0.0).condemned == ()
-    assert ledger.state(0.0).condemned == ("00001-00001",)
+    assert lost.crashes == 2
+    assert ledger.claim("c", 0.0).quarantined == ("00001-00001",)
+    assert ledger.claim("d", 0.0).quarantined == ()
+    assert ledger.state(0.0).quarantined == ("00001-00001",)
 
 
 def test_a_node_that_left_blames_no_block(ledger):
     for worker in ("a", "b", "c"):
         ledger.claim(worker, 0.0)
         ledger.begin(worker, "00001-00000")
-        assert ledger.release(worker, at_fault=False).strikes == 0
+        assert ledger.release(worker, at_fault=False).crashes == 0
     claim = ledger.claim("d", 0.0)
     assert not claim.careful
-    assert claim.condemned == ()
+    assert claim.quarantined == ()
 
 
-def test_a_worker_that_dies_reading_blames_the_split_and_condemns_no_block(ledger):
+def test_a_worker_that_dies_reading_blames_the_split_and_quarantines_no_block(ledger):
     for worker in ("a", "b"):
         ledger.claim(worker, 0.0)
         ledger.begin(worker, "00001-00000")
@@ -97,7 +97,7 @@ def test_a_worker_that_dies_reading_blames_the_split_and_condemns_no_block(ledge
     assert lost == Release("00001", None, 2, ("/in/f1.jsonl",))
     claim = ledger.claim("c", 0.0)
     assert claim.careful
-    assert claim.condemned == ()
+    assert claim.quarantined == ()
 
 
 def test_a_worker_without_a_split_loses_nothing(ledger):
