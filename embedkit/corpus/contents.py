@@ -31,7 +31,9 @@ _NOT_READ = (
     (b"ARROW1\x00\x00", "an Arrow file"),
     (b"Obj\x01", "an Avro file"),
     (b"SQLite format 3\x00", "an SQLite database"),
+    (b"%PDF-", "a PDF document"),
 )
+_POINTER = b"version https://git-lfs.github.com/spec/v1\n"
 _NO_SIZE = (1 << 64) - 1
 _TAR = slice(257, 262)
 _TELLING = 16
@@ -54,6 +56,11 @@ def with_true_compression(file: FileRange, config: CorpusConfig) -> FileRange:
     if not file.size or file.format == "parquet":
         return file
     head = first_bytes(file)
+    if head.startswith(_POINTER):
+        raise InputError(
+            f"{file.url}: is a pointer of Git LFS in the place of the file; fetch that with git "
+            "lfs pull"
+        )
     _check_is_read(file, head)
     found = _compression(head)
     if config.compression != "auto":

@@ -20,6 +20,7 @@ COMPRESSIONS = {
     ".zstd": "zstd",
     ".bz2": "bz2",
     ".xz": "xz",
+    ".lzma": "xz",
 }
 """Compressions by the suffix behind the format's."""
 

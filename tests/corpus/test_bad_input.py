@@ -331,6 +331,8 @@ def test_a_compressed_file_by_another_name_is_read(tmp_path: Path, name: str, su
         (b"PK\x03\x04" + bytes(20), "zip"),
         (b"name".ljust(257, b"\0") + b"ustar\x0000" + bytes(300), "tar"),
         (b"PAR1" + bytes(20), "--format parquet"),
+        (b"%PDF-1.7\n", "PDF"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d\n", "git lfs pull"),
     ],
 )
 def test_what_is_not_read_is_named(tmp_path: Path, data: bytes, said: str) -> None:

@@ -118,6 +118,12 @@ def test_the_lines_before_the_damage_are_read(tmp_path: Path, suffix: str) -> No
         assert DATA[:CUT].rpartition(b"\n")[2].decode() not in corpus.texts, place
 
 
+def test_the_older_form_of_xz_by_its_own_name(tmp_path: Path) -> None:
+    data = lzma.compress(DATA, lzma.FORMAT_ALONE)
+    assert read(tmp_path, data, ".lzma").texts == LINES
+    assert read(tmp_path, data[:-30], ".lzma").reasons == ["damaged_file"]
+
+
 def test_what_can_be_unpacked_of_a_broken_member_is_read(tmp_path: Path) -> None:
     # All of it would come with the call of the decompressor that fails.
     data = bytearray(pack(DATA, ".gz"))
