@@ -2,11 +2,14 @@
 
 import logging
 
-
-def _is_no_bigquery_warning(record: logging.LogRecord) -> bool:
-    return "clients/bigquery" not in record.pathname or record.levelno > logging.WARNING
+_OF_OTHER_PACKAGES = ("clients/bigquery", "yaml/yaml_ml")
 
 
-# Importing Beam warns of a package that embedkit does not need, through the root logger, whose
+def _is_of_what_we_need(record: logging.LogRecord) -> bool:
+    of_others = any(one in record.pathname for one in _OF_OTHER_PACKAGES)
+    return not of_others or record.levelno > logging.WARNING
+
+
+# Importing Beam warns of packages that embedkit does not need, through the root logger, whose
 # level is everybody's. Here, as whatever imports Beam in a run, on any machine, imports this first.
-logging.getLogger().addFilter(_is_no_bigquery_warning)
+logging.getLogger().addFilter(_is_of_what_we_need)

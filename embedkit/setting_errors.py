@@ -21,6 +21,8 @@ def what_is_wrong(problem: Mapping[str, Any]) -> str:
     place = [str(one) for one in problem["loc"]]
     if problem["type"] == "string_pattern_mismatch" and place and place[0] in _PATTERNS:
         return _PATTERNS[place[0]]
+    if problem["type"] == "missing":
+        return "missing; give it"
     message = str(problem["msg"])
     if problem["type"] in ("value_error", "assertion_error"):
         return message.partition(", ")[2]

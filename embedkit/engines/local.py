@@ -71,7 +71,10 @@ def ray_start_errors() -> Iterator[None]:
         raise ConfigError(
             f"Ray could not be started ({one_line(error)}); mend that, or use --engine plain"
         ) from error
-    except (RuntimeError, RayError) as error:
+    except Exception as error:
+        # Of a raylet that does not come up, Ray raises an exception of no kind of its own.
+        if type(error) is not Exception and not isinstance(error, (RuntimeError, RayError)):
+            raise
         raise ResumableError(
             f"Ray could not be started ({one_line(error)}); see that this machine has memory, "
             "room on its disk and processes to spare, then run the same command again"

@@ -408,7 +408,7 @@ def test_a_command_line_is_read_into_the_job_the_workers_and_beams_options():
 @pytest.mark.parametrize(
     ("flags", "reason"),
     [
-        (["--model=x", "--output=y"], "--inputs: Field required"),
+        (["--model=x", "--output=y"], "--inputs: missing; give it"),
         (["--inputs=x", "--model=x", "--output=y", "--block_rows=0"], "--block_rows: Input"),
         (
             ["--inputs=x", "--model=x", "--output=y", "--accelerator=l4"],

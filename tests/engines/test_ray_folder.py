@@ -1,12 +1,14 @@
 """Where Ray's sockets go, whatever the environment names."""
 
 import os
+import re
 
 import pytest
 
 from embedkit.engines import ray_folder as module
+from embedkit.engines.local import ray_start_errors
 from embedkit.engines.ray_folder import ray_folder
-from embedkit.errors import ConfigError
+from embedkit.errors import ConfigError, ResumableError
 
 
 @pytest.fixture(autouse=True)
@@ -40,3 +42,18 @@ def test_where_there_is_none_it_says_why_and_what_to_set(monkeypatch):
     monkeypatch.setattr(module, "_LONGEST", 3)
     with pytest.raises(ConfigError, match=r"/tmp/ray: too long a path; .*; set RAY_TMPDIR to one"):
         ray_folder()
+
+
+@pytest.mark.parametrize(
+    ("raised", "becomes"),
+    [
+        (Exception("The current node timed out during startup."), ResumableError),
+        (RuntimeError("no raylet"), ResumableError),
+        (OSError("no port"), ConfigError),
+        (ConfigError("no folder"), ConfigError),
+        (KeyError("ours"), KeyError),
+    ],
+)
+def test_a_ray_that_does_not_start_is_an_error_with_its_remedy(raised, becomes):
+    with pytest.raises(becomes, match=re.escape(str(raised))), ray_start_errors():
+        raise raised

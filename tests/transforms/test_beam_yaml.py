@@ -117,7 +117,7 @@ ROWS = {"Create": {"elements": [{"id": "a", "text": "one"}]}}
         ({"chunk": "pages"}, "chunk: Input should be 'none'"),
         ({"text_column": "body"}, "the rows have no column body, but id, text"),
         ({"chunks": "tokens"}, "chunks: Extra inputs are not permitted"),
-        ({"output": None}, "output: Field required"),
+        ({"output": None}, "output: missing; give it"),
     ],
 )
 def test_a_wrong_setting_is_an_error_of_one_line_with_its_place(settings, tmp_path, change, reason):
