@@ -281,3 +281,59 @@ def test_an_entry_of_another_name_is_named_and_made_anew(versions, job, damage):
     # Which is how copies that leave out names with a dot lack it.
     first.store.remove(".numbers/00000001")
     assert validate(first).problems == ()
+
+
+class Killed(BaseException):
+    """The end of a process."""
+
+
+class Dying:
+    """A store whose user dies at its operation of that number, before or after it is done."""
+
+    def __init__(self, store, number, done):
+        self._store, self._left, self._done = store, number, done
+
+    def __getattr__(self, name):
+        operation = getattr(self._store, name)
+
+        def call(*args):
+            self._left -= 1
+            if self._left < 0 and not self._done:
+                raise Killed
+            result = operation(*args)
+            if self._left < 0:
+                raise Killed
+            return result
+
+        return call if callable(operation) else operation
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("done", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("where", ["local", "S3"])
+def test_killed_at_any_operation_while_another_publishes(tmp_path, request, job, where, done):
+    place = str(tmp_path) if where == "local" else f"s3://{request.getfixturevalue('bucket')}"
+    number, finished = 0, False
+    while not finished:
+        versions = [Version(f"{place}/{number}", name) for name in ("v1", "v2")]
+        for version in versions:
+            job.seal(version)
+        dying = Version(versions[0].root, "v1")
+        dying.__dict__["store"] = Dying(open_store(dying.root), number, done)
+        try:
+            publish(dying)
+            finished = True
+        except Killed:
+            pass
+        publish(versions[1])
+        # Whoever looks now sees a version that is complete.
+        assert latest(dying.root).is_complete()
+        for version in versions:
+            publish(version)
+        numbers = {number_of(version): version for version in versions}
+        assert len(numbers) == 2
+        assert min(numbers) > 0
+        assert latest(dying.root) == numbers[max(numbers)]
+        assert [validate(version).problems for version in versions] == [(), ()]
+        number += 1
+    assert number > 8
