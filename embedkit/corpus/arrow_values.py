@@ -144,6 +144,9 @@ def row_bytes(array: pa.Array) -> NDArray[np.int64]:
         places = array.indices.cast(pa.int64()).fill_null(len(sizes) - 1)
         shared: NDArray[np.int64] = sizes[places.to_numpy(zero_copy_only=False)]
         return shared
+    if pa.types.is_map(kind):
+        pairs = pa.struct([("key", kind.key_type), ("value", kind.item_type)])
+        return row_bytes(array.cast(pa.list_(pairs)))
     if is_list(kind):
         values, lengths = list_parts(array)
         ends = np.cumsum([0, *(one or 0 for one in lengths)])
@@ -161,9 +164,8 @@ def row_bytes(array: pa.Array) -> NDArray[np.int64]:
         lengths = pc.binary_length(array).fill_null(0)
         found: NDArray[np.int64] = lengths.to_numpy(zero_copy_only=False).astype(np.int64)
         return found
-    if pa.types.is_map(kind) or pa.types.is_null(kind):
-        share = array.nbytes // max(1, len(array))
-        return np.full(len(array), share, np.int64)
+    if pa.types.is_null(kind):
+        return np.ones(len(array), np.int64)
     return np.full(len(array), -(-kind.bit_width // 8), np.int64)
 
 

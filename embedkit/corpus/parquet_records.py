@@ -28,6 +28,9 @@ _MOST_ROWS_READ = 256
 _FEWER_ROWS_READ = 32
 _LARGE_GROUP = 256 << 20
 """In a row group of more bytes, so many rows may be far larger than those of the whole are."""
+_MOST_MEMBERS = 1 << 26
+_MOST_MEMBERS_OF_A_ROW = 1024
+"""Arrow unpacks all members of a row's list at once, in however few bytes they are stored."""
 _OPTIONS: dict[str, Any] = {
     "pre_buffer": False,
     "buffer_size": 1 << 20,
@@ -50,7 +53,7 @@ def read_parquet(file: FileRange, config: CorpusConfig, columns: Columns) -> Ite
         again = stack.enter_context(open_parquet(file, unit="ns")) if dates else None
         row = sum(opened.metadata.row_group(group).num_rows for group in range(file.start))
         for group in range(file.start, file.end):
-            batches = _unpacked(opened, group, columns)
+            batches = _unpacked(opened, group, file, columns)
             if again:
                 batches = exact_dates(batches, _batches(again, group, dates, _MOST_ROWS_READ))
             yield from _read_group(batches, opened, group, row, file, config, columns)
@@ -188,8 +191,11 @@ def _read_group(
         yield Records(file.source, rejects=[Reject(file.source, row, "damaged_file", detail)])
 
 
-def _unpacked(opened: pq.ParquetFile, group: int, columns: Columns) -> Iterator[pa.RecordBatch]:
+def _unpacked(
+    opened: pq.ParquetFile, group: int, file: FileRange, columns: Columns
+) -> Iterator[pa.RecordBatch]:
     rows = opened.metadata.row_group(group).num_rows
+    _check_members(opened.metadata, group, file, columns.names)
     _, unpacked = column_bytes(opened.metadata, group, columns.names)
     most = _MOST_ROWS_READ if unpacked <= _LARGE_GROUP else _FEWER_ROWS_READ
     # Bytes of a fixed length cannot stay in their dictionary.
@@ -213,6 +219,20 @@ def _batches(
         yield from opened.iter_batches(size, row_groups=[group], columns=names)
     except (pa.ArrowException, OSError) as error:
         raise DamagedFileError(_line(error)) from error
+
+
+def _check_members(
+    metadata: pq.FileMetaData, group: int, file: FileRange, names: tuple[str, ...]
+) -> None:
+    rows = metadata.row_group(group).num_rows
+    for column in _wanted(metadata, group, names):
+        members = column.num_values
+        if members > max(_MOST_MEMBERS, _MOST_MEMBERS_OF_A_ROW * rows):
+            raise InputError(
+                f"{file.url}: the lists of {excerpt(column.path_in_schema)} have {members:,} "
+                f"members in the {rows:,} rows of row group {group}, more than can be read at a "
+                "time; leave the column out, or write smaller row groups"
+            )
 
 
 def _spread(

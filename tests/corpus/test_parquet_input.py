@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from reading import corpus_config, read_corpus
 
+from embedkit.corpus import arrow_values, parquet_records
 from embedkit.corpus.plan import plan_corpus
 from embedkit.errors import ConfigError, InputError
 from embedkit.records import Nulled, add_nulled
@@ -273,6 +274,31 @@ LONG = "river stone " * 30_000
 def shared(values: list[Any], rows: int) -> pa.Array:
     places = pa.array([n % len(values) for n in range(rows)], pa.int32())
     return pa.DictionaryArray.from_arrays(places, pa.array(values))
+
+
+def test_lists_with_more_members_than_can_be_unpacked_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parquet_records, "_MOST_MEMBERS", 1 << 16)
+    lists = pa.array([np.zeros(1 << 17, np.int8), []])
+    path = write_table(tmp_path / "a.parquet", {"text": ["a", "b"], "v": lists})
+    assert path.stat().st_size < 2000
+    assert read_corpus(path).texts == ["a", "b"]
+    with pytest.raises(InputError, match=r"v\.list\.element have 131,073 members in the 2 rows"):
+        read_corpus(path, metadata_columns=("v:string",))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pa.array([[("k", "x" * 100)] * 10, [], None], pa.map_(pa.string(), pa.string())),
+        pa.array([[None] * 1010, [], None], pa.list_(pa.null())),
+    ],
+    ids=["map", "nulls"],
+)
+def test_a_large_value_does_not_hide_among_small_ones(values: pa.Array) -> None:
+    assert arrow_values.row_bytes(values).tolist() == [1010, 0, 0]
+    assert arrow_values.row_bytes(values.slice(1)).tolist() == [0, 0]
 
 
 @pytest.mark.parametrize("kind", ["text", "metadata", "list", "struct", "binary"])
