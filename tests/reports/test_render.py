@@ -72,6 +72,13 @@ def test_many_rejects_are_no_success_without_a_reserve(make_report, make_block):
         assert f'class="verdict {verdict}"' in html
 
 
+def test_one_damaged_file_among_many_documents_is_no_success(make_report, make_block):
+    lost = (Reject("a.jsonl", 900, "damaged_file", "broken off"),)
+    html = render_html(make_report([make_block([f"t {n}" for n in range(900)], rejects=lost)]))
+    assert 'class="verdict warn"' in html
+    assert "but the rest of the damaged file is missing" in html
+
+
 def test_a_message_stands_once_for_all_records_that_it_is_about(make_report, make_block):
     lost = [
         Reject("a.jsonl", 90 * n, "missing_column", "no value in 'txet'", line=n) for n in range(4)
