@@ -8,6 +8,7 @@ from embedkit.config import ModelConfig
 from embedkit.corpus.suggestion import Suggestion, suggest
 from embedkit.encoders.model_files import ModelSpec, read_model
 from embedkit.errors import ConfigError
+from embedkit.urls import holds_secret, public_url, without_user
 
 SCHEMA_FILE = "embedkit.schema.json"
 """Where the hint in a job file says that its schema is, beside it."""
@@ -78,7 +79,8 @@ def job_file(
         f"# {found.files:,} {'file' if found.files == 1 else 'files'}, of "
         f"{' and '.join(found.formats)}; files, directories, globs or URLs.",
         "inputs:",
-        *(f"  - {_quoted(one)}" for one in inputs),
+        *(f"  - {_quoted(public_url(one))}" for one in inputs),
+        *_secrets_left_out([*inputs, output]),
         *_columns(found),
         "",
         "# A directory or a hub id; what it sees of a text, and what the vectors are:",
@@ -87,7 +89,7 @@ def job_file(
         *_pooling_and_prompts(pooling, spec),
         "",
         "# Versions are written below it; LATEST there names the newest.",
-        f"output: {_quoted(output)}",
+        f"output: {_quoted(without_user(output))}",
         "# Documents that are longer than the model sees: cut off, unless they are cut into "
         "chunks.",
         "# chunk: sentences",
@@ -98,6 +100,18 @@ def job_file(
         "# Every other setting: embedkit run --help",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _secrets_left_out(urls: Sequence[str]) -> list[str]:
+    kinds = {url.partition(":")[0].lower() for url in urls if holds_secret(url)}
+    lines = []
+    if kinds.intersection(("s3", "s3a")):
+        lines.append("# Give AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment.")
+    if kinds.difference(("s3", "s3a")):
+        lines.append(
+            "# Give the URL with its secret on the command line: embedkit run THIS_FILE URL"
+        )
+    return ["# The secrets of URLs are left out here.", *lines] if lines else []
 
 
 def _columns(found: Suggestion) -> list[str]:

@@ -102,3 +102,17 @@ def test_nothing_is_overwritten_and_nothing_written_in_vain(tiny_model, tmp_path
     answer = call("init", str(corpus), "--model", tiny_model, "--job", str(job))
     assert (answer.code, job.read_text()) == (2, "mine")
     assert answer.error.startswith(f"{job}: exists already")
+
+
+def test_secrets_of_urls_are_left_out(bucket, s3_server, tiny_model, tmp_path):
+    import boto3
+
+    line = json.dumps({"text": "one"}).encode()
+    boto3.client("s3", endpoint_url=s3_server).put_object(Bucket=bucket, Key="a.jsonl", Body=line)
+    job, at = tmp_path / "job.yaml", f"s3://AKIAEXAMPLE:Tr0ub4dor@{bucket}"
+    given = ("--model", tiny_model, "--output", f"{at}/out", "--job", str(job))
+    assert call("init", f"{at}/a.jsonl", *given).code == 0
+    assert "Tr0ub4dor" not in (text := job.read_text())
+    assert "AWS_SECRET_ACCESS_KEY" in text
+    found = read_job([str(job)], {})
+    assert (found.inputs, found.output) == ((f"s3://{bucket}/a.jsonl",), f"s3://{bucket}/out")

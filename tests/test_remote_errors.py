@@ -2,6 +2,7 @@
 
 import errno
 import http.server
+import socket
 import threading
 from collections.abc import Iterator
 
@@ -15,13 +16,16 @@ from botocore.exceptions import (
 )
 from gcsfs.retry import HttpError
 from google.auth.exceptions import TransportError
+from reading import read_corpus
 from running import one_line
 from s3fs.errors import translate_boto_error
 
 from embedkit.config import CorpusConfig
 from embedkit.corpus.sources import list_inputs
-from embedkit.errors import InputError, ResumableError
+from embedkit.dataset.stores import open_store
+from embedkit.errors import InputError, ResumableError, StoreError
 from embedkit.remote_errors import is_passing
+from embedkit.remote_options import check_reachable
 
 
 def s3(status: int, code: str) -> Exception:
@@ -128,3 +132,59 @@ def test_a_server_of_files_that_cannot_be_reached():
     line = one_line(str(raised.value))
     assert "see that its service can be reached" in line
     assert "SECRET" not in line
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:9", "no-such-host.invalid"])
+def test_google_cloud_without_a_way_to_it_is_said_at_once(host, monkeypatch):
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://{host}")
+    check_reachable.cache_clear()
+    with pytest.raises(ResumableError, match=r"gs://b/a.txt: cannot be reached .* to resume$"):
+        list_inputs(CorpusConfig(inputs=("gs://b/a.txt",)))
+    with pytest.raises(StoreError, match=r"gs://b/out: its service cannot be reached"):
+        open_store("gs://b/out")
+
+
+def test_a_silent_web_server_is_waited_for_in_bounds(monkeypatch):
+    monkeypatch.setattr("embedkit.remote_options._ANSWER_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"HTTP://127.0.0.1:{silent.getsockname()[1]}/a.jsonl"
+        with pytest.raises(ResumableError, match="Timeout"):
+            list_inputs(CorpusConfig(inputs=(url,)))
+
+
+class WithoutRanges(http.server.BaseHTTPRequestHandler):
+    """Sends the whole of one file, whatever part of it is asked for."""
+
+    content = b"".join(b'{"text": "document %d"}\n' % number for number in range(900))
+    headers_too: tuple[tuple[str, str], ...] = ()
+
+    def do_GET(self) -> None:
+        self.do_HEAD()
+        self.wfile.write(self.content)
+
+    def do_HEAD(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(self.content)))
+        for name, value in self.headers_too:
+            self.send_header(name, value)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+class SaysSo(WithoutRanges):
+    headers_too = (("Accept-Ranges", "none"),)
+
+
+@pytest.mark.parametrize("kind", [WithoutRanges, SaysSo])
+def test_a_web_server_without_ranges_is_read_in_one_stream(kind, monkeypatch):
+    monkeypatch.setattr("embedkit.corpus.opening._FETCH", 1000)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), kind)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}/a.jsonl"
+    whole, parts = read_corpus(url), read_corpus(url, split_bytes=3000)
+    server.shutdown()
+    server.server_close()
+    assert whole.texts == parts.texts == [f"document {number}" for number in range(900)]
+    assert len(parts.plan.splits) > 1

@@ -9,6 +9,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from embedkit.corpus.raw_file import input_errors
 from embedkit.errors import ConfigError
+from embedkit.remote_options import check_reachable, patience
 from embedkit.urls import (
     lower_scheme,
     public_url,
@@ -101,8 +102,14 @@ def locate(url: str) -> Location:
 
 
 def _remote(protocol: str, url: str) -> Location:
+    check_reachable(protocol)
     kind = fsspec.get_filesystem_class(protocol)
+    options = patience(protocol)
     if credentials := s3_credentials(url):
         key, secret = credentials
-        return Location(kind(key=key, secret=secret), kind._strip_protocol(without_user(url)), url)
-    return Location(kind(**kind._get_kwargs_from_urls(url)), kind._strip_protocol(url), url)
+        return Location(
+            kind(key=key, secret=secret, **options), kind._strip_protocol(without_user(url)), url
+        )
+    return Location(
+        kind(**options, **(kind._get_kwargs_from_urls(url) or {})), kind._strip_protocol(url), url
+    )

@@ -123,6 +123,7 @@ class _Requests(io.RawIOBase):
         self._file = file
         place = locate(file.opened_as)
         self._filesystem, self._path = place.filesystem, place.path
+        self._is_http, self._in_one_stream = place.is_http, False
         info = self._info()
         _check_planned(file, int(info["size"]), remote_etag(info))
         if encoding := info.get("contentEncoding"):
@@ -166,9 +167,7 @@ class _Requests(io.RawIOBase):
         wanted = min(len(buffer), self._file.size - self._place)
         if wanted <= 0:
             return 0
-        if self._opened.tell() != self._place:
-            self._opened.seek(self._place)
-        data = self._opened.read(wanted)
+        data = self._read_here(wanted)
         self.check()
         if not 0 < len(data) <= wanted:
             raise InputError(
@@ -178,6 +177,31 @@ class _Requests(io.RawIOBase):
         buffer[: len(data)] = data
         self._place += len(data)
         return len(data)
+
+    def _read_here(self, wanted: int) -> bytes:
+        if not self._in_one_stream:
+            try:
+                if self._opened.tell() != self._place:
+                    self._opened.seek(self._place)
+                data: bytes = self._opened.read(wanted)
+                return data
+            except ValueError:
+                # So fsspec says that a web server gives no ranges of a file.
+                if not self._is_http:
+                    raise
+                self._in_one_stream = True
+                self._stream()
+        if self._opened.tell() > self._place:
+            self._stream()
+        while (before := self._place - self._opened.tell()) > 0:
+            if not self._opened.read(min(before, _FETCH)):
+                return b""
+        data = self._opened.read(wanted)
+        return data
+
+    def _stream(self) -> None:
+        self._opened.close()
+        self._opened = self._filesystem.open(self._path, "rb", block_size=0)
 
     def close(self) -> None:
         if not self.closed:

@@ -60,7 +60,7 @@ class LocalStore:
 
     def size(self, key: str) -> int | None:
         """Returns a file's size in bytes, or None where there is no such file."""
-        with store_errors(self._root, key, "look up"):
+        with store_errors(self._root, key, "look for"):
             try:
                 found = os.stat(self._path(key))
             except FileNotFoundError:

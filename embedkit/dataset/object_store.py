@@ -17,8 +17,9 @@ from fsspec.asyn import AsyncFileSystem
 from fsspec.spec import AbstractFileSystem
 
 from embedkit.dataset.store_keys import checked_key, one_line, store_errors
-from embedkit.errors import ConfigError
+from embedkit.errors import ConfigError, StoreError
 from embedkit.remote_errors import remote_errors
+from embedkit.remote_options import check_reachable, patience
 from embedkit.urls import remember_secrets, s3_credentials, without_user
 
 CONFLICT_TRIES = 5
@@ -35,18 +36,26 @@ def object_store(root: str) -> "ObjectStore":
 
     Raises:
         ConfigError: The file system is unknown, not installed, or cannot create exclusively.
+        StoreError: There is no way to its service.
     """
     protocol = root.partition("://")[0]
     remember_secrets(root)
     credentials = s3_credentials(root)
     try:
+        check_reachable(protocol)
+    except OSError as error:
+        raise StoreError(
+            f"{root}: its service cannot be reached ({one_line(error)}); see that it can, then run "
+            "the same command again"
+        ) from error
+    try:
         kind = _file_system(protocol)
-        options = kind._get_kwargs_from_urls(root)
+        options = kind._get_kwargs_from_urls(root) or {}
         if credentials:
             root = without_user(root)
             options = dict(zip(("key", "secret"), credentials, strict=True))
         # Another writer's objects must be seen, so a listing is never taken from memory.
-        system = kind(use_listings_cache=False, **options)
+        system = kind(use_listings_cache=False, **patience(protocol), **options)
     except (ImportError, ValueError, OSError) as error:
         extra = f"embedkit[{_EXTRAS[protocol]}]" if protocol in _EXTRAS else "its fsspec package"
         raise ConfigError(f"{root}: {one_line(error)}; check it, or install {extra}") from error
@@ -115,7 +124,7 @@ class ObjectStore:
     def size(self, key: str) -> int | None:
         """Returns an object's size in bytes, or None where there is no such object."""
         path = self._path(key)
-        with store_errors(self._url, key, "look up", self._errors):
+        with store_errors(self._url, key, "look for", self._errors):
             try:
                 return int(self._system.info(path)["size"])
             except FileNotFoundError:
@@ -198,7 +207,7 @@ class S3Store(ObjectStore):
     def size(self, key: str) -> int | None:
         """Returns an object's size in bytes, or None where there is no such object."""
         bucket, name = self._split(self._path(key))
-        with store_errors(self._url, key, "look up", self._errors):
+        with store_errors(self._url, key, "look for", self._errors):
             try:
                 answer = self._system.call_s3("head_object", Bucket=bucket, Key=name)
             except FileNotFoundError:
