@@ -206,7 +206,15 @@ def _query_snippet(described: Mapping[str, Any]) -> str:
             f'query = model.encode("what to look for", prompt={_quoted(prompt)}, '
             f"normalize_embeddings={bool(described['normalized'])})",
         ]
-    lines = "\n".join([*code, "scores = vectors @ query"])
+    if described["normalized"] or described.get("metric") != "cosine":
+        code.append("scores = vectors @ query")
+    else:
+        code += [
+            "import numpy",
+            "lengths = numpy.linalg.norm(vectors, axis=1) * numpy.linalg.norm(query)",
+            "scores = vectors @ query / lengths",
+        ]
+    lines = "\n".join(code)
     return f"{said}\n\n```python\n{lines}\n```\n"
 
 

@@ -176,6 +176,7 @@ def check_card(dataset: str) -> None:
     ("settings", "by"),
     [
         ({"dimensions": 16}, "sentence_transformers"),
+        ({"normalize": False}, "sentence_transformers"),
         ({"pooling": "cls"}, "embedkit"),
         ({"prompt": "passage: "}, "sentence_transformers"),
     ],
