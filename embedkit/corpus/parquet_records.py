@@ -26,6 +26,8 @@ _MOST_BATCH_ROWS = 8192
 _MOST_ROWS_READ = 256
 """Rows that Arrow unpacks at a time."""
 _FEWER_ROWS_READ = 32
+_FEWEST_ROWS_READ = 8
+_SHARED_BYTES = 64 << 20
 _LARGE_GROUP = 256 << 20
 """In a row group of more bytes, so many rows may be far larger than those of the whole are."""
 _MOST_MEMBERS = 1 << 26
@@ -209,6 +211,11 @@ def _unpacked(
     )
     share = _BATCH_BYTES * max(rows, 1) // max(unpacked, 1)
     size = max(1, min(most, share, _BATCH_BYTES // max(1, width)))
+    if any(
+        "DELTA_BYTE_ARRAY" in c.encodings for c in _wanted(opened.metadata, group, columns.names)
+    ):
+        # Of each value only what differs from the one before is stored.
+        size = min(size, max(_FEWEST_ROWS_READ, _SHARED_BYTES // max(unpacked, 1)))
     return _batches(opened, group, list(columns.names), size)
 
 

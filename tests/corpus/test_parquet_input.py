@@ -243,12 +243,23 @@ print(rows, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 
 def test_a_value_that_stands_in_every_row_does_not_fill_memory(tmp_path: Path) -> None:
     path = write_table(tmp_path / "a.parquet", {"text": ["x" * 200_000] * 2500}, 2500)
+    _assert_that_reading_takes_little(path)
+
+
+def test_a_value_of_which_each_row_stores_the_difference_does_not_either(tmp_path: Path) -> None:
+    columns = {"text": ["x" * 1_000_000] * 500}
+    encoding = {"use_dictionary": False, "column_encoding": "DELTA_BYTE_ARRAY"}
+    path = write_table(tmp_path / "a.parquet", columns, 500, compression="zstd", **encoding)
+    _assert_that_reading_takes_little(path, 500)
+
+
+def _assert_that_reading_takes_little(path: Path, count: int = 2500) -> None:
     assert path.stat().st_size < 1 << 20
     done = subprocess.run(
         [sys.executable, "-c", REPEATED, str(path)], capture_output=True, text=True, check=True
     )
     rows, grown = map(int, done.stdout.split())
-    assert rows == 2500
+    assert rows == count
     assert grown < 300 << 10
 
 
