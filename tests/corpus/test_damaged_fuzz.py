@@ -160,6 +160,7 @@ def test_a_changed_parquet_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("fuzz", [fuzz_compressed, fuzz_parquet])
 def test_changed_files_for_long(tmp_path: Path, fuzz: Callable[[int], Callable[..., None]]) -> None:
     fuzz(10_000)(tmp_path=tmp_path)

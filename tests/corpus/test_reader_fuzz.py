@@ -104,6 +104,7 @@ def test_lines_in_are_records_out(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", BEGINNINGS)
 def test_lines_in_are_records_out_for_long(tmp_path: Path, name: str) -> None:
     fuzzed(10_000)(tmp_path=tmp_path, name=name)
