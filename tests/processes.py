@@ -31,6 +31,14 @@ def wait_for_commits(root: Path, count: int, process: subprocess.Popen) -> None:
     wait_until(lambda: len(commits(root)) >= count, process)
 
 
+def catches(process: subprocess.Popen, *numbers: int) -> bool:
+    """Whether a process has handlers of all these signals, in Python or below it."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    (line,) = [one for one in status.splitlines() if one.startswith("SigCgt:")]
+    mask = sum(1 << (number - 1) for number in numbers)
+    return int(line.split()[1], 16) & mask == mask
+
+
 def alive(process: psutil.Process) -> bool:
     """Whether a process runs; one that nobody has waited for yet does not."""
     try:

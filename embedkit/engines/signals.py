@@ -5,22 +5,28 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from ray._private import ray_constants
+
 _OURS = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager
 def handlers_kept() -> Iterator[None]:
-    """Puts the handlers of SIGINT and SIGTERM back after the body.
+    """Keeps a Ray that is started or joined in the body from SIGINT and SIGTERM.
 
-    ``ray.init`` takes SIGTERM for itself, for an exit with code 15 and a page of C++ frames.
+    ``ray.init`` takes SIGTERM twice: in Python, for an exit with code 15, whose handler is put back
+    after the body, and in C++, where it would print its frames before anything here hears of it.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = {number: signal.getsignal(number) for number in _OURS}
+    frames_off = ray_constants.RAY_DISABLE_FAILURE_SIGNAL_HANDLER
+    ray_constants.RAY_DISABLE_FAILURE_SIGNAL_HANDLER = True
     try:
         yield
     finally:
+        ray_constants.RAY_DISABLE_FAILURE_SIGNAL_HANDLER = frames_off
         for number, handler in before.items():
             if handler is not None:
                 signal.signal(number, handler)

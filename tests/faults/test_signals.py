@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from processes import alive, family, wait_until
+from processes import alive, catches, family, wait_until
 from running import Dataset, embedkit_command, flags, one_line, start, tiny_job, write_corpus
 
 from embedkit.config import JobConfig
@@ -57,14 +57,7 @@ def stop(process: subprocess.Popen, number: int, moment: float) -> bool:
 
 def heard_of(process: subprocess.Popen) -> None:
     """Waits until a process hears of signals, which Python by itself does not for 50 ms."""
-    mask = sum(1 << (number - 1) for number in SIGNALS)
-
-    def caught() -> bool:
-        status = Path(f"/proc/{process.pid}/status").read_text()
-        (line,) = [one for one in status.splitlines() if one.startswith("SigCgt:")]
-        return int(line.split()[1], 16) & mask == mask
-
-    wait_until(caught, process)
+    wait_until(lambda: catches(process, *SIGNALS), process)
 
 
 def moments(seed: int, count: int, whole: float) -> Iterator[tuple[int, float]]:
