@@ -5,6 +5,7 @@ import logging
 from dataclasses import replace
 
 from embedkit.config import CorpusConfig
+from embedkit.corpus.names import COMPRESSIONS
 from embedkit.corpus.opening import first_bytes
 from embedkit.corpus.splits import FileRange
 from embedkit.errors import InputError
@@ -70,17 +71,19 @@ def with_true_compression(file: FileRange, config: CorpusConfig) -> FileRange:
                 f"says; give --compression {found}, or leave it out"
             )
         return file
+    if found and found != file.compression:
+        suffix = next(suffix for suffix, kind in COMPRESSIONS.items() if kind == found)
+        raise InputError(
+            f"{file.url}: holds {found} data by its first bytes, which its name does not say; name "
+            f"it *{suffix}, or embed it by itself with --compression {found}"
+        )
     cut_short = _is_beginning(head, file.compression)
-    if found is None and file.compression != "none" and _is_text(head) and not cut_short:
-        found = "none"
-    if found is None or found == file.compression:
+    if found or file.compression == "none" or cut_short or not _is_text(head):
         return file
     _log.warning(
-        "%s: is read as %s, as its first bytes show, and not as its name says",
-        file.url,
-        "plain text" if found == "none" else found,
+        "%s: is read as plain text, as its first bytes show, and not as its name says", file.url
     )
-    return replace(file, compression=found)
+    return replace(file, compression="none")
 
 
 def check_unpacked(file: FileRange, head: bytes) -> None:

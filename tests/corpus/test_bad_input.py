@@ -22,6 +22,7 @@ import zstandard
 from reading import COMPRESS, corpus_config, read_corpus, read_plan, write
 
 from embedkit.corpus import raw_file
+from embedkit.corpus.names import COMPRESSIONS
 from embedkit.corpus.plan import plan_corpus
 from embedkit.errors import ConfigError, EmbedkitError, InputError, ResumableError
 
@@ -315,12 +316,18 @@ def test_a_plain_file_by_the_name_of_a_compressed_one_is_read(tmp_path: Path) ->
 
 @pytest.mark.parametrize("suffix", UNPACK)
 @pytest.mark.parametrize("name", ["a.txt", "b.jsonl", "c.csv", "d.jsonl.gz", "e.jsonl.zst"])
-def test_a_compressed_file_by_another_name_is_read(tmp_path: Path, name: str, suffix: str) -> None:
+def test_a_compressed_file_by_another_name_is_named(tmp_path: Path, name: str, suffix: str) -> None:
     head = "text\n" if name == "c.csv" else ""
     lines = [json.dumps({"text": f"{n}"}) if "json" in name else f"{n}" for n in range(500)]
     path = tmp_path / name
     path.write_bytes(COMPRESS[suffix]((head + "\n".join(lines)).encode()))
-    assert read_corpus(path, split_bytes=100).texts == [f"{n}" for n in range(500)]
+    kind = COMPRESSIONS[suffix]
+    if not name.endswith(suffix):
+        with pytest.raises(InputError) as error:
+            read_corpus(path, split_bytes=100)
+        one_line(error, path, f"holds {kind} data", suffix, f"--compression {kind}")
+    corpus = read_corpus(path, split_bytes=100, compression=kind)
+    assert corpus.texts == [f"{n}" for n in range(500)]
 
 
 @pytest.mark.parametrize(
@@ -598,12 +605,18 @@ def test_what_is_compressed_twice_or_packed_inside_is_named(tmp_path: Path, name
         one_line(error, path, said)
 
 
-def test_the_older_form_of_xz_is_read_under_any_name(tmp_path: Path) -> None:
-    for name in ("a.txt", "b.txt.xz", "c.txt.gz"):
+def test_the_older_form_of_xz_is_xz(tmp_path: Path) -> None:
+    data = lzma.compress(b"one\ntwo\n", format=lzma.FORMAT_ALONE)
+    for name, compression in (("a.txt", "xz"), ("b.txt.xz", "auto"), ("c.txt.lzma", "auto")):
         path = tmp_path / name
-        path.write_bytes(lzma.compress(b"one\ntwo\n", format=lzma.FORMAT_ALONE))
-        corpus = read_corpus(path)
+        path.write_bytes(data)
+        corpus = read_corpus(path, compression=compression)
         assert (corpus.texts, corpus.rejects) == (["one", "two"], [])
+    path = tmp_path / "d.txt.gz"
+    path.write_bytes(data)
+    with pytest.raises(InputError) as error:
+        read_corpus(path)
+    one_line(error, path, "holds xz data", "--compression xz")
 
 
 @pytest.mark.parametrize("start", [b"]\0\0", b"]\0\0\x01\0 no header", b"]" + b"\0" * 20])

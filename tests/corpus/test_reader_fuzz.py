@@ -35,7 +35,12 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-REFUSED = ("which is not read", "is a Parquet file by its content", "has the text column 'text'")
+REFUSED = (
+    "which is not read",
+    "data by its first bytes",
+    "is a Parquet file by its content",
+    "has the text column 'text'",
+)
 
 
 def physical_lines(data: bytes) -> int:
