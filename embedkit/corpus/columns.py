@@ -3,12 +3,15 @@
 import difflib
 import reprlib
 import string
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from embedkit.config import CorpusConfig, RecordConfig
 from embedkit.corpus.json_values import as_text
@@ -19,6 +22,8 @@ from embedkit.errors import ConfigError
 _REPR = reprlib.Repr()
 _REPR.maxstring = _REPR.maxlong = _REPR.maxother = 80
 """Shows values of any depth, as Python's own ``repr`` does not."""
+
+_EXCERPT = 200
 
 Problems = dict[int, tuple[str, str]]
 """By place in a batch, the reason and detail of why a record is a reject; the first one counts."""
@@ -160,15 +165,43 @@ def _id(place: int, value: object, column: str, problems: Problems) -> str:
     return value
 
 
-def make_texts(values: dict[str, Sequence[Any]], columns: Columns, problems: Problems) -> list[str]:
-    """Makes the texts of a batch of records.
-
-    In a template a null is nothing; where all of its columns are null or empty, the literals
-    between them make no text either.
+def text_lengths(values: Mapping[str, Sequence[Any]], columns: Columns) -> NDArray[np.int64]:
+    """Returns how many characters each record's text has, as the template repeats its columns.
 
     Args:
         values: The columns by name, None where null or absent.
         columns: What the text is made of.
+
+    Returns:
+        The lengths, int64, shape (records,).
+    """
+    times = Counter(name for _, name in columns.text if name is not None)
+    literals = sum(len(literal) for literal, _ in columns.text)
+    total = np.full(len(values[columns.text_names[0]]), literals, dtype=np.int64)
+    for name, count in times.items():
+        total += count * np.fromiter(map(_length, values[name]), np.int64, len(total))
+    return total
+
+
+def _length(value: object) -> int:
+    if isinstance(value, str):
+        return len(value)
+    return len(as_text(value)) if isinstance(value, int | float) else 0
+
+
+def make_texts(
+    values: dict[str, Sequence[Any]], columns: Columns, problems: Problems, max_chars: int
+) -> list[str]:
+    """Makes the texts of a batch of records.
+
+    In a template a null is nothing; where all of its columns are null or empty, the literals
+    between them make no text either. One that would be too long is not made, but is the beginning
+    of its first column instead.
+
+    Args:
+        values: The columns by name, None where null or absent.
+        columns: What the text is made of.
+        max_chars: A longer text is surely too long.
         problems: Takes what is wrong, by place; the text at such a place is empty.
     """
     parts = {
@@ -183,7 +216,13 @@ def make_texts(values: dict[str, Sequence[Any]], columns: Columns, problems: Pro
         if name is not None:
             pieces.append(parts[name])
     filled = [any(map(str.strip, row)) for row in zip(*parts.values(), strict=True)]
-    texts = ["".join(piece) for piece in zip(*pieces, strict=False)]
+    fitting = (text_lengths(values, columns) <= max_chars).tolist()
+    texts = [
+        "".join(piece) if fits else next(filter(str.strip, piece))[:_EXCERPT]
+        for piece, fits in zip(zip(*pieces, strict=False), fitting, strict=False)
+    ]
+    for place in (place for place, fits in enumerate(fitting) if not fits and filled[place]):
+        problems.setdefault(place, ("too_long", too_long(max_chars)))
     if not all(filled):
         texts = [text if full else "" for text, full in zip(texts, filled, strict=True)]
     return _needed(texts, values, columns, problems)
@@ -223,6 +262,11 @@ def _part(place: int, value: object, name: str, templated: bool, problems: Probl
         detail += f", or ask for its digits by --text-template '{{{name}}}'"
     problems.setdefault(place, ("wrong_type", detail))
     return ""
+
+
+def too_long(max_bytes: int) -> str:
+    """Says what is wrong with a record that is too long."""
+    return f"longer than {max_bytes} bytes; split it, or raise --max-record-bytes"
 
 
 def shown(value: object) -> str:

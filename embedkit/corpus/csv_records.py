@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from embedkit.config import CorpusConfig
-from embedkit.corpus.columns import Columns
+from embedkit.corpus.columns import Columns, too_long
 from embedkit.corpus.compression import ByteStream
 from embedkit.corpus.csv_dialect import Dialect, check_columns, check_header
 from embedkit.corpus.csv_lines import CsvLines, TooLongError, TooManyLinesError
 from embedkit.corpus.csv_swallowed import may_swallow_records, swallows_records
-from embedkit.corpus.documents import Records, excerpt, too_long
+from embedkit.corpus.documents import Records, excerpt
 from embedkit.corpus.encodings import open_text, undecodable
 from embedkit.corpus.lines import iter_lines
 from embedkit.corpus.splits import FileRange

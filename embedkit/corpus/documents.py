@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from embedkit.corpus.columns import Columns, Problems, make_ids, make_texts
+from embedkit.corpus.columns import Columns, Problems, make_ids, make_texts, too_long
 from embedkit.corpus.metadata_values import Unfit, metadata_array
 from embedkit.corpus.names import is_unicode
 from embedkit.records import DOCUMENT_SCHEMA, LineCounts, Reject, text_hash
@@ -130,7 +130,9 @@ def make_documents(
     ids = _ids(records, columns, problems)
     if duplicates:
         _find_duplicates(records, columns, ids, duplicates, problems)
-    texts = make_texts(records.columns, columns, problems) if records.row_index else []
+    texts: list[str] = []
+    if records.row_index:
+        texts = make_texts(records.columns, columns, problems, max_record_bytes)
     check_texts(texts, max_record_bytes, problems)
     metadata, unfit = _metadata(records, columns)
     rejects = [*records.rejects, *_rejects(records, columns, ids, texts, problems)]
@@ -190,11 +192,6 @@ def check_texts(texts: Sequence[str], max_bytes: int, problems: Problems) -> Non
             problems.setdefault(place, ("invalid_json", detail))
         elif len(text) * 4 > max_bytes and len(text.encode("utf-8", "replace")) > max_bytes:
             problems.setdefault(place, ("too_long", too_long(max_bytes)))
-
-
-def too_long(max_bytes: int) -> str:
-    """Says what is wrong with a record that is too long."""
-    return f"longer than {max_bytes} bytes; split it, or raise --max-record-bytes"
 
 
 def excerpt(value: object) -> str:

@@ -12,6 +12,7 @@ from embedkit.corpus.csv_records import read_csv
 from embedkit.corpus.documents import MOST_RECORD_BYTES, Documents, Records, make_documents
 from embedkit.corpus.json_records import read_json
 from embedkit.corpus.parquet_records import read_parquet
+from embedkit.corpus.parts import in_parts
 from embedkit.corpus.splits import FileRange, Plan, Split
 from embedkit.corpus.text_records import read_jsonl, read_text
 from embedkit.records import DocumentBlock, LineCounts
@@ -92,19 +93,21 @@ def _documents(
     """Reads the documents of a split; notes in ``lines`` what the lines of each range are."""
     columns = Columns.of(config, plan.metadata)
     duplicates: Collection[tuple[str, int]] = frozenset(split.duplicates)
+    most = min(config.max_record_bytes, MOST_RECORD_BYTES)
     make = partial(
         make_documents,
         columns=columns,
         schema=plan.schema,
-        max_record_bytes=min(config.max_record_bytes, MOST_RECORD_BYTES),
+        max_record_bytes=most,
         duplicates=duplicates,
     )
     for file in split.ranges:
         lines.append(LineCounts())
         for records in read_records(file, config, columns):
             lines[-1] += replace(records.counts, records=_records_of_lines(records))
-            documents = make(records)
-            yield _in_range(documents) if file.start and file.format in _BY_BYTES else documents
+            in_range = file.start and file.format in _BY_BYTES
+            for part in in_parts(records, columns, most):
+                yield _in_range(make(part)) if in_range else make(part)
         if not lines[-1].lines:
             # An empty file, or a format without lines.
             lines[-1] = LineCounts()

@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 
 from embedkit.config import CorpusConfig
 from embedkit.corpus.arrow_values import row_bytes, spread, to_values
-from embedkit.corpus.columns import Columns
+from embedkit.corpus.columns import Columns, too_long
 from embedkit.corpus.compression import DamagedFileError
-from embedkit.corpus.documents import Records, excerpt, too_long
+from embedkit.corpus.documents import Records, excerpt
 from embedkit.corpus.int96 import exact_dates
 from embedkit.corpus.opening import open_input
 from embedkit.corpus.splits import FileRange

@@ -13,6 +13,7 @@ from embedkit.corpus.chunking import Chunker
 from embedkit.corpus.columns import Columns, lookup
 from embedkit.corpus.documents import Documents, Records, make_documents
 from embedkit.corpus.metadata_types import declared_types, infer_type, parse_type
+from embedkit.corpus.parts import in_parts
 from embedkit.corpus.splits import Plan, Split
 from embedkit.errors import ConfigError
 from embedkit.records import DOCUMENT_SCHEMA, RESERVED_COLUMNS, DocumentBlock, digest
@@ -183,7 +184,8 @@ def _documents(
         values = {name: [lookup(row, name) for _, row in part] for name in columns.names}
         values[id_column] = [row_id for row_id, _ in part]
         records = Records(source=source, row_index=list(range(start, stop)), columns=values)
-        yield make_documents(records, columns, schema, config.max_record_bytes, duplicates)
+        for one in in_parts(records, columns, config.max_record_bytes):
+            yield make_documents(one, columns, schema, config.max_record_bytes, duplicates)
 
 
 def _slices(ordered: list[tuple[Any, Row]]) -> Iterator[tuple[int, int]]:

@@ -9,6 +9,7 @@ from embedkit.config import CorpusConfig
 from embedkit.corpus.columns import Columns
 from embedkit.corpus.documents import make_documents
 from embedkit.corpus.formats import read_records
+from embedkit.corpus.parts import in_parts
 from embedkit.corpus.splits import FileRange, Plan
 
 _SAMPLED_RANGES = 32
@@ -16,6 +17,8 @@ _SAMPLED_BYTES = 1 << 18
 _SAMPLED_BYTES_OF = {"bz2": 1 << 20}
 """Of a bz2 file nothing comes out before a whole block is in, and that has up to 900 kB."""
 _SAMPLED_TEXTS = 64
+_MOST_TEXT_BYTES = 1 << 25
+"""Of one range; a template may make far more text than was read."""
 
 
 @dataclass(frozen=True)
@@ -132,15 +135,23 @@ def _beginning(
         # Cut short, a compressed file looks damaged, and what comes before that is the sample.
         piece = replace(file, end=file.start + most, stored=most)
     texts: list[str] = []
-    rows = 0
+    rows = read = size = 0
     with closing(read_records(piece, config, columns)) as batches:
         for records in batches:
-            made = make_documents(records, columns, plan.schema, config.max_record_bytes)
-            texts.extend(made.rows.column("text").to_pylist())
-            rows += len(records.row_index) + len(records.rejects)
-            if file.rows is not None and _size(texts) > _SAMPLED_BYTES:
+            read += len(records)
+            for part in in_parts(records, columns, config.max_record_bytes):
+                if size > _MOST_TEXT_BYTES:
+                    break
+                made = make_documents(part, columns, plan.schema, config.max_record_bytes)
+                found = made.rows.column("text").to_pylist()
+                texts.extend(found)
+                size += _size(found)
+                rows += len(part)
+            if file.rows is not None and size > _SAMPLED_BYTES:
                 break
-    return texts, rows, piece.stored if file.rows is None else rows
+    if file.rows is not None:
+        return texts, rows, rows
+    return texts, rows, piece.stored * rows // read if rows < read else piece.stored
 
 
 def _size(texts: Sequence[str]) -> int:

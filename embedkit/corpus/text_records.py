@@ -6,9 +6,9 @@ from typing import Any
 import orjson
 
 from embedkit.config import CorpusConfig
-from embedkit.corpus.columns import Columns, lookup
+from embedkit.corpus.columns import Columns, lookup, too_long
 from embedkit.corpus.compression import ByteStream, DamagedFileError
-from embedkit.corpus.documents import Records, excerpt, too_long
+from embedkit.corpus.documents import Records, excerpt
 from embedkit.corpus.encodings import open_text, undecodable
 from embedkit.corpus.json_twice import null_twice, reject_twice
 from embedkit.corpus.json_values import may_be_rounded, read_exactly

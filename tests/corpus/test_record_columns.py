@@ -13,9 +13,12 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from reading import corpus_config, read_corpus, write
 
-from embedkit.corpus.columns import Columns
+from embedkit.corpus import formats, parts
+from embedkit.corpus.columns import Columns, make_texts
+from embedkit.corpus.documents import Documents, Records
 from embedkit.corpus.metadata_types import parse_type, type_name
 from embedkit.corpus.plan import plan_corpus
+from embedkit.corpus.sampling import estimate
 from embedkit.errors import ConfigError, InputError
 from embedkit.records import Nulled, add_nulled
 
@@ -81,6 +84,64 @@ def test_an_optional_column_of_a_template_may_be_in_no_record(tmp_path: Path) ->
     for name in ("a.jsonl", "b.csv", "c.parquet"):
         with pytest.raises(InputError, match="'gone'"):
             plan_corpus(corpus_config(tmp_path / name, text_template="{gone} {title}"))
+
+
+@pytest.mark.parametrize(
+    ("template", "value", "fits"),
+    [
+        ("{a}" * 200, "x" * 5, True),
+        ("{a}" * 200, "x" * 6, False),
+        ("{a} {b}" * 100, "words ", False),
+        ("{a}" + "-" * 1000, "x", False),
+        ("{a}" * 500, 123, False),
+        ("{a}" * 333, 123, True),
+    ],
+)
+@pytest.mark.parametrize("name", ["in.jsonl", "in.parquet"])
+def test_a_text_that_a_template_makes_too_long_is_never_made(
+    tmp_path: Path, template: str, value: object, fits: bool, name: str
+) -> None:
+    rows = [{"a": "1", "b": "c"}, {"a": value, "b": "long"}, {"a": "2", "b": "d"}]
+    if isinstance(value, int):
+        rows = [row | {"a": int(str(row["a"]))} for row in rows]
+    if name == "in.jsonl":
+        jsonl(tmp_path / name, *rows)
+    else:
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / name)
+    corpus = read_corpus(tmp_path / name, text_template=template, max_record_bytes=1000)
+    made = [template.format(**row) for row in rows]
+    assert corpus.texts == [text for text in made if len(text) <= 1000]
+    assert corpus.reasons == ["too_long"] * sum(len(text) > 1000 for text in made)
+    assert (made[1] in corpus.texts) == fits
+
+    values = {name: [row[name] for row in rows] for name in ("a", "b")}
+    columns = Columns.of(corpus_config("x", text_template=template))
+    assert max(map(len, make_texts(values, columns, {}, 1000))) <= 1000
+
+
+def test_the_texts_of_a_template_are_made_in_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parts, "_MOST_CHARS", 1000)
+    lines = [json.dumps({"a": f"{n:02d}", "m": n}) if n % 7 else "{" for n in range(100)]
+    path = write(tmp_path / "a.jsonl", lines)
+    config = corpus_config(path, text_template="{a}" * 100, metadata_columns=("m",))
+    wanted = [n for n in range(100) if n % 7]
+    batches = []
+    make = formats.make_documents
+
+    def noted(records: Records, **options: Any) -> Documents:
+        batches.append(make(records, **options))
+        return batches[-1]
+
+    monkeypatch.setattr(formats, "make_documents", noted)
+    corpus = read_corpus(path, text_template="{a}" * 100, metadata_columns=("m",))
+    assert corpus.texts == [f"{n:02d}" * 100 for n in wanted]
+    assert corpus.table["m"].to_pylist() == wanted
+    assert [one.line for one in corpus.rejects] == [n + 1 for n in range(100) if n % 7 == 0]
+    assert max(sum(map(len, one.rows["text"].to_pylist())) for one in batches) <= 1000
+    found = estimate(plan_corpus(config), config, lambda texts: list(map(len, texts)))
+    assert (found.records, found.documents, found.text_bytes) == (100, 85, 85 * 200)
 
 
 @pytest.mark.parametrize(
