@@ -27,11 +27,12 @@ from embedkit.errors import IntegrityError
 from embedkit.job import Draft
 from embedkit.large_documents import reject_whole_documents
 from embedkit.line_numbers import LineNumbers, place_of
-from embedkit.reports.duplicates import COLUMNS, text_duplicates
+from embedkit.reports.duplicates import COLUMNS, RepeatedText, text_duplicates
 from embedkit.reports.phrasing import dataset_name, noun
 from embedkit.reports.quality import BlockStatistics
 from embedkit.reports.render import render_html
 from embedkit.reports.report import Accounts, RunFigures, build_report, report_json
+from embedkit.reports.sample import SampledRow
 
 _REPORT_JSON = "report/report.json"
 _REPORT_HTML = "report/report.html"
@@ -201,8 +202,7 @@ def complete_version(
     inputs = (draft.plan.files, draft.plan.total_bytes)
     run = replace(run, dataset=dataset_name(version.root))
     numbers = _line_numbers(draft)
-    if numbers.counts is not None:
-        manifest = replace(manifest, lines=asdict(numbers.counts))
+    manifest = numbers.described(manifest)
     if isinstance(draft.records, CorpusConfig):
         manifest = replace(manifest, input_format=draft.records.format)
     write_report(version, manifest, sorted(blocks, key=block_order), inputs, run, numbers)
@@ -322,17 +322,24 @@ def write_report(
     def rows() -> Iterator[pa.RecordBatch]:
         return read_columns(version, manifest.parts, columns)
 
+    repeated = text_duplicates(rows)
+    top = tuple(replace(text, line=numbers.line_of(*_place(text))) for text in repeated.top)
+    statistics = _statistics(version, blocks).with_examples(numbers.true_line)
     report = build_report(
-        _statistics(version, blocks).with_examples(numbers.true_line),
+        statistics.with_lines(lambda row: numbers.line_of(*_place(row))),
         {**manifest.description, "version": version.name},
         Accounts(*inputs, manifest.documents, manifest.rows, manifest.rejects, numbers.counts),
         run,
-        text_duplicates(rows),
+        replace(repeated, top=top),
         partial(place_of, input_format=manifest.input_format),
     )
     # Replaced, not created: a run that was killed here left a report without this run's figures.
     store.replace(version.key(_REPORT_JSON), report_json(report))
     store.replace(version.key(_REPORT_HTML), render_html(report).encode())
+
+
+def _place(row: RepeatedText | SampledRow) -> tuple[str, int, int | None]:
+    return row.source, row.row_index, row.line
 
 
 def _statistics(version: Version, blocks: Sequence[str]) -> BlockStatistics:

@@ -2,12 +2,14 @@
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from operator import itemgetter
 
 from embedkit.corpus.names import format_and_compression
 from embedkit.corpus.splits import Split
 from embedkit.dataset.commit import SplitEnd
+from embedkit.dataset.manifest import Manifest
 from embedkit.records import LineCounts, Reject
 
 
@@ -21,7 +23,7 @@ class LineNumbers:
     """
 
     counts: LineCounts | None
-    before: Mapping[str, list[tuple[int, int]]]
+    before: Mapping[str, Sequence[Sequence[int]]]
 
     @classmethod
     def of(cls, splits: Iterable[Split], ends: Mapping[str, SplitEnd]) -> "LineNumbers":
@@ -32,27 +34,54 @@ class LineNumbers:
             ends: The end of each.
         """
         total = LineCounts()
-        before: dict[str, list[tuple[int, int]]] = defaultdict(list)
+        before: dict[str, list[list[int]]] = defaultdict(list)
         lines: dict[str, int] = defaultdict(int)
         for split in splits:
             counted = ends[split.split_id].line_counts
             if len(counted) != len(split.ranges):
                 return cls(None, {})
             for file, counts in zip(split.ranges, counted, strict=True):
-                before[file.source].append((file.start, lines[file.source]))
+                before[file.source].append([file.start, lines[file.source]])
                 lines[file.source] += counts.lines
                 total += counts
         parted = {source: ranges for source, ranges in before.items() if len(ranges) > 1}
         return cls(total, {source: ranges for source, ranges in parted.items() if lines[source]})
 
+    @classmethod
+    def of_version(cls, manifest: Manifest) -> "LineNumbers":
+        """Reads back what ``described`` wrote."""
+        counts = LineCounts(**manifest.lines) if manifest.lines else None
+        return cls(counts, manifest.line_ranges)
+
+    def described(self, manifest: Manifest) -> Manifest:
+        """Returns a manifest that says what the lines of the inputs are."""
+        if self.counts is None:
+            return manifest
+        ranges = {source: list(map(list, begun)) for source, begun in self.before.items()}
+        return replace(manifest, lines=asdict(self.counts), line_ranges=ranges)
+
     def true_line(self, reject: Reject) -> Reject:
         """Returns a reject with the number of its line in the file, where that is known."""
-        ranges = self.before.get(reject.source)
-        if reject.line_in_range is None or ranges is None:
+        if reject.source not in self.before:
             return reject
-        place = bisect_right(ranges, reject.row_index, key=lambda begun: begun[0]) - 1
-        line = ranges[place][1] + reject.line_in_range
-        return replace(reject, line=line, line_in_range=None)
+        line = self.line_of(reject.source, reject.row_index, reject.line_in_range)
+        return reject if line is None else replace(reject, line=line, line_in_range=None)
+
+    def line_of(self, source: str, row_index: int, line_in_range: int | None) -> int | None:
+        """Returns the number of a line in its file; None where there is none or it is not known.
+
+        Args:
+            source: The file.
+            row_index: The place in it of the record that begins with the line.
+            line_in_range: The number that the line has in its range of the file.
+        """
+        if line_in_range is None or self.counts is None:
+            return None
+        ranges = self.before.get(source)
+        if ranges is None:
+            return line_in_range
+        place = bisect_right(ranges, row_index, key=itemgetter(0)) - 1
+        return ranges[place][1] + line_in_range
 
 
 def place_of(source: str, row_index: int, line: int | None, input_format: str) -> str:

@@ -42,8 +42,16 @@ TOKEN_FIELDS = (
 )
 """Columns that tokenizing adds: ids as the encoder gets them, and the count before truncation."""
 
+LINE_FIELD = pa.field("line_in_range", pa.int64())
+"""Column of a part: the line of a row's document, from 1 where the range of its file begins."""
+
 RESERVED_COLUMNS = frozenset(
-    [*DOCUMENT_SCHEMA.names, *(field.name for field in TOKEN_FIELDS), "embedding"]
+    [
+        *DOCUMENT_SCHEMA.names,
+        *(field.name for field in TOKEN_FIELDS),
+        LINE_FIELD.name,
+        "embedding",
+    ]
 )
 """Names that a metadata column cannot have."""
 
@@ -207,6 +215,20 @@ class Block:
         for line in lines.filter(same).slice(0, 1).to_pylist():
             return replace(reject, **({"line": line} if line > 0 else {"line_in_range": -line}))
         return reject
+
+    def lines_in_range(self) -> pa.Array:
+        """Returns for each row the line of its document, see ``LINE_FIELD``; null without lines."""
+        if self.places is None or not self.rows.num_rows:
+            return pa.nulls(self.rows.num_rows, LINE_FIELD.type)
+        names = PLACE_SCHEMA.names[:2]
+        lines = pc.abs(self.places.column("line"))
+        if all(self.rows.column(name).equals(self.places.column(name)) for name in names):
+            return lines
+        # Rows are gone that later stages rejected.
+        places = zip(*(self.places.column(name).to_pylist() for name in names), strict=True)
+        known = dict(zip(places, lines.to_pylist(), strict=True))
+        rows = zip(*(self.rows.column(name).to_pylist() for name in names), strict=True)
+        return pa.array(map(known.get, rows), LINE_FIELD.type)
 
     def to_ipc(self) -> bytes:
         """Serializes the block as one Arrow IPC stream with the header in its schema metadata."""

@@ -1,7 +1,7 @@
 """The line that a report names is the line in the file, however many ranges it was read in."""
 
 import json
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,11 +14,12 @@ from embedkit.corpus.chunking import TokenChunker
 from embedkit.dataset.commit import SplitEnd
 from embedkit.dataset.manifest import read_manifest
 from embedkit.dataset.version import open_version
+from embedkit.engines.query import search_text
 from embedkit.engines.run import run_job
 from embedkit.errors import IntegrityError
 from embedkit.flow import encode_tokens, without_documents
 from embedkit.line_numbers import LineNumbers, place_of
-from embedkit.records import DocumentBlock
+from embedkit.records import DocumentBlock, LineCounts, text_hash
 from embedkit.tokens.tokenization import TokenizerSpec, load_tokenizer, tokenize_text
 
 
@@ -116,11 +117,45 @@ def test_a_run_tells_its_lines_and_places_in_words(tiny_model: str, tmp_path: Pa
     assert "48 lines in: 45 records, 1 more within records, 1 header, 1 blank." in html
     assert "a.jsonl</bdi>, line 44</p>" in html
     assert "b.csv</bdi>, line 4</p>" in html
-    assert f"a.jsonl</bdi>, byte {len(''.join(lines)) + 1}</p>" in html
+    # The first of the two copies.
+    assert "a.jsonl</bdi>, line 42</p>" in html
+    assert " byte " not in html
     assert "row_index" not in html
     (said,) = [one for one in Dataset.only(tmp_path / "out").rejects if "jsonl" in one["source"]]
     assert said["line"] is None
     assert 1 <= said["line_in_range"] < 10
+
+    hits = search_text(str(folder), "text 7", 50)
+    assert len(hits) == 43
+    all_lines = {path.name: path.read_text().split("\n") for path in (tmp_path / "in").iterdir()}
+    by_text = {text_hash(f"text {n}"): f"text {n}" for n in range(40)}
+    by_text |= {text_hash(text): text for text in ("said twice", "two\nlines")}
+    rows = Dataset.only(tmp_path / "out").table.to_pylist()
+    texts = {row["id"]: by_text[row["text_hash"]] for row in rows}
+    for hit in hits:
+        assert hit.place == f"line {hit.line}"
+        assert texts[hit.id].split("\n")[0] in all_lines[hit.source][hit.line - 1]
+
+
+def test_rows_that_are_left_of_a_block_keep_their_lines(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("one\n\ntwo\nthree\n")
+    (tmp_path / "b.txt").write_text("\nfour\n")
+    (block,) = (one for one in read_corpus(tmp_path).blocks if one.rows.num_rows)
+    assert block.lines_in_range().to_pylist() == [1, 3, 4, 2]
+    for kept in ([0, 3], [1, 2], []):
+        left = block.with_rows(block.rows.take(pa.array(kept, pa.int64())))
+        assert left.lines_in_range().to_pylist() == [[1, 3, 4, 2][place] for place in kept]
+    without = replace(block, places=None)
+    assert without.lines_in_range().null_count == 4
+
+
+def test_lines_are_not_told_where_a_release_before_did_not_count_them() -> None:
+    assert LineNumbers(None, {}).line_of("a.jsonl", 861, 12) is None
+    numbers = LineNumbers(LineCounts(), {"a.jsonl": [[0, 0], [100, 7]]})
+    assert numbers.line_of("a.jsonl", 99, 6) == 6
+    assert numbers.line_of("a.jsonl", 100, 1) == 8
+    assert numbers.line_of("b.jsonl", 100, 5) == 5
+    assert numbers.line_of("b.parquet", 100, None) is None
 
 
 @pytest.mark.parametrize("chunked", [False, True])

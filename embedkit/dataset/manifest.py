@@ -87,6 +87,8 @@ class Manifest:
             of the first release have none.
         input_format: The format that the inputs were said to have, which tells what ``row_index``
             counts; empty where there were no files, and in versions of the first release.
+        line_ranges: Of each file of lines that was read in several ranges, where each begins, and
+            the lines of the file before it, which turns ``line_in_range`` into a line of the file.
     """
 
     version: str
@@ -107,6 +109,7 @@ class Manifest:
     nulled: int = 0
     lines: dict[str, int] = field(default_factory=dict)
     input_format: str = ""
+    line_ranges: dict[str, list[list[int]]] = field(default_factory=dict)
 
     def to_json(self) -> bytes:
         """Serializes the manifest in one way only."""
@@ -139,6 +142,9 @@ def _check_types(manifest: Manifest) -> None:
     numbers = [getattr(manifest, one.name) for one in fields(manifest) if one.type is int]
     numbers += [number for part in manifest.parts for number in (part.size, part.rows)]
     numbers += [*manifest.reject_reasons.values(), *manifest.lines.values()]
+    numbers += [
+        number for begun in manifest.line_ranges.values() for pair in begun for number in pair
+    ]
     if not all(isinstance(one, int) and one >= 0 for one in numbers):
         raise ValueError("a count that is no whole number")
     texts = [
@@ -200,6 +206,7 @@ def finalize(
         reject_reasons=reject_reasons(version, with_rejects),
         lines={},
         input_format="",
+        line_ranges={},
     )
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from embedkit.dataset.schema import PartOptions, metadata_columns, part_schema
 from embedkit.dataset.store_keys import one_line
 from embedkit.errors import IntegrityError
-from embedkit.records import EmbeddingBlock
+from embedkit.records import LINE_FIELD, EmbeddingBlock
 
 ROW_GROUP_BYTES = 64 << 20
 _COMPONENTS_AT_ONCE = 1 << 19
@@ -26,8 +26,9 @@ def part_table(block: EmbeddingBlock, options: PartOptions) -> pa.Table:
         IntegrityError: The block lacks a column, or its vectors have another dimension.
     """
     schema = part_schema(block.rows.schema, options)
+    rows = block.rows.append_column(LINE_FIELD, block.lines_in_range())
     try:
-        columns = [block.rows.column(field.name).cast(field.type) for field in schema]
+        columns = [rows.column(field.name).cast(field.type) for field in schema]
     except (KeyError, pa.ArrowException) as error:
         raise IntegrityError(
             f"block {block.block_id}: its rows do not fit the columns of a part "

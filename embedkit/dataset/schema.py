@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from embedkit.records import RESERVED_COLUMNS, embedding_type
+from embedkit.records import LINE_FIELD, RESERVED_COLUMNS, embedding_type
 
 FORMAT = "1"
 """Version of the layout and schema, as parts and manifests carry it."""
@@ -59,6 +59,7 @@ def part_schema(rows: pa.Schema, options: PartOptions) -> pa.Schema:
         pa.field("text_hash", pa.string(), nullable=False),
         pa.field("source", pa.string(), nullable=False),
         pa.field("row_index", pa.int64(), nullable=False),
+        LINE_FIELD,
     ]
     if options.store_text:
         fields.append(pa.field("text", pa.string(), nullable=False))

@@ -16,7 +16,7 @@ from embedkit.dataset.parquet import vectors_of
 from embedkit.dataset.rows import opened_part
 from embedkit.dataset.version import Version
 from embedkit.errors import ConfigError
-from embedkit.records import RESERVED_COLUMNS
+from embedkit.records import LINE_FIELD, RESERVED_COLUMNS
 
 METRICS = ("cosine", "dot", "euclidean", "manhattan")
 ROWS_AT_ONCE = 4096
@@ -40,6 +40,8 @@ class Hit:
         char_end: Where it ends.
         text: The text, where the dataset stores it.
         metadata: The user's metadata columns.
+        line: The line that the record begins with, counted as ``LINE_FIELD``; in the file where
+            the manifest was asked as well, as ``search_text`` does.
         place: What ``row_index`` says, for a person.
     """
 
@@ -52,6 +54,7 @@ class Hit:
     char_end: int
     text: str | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
+    line: int | None = None
     place: str = ""
 
     def to_dict(self) -> dict[str, Any]:
@@ -269,5 +272,6 @@ def _hit(candidate: _Candidate, row: dict[str, Any]) -> Hit:
         **{name: row[name] for name in _PLACE},
         score=-candidate.distance,
         text=row.get("text"),
+        line=row.get(LINE_FIELD.name),
         metadata={name: value for name, value in row.items() if name not in RESERVED_COLUMNS},
     )

@@ -15,7 +15,7 @@ from embedkit.dataset.version import Version, open_version
 from embedkit.encoders.local_client import LocalConnection
 from embedkit.encoders.model_files import ModelSpec, read_model
 from embedkit.errors import ConfigError
-from embedkit.line_numbers import place_of
+from embedkit.line_numbers import LineNumbers, place_of
 from embedkit.records import TokenBatch
 from embedkit.tokens.tokenization import load_tokenizer
 
@@ -47,8 +47,14 @@ def search_text(
     query = encode_query(root, text, model, prompt_name, prompt)
     version = open_version(root)
     hits = search(version, query.reshape(1, -1), k)[0]
-    of_input = read_manifest(version).input_format
-    return [replace(hit, place=place_of(hit.source, hit.row_index, None, of_input)) for hit in hits]
+    manifest = read_manifest(version)
+    numbers = LineNumbers.of_version(manifest)
+    return [_in_its_file(hit, numbers, manifest.input_format) for hit in hits]
+
+
+def _in_its_file(hit: Hit, numbers: LineNumbers, input_format: str) -> Hit:
+    line = numbers.line_of(hit.source, hit.row_index, hit.line)
+    return replace(hit, line=line, place=place_of(hit.source, hit.row_index, line, input_format))
 
 
 def encode_query(

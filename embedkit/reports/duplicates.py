@@ -7,11 +7,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from embedkit.records import LINE_FIELD
 from embedkit.reports.quality import hash64
 from embedkit.reports.sample import excerpt
 from embedkit.uniqueness import repeated
 
-COLUMNS = ("text_hash", "id", "source", "row_index")
+COLUMNS = ("text_hash", "id", "source", "row_index", LINE_FIELD.name)
 """Columns of a version that ``text_duplicates`` reads; ``text`` as well where it is stored."""
 
 
@@ -25,6 +26,7 @@ class RepeatedText:
         text_hash: Hash of the text.
         source: The file that the first of them came from.
         row_index: Its place there.
+        line: Its line there, counted as ``LINE_FIELD`` until the report is written.
         text: The text's first characters, or None where the version stores no text.
     """
 
@@ -33,6 +35,7 @@ class RepeatedText:
     text_hash: str
     source: str
     row_index: int
+    line: int | None = None
     text: str | None = None
 
 
@@ -84,9 +87,9 @@ def _first_rows(
         names = [name for name in (*COLUMNS, "text") if name in batch.schema.names]
         rows = batch.select(names).take(pa.array(places)).to_pylist()
         for value, row in zip(found, rows, strict=True):
-            text = row.pop("text", None)
+            text, line = row.pop("text", None), row.pop(LINE_FIELD.name, None)
             shown = None if text is None else excerpt(text)
-            yield RepeatedText(count=wanted[int(value)], text=shown, **row)
+            yield RepeatedText(count=wanted[int(value)], text=shown, line=line, **row)
         if not len(missing):
             return
 

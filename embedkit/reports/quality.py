@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from embedkit.records import EmbeddingBlock, Nulled, Reject, add_nulled
 from embedkit.reports.histogram import Histogram
 from embedkit.reports.moments import Moments
-from embedkit.reports.sample import Sample
+from embedkit.reports.sample import Sample, SampledRow
 
 MOST_EXAMPLES = 5
 """Rejects of one reason that a report shows."""
@@ -112,6 +112,11 @@ class BlockStatistics:
         """Returns the statistics with every example of a reject changed."""
         examples = {reason: tuple(map(change, found)) for reason, found in self.examples.items()}
         return replace(self, examples=examples)
+
+    def with_lines(self, line_of: Callable[[SampledRow], int | None]) -> "BlockStatistics":
+        """Returns the statistics with another line for every row of the sample."""
+        rows = tuple(replace(row, line=line_of(row)) for row in self.sample.rows)
+        return replace(self, sample=replace(self.sample, rows=rows))
 
     @classmethod
     def of(cls, block: EmbeddingBlock, max_tokens: int, excerpts: bool = True) -> Self:

@@ -299,7 +299,7 @@ def _duplicates(
     top = [asdict(text) for text in exact.top]
     for text in top:
         text["text"] = text["text"] or sampled.get(text["text_hash"]) or None
-        text["place"] = place(text["source"], text["row_index"], None)
+        text["place"] = place(text["source"], text["row_index"], text["line"])
     return {
         "exact": True,
         "rows": exact.rows,
@@ -345,7 +345,8 @@ def _closest(found: Similarity, place: Place) -> list[dict[str, Any]]:
             "text": row.text,
             "source": row.source,
             "row_index": row.row_index,
-            "place": place(row.source, row.row_index, None),
+            "line": row.line,
+            "place": place(row.source, row.row_index, row.line),
             "n_tokens": row.n_tokens,
         }
 

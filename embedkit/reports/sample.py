@@ -34,6 +34,8 @@ class SampledRow:
         row_index: Its place there.
         n_tokens: Its tokens before truncation.
         doc_id: The document that it is, or is a chunk of; empty where an earlier release wrote it.
+        line: The line of its document, counted from where a range of the file begins until the
+            report is written; None where there is none, or an earlier release wrote it.
     """
 
     key: int
@@ -44,6 +46,7 @@ class SampledRow:
     row_index: int
     n_tokens: int
     doc_id: str = ""
+    line: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,12 +83,12 @@ class Sample:
         keys = np.frombuffer(b"".join(map(_key, ids)), dtype="<u8")
         chosen = np.argsort(keys, kind="stable")[: _most_rows(block.vectors.shape[1])]
         columns = ["id", "text", "text_hash", "source", "row_index", "n_tokens", "doc_id"]
-        table = block.rows.select(columns).take(pa.array(chosen)).to_pylist()
+        table = block.rows.select(columns).append_column("line", block.lines_in_range())
         rows = tuple(
             SampledRow(
                 int(keys[place]), **{**row, "text": excerpt(row["text"]) if excerpts else ""}
             )
-            for place, row in zip(chosen, table, strict=True)
+            for place, row in zip(chosen, table.take(pa.array(chosen)).to_pylist(), strict=True)
         )
         return cls(rows, block.vectors[chosen].astype(np.float32))
 

@@ -16,7 +16,7 @@ from embedkit.errors import IntegrityError
 
 OWN = [
     "id", "embedding", "doc_id", "chunk_index", "char_start", "char_end", "n_tokens", "truncated",
-    "text_hash", "source", "row_index",
+    "text_hash", "source", "row_index", "line_in_range",
 ]  # fmt: skip
 
 
@@ -42,9 +42,10 @@ def test_columns_and_types(block, make_options):
     vector = schema.field("embedding").type
     assert (vector.list_size, vector.value_type) == (8, pa.float32())
     assert not vector.value_field.nullable
-    assert not any(schema.field(name).nullable for name in OWN)
+    assert [name for name in OWN if schema.field(name).nullable] == ["line_in_range"]
     assert [str(schema.field(name).type) for name in OWN[2:]] == [
         "string", "int32", "int32", "int32", "int32", "bool", "string", "string", "int64",
+        "int64",
     ]  # fmt: skip
     assert schema.field("year").type == pa.int16()
     assert metadata_columns(schema) == ["title", "year", "tags"]
@@ -52,7 +53,8 @@ def test_columns_and_types(block, make_options):
 
 def test_rows_come_back_as_they_were(block, make_options):
     table = read_table(write_part(block, make_options(store_text=True)), "x")
-    for name in [*OWN, "text", "title", "year", "tags"]:
+    assert table.column("line_in_range").null_count == len(table)
+    for name in [*OWN[:-1], "text", "title", "year", "tags"]:
         assert table.column(name).to_pylist() == block.rows.column(name).to_pylist()
     assert np.array_equal(vectors_of(table.column("embedding").combine_chunks()), block.vectors)
 
