@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from tokenizers import Tokenizer, normalizers
 
@@ -21,6 +22,14 @@ from embedkit.tokens.tokenizer_limits import check_tokenizer
 
 _PROBES = ("a", "the", "0", ".", "A b")
 _VOCABULARIES = ("tokenizer.json", "vocab.json", "*.txt", "*.model", "*.tiktoken")
+_ALL_BLANK = (
+    "the tokenizer finds nothing in this text but white space and marks that it drops, such as "
+    "control or zero-width characters; leave the record out"
+)
+_ALL_UNKNOWN = (
+    "the tokenizer knows nothing of what the model sees of this text, so that its vector would be "
+    "that of any unknown text; take a model that knows its script, or leave the record out"
+)
 _quiet = threading.Lock()
 
 
@@ -62,6 +71,7 @@ class TextTokenizer:
         pad_id: int = 0,
         special_ids: frozenset[int] = frozenset(),
         truncate_left: bool = False,
+        unknown_id: int | None = None,
     ) -> None:
         self.tokenizer = tokenizer
         self.spec = spec
@@ -81,9 +91,12 @@ class TextTokenizer:
                 "max_tokens"
             )
         self.prompt_length = _prompt_length(tokenizer, spec.prompt, special_ids)
-        self._blank = np.array(sorted(blank_ids(tokenizer)), dtype=np.int32)
+        # Some tokenizers know no line ends.
+        blank = blank_ids(tokenizer) - {unknown_id}
+        self._blank = np.array(sorted(blank), dtype=np.int32)
         prompt_ids = tokenizer.encode(spec.prompt, add_special_tokens=False).ids
-        self._prompt_says = self._without_blank(np.array(prompt_ids, dtype=np.int32))
+        self._prompt = np.array(prompt_ids, dtype=np.int32)
+        self._unknown = np.array([] if unknown_id is None else [unknown_id], dtype=np.int32)
 
     def encode(
         self, texts: list[str]
@@ -121,17 +134,33 @@ class TextTokenizer:
             Whether each row has no token but special ones, those of white space and the prompt,
             shape (rows,).
         """
-        says = np.append(0, np.cumsum(~np.isin(ids, self._blank)))
-        found = np.zeros(len(offsets) - 1, dtype=np.bool_)
-        most = self._special + len(self._prompt_says)
-        for row in np.flatnonzero(np.diff(says[offsets]) <= most):
-            end = offsets[row + 1] - len(self._suffix)
-            said = self._without_blank(ids[offsets[row] + len(self._prefix) : end])
-            found[row] = not len(said) or np.array_equal(said, self._prompt_says)
-        return found
+        return self._rows_of(self._blank, ids, offsets)
 
-    def _without_blank(self, ids: NDArray[np.int32]) -> NDArray[np.int32]:
-        return ids[~np.isin(ids, self._blank)]
+    def unknown_rows(self, ids: NDArray[np.int32], offsets: NDArray[np.int32]) -> NDArray[np.bool_]:
+        """Finds blank rows and those that have no other token than the one for unknown text.
+
+        Args:
+            ids: The ids of all rows, as ``encode`` returned them.
+            offsets: Where they end, likewise.
+
+        Returns:
+            Whether each row is one of them, shape (rows,).
+        """
+        return self._rows_of(np.append(self._blank, self._unknown), ids, offsets)
+
+    def _rows_of(
+        self, silent: NDArray[np.int32], ids: NDArray[np.int32], offsets: NDArray[np.int32]
+    ) -> NDArray[np.bool_]:
+        """Finds the rows that hold the prompt and no other token than some that say nothing."""
+        prompt = self._prompt[~np.isin(self._prompt, silent)]
+        says = np.append(0, np.cumsum(~np.isin(ids, silent)))
+        found = np.zeros(len(offsets) - 1, dtype=np.bool_)
+        for row in np.flatnonzero(np.diff(says[offsets]) <= self._special + len(prompt)):
+            end = offsets[row + 1] - len(self._suffix)
+            content = ids[offsets[row] + len(self._prefix) : end]
+            said = content[~np.isin(content, silent)]
+            found[row] = not len(said) or np.array_equal(said, prompt)
+        return found
 
     def count(self, texts: list[str]) -> list[int]:
         """Counts each text's tokens before truncation, special tokens and prompt included."""
@@ -208,6 +237,7 @@ def text_tokenizer(loaded: Any, spec: TokenizerSpec) -> TextTokenizer:
         pad_id=loaded.pad_token_id or 0,
         special_ids=frozenset(loaded.all_special_ids),
         truncate_left=loaded.truncation_side == "left",
+        unknown_id=_unknown_id(loaded),
     )
 
 
@@ -262,8 +292,9 @@ def tokenize_text(block: DocumentBlock, tokenizer: TextTokenizer) -> TokenBlock:
 
     Returns:
         The rows with ``TOKEN_FIELDS`` after their own columns. A document without a token that
-        says anything is a reject ``no_tokens`` instead, as all of them would have one vector; of
-        other documents, chunks without one are left out, as white space is.
+        says anything, or of which the tokenizer knows none, is a reject ``no_tokens`` instead, as
+        all of them would have one vector. Of other documents, chunks without a token are left out,
+        as white space is, and chunks of unknown ones stay.
     """
     rows = block.rows
     ids, offsets, n_tokens = tokenizer.encode(rows.column("text").to_pylist())
@@ -278,29 +309,54 @@ def tokenize_text(block: DocumentBlock, tokenizer: TextTokenizer) -> TokenBlock:
         schema = schema.append(field)
     tokens = pa.RecordBatch.from_arrays([*rows.columns, *columns], schema=schema)
     rejects = block.rejects
-    if blank.any():
-        rejects += tuple(map(block.numbered, _without_tokens(rows, blank)))
-        tokens = tokens.filter(pa.array(~blank))
+    unknown = tokenizer.unknown_rows(ids, offsets)
+    if unknown.any():
+        lost = _lost(block, blank, unknown)
+        rejects += tuple(map(block.numbered, _without_tokens(rows, blank, lost)))
+        tokens = tokens.filter(pa.array(~(blank | lost)))
     return block.into(TokenBlock, tokens, rejects)
 
 
-def _without_tokens(rows: pa.RecordBatch, blank: NDArray[np.bool_]) -> tuple[Reject, ...]:
-    said = set(rows.column("doc_id").filter(pa.array(~blank)).to_pylist())
-    lost = rows.select(["source", "row_index", "doc_id", "text"]).filter(pa.array(blank))
-    documents = {row["doc_id"]: row for row in reversed(lost.to_pylist())}
-    return tuple(
-        Reject(
-            source=row["source"],
-            row_index=row["row_index"],
+def _lost(
+    block: DocumentBlock, blank: NDArray[np.bool_], unknown: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Finds the rows of the documents of which no row says anything, shape (rows,).
+
+    Where a document may go on in other blocks, unknown text in this one is kept: a reject would
+    take the whole document, of which the others may be known.
+    """
+    rows = block.rows
+    doc_ids = rows.column("doc_id")
+    says = ~unknown
+    first = rows.column("chunk_index").to_numpy()[0]
+    alone = block.documents == 1 and not block.last and rows.num_rows > 1
+    if first > 0 or alone:
+        says |= (~blank) & pc.equal(doc_ids, doc_ids[0]).to_numpy(zero_copy_only=False)
+    said = doc_ids.filter(pa.array(says))
+    lost: NDArray[np.bool_] = ~pc.is_in(doc_ids, said).to_numpy(zero_copy_only=False)
+    return lost
+
+
+def _without_tokens(
+    rows: pa.RecordBatch, blank: NDArray[np.bool_], lost: NDArray[np.bool_]
+) -> Iterator[Reject]:
+    """Yields a reject for each document of which all rows are lost, in their order."""
+    doc_ids = rows.column("doc_id").to_pylist()
+    with_unknown = {doc_ids[row] for row in np.flatnonzero(lost & ~blank)}
+    done = set()
+    for row in map(int, np.flatnonzero(lost)):
+        doc_id = doc_ids[row]
+        if doc_id in done:
+            continue
+        done.add(doc_id)
+        yield Reject(
+            source=rows.column("source")[row].as_py(),
+            row_index=rows.column("row_index")[row].as_py(),
             reason="no_tokens",
-            detail="the tokenizer finds nothing in this text but white space and marks that it "
-            "drops, such as control or zero-width characters; leave the record out",
-            doc_id=row["doc_id"],
-            excerpt=row["text"][:200],
+            detail=_ALL_UNKNOWN if doc_id in with_unknown else _ALL_BLANK,
+            doc_id=doc_id,
+            excerpt=rows.column("text")[row].as_py()[:200],
         )
-        for row in reversed(documents.values())
-        if row["doc_id"] not in said
-    )
 
 
 @contextlib.contextmanager
@@ -324,6 +380,13 @@ def first_line(error: BaseException) -> str:
     """Returns the first line of an error's message, for a message of one line."""
     lines = str(error).strip().splitlines()
     return lines[0].strip() if lines else type(error).__name__
+
+
+def _unknown_id(loaded: Any) -> int | None:
+    """Returns the id of text that a tokenizer does not know, where that is its only use."""
+    found: int | None = loaded.unk_token_id
+    others = (loaded.bos_token_id, loaded.eos_token_id, loaded.pad_token_id)
+    return None if found in others else found
 
 
 def _special_ids(tokenizer: Tokenizer, directory: str) -> tuple[list[int], list[int]]:
