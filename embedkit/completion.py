@@ -263,8 +263,9 @@ def why_not_published(version: Version, manifest: Manifest, output: OutputConfig
     if damages and not output.allow_damaged_files:
         return (
             f"{noun(damages, 'input')} broke off for damage, and the rest of each such file is "
-            f"missing, a loss of unknown size; {stays}; see {version.url}/rejects, then restore "
-            "the files, or give --allow-damaged-files"
+            "missing, a loss of unknown size, unless its reject says that only garbage follows; "
+            f"{stays}; see {version.url}/rejects, then restore the files, or give "
+            "--allow-damaged-files"
         )
     if manifest.rejects <= output.max_reject_share * manifest.documents:
         return None

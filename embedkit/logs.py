@@ -157,7 +157,8 @@ def summary(result: "RunResult") -> str:
     rejected = [f"  rejected: {', '.join(reasons)}"] if reasons else []
     if result.reject_reasons.get("damaged_file"):
         rejected.append(
-            "  behind each damaged_file the rest of the file is missing, a loss of unknown size"
+            "  behind each damaged_file the rest of the file is missing, a loss of unknown size, "
+            "unless its reject says that only garbage follows"
         )
     nulled = [f"  {result.nulled:,} metadata values did not fit their columns and became null"]
     return "\n".join(

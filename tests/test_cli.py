@@ -281,6 +281,7 @@ def test_a_damaged_input_is_no_single_document(tiny_model, tmp_path, suffix):
     assert "of unknown size" in page
     assert "the rest of every damaged input file, which is missing" in card
     for text in (answer.out, answer.error, page, card, json.dumps(report["findings"])):
+        assert "only garbage follows" in text
         assert not re.search(r"(?<!\d)1 document\b", text)
 
     again = call("run", *flags(wanted), "--allow-damaged-files", "--json")

@@ -77,7 +77,8 @@ def test_a_damaged_input_keeps_a_version_from_being_published_whatever_the_share
     version = Version("/out", "v1")
     output = OutputConfig(output="/out", max_reject_share=0.01)
     found = why_not_published(version, manifest, output)
-    assert "the rest of each such file is missing, a loss of unknown size" in found
+    assert "the rest of each such file is missing, a loss of unknown size, unless its" in found
+    assert "its reject says that only garbage follows" in found
     assert "version v1 is complete, but not published" in found
     for name in ("allow_damaged_files", "publish_anyway"):
         allowed = output.model_copy(update={name: True})

@@ -231,8 +231,8 @@ def damaged(file: FileRange, damage: Damage) -> Reject:
     kind = "" if file.compression == "none" else f"{file.compression} "
     if damage.complete:
         detail = (
-            f"{what}; nothing before it is missing; cut it off, or restore the file if more data "
-            "belong there, a loss of unknown size"
+            f"{what}; only garbage follows, and nothing before it is missing; cut it off, or "
+            "restore the file if more data belong there, a loss of unknown size"
         )
     else:
         detail = (

@@ -102,8 +102,8 @@ def _accounting(counts: Mapping[str, Any], rejects: Mapping[str, Any]) -> Iterat
         yield Finding(
             level="warning",
             text=f"Damage broke off the reading of an input {noun(damages, 'time')}, and the rest "
-            "of each such file is missing: a loss of unknown size. Restore the files and build "
-            "the version anew.",
+            "of each such file is missing: a loss of unknown size, unless its reject says that "
+            "only garbage follows. Restore the files and build the version anew.",
         )
     lost = sum(one["count"] for one in reasons)
     if lost:

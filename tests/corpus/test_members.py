@@ -150,7 +150,7 @@ def test_garbage_behind_the_end_costs_nothing_and_is_told(
 ) -> None:
     corpus = read(tmp_path, pack(DATA.rstrip(b"\n"), suffix) + GARBAGE[garbage], suffix)
     assert (corpus.texts, corpus.reasons) == (LINES, ["damaged_file"])
-    assert "nothing before it is missing" in corpus.rejects[0].detail
+    assert "only garbage follows, and nothing before it is missing" in corpus.rejects[0].detail
 
 
 def test_blocks_without_their_last_one_are_cut(tmp_path: Path) -> None:
