@@ -254,7 +254,7 @@ def why_not_published(version: Version, manifest: Manifest, output: OutputConfig
         what = (
             "the inputs hold no document"
             if not manifest.documents
-            else (f"all {manifest.documents:,} documents were rejected, see {version.url}/rejects")
+            else f"{_all(manifest.documents)} rejected, see {version.url}/rejects"
         )
         return f"{what}, so there are no rows; {stays}; mend the inputs or settings"
     if output.publish_anyway:
@@ -263,17 +263,21 @@ def why_not_published(version: Version, manifest: Manifest, output: OutputConfig
     if damages and not output.allow_damaged_files:
         return (
             f"{noun(damages, 'input')} broke off for damage, and the rest of each such file is "
-            "missing, a loss of unknown size, unless its reject says that only garbage follows; "
-            f"{stays}; see {version.url}/rejects, then restore the files, or give "
-            "--allow-damaged-files"
+            f"missing, a loss of unknown size; {stays}; see {version.url}/rejects, which says "
+            "where only garbage follows, then restore the files, or give --allow-damaged-files"
         )
     if manifest.rejects <= output.max_reject_share * manifest.documents:
         return None
     return (
-        f"{manifest.rejects:,} of {manifest.documents:,} documents were rejected, more than "
+        f"{manifest.rejects:,} of {noun(manifest.documents, 'document')} "
+        f"{'was' if manifest.rejects == 1 else 'were'} rejected, more than "
         f"--max-reject-share {output.max_reject_share:g} allows; {stays}; see "
         f"{version.url}/rejects, then mend the inputs, or give --publish-anyway"
     )
+
+
+def _all(documents: int) -> str:
+    return "the one document was" if documents == 1 else f"all {documents:,} documents were"
 
 
 def _run_figures(

@@ -44,8 +44,9 @@ def test_json_is_one_line_of_what_was_promised():
         (1000, 10, 0.01, None),
         (1000, 11, 0.01, "11 of 1,000 documents were rejected, more than --max-reject-share 0.01"),
         (1000, 0, 0.0, None),
-        (1000, 1, 0.0, "1 of 1,000 documents were rejected, more than --max-reject-share 0 allows"),
+        (1000, 1, 0.0, "1 of 1,000 documents was rejected, more than --max-reject-share 0 allows"),
         (10, 10, 0.99, "all 10 documents were rejected"),
+        (1, 1, 0.99, "the one document was rejected"),
         (10, 10, 1.0, None),
         (0, 0, 0.0, "the inputs hold no document"),
     ],
@@ -77,8 +78,8 @@ def test_a_damaged_input_keeps_a_version_from_being_published_whatever_the_share
     version = Version("/out", "v1")
     output = OutputConfig(output="/out", max_reject_share=0.01)
     found = why_not_published(version, manifest, output)
-    assert "the rest of each such file is missing, a loss of unknown size, unless its" in found
-    assert "its reject says that only garbage follows" in found
+    assert "the rest of each such file is missing, a loss of unknown size" in found
+    assert "rejects, which says where only garbage follows" in found
     assert "version v1 is complete, but not published" in found
     for name in ("allow_damaged_files", "publish_anyway"):
         allowed = output.model_copy(update={name: True})

@@ -86,7 +86,8 @@ def dataset_card(version: Version, manifest: Manifest) -> str:
 def _missing(manifest: Manifest) -> str:
     damaged = manifest.reject_reasons.get(DAMAGED_FILE, 0)
     return (
-        ", but for the rest of every damaged input file, which is missing unless its reject says that only garbage follows"
+        ", but for the rest of every damaged input file, which is missing unless its reject says "
+        "that only garbage follows"
         if damaged
         else ""
     )
@@ -124,7 +125,8 @@ def _facts(manifest: Manifest) -> Iterable[tuple[str, ...]]:
         yield (
             "damages",
             f"{damages:,}",
-            "each stands for the rest of a file, a loss of unknown size unless only garbage follows",
+            "each stands for the rest of a file, a loss of unknown size unless only garbage "
+            "follows",
         )
     yield "tokens", f"{manifest.tokens:,}", f"{manifest.n_tokens:,} before truncation"
     yield "parts", f"{len(manifest.parts):,}", f"{manifest.size:,} bytes"
