@@ -1,9 +1,10 @@
 """Values of JSON: read without loss, and written as text."""
 
 import datetime
+import io
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -109,20 +110,38 @@ def as_text(value: Any) -> str:
 
 
 def _json(value: Any) -> str:
+    # A list of millions of members is not also millions of strings.
+    written = io.StringIO()
+    _write(value, written.write)
+    return written.getvalue()
+
+
+def _write(value: Any, write: Callable[[str], object]) -> None:
     if hasattr(value, "tolist"):
         value = value.tolist()
-    if isinstance(value, str):
-        return _quoted(value)
+    separator = ""
     if isinstance(value, Mapping):
-        members = [f"{_quoted(str(name))}:{_json(member)}" for name, member in value.items()]
-        return "{" + ",".join(members) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ",".join([_json(member) for member in value]) + "]"
-    text = _scalar(value)
-    return text if value is None or isinstance(value, int | float) else _quoted(text)
+        write("{")
+        for name, member in value.items():
+            write(f"{separator}{_quoted(str(name))}:")
+            _write(member, write)
+            separator = ","
+        write("}")
+    elif isinstance(value, list | tuple):
+        write("[")
+        for member in value:
+            write(separator)
+            _write(member, write)
+            separator = ","
+        write("]")
+    else:
+        bare = value is None or isinstance(value, int | float)
+        write(_scalar(value) if bare else _quoted(_scalar(value)))
 
 
 def _scalar(value: Any) -> str:
+    if isinstance(value, str):
+        return value
     if value is None:
         return "null"
     if isinstance(value, bool):

@@ -157,15 +157,14 @@ def _keep_exact(
 ) -> dict[str, list[Any]]:
     """Returns the columns, having read those records as they are written that may be rounded."""
     values = _columns(objects, columns)
-    rounded: set[int] = set()
-    for name, column in values.items():
-        if not set(map(type, column)) <= {str, int, bool, type(None)}:
-            written = name in columns.as_text
-            rounded.update(
-                place for place, value in enumerate(column) if may_be_rounded(value, written)
-            )
+    rounded = _rounded(values, columns)
+    if not rounded:
+        return values
     deep = []
-    for place in sorted(rounded):
+    # A large record is not held twice while it is read again.
+    values.clear()
+    for place in rounded:
+        objects[place] = {}
         try:
             objects[place] = read_exactly(piece.lines[place])
         except RecursionError:
@@ -177,7 +176,18 @@ def _keep_exact(
             )
     for place in reversed(deep):
         del objects[place], piece.starts[place], piece.lines[place]
-    return _columns(objects, columns) if rounded else values
+    return _columns(objects, columns)
+
+
+def _rounded(values: dict[str, list[Any]], columns: Columns) -> list[int]:
+    places: set[int] = set()
+    for name, column in values.items():
+        if not set(map(type, column)) <= {str, int, bool, type(None)}:
+            written = name in columns.as_text
+            places.update(
+                place for place, value in enumerate(column) if may_be_rounded(value, written)
+            )
+    return sorted(places)
 
 
 def _columns(objects: list[dict[str, object]], columns: Columns) -> dict[str, list[Any]]:

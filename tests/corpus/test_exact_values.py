@@ -1,6 +1,7 @@
 """Numbers of JSON and CSV are kept as they are written or become null; none is rounded."""
 
 import json
+import tracemalloc
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,10 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reading import corpus_config, read_corpus, write
+from reading import corpus_config, read_corpus, read_plan, write
 
 from embedkit.config import RecordConfig
+from embedkit.corpus import text_records
 from embedkit.corpus.json_values import as_text, exact_float, read_exactly
 from embedkit.corpus.plan import plan_corpus
 from embedkit.corpus.rows import add_kinds, blocks_from_rows, row_metadata, value_kinds
@@ -270,3 +272,32 @@ def test_a_column_that_a_record_has_twice_is_not_chosen_from(tmp_path: Path) -> 
     assert [(one.reason, one.line) for one in corpus.rejects] == [("invalid_json", 2)]
     assert "has 'text' twice" in corpus.rejects[0].detail
     assert {one.column: one.count for one in corpus.blocks[0].nulled} == {"doc.n": 1, "n": 2}
+
+
+@pytest.mark.parametrize("value", [[[]] * 200_000, [{}] * 200_000, {"a": [[None]] * 100_000}])
+def test_a_large_nested_value_is_held_once_and_not_in_pieces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: Any
+) -> None:
+    text = json.dumps(value, separators=(",", ":"))
+    path = write(tmp_path / "a.jsonl", [f'{{"text": "x", "v": {text}}}'])
+    held = []
+    read = text_records.read_exactly
+
+    def noted(line: bytes) -> Any:
+        held.append(tracemalloc.get_traced_memory()[0])
+        return read(line)
+
+    monkeypatch.setattr(text_records, "read_exactly", noted)
+    config = corpus_config(path, metadata_columns=("v:string",))
+    plan = plan_corpus(config)
+    tracemalloc.start()
+    try:
+        corpus = read_plan(plan, config)
+        assert max(held) < 5 << 20
+        tracemalloc.reset_peak()
+        before = tracemalloc.get_traced_memory()[0]
+        assert as_text(value) == text
+        assert tracemalloc.get_traced_memory()[1] - before < 5 << 20
+    finally:
+        tracemalloc.stop()
+    assert corpus.table["v"].to_pylist() == [text]
