@@ -6,10 +6,13 @@ import shutil
 from pathlib import Path
 
 import pytest
-from running import records, tiny_job, write_corpus, write_jsonl
+from running import Dataset, records, tiny_job, write_corpus, write_jsonl
 from tiny_models import save_transformer
 
 from embedkit.config import JobConfig, OutputConfig
+from embedkit.dataset.manifest import read_manifest
+from embedkit.dataset.version import Version
+from embedkit.engines.run import run_job
 from embedkit.errors import ConfigError, InputError
 from embedkit.job import Job, part_options, prepare, vector_ingredients
 
@@ -230,3 +233,27 @@ def test_no_column_of_a_job_is_lost_on_the_way_to_its_parts(config):
     """The schema of the rows is settled with the plan, before a record is read."""
     job = prepared(config, metadata_columns=("stars", "title:string"))
     assert job.plan.schema.names[-2:] == ["stars", "title"]
+
+
+def test_code_that_was_ignored_is_named_in_manifest_card_and_report(config, tmp_path):
+    model = tmp_path / "model"
+    shutil.copytree(config.model, model)
+    (settings,) = [
+        one for one in (model / "config.json", model / "0_Transformer/config.json") if one.exists()
+    ]
+    stored = json.loads(settings.read_text())
+    settings.write_text(json.dumps(stored | {"auto_map": {"AutoModel": "modeling.Mine"}}))
+    changes = {"model": str(model), "ignore_auto_map": True, "engine": "plain"}
+    run_job(config.model_copy(update=changes))
+    dataset = Dataset.only(tmp_path / "out")
+    said = "AutoModel=modeling.Mine"
+    version = Version(str(tmp_path / "out"), dataset.folder.name)
+    assert read_manifest(version).description["ignored_code"] == said
+    card = (dataset.folder / "README.md").read_text()
+    assert "ignored code" in card and "modeling.Mine" in card
+    report = json.loads((dataset.folder / "report" / "report.json").read_text())
+    assert any(
+        "--ignore-auto-map" in one["text"] and said in one["text"] for one in report["findings"]
+    )
+    page = (dataset.folder / "report" / "report.html").read_text()
+    assert "modeling.Mine" in page
