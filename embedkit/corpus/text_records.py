@@ -10,7 +10,6 @@ from embedkit.corpus.columns import Columns, lookup, too_long
 from embedkit.corpus.compression import ByteStream, DamagedFileError
 from embedkit.corpus.documents import Records, excerpt
 from embedkit.corpus.encodings import open_text, undecodable
-from embedkit.corpus.json_twice import null_twice, reject_twice
 from embedkit.corpus.json_values import may_be_rounded, read_exactly
 from embedkit.corpus.lines import BOM, Damage, Lines, iter_lines, iter_paragraphs
 from embedkit.corpus.splits import FileRange
@@ -49,9 +48,7 @@ def object_records(
     """Reads pieces of JSON, each of which should be an object."""
     records = _begun(piece, file, config)
     objects = _objects(piece, file, records)
-    reject_twice(objects, piece, columns, records)
     records.columns = _keep_exact(objects, piece, columns, records)
-    null_twice(piece, columns, records)
     records.row_index, records.raw = piece.starts, piece.lines
     return records
 

@@ -255,23 +255,22 @@ def test_a_column_that_is_null_in_the_first_records_is_there(tmp_path: Path) -> 
     )
 
 
-def test_a_column_that_a_record_has_twice_is_not_chosen_from(tmp_path: Path) -> None:
+def test_of_a_column_that_a_record_has_twice_the_last_counts_as_in_pythons_parser(
+    tmp_path: Path,
+) -> None:
     lines = [
-        '{"text": "one", "n": 1}',
         '{"text": "two", "text": "too"}',
         '{"text": "three", "n": 1, "n": 2}',
-        r'{"text": "say \"text\" and \"n\"", "n": 4, "doc": {"n": 5, "text": "z"}}',
         '{"text": "five", "n": NaN, "n": 5}',
         '{"doc": {"n": 1}, "text": "six", "doc": {"n": 2}}',
+        '{"text": "seven", "n": 9007199254740993, "n": 9007199254740995}',
     ]
+    wanted = [json.loads(line) for line in lines]
     path = write(tmp_path / "a.jsonl", lines)
     corpus = read_corpus(path, metadata_columns=("n", "doc.n"))
-    assert corpus.texts == ["one", "three", 'say "text" and "n"', "five", "six"]
-    assert corpus.table["n"].to_pylist() == [1, None, 4, None, None]
-    assert corpus.table["doc.n"].to_pylist() == [None, None, 5, None, None]
-    assert [(one.reason, one.line) for one in corpus.rejects] == [("invalid_json", 2)]
-    assert "has 'text' twice" in corpus.rejects[0].detail
-    assert {one.column: one.count for one in corpus.blocks[0].nulled} == {"doc.n": 1, "n": 2}
+    assert corpus.texts == [one["text"] for one in wanted]
+    assert corpus.table["n"].to_pylist() == [one.get("n") for one in wanted]
+    assert corpus.table["doc.n"].to_pylist() == [one.get("doc", {}).get("n") for one in wanted]
 
 
 @pytest.mark.parametrize("value", [[[]] * 200_000, [{}] * 200_000, {"a": [[None]] * 100_000}])

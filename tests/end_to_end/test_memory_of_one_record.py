@@ -24,18 +24,22 @@ RECORDS = {
     "joined": "\U0001f469\u200d" * (SIZE // 7),
     "marks": "a" + "\u0301" * (SIZE // 2),
     "zero width": "a" + "\u200b" * (SIZE // 3),
-    "line ends": "a" + "\n" * SIZE + "b",
-    "lines": "a\n" * (SIZE // 2),
+    # JSON writes a line end as two characters.
+    "line ends": "a" + "\n" * (SIZE // 2 - 50) + "b",
+    "lines": "a\n" * (SIZE // 3 - 50),
     "spaces": "a" + " " * SIZE + "b",
     "hex": "0123456789abcdef" * (SIZE // 16),
 }
 
 CHILD = """
-import resource, sys
+import sys
+from pathlib import Path
 from embedkit.config import JobConfig
 from embedkit.engines.run import run_job
 run_job(JobConfig.model_validate_json(sys.argv[1]))
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)
+# Not what the process had before it became this program, which ru_maxrss counts as well.
+status = Path("/proc/self/status").read_text().splitlines()
+print(next(int(line.split()[1]) >> 10 for line in status if line.startswith("VmHWM:")))
 """
 
 
