@@ -33,6 +33,10 @@ _NOT_READ = (
     (b"Obj\x01", "an Avro file"),
     (b"SQLite format 3\x00", "an SQLite database"),
     (b"%PDF-", "a PDF document"),
+    (b"\x89PNG\r\n\x1a\n", "a PNG image"),
+    (b"\xff\xd8\xff", "a JPEG image"),
+    (b"\x7fELF", "a program"),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an Office document"),
 )
 _POINTER = b"version https://git-lfs.github.com/spec/v1\n"
 _NO_SIZE = (1 << 64) - 1
@@ -131,6 +135,8 @@ def _check_is_read(file: FileRange, head: bytes) -> None:
     kind = next((name for mark, name in _NOT_READ if head.startswith(mark)), None)
     if head[_TAR] == b"ustar":
         kind = "a tar archive"
+    if head.startswith(b"ORC") and not _is_text(head):
+        kind = "an ORC file"
     if kind:
         raise InputError(f"{file.url}: is {kind}, which is not read; unpack or convert it first")
     if head.startswith(b"PAR1"):

@@ -337,6 +337,11 @@ def test_a_compressed_file_by_another_name_is_named(tmp_path: Path, name: str, s
         (b"name".ljust(257, b"\0") + b"ustar\x0000" + bytes(300), "tar"),
         (b"PAR1" + bytes(20), "--format parquet"),
         (b"%PDF-1.7\n", "PDF"),
+        (b"ORC\x1a\x03\x00\x00\xff", "an ORC file"),
+        (b"\x89PNG\r\n\x1a\n\x00\x00", "a PNG image"),
+        (b"\xff\xd8\xff\xe0\x00\x10JFIF", "a JPEG image"),
+        (b"\x7fELF\x02\x01\x01", "a program"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an Office document"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d\n", "git lfs pull"),
     ],
 )
