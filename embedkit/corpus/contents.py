@@ -58,7 +58,7 @@ def with_true_compression(file: FileRange, config: CorpusConfig) -> FileRange:
     Raises:
         InputError: It is of a kind that is not read, or not compressed as was asked for.
     """
-    if not file.size or file.format == "parquet":
+    if not file.size:
         return file
     head = first_bytes(file)
     if head.startswith(_POINTER):
@@ -66,6 +66,8 @@ def with_true_compression(file: FileRange, config: CorpusConfig) -> FileRange:
             f"{file.url}: is a pointer of Git LFS in the place of the file; fetch that with git "
             "lfs pull"
         )
+    if file.format == "parquet":
+        return file
     _check_is_read(file, head)
     found = _compression(head)
     if config.compression != "auto":

@@ -88,6 +88,8 @@ def check_columns(
 def _remedy(header: list[str], name: str, dialect: Dialect) -> str:
     if name in header:
         return "; rename one of them"
+    if header[0].casefold().startswith("sep="):
+        return "; its first line is a note to Excel on the delimiter: take that line out"
     if other := _other_delimiter(header, dialect):
         return other
     if any("\0" in column for column in header):

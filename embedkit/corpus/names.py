@@ -24,6 +24,9 @@ COMPRESSIONS = {
 }
 """Compressions by the suffix behind the format's."""
 
+NOT_READ = (".lz4", ".snappy", ".sz", ".br", ".zip", ".7z", ".rar", ".tar", ".tgz", ".z")
+"""Suffixes of compressions and archives that are not read."""
+
 _HIDDEN = (".", "_", "~$")
 _UNFINISHED = (
     ".tmp", ".temp", ".lock", ".lck", ".crdownload", ".incomplete", ".swp", ".swo", "~", "#",

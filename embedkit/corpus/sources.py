@@ -1,5 +1,6 @@
 """Which files the inputs name, each as a range over all of it, in one order."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -10,6 +11,7 @@ from embedkit.corpus.locations import Location, locate
 from embedkit.corpus.names import (
     COMPRESSIONS,
     FORMATS,
+    NOT_READ,
     format_and_compression,
     is_input_by_name,
     is_unicode,
@@ -106,6 +108,11 @@ def _whole(file: Found, base: str, config: CorpusConfig) -> FileRange:
     form = by_suffix if config.format == "auto" else config.format
     if config.compression != "auto":
         compression = config.compression
+    if form is None and file.url.lower().endswith(NOT_READ):
+        raise ConfigError(
+            f"{file.url}: is {os.path.splitext(file.url)[1]} by its name, which is not read; "
+            "unpack it, or compress it as gzip, zstd, bz2 or xz"
+        )
     if form is None:
         raise ConfigError(
             f"{file.url}: its suffix tells no format ({' '.join(FORMATS)}, then "

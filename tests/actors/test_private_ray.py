@@ -8,7 +8,14 @@ import pytest
 from ray._private import ray_constants
 
 import embedkit
+from embedkit.actors import private_ray
 from embedkit.actors.private_ray import CleanPath, on_loopback, own_token
+
+
+@pytest.fixture(autouse=True)
+def _session_keeps_its_token(monkeypatch):
+    """The tests' own Ray, which runs meanwhile, would take the token of a moment for its own."""
+    monkeypatch.setattr(private_ray, "read_token_again", lambda: None)
 
 
 def worker_path() -> list[str]:

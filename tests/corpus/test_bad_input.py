@@ -353,6 +353,23 @@ def test_what_is_not_read_is_named(tmp_path: Path, data: bytes, said: str) -> No
     one_line(error, path, said)
 
 
+def test_a_pointer_in_the_place_of_a_parquet_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:4d\n")
+    with pytest.raises(InputError) as error:
+        plan_corpus(corpus_config(path))
+    one_line(error, path, "git lfs pull")
+
+
+@pytest.mark.parametrize("delimiter", [",", ";"])
+def test_a_note_to_excel_above_the_header_is_named(tmp_path: Path, delimiter: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"sep={delimiter}\nid{delimiter}text\n1{delimiter}one\n")
+    with pytest.raises(InputError) as error:
+        read_corpus(path, delimiter=delimiter)
+    one_line(error, path, "Excel", "take that line out")
+
+
 def test_the_compression_that_was_asked_for_is_not_there(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_bytes(gzip.compress(b"text"))

@@ -69,6 +69,10 @@ def test_a_file_that_is_named_is_an_input_whatever_its_name(tree: Path) -> None:
         sources(tree / "a/README.md")
     with pytest.raises(InputError, match=r"holds no file whose suffix .*README\.md"):
         sources(tree / "a/*.md")
+    for suffix in (".lz4", ".snappy", ".br", ".zip", ".TAR"):
+        write(tree / f"a/b.jsonl{suffix}", "x")
+        with pytest.raises(ConfigError, match=rf"b\.jsonl{suffix}: is {suffix} by .* unpack it"):
+            sources(tree / f"a/b.jsonl{suffix}")
 
 
 def test_formats_follow_suffixes_in_any_case(tmp_path: Path) -> None:
