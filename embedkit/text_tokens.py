@@ -6,6 +6,7 @@ are those of the whole; of them those count that begin in the piece itself.
 """
 
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -21,6 +22,16 @@ SLICE = 4 * PIECE
 _CONTEXT = 256
 # Best where a lone space parts two words: no tokenizer joins what stands on its sides.
 _SEAMS = (re.compile(r"(?<=\w)\s(?=\w)"), re.compile(r"(?<=\S)\s"))
+_UNSEEN_KINDS = frozenset(["Cc", "Cf", "Zs", "Zl", "Zp"])
+# Letters, symbols and marks by their category of which nothing is drawn: joiners, fillers, the
+# blank of braille, and what chooses a variant of the character before it.
+_UNSEEN = frozenset(
+    [
+        "\u034f", "\u115f", "\u1160", "\u17b4", "\u17b5", "\u2800", "\u3164", "\uffa0",
+        *map(chr, range(0x180B, 0x1810)), *map(chr, range(0xFE00, 0xFE10)),
+        *map(chr, range(0xE0100, 0xE01F0)),
+    ]
+)  # fmt: skip
 _WHITE = ("", " ", "  ", "\n", "\t", "\r\n", " \n ")
 
 
@@ -85,6 +96,13 @@ def blank_ids(tokenizer: Tokenizer) -> frozenset[int]:
     """Returns the ids that white space alone becomes: a text of no others says nothing."""
     encodings = tokenizer.encode_batch_fast(list(_WHITE), add_special_tokens=False)
     return frozenset(one for encoding in encodings for one in encoding.ids)
+
+
+def is_seen(text: str) -> bool:
+    """Tells whether a text has a character of which anything is drawn."""
+    return any(
+        char not in _UNSEEN and unicodedata.category(char) not in _UNSEEN_KINDS for char in text
+    )
 
 
 def _pieces(text: str) -> list[tuple[int, int]]:

@@ -11,24 +11,19 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 from tokenizers import Tokenizer, normalizers
 
 from embedkit.errors import ConfigError
 from embedkit.records import TOKEN_FIELDS, DocumentBlock, Reject, TokenBlock
-from embedkit.text_tokens import blank_ids, is_long, text_slices, token_pieces
+from embedkit.text_tokens import blank_ids, is_long, is_seen, text_slices, token_pieces
 from embedkit.tokens.tokenizer_limits import check_tokenizer
 
 _PROBES = ("a", "the", "0", ".", "A b")
 _VOCABULARIES = ("tokenizer.json", "vocab.json", "*.txt", "*.model", "*.tiktoken")
-_ALL_BLANK = (
+_NOTHING_SAID = (
     "the tokenizer finds nothing in this text but white space and marks that it drops, such as "
-    "control or zero-width characters; leave the record out"
-)
-_ALL_UNKNOWN = (
-    "the tokenizer knows nothing of what the model sees of this text, so that its vector would be "
-    "that of any unknown text; take a model that knows its script, or leave the record out"
+    "control or zero-width characters, or characters that nobody sees; leave the record out"
 )
 _quiet = threading.Lock()
 
@@ -292,13 +287,15 @@ def tokenize_text(block: DocumentBlock, tokenizer: TextTokenizer) -> TokenBlock:
 
     Returns:
         The rows with ``TOKEN_FIELDS`` after their own columns. A document without a token that
-        says anything, or of which the tokenizer knows none, is a reject ``no_tokens`` instead, as
-        all of them would have one vector. Of other documents, chunks without a token are left out,
-        as white space is, and chunks of unknown ones stay.
+        says anything is a reject ``no_tokens`` instead, as all of them would have one vector; of
+        other documents, chunks without one are left out, as white space is.
     """
     rows = block.rows
     ids, offsets, n_tokens = tokenizer.encode(rows.column("text").to_pylist())
     blank = tokenizer.blank_rows(ids, offsets)
+    for row in np.flatnonzero(tokenizer.unknown_rows(ids, offsets) & ~blank):
+        # What the model does not know is text all the same, if anybody can see it.
+        blank[row] = not is_seen(rows.column("text")[row].as_py())
     columns = [
         pa.ListArray.from_arrays(pa.array(offsets), pa.array(ids), type=TOKEN_FIELDS[0].type),
         pa.array(n_tokens),
@@ -309,54 +306,28 @@ def tokenize_text(block: DocumentBlock, tokenizer: TextTokenizer) -> TokenBlock:
         schema = schema.append(field)
     tokens = pa.RecordBatch.from_arrays([*rows.columns, *columns], schema=schema)
     rejects = block.rejects
-    unknown = tokenizer.unknown_rows(ids, offsets)
-    if unknown.any():
-        lost = _lost(block, blank, unknown)
-        rejects += tuple(map(block.numbered, _without_tokens(rows, blank, lost)))
-        tokens = tokens.filter(pa.array(~(blank | lost)))
+    if blank.any():
+        rejects += tuple(map(block.numbered, _without_tokens(rows, blank)))
+        tokens = tokens.filter(pa.array(~blank))
     return block.into(TokenBlock, tokens, rejects)
 
 
-def _lost(
-    block: DocumentBlock, blank: NDArray[np.bool_], unknown: NDArray[np.bool_]
-) -> NDArray[np.bool_]:
-    """Finds the rows of the documents of which no row says anything, shape (rows,).
-
-    Where a document may go on in other blocks, unknown text in this one is kept: a reject would
-    take the whole document, of which the others may be known.
-    """
-    rows = block.rows
-    doc_ids = rows.column("doc_id")
-    says = ~unknown
-    first = rows.column("chunk_index").to_numpy()[0]
-    alone = block.documents == 1 and not block.last and rows.num_rows > 1
-    if first > 0 or alone:
-        says |= (~blank) & pc.equal(doc_ids, doc_ids[0]).to_numpy(zero_copy_only=False)
-    said = doc_ids.filter(pa.array(says))
-    lost: NDArray[np.bool_] = ~pc.is_in(doc_ids, said).to_numpy(zero_copy_only=False)
-    return lost
-
-
-def _without_tokens(
-    rows: pa.RecordBatch, blank: NDArray[np.bool_], lost: NDArray[np.bool_]
-) -> Iterator[Reject]:
-    """Yields a reject for each document of which all rows are lost, in their order."""
-    doc_ids = rows.column("doc_id").to_pylist()
-    with_unknown = {doc_ids[row] for row in np.flatnonzero(lost & ~blank)}
-    done = set()
-    for row in map(int, np.flatnonzero(lost)):
-        doc_id = doc_ids[row]
-        if doc_id in done:
-            continue
-        done.add(doc_id)
-        yield Reject(
-            source=rows.column("source")[row].as_py(),
-            row_index=rows.column("row_index")[row].as_py(),
+def _without_tokens(rows: pa.RecordBatch, blank: NDArray[np.bool_]) -> tuple[Reject, ...]:
+    said = set(rows.column("doc_id").filter(pa.array(~blank)).to_pylist())
+    lost = rows.select(["source", "row_index", "doc_id", "text"]).filter(pa.array(blank))
+    documents = {row["doc_id"]: row for row in reversed(lost.to_pylist())}
+    return tuple(
+        Reject(
+            source=row["source"],
+            row_index=row["row_index"],
             reason="no_tokens",
-            detail=_ALL_UNKNOWN if doc_id in with_unknown else _ALL_BLANK,
-            doc_id=doc_id,
-            excerpt=rows.column("text")[row].as_py()[:200],
+            detail=_NOTHING_SAID,
+            doc_id=row["doc_id"],
+            excerpt=row["text"][:200],
         )
+        for row in reversed(documents.values())
+        if row["doc_id"] not in said
+    )
 
 
 @contextlib.contextmanager

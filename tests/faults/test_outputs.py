@@ -37,7 +37,10 @@ def test_a_file_system_that_takes_no_more(tiny_model, tmp_path, start_run):
     corpus = tmp_path / "corpus"
     small = [{"id": f"a{n}", "text": f"one short text {n}"} for n in range(64)]
     write_jsonl(corpus / "a.jsonl", small)
-    write_jsonl(corpus / "b.jsonl", [{"id": f"b{n}", "text": f"one long text {noise(n, 120)}"} for n in range(32)])
+    write_jsonl(
+        corpus / "b.jsonl",
+        [{"id": f"b{n}", "text": f"one long text {noise(n, 120)}"} for n in range(32)],
+    )
     job = tiny_job(
         tiny_model, corpus, tmp_path / "out", id_column="id", store_text=True, split_bytes=1 << 20
     )
