@@ -38,6 +38,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 REFUSED = (
     "which is not read",
     "data by its first bytes",
+    "is a pointer of Git LFS",
     "is a Parquet file by its content",
     "has the text column 'text'",
 )
