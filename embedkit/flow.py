@@ -112,19 +112,11 @@ def read_claimed(
 
 def without_documents(block: DocumentBlock) -> DocumentBlock:
     """Returns a block that killed its worker twice, all of its documents rejected."""
-    names = ["source", "row_index", "doc_id", "text"]
-    documents = {row["doc_id"]: row for row in block.rows.select(names).to_pylist()}
-    rejects = tuple(
-        Reject(
-            source=row["source"],
-            row_index=row["row_index"],
-            reason="worker_lost",
-            detail=f"block {block.block_id}, of which this record is one, killed its worker twice; "
-            "look for an oversized or strange record in it, or give the workers more memory",
-            doc_id=row["doc_id"],
-            excerpt=row["text"][:200],
-        )
-        for row in documents.values()
+    rejects = Reject.of_rows(
+        block.rows,
+        "worker_lost",
+        f"block {block.block_id}, of which this record is one, killed its worker twice; look for "
+        "an oversized or strange record in it, or give the workers more memory",
     )
     rejects = block.rejects + tuple(map(block.numbered, rejects))
     return replace(block, rows=block.rows.slice(0, 0), rejects=rejects, nulled=())
@@ -333,19 +325,11 @@ def _without_spoiled_documents(
 ) -> tuple[pa.RecordBatch, NDArray[np.float32], tuple[Reject, ...]]:
     spoiled = pc.unique(rows.column("doc_id").filter(pa.array(~finite)))
     keep = pc.invert(pc.is_in(rows.column("doc_id"), value_set=spoiled))
-    lost = rows.filter(pc.invert(keep))
-    lost = lost.take(pc.index_in(spoiled, value_set=lost.column("doc_id")))
-    rejects = tuple(
-        Reject(
-            source=row["source"],
-            row_index=row["row_index"],
-            reason="non_finite_vector",
-            detail="the vector of this text is not finite, even computed alone in float32, or does "
-            f"not fit into {vectors.dtype}; check the text, the model or --vector-dtype",
-            doc_id=row["doc_id"],
-            excerpt=row["text"][:200],
-        )
-        for row in lost.select(["source", "row_index", "doc_id", "text"]).to_pylist()
+    rejects = Reject.of_rows(
+        rows.filter(pc.invert(keep)),
+        "non_finite_vector",
+        "the vector of this text is not finite, even computed alone in float32, or does not fit "
+        f"into {vectors.dtype}; check the text, the model or --vector-dtype",
     )
     return rows.filter(keep), vectors[keep.to_numpy(zero_copy_only=False)], rejects
 

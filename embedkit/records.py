@@ -43,7 +43,7 @@ TOKEN_FIELDS = (
 """Columns that tokenizing adds: ids as the encoder gets them, and the count before truncation."""
 
 LINE_FIELD = pa.field("line_in_range", pa.int64())
-"""Column of a part: the line of a row's document, from 1 where the range of its file begins."""
+"""Column of a part: a record's row, element or line from 1, a line from where its range begins."""
 
 RESERVED_COLUMNS = frozenset(
     [
@@ -65,6 +65,10 @@ def embedding_type(dimension: int, dtype: str = "float32") -> pa.DataType:
     """
     value = {"float32": pa.float32(), "float16": pa.float16()}[dtype]
     return pa.list_(pa.field("item", value, nullable=False), dimension)
+
+
+EXCERPT = 200
+"""Characters of a record that its reject shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +97,31 @@ class Reject:
     excerpt: str = ""
     line: int | None = None
     line_in_range: int | None = None
+
+    @classmethod
+    def of_rows(cls, rows: pa.RecordBatch, reason: str, detail: str) -> tuple[Self, ...]:
+        """Returns a reject for each document that some rows are of, in their order.
+
+        Args:
+            rows: Rows of ``DOCUMENT_SCHEMA``; of each document the first is shown.
+            reason: See ``Reject``.
+            detail: See ``Reject``.
+        """
+        names = ["source", "row_index", "doc_id", "text"]
+        documents: dict[str, dict[str, Any]] = {}
+        for row in rows.select(names).to_pylist():
+            documents.setdefault(row["doc_id"], row)
+        return tuple(
+            cls(
+                source=row["source"],
+                row_index=row["row_index"],
+                reason=reason,
+                detail=detail,
+                doc_id=row["doc_id"],
+                excerpt=row["text"][:EXCERPT],
+            )
+            for row in documents.values()
+        )
 
 
 @dataclass(frozen=True, slots=True)

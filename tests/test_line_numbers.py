@@ -137,6 +137,27 @@ def test_a_run_tells_its_lines_and_places_in_words(tiny_model: str, tmp_path: Pa
         assert texts[hit.id].split("\n")[0] in all_lines[hit.source][hit.line - 1]
 
 
+@pytest.mark.parametrize("suffix", ["parquet", "json"])
+def test_a_search_numbers_the_records_of_files_without_lines(
+    tiny_model: str, tmp_path: Path, suffix: str
+) -> None:
+    texts = [f"text {n}" for n in range(60)]
+    path = tmp_path / f"a.{suffix}"
+    if suffix == "json":
+        path.write_text(json.dumps([{"text": text} for text in texts]))
+    else:
+        pq.write_table(pa.table({"text": texts}), path, row_group_size=7)
+    run_job(tiny_job(tiny_model, path, tmp_path / "out", split_bytes=100))
+    folder = Dataset.only(tmp_path / "out").folder
+    hits = search_text(str(folder), "text 7", 60)
+    assert sorted(hit.row_index for hit in hits) == [*range(60)]
+    rows = Dataset.only(tmp_path / "out").table.select(["id", "text_hash"]).to_pylist()
+    hashes = {row["id"]: row["text_hash"] for row in rows}
+    for hit in hits:
+        assert hashes[hit.id] == text_hash(texts[hit.row_index])
+        assert hit.place == f"record {hit.row_index + 1}"
+
+
 def test_rows_that_are_left_of_a_block_keep_their_lines(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("one\n\ntwo\nthree\n")
     (tmp_path / "b.txt").write_text("\nfour\n")

@@ -18,12 +18,11 @@ from embedkit.corpus.json_values import as_text
 from embedkit.corpus.metadata_types import declared_types, parse_type
 from embedkit.corpus.names import is_unicode
 from embedkit.errors import ConfigError
+from embedkit.records import EXCERPT
 
 _REPR = reprlib.Repr()
 _REPR.maxstring = _REPR.maxlong = _REPR.maxother = 80
 """Shows values of any depth, as Python's own ``repr`` does not."""
-
-_EXCERPT = 200
 
 Problems = dict[int, tuple[str, str]]
 """By place in a batch, the reason and detail of why a record is a reject; the first one counts."""
@@ -216,12 +215,12 @@ def make_texts(
         if name is not None:
             pieces.append(parts[name])
     filled = [any(map(str.strip, row)) for row in zip(*parts.values(), strict=True)]
-    fitting = (text_lengths(values, columns) <= max_chars).tolist()
+    fits = text_lengths(values, columns) <= max_chars
     texts = [
-        "".join(piece) if fits else next(filter(str.strip, piece))[:_EXCERPT]
-        for piece, fits in zip(zip(*pieces, strict=False), fitting, strict=False)
+        "".join(piece) if fit else next(filter(str.strip, piece))[:EXCERPT]
+        for piece, fit in zip(zip(*pieces, strict=False), fits, strict=False)
     ]
-    for place in (place for place, fits in enumerate(fitting) if not fits and filled[place]):
+    for place in np.flatnonzero(~fits & np.array(filled, np.bool_)).tolist():
         problems.setdefault(place, ("too_long", too_long(max_chars)))
     if not all(filled):
         texts = [text if full else "" for text, full in zip(texts, filled, strict=True)]

@@ -13,12 +13,10 @@ from numpy.typing import NDArray
 from embedkit.corpus.columns import Columns, Problems, make_ids, make_texts, too_long
 from embedkit.corpus.metadata_values import Unfit, metadata_array
 from embedkit.corpus.names import is_unicode
-from embedkit.records import DOCUMENT_SCHEMA, LineCounts, Reject, text_hash
+from embedkit.records import DOCUMENT_SCHEMA, EXCERPT, LineCounts, Reject, text_hash
 
 MOST_RECORD_BYTES = 1 << 30
 """Arrow counts the bytes of a batch of strings in 31 bits, so no record may come near that."""
-
-_EXCERPT = 200
 
 
 @dataclass
@@ -197,10 +195,10 @@ def check_texts(texts: Sequence[str], max_bytes: int, problems: Problems) -> Non
 def excerpt(value: object) -> str:
     """Returns the first characters of a value, without any that could harm a terminal or file."""
     if isinstance(value, bytes):
-        value = value[: _EXCERPT * 4].decode("utf-8", "replace")
+        value = value[: EXCERPT * 4].decode("utf-8", "replace")
     text = value if isinstance(value, str) else "" if value is None else repr(value)
     return "".join(
-        char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text[:_EXCERPT]
+        char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text[:EXCERPT]
     )
 
 

@@ -39,7 +39,7 @@ _MEANINGS = {
     "text_hash": "128-bit BLAKE2b of the text; equal texts have equal vectors",
     "source": "input file, relative to the corpus",
     "row_index": "place of the record in its file",
-    "line_in_range": "line of the record, from 1 where the range of its file begins",
+    "line_in_range": "line, row or element of the record, from 1 in its range of the file",
     "text": "the text",
 }
 

@@ -1,7 +1,8 @@
 """The commit records and end records of a version, each read by itself, so that each is named."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
 
 from embedkit.dataset.commit import CommitRecord, SplitEnd, checked_end, checked_record
 from embedkit.dataset.manifest import Manifest
@@ -9,6 +10,8 @@ from embedkit.dataset.parquet import RESTORE
 from embedkit.dataset.stores import read_all
 from embedkit.dataset.version import Version, block_of, block_order, split_of
 from embedkit.errors import IntegrityError
+
+_Record = TypeVar("_Record", CommitRecord, SplitEnd)
 
 AGAIN = "run the version's job again, which makes it anew"
 
@@ -25,11 +28,11 @@ class Records:
         splits: The same of the splits.
     """
 
-    commits: dict[str, CommitRecord] = field(default_factory=dict)
-    ends: dict[str, SplitEnd] = field(default_factory=dict)
-    problems: list[str] = field(default_factory=list)
-    blocks: set[str] = field(default_factory=set)
-    splits: set[str] = field(default_factory=set)
+    commits: dict[str, CommitRecord]
+    ends: dict[str, SplitEnd]
+    problems: list[str]
+    blocks: set[str]
+    splits: set[str]
 
     @property
     def whole(self) -> bool:
@@ -43,32 +46,36 @@ def read_records(version: Version, manifest: Manifest) -> Records:
     Raises:
         StoreError: The store failed.
     """
-    found = Records()
-    for block, key, data in _read(version, "commits"):
-        try:
-            found.commits[block] = checked_record(version, block, key, data)
-        except IntegrityError as error:
-            found.problems.append(str(error))
-            found.blocks.add(block)
-    for split, key, data in _read(version, "splits"):
-        try:
-            found.ends[split] = checked_end(version, split, key, data)
-        except IntegrityError as error:
-            found.problems.append(str(error))
-            found.splits.add(split)
+    problems: list[str] = []
+    commits, blocks = _read(version, "commits", checked_record, problems)
+    ends, splits = _read(version, "splits", checked_end, problems)
+    found = Records(commits, ends, problems, blocks, splits)
     _find_gone(found, version, manifest)
     _compare(found, version)
     return found
 
 
-def _read(version: Version, folder: str) -> Iterator[tuple[str, str, bytes]]:
+def _read(
+    version: Version,
+    folder: str,
+    check: Callable[[Version, str, str, bytes], _Record],
+    problems: list[str],
+) -> tuple[dict[str, _Record], set[str]]:
+    """Reads the records of a folder: those that could be read, and the names of the others."""
     name_of = block_of if folder == "commits" else split_of
     keys = version.store.list(version.key(f"_meta/{folder}/"))
     named = [(name, key) for key in keys if (name := name_of(key)) is not None]
     named.sort(key=lambda one: tuple(map(int, one[0].split("-"))))
     read = read_all(version.store, (key for _, key in named))
+    records: dict[str, _Record] = {}
+    damaged = set()
     for (name, key), (_, data) in zip(named, read, strict=True):
-        yield name, key, data
+        try:
+            records[name] = check(version, name, key, data)
+        except IntegrityError as error:
+            problems.append(str(error))
+            damaged.add(name)
+    return records, damaged
 
 
 def _find_gone(found: Records, version: Version, manifest: Manifest) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from tokenizers import Tokenizer, normalizers
 
@@ -313,21 +314,9 @@ def tokenize_text(block: DocumentBlock, tokenizer: TextTokenizer) -> TokenBlock:
 
 
 def _without_tokens(rows: pa.RecordBatch, blank: NDArray[np.bool_]) -> tuple[Reject, ...]:
-    said = set(rows.column("doc_id").filter(pa.array(~blank)).to_pylist())
-    lost = rows.select(["source", "row_index", "doc_id", "text"]).filter(pa.array(blank))
-    documents = {row["doc_id"]: row for row in reversed(lost.to_pylist())}
-    return tuple(
-        Reject(
-            source=row["source"],
-            row_index=row["row_index"],
-            reason="no_tokens",
-            detail=_NOTHING_SAID,
-            doc_id=row["doc_id"],
-            excerpt=row["text"][:200],
-        )
-        for row in reversed(documents.values())
-        if row["doc_id"] not in said
-    )
+    said = rows.column("doc_id").filter(pa.array(~blank))
+    lost = pc.invert(pc.is_in(rows.column("doc_id"), value_set=said))
+    return Reject.of_rows(rows.filter(lost), "no_tokens", _NOTHING_SAID)
 
 
 @contextlib.contextmanager
