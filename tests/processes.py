@@ -11,6 +11,19 @@ PATIENCE = 240.0
 """Seconds after which something will not happen any more, on a machine that does other things."""
 
 
+MEGABYTES = """
+from pathlib import Path
+
+def megabytes(what):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) >> 10 for line in lines if line.startswith(f"{what}:"))
+"""
+"""Begins a program that measures its memory: ``megabytes("VmRSS")`` now, ``("VmHWM")`` at most.
+
+``ru_maxrss`` counts the process that started it as well, so it measures nothing among other tests.
+"""
+
+
 def wait_until(condition: Callable[[], bool], process: subprocess.Popen | None = None) -> None:
     """Waits for a condition; fails when the process ends before, or patience does."""
     deadline = time.monotonic() + PATIENCE

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from reading import corpus_config, read_corpus, write
 
-from embedkit.corpus import formats, parts
+from embedkit.corpus import formats, parts, sampling
 from embedkit.corpus.columns import Columns, make_texts
 from embedkit.corpus.documents import Documents, Records
 from embedkit.corpus.metadata_types import parse_type, type_name
@@ -142,6 +142,10 @@ def test_the_texts_of_a_template_are_made_in_parts(
     assert max(sum(map(len, one.rows["text"].to_pylist())) for one in batches) <= 1000
     found = estimate(plan_corpus(config), config, lambda texts: list(map(len, texts)))
     assert (found.records, found.documents, found.text_bytes) == (100, 85, 85 * 200)
+    monkeypatch.setattr(sampling, "_MOST_TEXT_BYTES", 2000)
+    counted: list[int] = []
+    estimate(plan_corpus(config), config, lambda texts: counted.extend(map(len, texts)) or [1])
+    assert sum(counted) <= 3000
 
 
 @pytest.mark.parametrize(

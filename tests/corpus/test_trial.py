@@ -88,3 +88,14 @@ def test_a_trial_reads_no_further_than_it_must(tmp_path, monkeypatch):
     texts, rejects = read(plan_corpus(config), config)
     assert len(texts) + rejects == ROWS
     assert rejects == TEXTS[0].count("")
+
+
+def test_what_became_null_is_counted_of_the_documents_of_the_trial_alone(tmp_path):
+    rows = [{"text": f"text {n}", "n": "none" if n in (1, 5, 8) else n} for n in range(20)]
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = CorpusConfig(inputs=(str(path),), metadata_columns=("n:int64",), limit=6)
+    plan = plan_corpus(config)
+    blocks = [block for split in plan.splits for block in read_split(split, plan, config)]
+    assert sum(block.rows.num_rows for block in blocks) == 6
+    assert [(one.column, one.count) for block in blocks for one in block.nulled] == [("n", 2)]

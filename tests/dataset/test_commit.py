@@ -15,6 +15,7 @@ from embedkit.dataset.commit import (
     committed,
     end_split,
     ended_splits,
+    record_without_rows,
 )
 from embedkit.dataset.json_record import JsonRecord
 from embedkit.dataset.parquet import write_part
@@ -26,6 +27,25 @@ STATS = b'{"rows": 5}'
 
 def commit(version, block, options, stats=STATS):
     return commit_block(version, block, options, 32, stats)
+
+
+def test_an_attempt_whose_document_is_rejected_whole_meanwhile_leaves_no_part(
+    version, make_block, make_options, monkeypatch
+):
+    block = make_block(0, 3, 6)
+    rejected = record_without_rows(block.block_id, block.documents, 0).with_statistics(STATS)
+    store = version.store
+    create = type(store).create
+
+    def after_another(self, key, data):
+        if key == version.commit_key(block.block_id):
+            create(self, key, rejected.to_json())
+        return create(self, key, data)
+
+    monkeypatch.setattr(type(store), "create", after_another)
+    assert commit(version, block, make_options()) == rejected
+    assert version.store.size(version.part_key(block.block_id)) is None
+    assert committed(version) == {block.block_id: rejected}
 
 
 @pytest.fixture(params=["local", "memory"])

@@ -156,6 +156,19 @@ def test_versions_of_the_first_release_keep_their_numbers(versions, job):
     assert latest(first.root) == third
 
 
+def test_a_mended_version_of_the_first_release_keeps_its_number(versions, job):
+    first, second, _ = versions
+    job.seal(first)
+    mark = first.store.read(first.success_key)
+    first.store.replace(first.success_key, mark.replace(b'"number": 0', b'"number": 4'))
+    job.complete(second)
+    first.store.replace(first.manifest_key, b"")
+    mend(first)
+    assert not first.is_complete()
+    job.complete(first)
+    assert number_of(first) == 4
+
+
 def test_a_root_that_was_copied_without_hidden_files(versions, job):
     first, second, third = versions
     job.complete(first)

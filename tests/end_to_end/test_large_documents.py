@@ -14,9 +14,10 @@ from embedkit.corpus import blocks
 from embedkit.dataset.commit import committed
 from embedkit.dataset.validate import validate
 from embedkit.dataset.version import Version
+from embedkit.engines import run
 from embedkit.engines.run import run_job
 from embedkit.errors import ConfigError
-from embedkit.flow import read_pending, without_documents
+from embedkit.flow import is_pending, read_pending, without_documents
 from embedkit.job import prepare
 
 RECORDS = [
@@ -127,6 +128,32 @@ def test_a_vector_that_is_not_finite_rejects_all_of_it(job, tmp_path, monkeypatc
     result = run_job(job)
     assert (result.documents, result.rejects) == (5, 2)
     check_rejected_whole(tmp_path, "non_finite_vector")
+
+
+def test_a_run_that_only_completes_has_encoded_nothing(job, tmp_path, monkeypatch):
+    """What earlier runs encoded of the document is in their blocks no more."""
+    spoil(monkeypatch, tmp_path, SPOILED["two blocks"])
+    with monkeypatch.context() as patched:
+        patched.setattr(run, "complete", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            run_job(job)
+    result = run_job(job)
+    assert result.tokens_encoded == 0
+    check_rejected_whole(tmp_path, "non_finite_vector")
+
+
+def test_its_blocks_are_still_those_that_were_read(job, tmp_path, monkeypatch):
+    spoil(monkeypatch, tmp_path, SPOILED["two blocks"])
+    run_job(job)
+    settled = prepare(job)
+    (split,) = settled.plan.splits
+    chunker = settled.make_chunker()
+    pending = [
+        is_pending(block, settled.version)
+        for block in flow.read_split(split, settled.plan, job, chunker)
+    ]
+    assert len(pending) > 6
+    assert not any(pending)
 
 
 def test_a_block_that_killed_its_worker_rejects_all_of_it(job, tmp_path, monkeypatch):

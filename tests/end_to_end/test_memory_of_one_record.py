@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from processes import MEGABYTES
 from running import Dataset
 from tiny_models import save_transformer
 
@@ -31,15 +32,13 @@ RECORDS = {
     "hex": "0123456789abcdef" * (SIZE // 16),
 }
 
-CHILD = """
+CHILD = f"""
+{MEGABYTES}
 import sys
-from pathlib import Path
 from embedkit.config import JobConfig
 from embedkit.engines.run import run_job
 run_job(JobConfig.model_validate_json(sys.argv[1]))
-# Not what the process had before it became this program, which ru_maxrss counts as well.
-status = Path("/proc/self/status").read_text().splitlines()
-print(next(int(line.split()[1]) >> 10 for line in status if line.startswith("VmHWM:")))
+print(megabytes("VmHWM"))
 """
 
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from embedkit.cli import app
 from embedkit.dataset.validate import validate
-from embedkit.dataset.version import Version, open_version
+from embedkit.dataset.version import Version, canonical_json, open_version, sha256, with_checksum
 from embedkit.engines import run
 from embedkit.engines.run import run_job
 from embedkit.errors import ConfigError, IntegrityError
@@ -99,6 +99,16 @@ def test_stopped_and_torn_anywhere_the_next_run_ends_in_the_same_bytes(
             if kind != "plan":
                 assert any(path.name in message for message in warnings.messages), kind
     assert validate(open_version(str(stopped.parent))).problems == ()
+
+
+def test_a_card_that_another_release_wrote_is_written_anew_as_this_one_does(job):
+    folder = Path(run_job(job).dataset)
+    mark = json.loads((folder / "_SUCCESS").read_text())
+    changed = with_checksum(mark | {"card_sha256": sha256(b"another card")})
+    (folder / "_SUCCESS").write_bytes(canonical_json(changed))
+    (folder / "README.md").write_text("")
+    run_job(job)
+    assert validate(open_version(str(folder))).problems == ()
 
 
 @pytest.mark.parametrize("kind", ["stats", "rejects", "splits", "commits"])
