@@ -15,7 +15,7 @@ from embedkit.records import Reject
 from embedkit.reports.quality import BlockStatistics
 
 
-def reject_whole_documents(version: Version) -> int:
+def reject_whole_documents(version: Version) -> None:
     """Rejects every document of several blocks of which one block has rejected its chunks.
 
     Its first block then has the one reject, the first of them, and its other blocks nothing. What
@@ -23,9 +23,6 @@ def reject_whole_documents(version: Version) -> int:
 
     Args:
         version: A version that is not complete, of which every block is committed.
-
-    Returns:
-        How many documents were rejected.
 
     Raises:
         IntegrityError: A file is damaged.
@@ -37,7 +34,6 @@ def reject_whole_documents(version: Version) -> int:
     ]
     for blocks in torn_apart:
         _reject(version, blocks)
-    return len(torn_apart)
 
 
 def _in_several_blocks(records: Iterable[CommitRecord]) -> Iterator[list[CommitRecord]]:

@@ -5,7 +5,6 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import reduce
 from typing import Any, Self
 
 import datasketches
@@ -233,11 +232,6 @@ class BlockStatistics:
         fields["direction_sum"] = np.frombuffer(directions, "<f8").astype(np.float64)
         fields["distinct"] = base64.b64decode(fields["distinct"])
         return cls(**fields)
-
-
-def add_up(statistics: Iterable[BlockStatistics]) -> BlockStatistics:
-    """Adds statistics from the left; give them in block order, one per committed block."""
-    return reduce(lambda total, block: total + block, statistics, BlockStatistics.empty())
 
 
 def hash64(text_hashes: pa.Array) -> NDArray[np.uint64]:

@@ -11,7 +11,7 @@ from texts import MESSY
 
 from embedkit.records import EmbeddingBlock, Reject, embedding_type, text_hash
 from embedkit.reports.duplicates import text_duplicates
-from embedkit.reports.quality import BlockStatistics, add_up
+from embedkit.reports.quality import BlockStatistics
 from embedkit.reports.report import Accounts, Report, RunFigures, build_report
 
 
@@ -86,7 +86,8 @@ def make_report() -> Callable[..., Report]:
         exact: bool = True,
     ) -> Report:
         described = {**DATASET, **(dataset or {})}
-        total = add_up(BlockStatistics.of(block, described["max_tokens"]) for block in blocks)
+        statistics = (BlockStatistics.of(block, described["max_tokens"]) for block in blocks)
+        total = sum(statistics, BlockStatistics.empty())
         counted = {
             "files": 3,
             "bytes": 12_345,

@@ -2,7 +2,6 @@ import json
 import subprocess
 import sys
 from collections import Counter
-from functools import reduce
 from itertools import pairwise
 
 import numpy as np
@@ -13,9 +12,13 @@ from sklearn.metrics.pairwise import cosine_similarity
 from texts import MESSY
 
 from embedkit.records import Reject, text_hash
-from embedkit.reports.quality import BlockStatistics, add_up, hash64
+from embedkit.reports.quality import BlockStatistics, hash64
 
 WORDS = ["alpha", "beta", "gamma delta", "epsilon zeta eta"]
+
+
+def added(statistics):
+    return sum(statistics, BlockStatistics.empty())
 
 
 def reject(number, reason="empty_text"):
@@ -48,7 +51,7 @@ def exact(statistics):
 
 
 def test_counts_are_those_of_the_rows(blocks, statistics):
-    total = add_up(statistics)
+    total = added(statistics)
     lengths = np.concatenate([block.rows.column("n_tokens").to_numpy() for block in blocks])
     assert total.documents == sum(block.documents for block in blocks)
     assert total.rows == total.embedded == 766
@@ -66,7 +69,7 @@ def test_counts_are_those_of_the_rows(blocks, statistics):
 def test_norms_are_those_of_numpy(blocks, statistics):
     vectors = np.concatenate([block.vectors for block in blocks if block.rows.num_rows])
     norms = np.linalg.norm(vectors.astype(np.float64), axis=1)
-    total = add_up(statistics)
+    total = added(statistics)
     assert total.norms.count == len(norms)
     assert abs(total.norms.mean - norms.mean()) < 1e-12
     assert abs(total.norms.deviation - norms.std()) < 1e-12
@@ -78,11 +81,11 @@ def test_mean_cosine_is_that_of_scikit_learn(blocks, statistics):
     vectors = np.concatenate([block.vectors for block in blocks if block.rows.num_rows])
     cosines = cosine_similarity(vectors.astype(np.float64))
     expected = cosines[np.triu_indices(len(vectors), 1)].mean()
-    assert abs(add_up(statistics).mean_cosine - expected) < 1e-12
+    assert abs(added(statistics).mean_cosine - expected) < 1e-12
 
 
 def test_the_first_examples_of_each_reason_are_kept(blocks, statistics):
-    total = add_up(statistics)
+    total = added(statistics)
     for reason in ("empty_text", "too_long"):
         all_of_them = [r for block in blocks for r in block.rejects if r.reason == reason]
         assert total.examples[reason] == tuple(all_of_them[:5])
@@ -92,10 +95,10 @@ def test_the_first_examples_of_each_reason_are_kept(blocks, statistics):
 @given(st.lists(st.integers(0, 5), max_size=4).map(sorted), st.integers(0, 4))
 def test_any_grouping_gives_the_same(statistics, cuts, pivot):
     bounds = [0, *cuts, 5]
-    groups = [add_up(statistics[start:stop]) for start, stop in pairwise(bounds)]
+    groups = [added(statistics[start:stop]) for start, stop in pairwise(bounds)]
     split = min(pivot, len(groups))
-    grouped = add_up(groups[:split]) + add_up(groups[split:])
-    total = add_up(statistics)
+    grouped = added(groups[:split]) + added(groups[split:])
+    total = added(statistics)
     assert exact(grouped) == exact(total)
     assert abs(grouped.norms.mean - total.norms.mean) < 1e-12
     assert abs(grouped.norms.m2 - total.norms.m2) < 1e-12 * total.norms.m2
@@ -117,7 +120,7 @@ def test_bytes_come_back_and_are_the_same_twice(blocks, statistics):
 
 def test_adding_what_was_read_back_is_adding_what_was_measured(statistics):
     read = [BlockStatistics.from_json(one.to_json()) for one in statistics]
-    assert add_up(read).to_json() == add_up(statistics).to_json()
+    assert added(read).to_json() == added(statistics).to_json()
 
 
 def test_another_process_writes_the_same_bytes(blocks, statistics, tmp_path):
@@ -183,13 +186,13 @@ def test_chunks_of_a_document_are_one_document(make_block):
 
 def test_distinct_texts_are_estimated_across_blocks(make_block):
     few = [make_block([f"text {n % 500}" for n in range(900)], seq=seq) for seq in range(3)]
-    assert add_up(BlockStatistics.of(block, 256) for block in few).distinct_texts == 500
+    assert added(BlockStatistics.of(block, 256) for block in few).distinct_texts == 500
     many = [
         make_block([f"text {n}" for n in range(5000 * seq, 5000 * seq + 7000)], seq=seq)
         for seq in range(3)
     ]
     one, two, three = (BlockStatistics.of(block, 256) for block in many)
-    assert abs(add_up([one, two, three]).distinct_texts / 17000 - 1) < 0.07
+    assert abs(added([one, two, three]).distinct_texts / 17000 - 1) < 0.07
     assert ((one + two) + three).distinct == (three + (two + one)).distinct
 
 
@@ -217,8 +220,3 @@ def test_hash64_is_the_start_of_the_hash(make_block):
     assert hash64(column).tolist() == [int(text_hash(text)[:16], 16) for text in texts]
     assert hash64(column.slice(1, 2)).tolist() == hash64(column).tolist()[1:3]
     assert hash64(column.slice(0, 0)).tolist() == []
-
-
-def test_reduce_from_the_left_is_what_add_up_does(statistics):
-    left = reduce(lambda one, two: one + two, statistics, BlockStatistics.empty())
-    assert add_up(statistics).to_json() == left.to_json()
