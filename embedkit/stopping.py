@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
@@ -21,6 +22,9 @@ GRACE_SECONDS = 10.0
 
 _ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _AGAIN = 0
+_SOON_SECONDS = 0.01
+_IMPORTING = "<frozen importlib._bootstrap>"
+"""Where a module is being loaded: C++ that does so may abort at what is raised in it."""
 
 
 class Stopped(BaseException):
@@ -95,8 +99,12 @@ class Stopping:
             return
         self._name = self._name or signal.Signals(number).name
         self._asked.set()
-        if self._raising and _is_importing(frame):
+        if self._raising and _is_in(frame, _IMPORTING):
             self._leave()
+        if self._raising and _is_in(frame, logging.__file__):
+            # It takes its lock outside of what gives it back, and everybody waits for that lock.
+            os.write(self._tells, bytes([_AGAIN]))
+            return
         if self._raising:
             self._raising, self._raised = False, True
             raise Stopped(self._name)
@@ -119,10 +127,10 @@ class Stopping:
             self._leave()
             return
         self._asked.set()
-        # What goes wrong from now on says nothing but that the run is being stopped.
-        logging.disable(logging.CRITICAL)
         self._at_first()
         leave_after(GRACE_SECONDS, self._leave)
+        # What goes wrong from now on says nothing but that the run is being stopped.
+        logging.disable(logging.CRITICAL)
 
     def _swallowed(self, unraisable: Any) -> None:
         """Takes what was raised where nothing can be, such as in a finalizer."""
@@ -132,16 +140,17 @@ class Stopping:
             sys.__unraisablehook__(unraisable)
 
     def _raise_again(self) -> None:
+        time.sleep(_SOON_SECONDS)
         # It reaches the pipe as a signal would.
         self._own += 1
         self._raising = not self._is_over
         _thread.interrupt_main(signal.Signals[self._name] if self._name else signal.SIGTERM)
 
 
-def _is_importing(frame: FrameType | None) -> bool:
-    """Whether a module is being loaded: C++ that does so may abort at what is raised in it."""
+def _is_in(frame: FrameType | None, file: str) -> bool:
+    """Whether a frame, or one that it was called from, is of some file."""
     while frame is not None:
-        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+        if frame.f_code.co_filename == file:
             return True
         frame = frame.f_back
     return False

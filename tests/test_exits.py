@@ -221,8 +221,17 @@ def test_a_signal_is_one_line_whatever_a_library_makes_of_it(body):
         # The main thread heeds no handler, as inside a long call of C.
         "import signal\nsignal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])\n{ready}\n"
         "time.sleep(600)",
+        # Logging holds its lock for a moment in which nothing would give it back.
+        "import logging\nclass Lock:\n    def __init__(self, lock):\n        self.lock = lock\n"
+        "        self.release = lock.release\n        self.begun = False\n"
+        "    def acquire(self):\n        self.lock.acquire()\n"
+        "        if not self.begun:\n            self.begun = True\n"
+        "            {ready}\n            time.sleep(1)\n"
+        "logging._lock = Lock(logging._lock)\nwhile True:\n    try:\n"
+        "        logging.getLogger('a').isEnabledFor(1)\n        time.sleep(600)\n"
+        "    except BaseException:\n        pass",
     ],
-    ids=["swallowed", "inside-c"],
+    ids=["swallowed", "inside-c", "lock"],
 )
 def test_unwinding_that_does_not_end_is_ended(body):
     process = begun("from embedkit import stopping\n" + body, grace=1)
