@@ -105,10 +105,11 @@ class CsvLines:
         first = self._taken[0] if self._taken else b""
         return _decoded((first.head if isinstance(first, LongRecord) else first)[:800])
 
-    def texts(self) -> list[str]:
-        """Returns the lines of the record under way, or none where they were not all kept."""
-        kept = [line for line in self._taken if isinstance(line, bytes)]
-        return list(map(_decoded, kept)) if len(kept) == self.taken else []
+    def texts(self, most: int) -> list[str]:
+        """Returns the first lines of the record under way, or none where they were not kept."""
+        first = self._taken[:most]
+        kept = [line for line in first if isinstance(line, bytes)]
+        return list(map(_decoded, kept)) if len(kept) == min(self.taken, most) else []
 
     def holds(self, text: str) -> bool:
         """Whether a line of the record under way holds a text."""

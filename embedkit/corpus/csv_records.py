@@ -29,6 +29,9 @@ _BATCH_BYTES = 1 << 20
 _NO_FIELD_LIMIT = (1 << 31) - 1
 """Off: records are measured as they are fed, and a process has this limit only once."""
 
+_MOST_LINES_COMPARED = 1000
+"""Of a record of more lines, as many as are enough to tell whether they are records themselves."""
+
 _warned: set[str] = set()
 _log = logging.getLogger(__name__)
 
@@ -177,7 +180,7 @@ class _Reader:
     def _swallowed(self, row: list[str], width: int) -> tuple[str, str] | None:
         """Names a record whose quotes are right and have other records between them."""
         lines, taken = self.lines, self.lines.taken
-        texts = lines.texts()
+        texts = lines.texts(_MOST_LINES_COMPARED)
         if swallows_records(texts, self.dialect.delimiter, width):
             why = f"each of which looks like a record of {width} fields"
         elif texts and row and len(row) != width:

@@ -20,7 +20,7 @@ def swallows_records(lines: Sequence[str], delimiter: str, width: int) -> bool:
     with a space or is empty, as it would be where the delimiter is a comma of prose.
 
     Args:
-        lines: The lines of a record whose quotes are right.
+        lines: The lines of a record whose quotes are right, or the first of them.
         delimiter: What stands between two fields.
         width: How many fields the header has.
     """

@@ -300,8 +300,8 @@ class _Paragraph:
     def __init__(self, max_bytes: int) -> None:
         self._max = max_bytes
         self._start = 0
-        self._lines: list[bytes] = []
-        self._bytes = -1
+        # Lines joined at once would each take many times what is in a short one.
+        self._text: bytearray | None = None
         self._number = 0
         self._numbers: list[int] = []
         self._long: LongRecord | None = None
@@ -311,31 +311,34 @@ class _Paragraph:
     @property
     def under_way(self) -> bool:
         """Whether a paragraph has begun."""
-        return bool(self._lines or self._long)
+        return self._text is not None or self._long is not None
 
     def add(self, start: int, line: bytes, number: int) -> None:
         self.continued += self.under_way
         if self._long:
             return
-        if not self._lines:
-            self._start, self._number = start, number
-        self._lines.append(line)
-        self._bytes += len(line) + 1
-        if self._bytes > self._max:
-            self._give_up()
+        self._append(start, line, number)
 
     def add_long(self, long: LongRecord) -> None:
         self.continued += self.under_way
         if self._long:
             return
-        if not self._lines:
-            self._start, self._number = long.start, long.number
-        self._lines.append(long.head)
+        self._append(long.start, long.head, long.number)
         self._give_up()
 
+    def _append(self, start: int, line: bytes, number: int) -> None:
+        if self._text is None:
+            self._start, self._number, self._text = start, number, bytearray(line)
+        else:
+            self._text += b"\n"
+            self._text += line
+        if len(self._text) > self._max:
+            self._give_up()
+
     def _give_up(self) -> None:
-        self._long = LongRecord(self._start, b"\n".join(self._lines)[:HEAD], 0, self._number)
-        self._lines = []
+        if self._text is not None:
+            self._long = LongRecord(self._start, bytes(self._text[:HEAD]), 0, self._number)
+            self._text = None
 
     def take_numbers(self) -> list[int]:
         """Returns the numbers of the first lines of what was found since the last call."""
@@ -344,12 +347,12 @@ class _Paragraph:
 
     def flush(self, found: Lines) -> Iterator[Lines]:
         """Ends the paragraph; yields what was found, emptied, when a long one must follow it."""
-        if self._lines:
+        if self._text is not None:
             found.starts.append(self._start)
-            found.lines.append(b"\n".join(self._lines))
+            found.lines.append(bytes(self._text))
             self._numbers.append(self._number)
         elif self._long:
             yield Lines(found.starts[:], found.lines[:], self.take_numbers(), long=self._long)
             found.starts.clear()
             found.lines.clear()
-        self._lines, self._bytes, self._long = [], -1, None
+        self._text = self._long = None

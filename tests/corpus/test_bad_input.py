@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import tarfile
+import tracemalloc
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -463,6 +464,26 @@ def test_a_column_that_is_no_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     one_line(error, "'id' is not an id", "4 of 5")
     write(path, rows[:4])
     assert read_corpus(path, id_column="id").reasons == ["duplicate_id"] * 3
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.csv"])
+def test_a_record_of_many_short_lines_takes_no_hundred_bytes_for_each(
+    tmp_path: Path, name: str
+) -> None:
+    count = 200_000
+    text = "\n".join(["word"] * count)
+    (tmp_path / name).write_text(text if name == "a.txt" else f'text,n\n"{text}",1\n')
+    settings = {"text_unit": "paragraph", "max_record_lines": 10 * count}
+    # What is imported and kept comes first.
+    read_corpus(tmp_path / name, **settings)
+    tracemalloc.start()
+    try:
+        corpus = read_corpus(tmp_path / name, **settings)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert corpus.texts == [text]
+    assert peak < 100 * count
 
 
 BOMB = f"""
