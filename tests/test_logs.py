@@ -109,7 +109,7 @@ def test_beam_s_missing_bigquery_is_silent_and_nothing_else_is():
 
 @pytest.mark.parametrize(
     "module",
-    ["engines.local", "engines.dataflow", "transforms.embed_corpus", "actors.beam_workers"],
+    ["engines.local", "engines.dataflow", "transforms.embed_corpus", "actors.beam_runner"],
 )
 def test_whatever_imports_beam_does_so_in_silence(module):
     """As a program of somebody else's does, and a worker, which set up no logs of ours."""

@@ -27,7 +27,8 @@ from pathlib import Path
 import ray
 
 from embedkit.actors.encoder_actor import EncoderActor
-from embedkit.actors.encoder_pool import PoolClient, PoolConnection, answer
+from embedkit.actors.encoder_handle import answer
+from embedkit.actors.pool_client import PoolClient, PoolConnection
 from embedkit.actors.private_ray import environment, join, on_loopback, read_token_again
 from embedkit.encoders.model_files import ModelSpec
 from embedkit.encoders.pack_shape import pack_shape

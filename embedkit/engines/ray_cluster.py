@@ -25,7 +25,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from embedkit.actors.beam_workers import RayBeamRunner
+from embedkit.actors.beam_runner import RayBeamRunner
 from embedkit.actors.encoder_pool import EncoderPool
 from embedkit.actors.metrics import RunMetrics, RunState
 from embedkit.actors.private_ray import connect

@@ -18,7 +18,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.portability.fn_api_runner.worker_handlers import GrpcServer, StateServicer
 from apache_beam.testing.util import assert_that, equal_to
 
-from embedkit.actors.beam_workers import RayBeamRunner
+from embedkit.actors.beam_runner import RayBeamRunner
 from embedkit.engines.beam import run_to_end
 from embedkit.errors import InputError, ResumableError, WorkerLostError
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import ray
 
-from embedkit.actors.encoder_pool import PoolClient
+from embedkit.actors.pool_client import PoolClient
 from embedkit.encoders.meter import EncoderLoad, LoadMeter
 from embedkit.errors import ConfigError, EmbedkitError, EncoderError
 from embedkit.records import TokenBatch

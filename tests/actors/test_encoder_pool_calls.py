@@ -16,7 +16,8 @@ from processes import wait_until
 from running import tiny_job
 from tiny_models import save_transformer
 
-from embedkit.actors.encoder_pool import EncoderPool, PoolConnection
+from embedkit.actors.encoder_pool import EncoderPool
+from embedkit.actors.pool_client import PoolConnection
 from embedkit.encoders.load import load_encoder
 from embedkit.encoders.meter import busy_share
 from embedkit.encoders.model_files import ModelSpec, read_model
