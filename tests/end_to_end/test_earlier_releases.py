@@ -1,0 +1,100 @@
+"""Versions that earlier releases wrote: finished, validated and described by this one."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from releases import FIXTURES, copy_of_root, inputs_in_memory, job, releases, version_of
+from running import Dataset
+
+from embedkit.dataset.manifest import describe
+from embedkit.dataset.validate import validate
+from embedkit.dataset.version import Version, open_version
+from embedkit.engines.run import run_job
+
+JOBS = [
+    (release, name)
+    for release in releases()
+    for name in json.loads((FIXTURES / release / "jobs.json").read_text())
+]
+HALF_DONE = [one for one in JOBS if "half-done" in one[1]]
+COMPLETE = [one for one in JOBS if "half-done" not in one[1]]
+
+
+@pytest.fixture(autouse=True)
+def inputs() -> Iterator[None]:
+    with inputs_in_memory():
+        yield
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(root).as_posix(): path.read_bytes()
+        for path in root.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_there_is_one_of_each_kind():
+    assert HALF_DONE and COMPLETE
+    assert any(job(*one, Path("out")).version is None for one in HALF_DONE)
+    assert any(job(*one, Path("out")).version for one in HALF_DONE)
+
+
+@pytest.mark.parametrize(("release", "name"), COMPLETE)
+def test_a_complete_version_is_found_and_left_as_it_is(release, name, tmp_path):
+    root = copy_of_root(release, tmp_path / "root")
+    before = contents(root)
+    done = run_job(job(release, name, root))
+    assert (done.already_complete, done.version) == (True, version_of(release, name))
+    assert contents(root) == before
+    version = open_version(str(root))
+    assert version.url == done.dataset
+    assert validate(version).problems == ()
+    described = describe(version)
+    dataset = Dataset(Path(done.dataset))
+    assert described["complete"] and described["published"]
+    assert described["rows"] == dataset.table.num_rows == done.rows
+    assert described["rejects"] == len(dataset.rejects) == done.rejects
+
+
+@pytest.mark.parametrize(("release", "name"), HALF_DONE)
+def test_a_half_done_version_is_finished(release, name, tmp_path):
+    root = copy_of_root(release, tmp_path / "root")
+    before = contents(root)
+    fresh = run_job(job(release, name, tmp_path / "fresh"))
+    done = run_job(job(release, name, root))
+    assert (done.already_complete, done.version) == (False, version_of(release, name))
+    after = contents(root)
+    mutable = {"LATEST", *(key for key in before if key.startswith(".numbers/"))}
+    assert {key: after[key] for key in before if key not in mutable} == {
+        key: data for key, data in before.items() if key not in mutable
+    }
+    version = Version(str(root), done.version)
+    assert validate(version).problems == ()
+    ours, theirs = Dataset(Path(done.dataset)), Dataset(Path(fresh.dataset))
+    committed = [
+        json.loads(data)["rows"]
+        for key, data in before.items()
+        if key.startswith(f"{done.version}/_meta/commits/")
+    ]
+    assert 0 < sum(committed) < done.rows == fresh.rows
+    assert ours.table.drop_columns("embedding").equals(theirs.table.drop_columns("embedding"))
+    assert ours.rejects == theirs.rejects
+    for mine, other in zip(ours.table["embedding"], theirs.table["embedding"], strict=True):
+        np.testing.assert_allclose(mine.values, other.values, atol=2e-3)
+
+
+@pytest.mark.parametrize(("release", "name"), HALF_DONE)
+def test_a_half_done_version_is_described(release, name):
+    root, version = FIXTURES / release / "root", version_of(release, name)
+    described = describe(Version(str(root), version))
+    parts = sorted((root / version / "data").glob("*.parquet"))
+    committed = len(list((root / version / "_meta" / "commits").iterdir()))
+    assert not described["complete"]
+    assert described["blocks"] == committed
+    assert described["splits_ended"] < described["splits"]
+    assert 0 < described["rows"] < sum(pq.read_metadata(part).num_rows for part in parts)
