@@ -50,7 +50,8 @@ def run_job(config: JobConfig, display: Display | None = None) -> RunResult:
     with ray_says_in_the_log(), display:
         if config.engine == "ray":
             # Ray takes seconds to join, and its nodes know what the model will run on.
-            from embedkit.engines.ray_cluster import ray_on_cluster, settle_model
+            from embedkit.engines.ray_cluster import settle_model
+            from embedkit.engines.ray_join import ray_on_cluster
 
             display.phase("joining the Ray cluster")
             with ray_on_cluster(config.ray_address, "embedkit"):

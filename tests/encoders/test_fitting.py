@@ -1,13 +1,10 @@
 """How a run is fitted to a cluster's nodes."""
 
-import threading
-
 import pytest
 
 from embedkit.config import EncoderRange, JobConfig
-from embedkit.engines import ray_cluster
-from embedkit.engines.ray_cluster import fit, wanted_workers
-from embedkit.errors import ConfigError, EncoderError, ResumableError
+from embedkit.encoders.fitting import fit, wanted_workers
+from embedkit.errors import ConfigError
 
 HEAD = {"memory": 1e9}
 CPU_NODES = [HEAD, {"CPU": 8.0}, {"CPU": 4.0}]
@@ -74,32 +71,3 @@ def test_workers_leave_the_encoders_their_cpus_and_there_is_always_one():
     fitting = fit(config, "cuda", [{"CPU": 4.0, "GPU": 1.0}])
     assert wanted_workers(config, fitting, 1, 4.0) == 3
     assert wanted_workers(config, fitting, 1, 1.0) == 1
-
-
-class _Lane(ray_cluster._Lane):
-    """A worker without a pipeline."""
-
-    def __init__(self) -> None:
-        threading.Thread.__init__(self, name="worker-7")
-        self._pipeline = None
-
-
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_an_unforeseen_end_of_a_worker_is_not_taken_for_the_end_of_its_work(monkeypatch):
-    def run(raised: Exception | None) -> Exception | None:
-        def run_to_end(pipeline: object) -> None:
-            if raised is not None:
-                raise raised
-
-        monkeypatch.setattr(ray_cluster, "run_to_end", run_to_end)
-        lane = _Lane()
-        lane.start()
-        lane.join()
-        return lane.error
-
-    assert run(None) is None
-    known = EncoderError("none answered")
-    assert run(known) is known
-    unforeseen = run(KeyError("beam"))
-    assert isinstance(unforeseen, ResumableError)
-    assert str(unforeseen).startswith("worker-7 stopped unexpectedly")

@@ -1,0 +1,75 @@
+"""How many encoders fit where they are to run, and what each of them takes."""
+
+import math
+from dataclasses import dataclass
+
+from embedkit.config import EncoderRange, JobConfig
+from embedkit.errors import ConfigError
+
+_WORKERS_PER_GPU = 8
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """What a run takes of a cluster.
+
+    Attributes:
+        encoders: How many encoders it needs, and takes at most.
+        encoder_cpus: CPUs that Ray sets aside for each.
+        encoder_gpus: GPUs, or a fraction of one.
+        threads: CPU threads of an encoder on CPUs; None on GPUs.
+        worker_cpus: CPUs that Ray sets aside for a worker; 0 where encoders take whole nodes.
+    """
+
+    encoders: EncoderRange
+    encoder_cpus: float
+    encoder_gpus: float
+    threads: int | None
+    worker_cpus: int
+
+
+def fit(config: JobConfig, device: str, nodes: list[dict[str, float]]) -> Fitting:
+    """Fits a run to a cluster.
+
+    On GPUs an encoder takes its GPU and one CPU, and a worker one CPU. Without GPUs an encoder
+    takes a node's CPUs and workers share them with it, as its own threads leave gaps enough.
+
+    Args:
+        config: The job.
+        device: ``cpu`` or ``cuda``.
+        nodes: The resources of each node, by their names in Ray.
+
+    Raises:
+        ConfigError: No node has what an encoder needs.
+    """
+    if device == "cuda":
+        gpus = sum(node.get("GPU", 0.0) for node in nodes)
+        most = max(1, math.floor(gpus)) * config.encoders_per_gpu
+        share = 1.0 / config.encoders_per_gpu
+        asked = config.encoders or EncoderRange(1, most)
+        return Fitting(asked, min(1.0, share), share, config.encoder_threads, 1)
+    cpus = [int(node["CPU"]) for node in nodes if node.get("CPU", 0) >= 1]
+    if not cpus:
+        raise ConfigError("no node of the Ray cluster has a CPU to give; start one with --num-cpus")
+    each = config.encoder_cpus or min(cpus)
+    most = max(1, sum(count // each for count in cpus))
+    asked = config.encoders or EncoderRange(1, most)
+    return Fitting(asked, each, 0.0, config.encoder_threads or each, 0)
+
+
+def wanted_workers(config: JobConfig, fitting: Fitting, encoders: int, cpus: float) -> int:
+    """Returns how many workers a run should have.
+
+    Args:
+        config: The job, whose ``workers`` counts where it is given.
+        fitting: How the run fits the cluster.
+        encoders: Encoders that run.
+        cpus: All CPUs of the cluster.
+    """
+    if config.workers is not None:
+        return config.workers
+    if not fitting.encoder_gpus:
+        # One that writes, one that reads ahead, beside one for every encoder.
+        return encoders + 2
+    room = int(cpus - encoders * fitting.encoder_cpus)
+    return max(1, min(room, math.ceil(_WORKERS_PER_GPU * encoders * fitting.encoder_gpus)))
