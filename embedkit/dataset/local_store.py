@@ -94,6 +94,10 @@ class LocalStore:
                 raise IsADirectoryError(key)
             return pa.OSFile(path)
 
+    def place(self, key: str) -> tuple[Any, str]:
+        """Returns None for a file system, and the file's path."""
+        return None, self._path(key)
+
     def remove(self, key: str) -> None:
         """Removes a file where it exists."""
         with store_errors(self._root, key, "remove"):

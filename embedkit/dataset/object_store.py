@@ -157,6 +157,10 @@ class ObjectStore:
             file = self._system.open(path, "rb", cache_type="none")
         return pa.PythonFile(_RangeReader(file, self._url, key, self._errors), mode="r")
 
+    def place(self, key: str) -> tuple[Any, str]:
+        """Returns the file system and the object's path there."""
+        return self._system, self._path(key)
+
     def remove(self, key: str) -> None:
         """Removes an object where it exists."""
         path = self._path(key)

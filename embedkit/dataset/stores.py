@@ -72,6 +72,14 @@ class Store(Protocol):
         """
         ...
 
+    def place(self, key: str) -> tuple[Any, str]:
+        """Returns where readers of other libraries find an object.
+
+        Returns:
+            A file system of fsspec's, or None for this machine's own, and the path there.
+        """
+        ...
+
     def remove(self, key: str) -> None:
         """Removes an object; one that does not exist is none of its business."""
         ...

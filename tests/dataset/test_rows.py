@@ -4,8 +4,8 @@ import pytest
 
 from embedkit.dataset import rows as rows_module
 from embedkit.dataset.manifest import read_manifest
-from embedkit.dataset.rows import read_columns
-from embedkit.errors import IntegrityError
+from embedkit.dataset.rows import read_columns, schema_of
+from embedkit.errors import ConfigError, IntegrityError
 
 
 def test_columns_come_in_the_order_of_the_parts(complete, job, monkeypatch):
@@ -27,4 +27,27 @@ def test_a_part_that_is_gone_or_damaged_is_named(complete):
         list(read_columns(complete, parts, ["id"]))
     complete.store.remove(key)
     with pytest.raises(IntegrityError, match=r"part-00000-00001\.parquet: in the manifest, but"):
+        list(read_columns(complete, parts, ["id"]))
+
+
+def test_all_columns_are_those_of_the_schema(complete, job):
+    parts = read_manifest(complete).parts
+    (schema,) = {batch.schema.remove_metadata() for batch in read_columns(complete, parts, None)}
+    assert schema == schema_of(complete, parts).remove_metadata()
+    assert {"id", "embedding", "doc_id", "source"} <= set(schema.names)
+    assert schema_of(complete, ()).names == []
+
+
+@pytest.mark.parametrize("columns", [["id", "titel"], ["titel"]])
+def test_a_column_that_is_not_there_is_named_with_those_that_are(complete, columns):
+    parts = read_manifest(complete).parts
+    with pytest.raises(ConfigError, match="no column 'titel'; there are id, embedding, doc_id"):
+        list(read_columns(complete, parts, columns))
+
+
+def test_a_part_with_other_rows_than_the_manifest_says_is_named(complete):
+    parts = read_manifest(complete).parts
+    data = complete.store.read(complete.key(parts[0].path))
+    complete.store.replace(complete.key(parts[1].path), data)
+    with pytest.raises(IntegrityError, match=r"part-00000-00001\.parquet: 5 rows, expected 3"):
         list(read_columns(complete, parts, ["id"]))
