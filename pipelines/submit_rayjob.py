@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from embedkit.cli_options import read_job
+from embedkit.cli.options import read_job
 from embedkit.errors import ConfigError, EmbedkitError, ResumableError
 from pipelines.kubernetes_api import ExistsError, KubernetesApi, MissingError, UnavailableError
 

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -214,3 +214,15 @@ def last_error(log: str) -> str:
     last = json.loads(log.splitlines()[-1])
     assert (last["level"], "traceback" in last) == ("error", False), log
     return one_line(last["message"])
+
+
+def job_maker(model: str, folder: Path) -> Callable[..., JobConfig]:
+    """Makes jobs over three shards of sixty records; other settings as given."""
+    corpus = write_corpus(folder / "in")
+
+    def make(**changes: object) -> JobConfig:
+        settings = {"id_column": "id", "max_tokens": 24}
+        output = Path(str(changes.pop("output", folder / "out")))
+        return tiny_job(model, corpus, output, **(settings | changes))
+
+    return make

@@ -84,7 +84,7 @@ def test_a_job_cannot_be_changed():
 def test_reading_settings_loads_nothing_heavy():
     heavy = ("torch", "transformers", "pyarrow", "apache_beam", "ray", "openvino")
     code = (
-        "import sys, embedkit.config, embedkit.errors, embedkit.cli;"
+        "import sys, embedkit.config, embedkit.errors, embedkit.cli.app;"
         f"print([name for name in {heavy!r} if name in sys.modules])"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,0 +1,1 @@
+"""What runs inside Ray: encoders, queues of splits, workers. Only this and engines import Ray."""

@@ -5,7 +5,7 @@ import re
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from embedkit.errors import ConfigError, EncoderError, error_in_traceback
-from embedkit.foreign_errors import lacks_memory, one_line
+from embedkit.errors.foreign import lacks_memory, one_line
 
 # The last line of a traceback, and the lines that its message goes on with.
 _CAUSE = re.compile(r"^(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:: .*|$)", re.MULTILINE | re.DOTALL)

@@ -16,7 +16,7 @@ from typing import Any
 import ray
 
 from embedkit.actors import pool_use
-from embedkit.descendants import descendants, end
+from embedkit.actors.descendants import descendants, end
 
 _NEEDED = ("raylet", "gcs_server")
 _POLL_SECONDS = 0.5

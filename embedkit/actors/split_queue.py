@@ -14,7 +14,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from embedkit.corpus.plan import Split
 from embedkit.errors import ResumableError
-from embedkit.flow import Claim
+from embedkit.flow.read import Claim
 
 MOST_CRASHES = 2
 

@@ -19,7 +19,7 @@ from tokenizers import Tokenizer
 from embedkit.config import RecordConfig
 from embedkit.errors import ConfigError
 from embedkit.records import text_hash
-from embedkit.text_tokens import count_tokens, is_long, text_slices, token_pieces
+from embedkit.tokens.text_tokens import count_tokens, is_long, text_slices, token_pieces
 
 Spans = list[tuple[int, int]]
 

@@ -15,7 +15,7 @@ from embedkit.corpus.columns import Columns, Problems, make_ids
 from embedkit.corpus.formats import read_records
 from embedkit.corpus.splits import Split
 from embedkit.errors import InputError
-from embedkit.uniqueness import repeated
+from embedkit.hashes.uniqueness import repeated
 
 _MOST_DUPLICATES = 100_000
 _AT_ONCE = 1 << 20

@@ -9,8 +9,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from embedkit.corpus.raw_file import input_errors
 from embedkit.errors import ConfigError
-from embedkit.remote_options import check_reachable, patience
-from embedkit.urls import (
+from embedkit.errors.urls import (
     lower_scheme,
     public_url,
     remember_secrets,
@@ -19,6 +18,7 @@ from embedkit.urls import (
     without_secrets,
     without_user,
 )
+from embedkit.remote import check_reachable, patience
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from embedkit.errors import EmbedkitError, InputError, ResumableError
-from embedkit.remote_errors import is_passing, remote_errors
-from embedkit.urls import public_url, without_secrets
+from embedkit.errors.remote import is_passing, remote_errors
+from embedkit.errors.urls import public_url, without_secrets
 
 
 class RawFile:

@@ -18,9 +18,9 @@ from fsspec.spec import AbstractFileSystem
 
 from embedkit.dataset.store_keys import checked_key, one_line, store_errors
 from embedkit.errors import ConfigError, StoreError
-from embedkit.remote_errors import remote_errors
-from embedkit.remote_options import check_reachable, patience
-from embedkit.urls import remember_secrets, s3_credentials, without_user
+from embedkit.errors.remote import remote_errors
+from embedkit.errors.urls import remember_secrets, s3_credentials, without_user
+from embedkit.remote import check_reachable, patience
 
 CONFLICT_TRIES = 5
 """Times that a create is sent while the service reports another one under way on its key."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from embedkit.errors import ConfigError, StoreError
-from embedkit.urls import lower_scheme, takes_no_user
+from embedkit.errors.urls import lower_scheme, takes_no_user
 
 _HALF_A_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 _KEY = re.compile(r"\.?[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*")

@@ -38,7 +38,7 @@ from embedkit.dataset.version import (
     split_of,
 )
 from embedkit.errors import IntegrityError
-from embedkit.uniqueness import repeated
+from embedkit.hashes.uniqueness import repeated
 
 MOST_PROBLEMS = 1000
 """Problems that are listed; more are counted."""

@@ -12,8 +12,8 @@ from typing import Any
 from embedkit.dataset.store_keys import is_local, normalize_root
 from embedkit.dataset.stores import Store, create, open_store, refused
 from embedkit.errors import ConfigError, IntegrityError
+from embedkit.errors.urls import without_user
 from embedkit.records import digest
-from embedkit.urls import without_user
 
 LATEST = "LATEST"
 CHECKSUM = "checksum"

@@ -1,0 +1,1 @@
+"""Ways to run a job: where transforms and actors meet."""

@@ -17,15 +17,15 @@ from apache_beam.options.pipeline_options import (
 from pydantic import BaseModel, ConfigDict, Field
 
 from embedkit.actors.local_ray import LocalRay
-from embedkit.completion import result_of_complete
 from embedkit.config import JobConfig, ModelConfig
 from embedkit.encoders.hardware import BATCH_TOKENS
 from embedkit.encoders.model_files import ModelSpec, read_model
 from embedkit.errors import ConfigError, RejectsExceededError
-from embedkit.job import Job, prepare
+from embedkit.errors.urls import holds_secret
+from embedkit.flow.complete import result_of_complete
+from embedkit.flow.prepare import Job, prepare
 from embedkit.transforms.embed_corpus import MakeVersion
 from embedkit.transforms.read import ReadCorpus
-from embedkit.urls import holds_secret
 
 _DRIVER = "install-nvidia-driver"
 _WITHOUT_BF16 = re.compile(r"type:nvidia-tesla-(t4|p4|p100|v100|k80)\b")

@@ -12,7 +12,7 @@ from embedkit.dataset.commit import CommitRecord, committed
 from embedkit.encoders.hardware import processor_name
 from embedkit.encoders.model_files import ModelSpec, read_model
 from embedkit.engines.progress import Expected, clock
-from embedkit.job import ChunkerFactory, Job, version_of_job, warn_of_idle_settings
+from embedkit.flow.prepare import ChunkerFactory, Job, version_of_job, warn_of_idle_settings
 from embedkit.tokens.tokenization import load_tokenizer
 
 _SHARE_OF_PEAK = 0.7

@@ -21,8 +21,8 @@ from embedkit.engines.beam import run_to_end
 from embedkit.engines.ray_folder import ray_folder
 from embedkit.engines.signals import handlers_kept
 from embedkit.errors import ConfigError, ResumableError
-from embedkit.foreign_errors import one_line
-from embedkit.job import Job
+from embedkit.errors.foreign import one_line
+from embedkit.flow.prepare import Job
 from embedkit.transforms.embed_corpus import EmbedBlocks
 from embedkit.transforms.read import ReadCorpus
 from embedkit.transforms.thread_runner import ThreadRunner

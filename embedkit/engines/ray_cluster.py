@@ -21,7 +21,7 @@ from embedkit.encoders.model_files import ModelSpec, read_model
 from embedkit.engines.ray_join import alive_nodes
 from embedkit.engines.ray_supervisor import Supervisor
 from embedkit.errors import EncoderError, error_in_traceback
-from embedkit.job import Job
+from embedkit.flow.prepare import Job
 
 
 def settle_model(config: JobConfig) -> ModelSpec:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
-from embedkit.foreign_errors import one_line
+from embedkit.errors.foreign import one_line
 
 _LOG = logging.getLogger("embedkit")
 _RAYS_THREAD = "ray_listen_error_messages"

@@ -20,7 +20,7 @@ from embedkit.encoders.fitting import Fitting, wanted_workers
 from embedkit.engines.ray_join import alive_nodes, draining_nodes
 from embedkit.engines.ray_worker import Worker
 from embedkit.errors import EncoderError, ResumableError, WorkerLostError
-from embedkit.job import Job
+from embedkit.flow.prepare import Job
 
 _LOG = logging.getLogger("embedkit")
 _POLL_SECONDS = 0.5

@@ -13,7 +13,7 @@ from embedkit.actors.split_queue import RunQueue
 from embedkit.engines.beam import run_to_end
 from embedkit.engines.ray_join import alive_nodes
 from embedkit.errors import EmbedkitError, ResumableError
-from embedkit.job import Job
+from embedkit.flow.prepare import Job
 from embedkit.transforms.claim import ReadClaimed
 from embedkit.transforms.embed_corpus import EmbedBlocks
 

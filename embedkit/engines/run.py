@@ -7,7 +7,6 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from embedkit.completion import Figures, RunResult, complete, result_of_complete
 from embedkit.config import JobConfig
 from embedkit.corpus.plan import Split
 from embedkit.dataset.commit import CommitRecord, committed
@@ -19,8 +18,9 @@ from embedkit.encoders.phases import phases_to
 from embedkit.engines.estimate import expected_work
 from embedkit.engines.progress import Display, Nothing, Watch, phases_shown, shown
 from embedkit.engines.ray_output import ray_says_in_the_log
-from embedkit.flow import embed_split
-from embedkit.job import Job, prepare
+from embedkit.flow.complete import Figures, RunResult, complete, result_of_complete
+from embedkit.flow.embed import embed_split
+from embedkit.flow.prepare import Job, prepare
 from embedkit.tokens.tokenization import load_tokenizer
 
 if TYPE_CHECKING:

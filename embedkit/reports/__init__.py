@@ -1,0 +1,1 @@
+"""What a version's vectors are like, as figures, findings and pictures."""

@@ -7,10 +7,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from embedkit.hashes.uniqueness import repeated
 from embedkit.records import LINE_FIELD
 from embedkit.reports.quality import hash64
 from embedkit.reports.sample import excerpt
-from embedkit.uniqueness import repeated
 
 COLUMNS = ("text_hash", "id", "source", "row_index", LINE_FIELD.name)
 """Columns of a version that ``text_duplicates`` reads; ``text`` as well where it is stored."""

@@ -17,7 +17,7 @@ from tokenizers import Tokenizer, normalizers
 
 from embedkit.errors import ConfigError
 from embedkit.records import TOKEN_FIELDS, DocumentBlock, Reject, TokenBlock
-from embedkit.text_tokens import blank_ids, is_long, is_seen, text_slices, token_pieces
+from embedkit.tokens.text_tokens import blank_ids, is_long, is_seen, text_slices, token_pieces
 from embedkit.tokens.tokenizer_limits import check_tokenizer
 
 _PROBES = ("a", "the", "0", ".", "A b")

@@ -1,0 +1,1 @@
+"""The flow as Beam transforms. Only this and engines import Beam."""

@@ -14,12 +14,11 @@ import pyarrow as pa
 from apache_beam.typehints.row_type import RowTypeConstraint
 from pydantic import BaseModel, ValidationError
 
-from embedkit.completion import RunResult
-from embedkit.config import CorpusConfig, ModelConfig, OutputConfig, RecordConfig
+from embedkit.config import CorpusConfig, ModelConfig, OutputConfig, RecordConfig, what_is_wrong
 from embedkit.corpus.plan import plan_corpus
 from embedkit.errors import ConfigError
+from embedkit.flow.complete import RunResult
 from embedkit.records import DocumentBlock
-from embedkit.setting_errors import what_is_wrong
 from embedkit.transforms.embed_corpus import EmbedCorpus
 from embedkit.transforms.read import ReadCorpus
 

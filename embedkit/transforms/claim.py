@@ -10,7 +10,7 @@ from embedkit.config import CorpusConfig
 from embedkit.corpus.chunking import Chunker
 from embedkit.corpus.plan import Plan
 from embedkit.dataset.version import Version
-from embedkit.flow import SplitSource, read_claimed
+from embedkit.flow.read import SplitSource, read_claimed
 from embedkit.records import DocumentBlock
 from embedkit.transforms.blocks import BlockTransform
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import apache_beam as beam
 
-from embedkit.completion import Before, RunResult, complete_version
 from embedkit.config import CorpusConfig, EngineConfig, ModelConfig, OutputConfig, RecordConfig
 from embedkit.corpus.columns import Columns
 from embedkit.corpus.plan import Plan, plan_corpus
@@ -20,7 +19,8 @@ from embedkit.encoders.base import EncoderClient
 from embedkit.encoders.local_client import LocalConnection
 from embedkit.encoders.model_files import read_model
 from embedkit.errors import ConfigError, RejectsExceededError
-from embedkit.job import Draft, begin_version
+from embedkit.flow.complete import Before, RunResult, complete_version
+from embedkit.flow.prepare import Draft, begin_version
 from embedkit.records import DocumentBlock
 from embedkit.tokens.tokenization import TokenizerSpec
 from embedkit.transforms.blocks import BlocksFromRows, BlockTransform

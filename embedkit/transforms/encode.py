@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import apache_beam as beam
 
 from embedkit.encoders.base import EncoderClient
-from embedkit.flow import encode_tokens
+from embedkit.flow.encode import encode_tokens
 from embedkit.records import EmbeddingBlock, TokenBlock
 from embedkit.transforms.blocks import BlockTransform
 

@@ -9,7 +9,7 @@ from embedkit.config import CorpusConfig
 from embedkit.corpus.chunking import Chunker, chunk_documents
 from embedkit.corpus.plan import Plan, Split, plan_corpus
 from embedkit.dataset.version import Version
-from embedkit.flow import read_ahead, read_pending
+from embedkit.flow.read import read_ahead, read_pending
 from embedkit.records import DocumentBlock
 from embedkit.transforms.blocks import BlockTransform
 

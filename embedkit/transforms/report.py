@@ -6,7 +6,7 @@ from functools import partial
 
 import apache_beam as beam
 
-from embedkit.completion import RunResult
+from embedkit.flow.complete import RunResult
 from embedkit.transforms.blocks import BlockTransform
 
 

@@ -9,7 +9,8 @@ from apache_beam.metrics import Metrics
 from embedkit.dataset.commit import CommitRecord
 from embedkit.dataset.schema import PartOptions
 from embedkit.dataset.version import Version
-from embedkit.flow import is_pending, write_block
+from embedkit.flow.read import is_pending
+from embedkit.flow.write import write_block
 from embedkit.records import DocumentBlock, EmbeddingBlock
 from embedkit.transforms.blocks import BlockTransform
 

@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 from embedkit.config import JobConfig
 from embedkit.dataset.commit import commit_block
 from embedkit.encoders.hardware import usable_cores
-from embedkit.flow import embed_split, encode_tokens, read_pending
-from embedkit.job import Job, prepare
+from embedkit.flow.embed import embed_split
+from embedkit.flow.encode import encode_tokens
+from embedkit.flow.prepare import Job, prepare
+from embedkit.flow.read import read_pending
 from embedkit.records import TokenBatch
 from embedkit.reports.quality import BlockStatistics
 from embedkit.tokens.tokenization import load_tokenizer, tokenize_text

@@ -15,12 +15,12 @@ import pytest
 from reading import COMPRESS, corpus_config, read_plan
 from running import Dataset, tiny_job
 
-from embedkit import flow
 from embedkit.corpus.formats import read_split
 from embedkit.corpus.plan import plan_corpus
 from embedkit.corpus.raw_file import RawFile
 from embedkit.engines.run import run_job
 from embedkit.errors import InputError
+from embedkit.flow import embed
 
 ROWS = 6_000
 FORMATS = ["jsonl", "txt", "csv", "tsv", "parquet", "jsonl.gz", "txt.zst", "csv.bz2", "jsonl.xz"]
@@ -273,7 +273,7 @@ def test_a_run_over_a_changing_file_completes_once_it_is_restored(
     job = tiny_job(tiny_model, path, tmp_path / "out", store_text=True, split_bytes=1 << 20)
     status = path.stat()
 
-    original = flow.write_block
+    original = embed.write_block
     written = []
 
     def write_and_cut(*arguments: object) -> object:
@@ -284,7 +284,7 @@ def test_a_run_over_a_changing_file_completes_once_it_is_restored(
         return record
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(flow, "write_block", write_and_cut)
+        patch.setattr(embed, "write_block", write_and_cut)
         with pytest.raises(InputError, match=r"a\.jsonl: changed \("):
             run_job(job)
     assert written

@@ -221,7 +221,7 @@ def test_a_long_text_is_tokenized_in_pieces(
 ) -> None:
     text = " ".join(f"word{n} and éclair" for n in range(3000))
     whole = TokenChunker(word_pieces, 50, 5).spans([text])
-    monkeypatch.setattr("embedkit.text_tokens.PIECE", 1500)
+    monkeypatch.setattr("embedkit.tokens.text_tokens.PIECE", 1500)
     assert TokenChunker(word_pieces, 50, 5).spans([text]) == whole
 
 

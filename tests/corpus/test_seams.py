@@ -14,7 +14,7 @@ from reading import Corpus, read_corpus
 
 from embedkit.corpus import compression
 from embedkit.dataset.commit import SplitEnd
-from embedkit.line_numbers import LineNumbers
+from embedkit.flow.line_numbers import LineNumbers
 from embedkit.records import Reject
 
 BOM = b"\xef\xbb\xbf"

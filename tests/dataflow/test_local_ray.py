@@ -25,7 +25,7 @@ from embedkit.actors.local_ray import LocalRay
 from embedkit.config import ModelConfig
 from embedkit.encoders.model_files import read_model
 from embedkit.errors import ConfigError
-from embedkit.job import prepare
+from embedkit.flow.prepare import prepare
 from embedkit.transforms.embed_corpus import MakeVersion
 from embedkit.transforms.read import ReadCorpus
 

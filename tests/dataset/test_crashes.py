@@ -286,7 +286,7 @@ def nudged(block):
 _WRITER = """
 import sys
 sys.path.insert(0, {folder!r})
-from conftest import Job, make_block
+from blocks import Job, make_block
 from embedkit.dataset.version import Version
 blocks = [make_block(split, 0, 400, dimension=8, rejects=1) for split in range(40)]
 print("begin", flush=True)
@@ -300,7 +300,7 @@ def test_kill_9_in_the_middle_of_writing(tmp_path, make_job, make_block):
     expected = Version(str(tmp_path / "expected"), "v1")
     make_job(blocks).complete(expected)
     version = Version(str(tmp_path / "killed"), "v1")
-    script = _WRITER.format(folder=str(Path(__file__).parent), root=version.root)
+    script = _WRITER.format(folder=str(Path(__file__).parents[1]), root=version.root)
     progress = []
     for kill in range(3):
         writer = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)

@@ -13,11 +13,11 @@ from botocore.exceptions import ClientError, EndpointConnectionError, NoCredenti
 from embedkit.dataset import object_store
 from embedkit.dataset.manifest import read_manifest
 from embedkit.dataset.mend import mend
-from embedkit.dataset.search import search
 from embedkit.dataset.stores import open_store, probe
 from embedkit.dataset.validate import validate
 from embedkit.dataset.version import Version, find_versions, latest, open_version
 from embedkit.errors import ConfigError, StoreError
+from embedkit.search.exact import search
 
 
 class GcsHandler(BaseHTTPRequestHandler):

@@ -108,8 +108,8 @@ def test_the_same_rows_give_the_same_bytes_here_and_in_another_process(make_bloc
     assert write_part(make_block(rows=50), make_options()) == data
     script = f"""
 import hashlib, sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
-from conftest import make_block, make_options
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+from blocks import make_block, make_options
 from embedkit.dataset.parquet import write_part
 print(hashlib.sha256(write_part(make_block(rows=50), make_options())).hexdigest())
 """

@@ -11,10 +11,10 @@ import pytest
 from embedkit.dataset.device import record_device, recorded_device
 from embedkit.dataset.manifest import describe
 from embedkit.dataset.mend import mend
-from embedkit.dataset.search import search
 from embedkit.dataset.validate import validate
 from embedkit.dataset.version import Version, create_or_check_plan, open_version
 from embedkit.errors import EmbedkitError
+from embedkit.search.exact import search
 
 DAMAGES = {
     "empty": lambda data: b"",

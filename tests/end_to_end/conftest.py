@@ -9,9 +9,9 @@ from running import Dataset, write_jsonl
 from sentence_transformers import SentenceTransformer
 from texts import paragraphs, topics_of_python
 
-from embedkit.completion import RunResult
 from embedkit.config import JobConfig
 from embedkit.engines.run import run_job
+from embedkit.flow.complete import RunResult
 
 
 @dataclass(frozen=True)

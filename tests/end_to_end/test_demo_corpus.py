@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from running import Dataset, flags, run_process, write_jsonl
 
-from embedkit.engines.query import search_text
 from embedkit.engines.run import run_job
+from embedkit.search.query import search_text
 from pipelines.demo import QUERIES, demo_job
 
 pytestmark = pytest.mark.timeout(900)

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from running import Dataset, tiny_job, write_jsonl
 
-from embedkit import flow, large_documents
 from embedkit.corpus import blocks
 from embedkit.dataset.commit import committed
 from embedkit.dataset.validate import validate
@@ -17,8 +16,11 @@ from embedkit.dataset.version import Version
 from embedkit.engines import run
 from embedkit.engines.run import run_job
 from embedkit.errors import ConfigError
-from embedkit.flow import is_pending, read_pending, without_documents
-from embedkit.job import prepare
+from embedkit.flow import encode as encoding
+from embedkit.flow import large_documents
+from embedkit.flow import read as reading
+from embedkit.flow.prepare import prepare
+from embedkit.flow.read import is_pending, read_pending, without_documents
 
 RECORDS = [
     {"id": "a", "text": "before"},
@@ -91,7 +93,7 @@ def spoil(monkeypatch, tmp_path, places):
     records = [dict(one) for one in RECORDS]
     records[1]["text"] = " ".join(words)
     write_jsonl(tmp_path / "in.jsonl", records)
-    encode = flow._encode_rows
+    encode = encoding._encode_rows
 
     def spoiled(rows, client, call_tokens):
         vectors = encode(rows, client, call_tokens).copy()
@@ -100,7 +102,7 @@ def spoil(monkeypatch, tmp_path, places):
                 vectors[number] = float("nan")
         return vectors
 
-    monkeypatch.setattr(flow, "_encode_rows", spoiled)
+    monkeypatch.setattr(encoding, "_encode_rows", spoiled)
 
 
 def check_rejected_whole(tmp_path, reason):
@@ -150,20 +152,20 @@ def test_its_blocks_are_still_those_that_were_read(job, tmp_path, monkeypatch):
     chunker = settled.make_chunker()
     pending = [
         is_pending(block, settled.version)
-        for block in flow.read_split(split, settled.plan, job, chunker)
+        for block in reading.read_split(split, settled.plan, job, chunker)
     ]
     assert len(pending) > 6
     assert not any(pending)
 
 
 def test_a_block_that_killed_its_worker_rejects_all_of_it(job, tmp_path, monkeypatch):
-    read = flow.read_split
+    read = reading.read_split
 
-    def condemned(*arguments):
+    def quarantined(*arguments):
         for block in read(*arguments):
             yield without_documents(block) if block.seq == 3 else block
 
-    monkeypatch.setattr(flow, "read_split", condemned)
+    monkeypatch.setattr(reading, "read_split", quarantined)
     run_job(job)
     check_rejected_whole(tmp_path, "worker_lost")
 

@@ -11,7 +11,7 @@ from embedkit.corpus.sampling import _SAMPLED_BYTES
 from embedkit.dataset.commit import committed
 from embedkit.engines.estimate import estimate_job, expected_work
 from embedkit.engines.run import run_job
-from embedkit.job import prepare
+from embedkit.flow.prepare import prepare
 
 
 def test_a_sample_that_is_everything_estimates_nothing_wrongly(make_job, tmp_path):

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from running import Dataset
 
-from embedkit.completion import RunResult
 from embedkit.engines.run import run_job
 from embedkit.errors import ConfigError
-from embedkit.job import prepare
+from embedkit.flow.complete import RunResult
+from embedkit.flow.prepare import prepare
 
 
 def files(root: Path) -> dict[Path, tuple[int, int, int]]:

@@ -10,13 +10,13 @@ import pytest
 from running import Dataset, tiny_job, write_corpus, write_jsonl
 from typer.testing import CliRunner
 
-from embedkit.cli import app
+from embedkit.cli.app import app
 from embedkit.dataset.validate import validate
 from embedkit.dataset.version import Version, canonical_json, open_version, sha256, with_checksum
 from embedkit.engines import run
 from embedkit.engines.run import run_job
 from embedkit.errors import ConfigError, IntegrityError
-from embedkit.job import prepare
+from embedkit.flow.prepare import prepare
 
 
 def contents(folder: Path) -> dict[str, bytes]:

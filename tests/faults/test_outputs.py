@@ -14,12 +14,12 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from processes import commits, wait_for_commits
 from running import Dataset, flags, last_error, run_process, tiny_job, write_jsonl
 
-from embedkit.completion import Figures, complete
 from embedkit.dataset.commit import CommitRecord, committed
 from embedkit.dataset.version import Version
 from embedkit.encoders.local_client import LocalConnection
 from embedkit.engines.run import run_job
-from embedkit.job import prepare
+from embedkit.flow.complete import Figures, complete
+from embedkit.flow.prepare import prepare
 from embedkit.transforms.embed_corpus import EmbedBlocks
 from embedkit.transforms.read import ReadCorpus
 

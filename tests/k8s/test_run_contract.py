@@ -11,8 +11,8 @@ import yaml
 from manifests import Document, only, pods, render
 from typer.main import get_command
 
-from embedkit.cli import app
-from embedkit.cli_options import read_job
+from embedkit.cli.app import app
+from embedkit.cli.options import read_job
 from embedkit.config import JobConfig
 from embedkit.errors import ConfigError, RejectsExceededError, ResumableError
 

@@ -93,7 +93,7 @@ def test_real_model_on_real_text(minilm):
 def test_slices_of_a_long_block_are_joined_in_order(saved, monkeypatch):
     tokenizer = load_tokenizer(TokenizerSpec(saved("wordpiece"), 24))
     expected, counts = rows_of(tokenizer, SENTENCES)
-    monkeypatch.setattr("embedkit.text_tokens.SLICE", 30)
+    monkeypatch.setattr("embedkit.tokens.text_tokens.SLICE", 30)
     assert len(list(tokenizer._contents(SENTENCES))) > 3
     rows, sliced_counts = rows_of(tokenizer, SENTENCES)
     assert rows == expected
@@ -103,8 +103,8 @@ def test_slices_of_a_long_block_are_joined_in_order(saved, monkeypatch):
 @pytest.mark.parametrize("side", ["right", "left"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_long_texts_are_tokenized_in_pieces(kind, side, saved, monkeypatch):
-    monkeypatch.setattr("embedkit.text_tokens.PIECE", 700)
-    monkeypatch.setattr("embedkit.text_tokens.SLICE", 1500)
+    monkeypatch.setattr("embedkit.tokens.text_tokens.PIECE", 700)
+    monkeypatch.setattr("embedkit.tokens.text_tokens.SLICE", 1500)
     long = " ".join(SENTENCES * 5)
     texts = ["short", long, "x" * 5000, "." * 5000 + "end", "\u4e2d" * 3000, "", long[::-1]]
     for max_tokens in (24, 10_000):

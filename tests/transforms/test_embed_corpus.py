@@ -15,7 +15,6 @@ from apache_beam.testing import test_stream
 from beam_running import FailingClient, results
 from running import Dataset, records, tiny_job, write_corpus
 
-from embedkit.completion import Before, RunResult, complete_version
 from embedkit.config import CorpusConfig, ModelConfig, OutputConfig, RecordConfig
 from embedkit.corpus.plan import Plan, plan_corpus
 from embedkit.dataset.commit import committed
@@ -24,7 +23,8 @@ from embedkit.dataset.version import Version, latest_name
 from embedkit.encoders.model_files import read_model
 from embedkit.engines.run import run_job
 from embedkit.errors import ConfigError, EncoderError, RejectsExceededError
-from embedkit.job import begin_version
+from embedkit.flow.complete import Before, RunResult, complete_version
+from embedkit.flow.prepare import begin_version
 from embedkit.records import DocumentBlock
 from embedkit.transforms.embed_corpus import EmbedCorpus
 from embedkit.transforms.read import ReadCorpus

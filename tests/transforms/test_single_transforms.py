@@ -29,8 +29,9 @@ from embedkit.dataset.commit import committed, ended_splits
 from embedkit.dataset.schema import PartOptions
 from embedkit.dataset.version import Version
 from embedkit.errors import ConfigError
-from embedkit.flow import encode_tokens, read_pending
-from embedkit.job import ChunkerFactory
+from embedkit.flow.encode import encode_tokens
+from embedkit.flow.prepare import ChunkerFactory
+from embedkit.flow.read import read_pending
 from embedkit.records import DocumentBlock, EmbeddingBlock, Reject, TokenBlock
 from embedkit.tokens.tokenization import TokenizerSpec, load_tokenizer, tokenize_text
 from embedkit.transforms.blocks import BlocksFromRows, RowsFromBlocks

@@ -1,0 +1,232 @@
+"""The command line: parse, call, print."""
+
+import json
+import logging
+import re
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from embedkit.cli.exits import run_to_exit
+from embedkit.cli.logs import display_named, hits_text, say, set_up_logs, summary, table
+from embedkit.cli.options import job_command, read_job
+from embedkit.errors import ConfigError, RejectsExceededError
+
+_LOG = logging.getLogger("embedkit")
+
+app = typer.Typer(
+    name="embedkit",
+    help="Turns a text corpus into an embedding dataset.",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+_ENDS = (
+    "Exit codes: 0 done; 2 a bad setting, input or surroundings, which another try cannot help; "
+    "4 stopped or failed, and the same command may succeed."
+)
+_ENDS_OF_RUN = (
+    "Exit codes: 0 done; 2 a bad setting, input or surroundings, which another try cannot help; "
+    "3 finished, but more was rejected than allowed; 4 stopped or failed, and the same command "
+    "resumes it."
+)
+_ENDS_OF_VALIDATE = (
+    "Exit codes: 0 all as its manifest says; 2 no such version; 4 something is not as it should "
+    "be, or the check was stopped."
+)
+# Base of what is wrong with a command line; typer has no public name for it in all its versions.
+_UsageError: Any = typer.BadParameter.__base__
+_SUGGESTED = re.compile(r"\. Did you mean (.+)\?$")
+
+Inputs = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="INPUT...", help="A job file (.yaml), or files, directories, globs and URLs."
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", metavar="", help="Print JSON for programs.")]
+Root = Annotated[
+    str, typer.Argument(help="A dataset's root, for its newest version, or ROOT/VERSION.")
+]
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        say(f"embedkit {metadata.version('embedkit')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _of_all_commands(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            metavar="",
+            callback=_say_version,
+            is_eager=True,
+            help="Say embedkit's version.",
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command(epilog=_ENDS_OF_RUN)
+@job_command
+def run(
+    inputs: Inputs = None,
+    *,
+    settings: dict[str, Any],
+    as_json: Json = False,
+    progress: Annotated[
+        Literal["auto", "bar", "lines", "none"],
+        typer.Option(
+            metavar="TEXT",
+            help="How progress is shown; auto draws a bar on a terminal, else a line every 30 s. "
+            "\\[one of: auto, bar, lines, none; default: auto]",
+            show_default=False,
+        ),
+    ] = "auto",
+    log_format: Annotated[
+        Literal["text", "json"],
+        typer.Option(
+            metavar="TEXT",
+            help="How log lines are written to stderr. \\[one of: text, json; default: text]",
+            show_default=False,
+        ),
+    ] = "text",
+) -> None:
+    """Embed a corpus, or resume where an earlier run of the same job stopped."""
+    from embedkit.cli.memory import return_freed_memory
+    from embedkit.engines.run import run_job
+
+    set_up_logs(log_format)
+    job = read_job(inputs or [], settings)
+    if job.engine != "plain":
+        return_freed_memory()
+    result = run_job(job, display_named(progress))
+    say(result.to_json() if as_json else summary(result))
+    if result.refusal is not None:
+        raise RejectsExceededError(result.refusal)
+
+
+@app.command(epilog=_ENDS)
+@job_command
+def plan(inputs: Inputs = None, *, settings: dict[str, Any], as_json: Json = False) -> None:
+    """Say what a run would read and how long it may take; run nothing."""
+    from embedkit.engines.estimate import estimate_job
+
+    set_up_logs("text")
+    if "max_reject_share" in settings:
+        _LOG.warning("--max-reject-share has no effect: a plan rejects nothing")
+    estimate = estimate_job(read_job(inputs or [], settings, output="."))
+    say(json.dumps(estimate.to_dict()) if as_json else estimate.to_text())
+
+
+@app.command(epilog=_ENDS)
+def info(root: Root, *, as_json: Json = False) -> None:
+    """Describe a version, or those of a root that has not published any yet."""
+    from embedkit.dataset.manifest import describe
+    from embedkit.dataset.version import find_versions
+
+    set_up_logs("text")
+    described = list(map(describe, find_versions(root)))
+    if as_json:
+        say(json.dumps(described[0] if len(described) == 1 else {"versions": described}))
+    else:
+        say("\n\n".join(map(table, described)))
+
+
+@app.command(epilog=_ENDS)
+def search(
+    root: Root,
+    text: Annotated[str, typer.Argument(help="What to look for.")],
+    *,
+    k: Annotated[int, typer.Option("-k", min=1, help="Number of results.")] = 10,
+    model: Annotated[
+        str | None,
+        typer.Option(help="The dataset's model, where it is no longer where the run found it."),
+    ] = None,
+    prompt_name: Annotated[
+        str | None,
+        typer.Option(help="Name of the model's prompt for the query; 'query' where it has one."),
+    ] = None,
+    prompt: Annotated[
+        str | None, typer.Option(help="Text put before the query, such as 'query: '.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Find the rows nearest to a text, exactly."""
+    from embedkit.search.query import search_text
+
+    set_up_logs("text")
+    hits = search_text(root, text, k, model, prompt_name, prompt)
+    say(json.dumps([hit.to_dict() for hit in hits]) if as_json else hits_text(hits))
+
+
+@app.command(epilog=_ENDS_OF_VALIDATE)
+def validate(root: Root, *, as_json: Json = False) -> None:
+    """Read a version back and check everything that its manifest says."""
+    from embedkit.dataset.validate import validate as validate_version
+    from embedkit.dataset.version import open_version
+
+    set_up_logs("text")
+    report = validate_version(open_version(root))
+    say(json.dumps(report.to_dict()) if as_json else report.to_text())
+    if report.problems:
+        raise typer.Exit(4)
+
+
+@app.command(epilog=_ENDS)
+def init(
+    inputs: Annotated[
+        list[str], typer.Argument(metavar="INPUT...", help="Files, directories, globs and URLs.")
+    ],
+    *,
+    model: Annotated[str, typer.Option(help="Model directory, or a hub id.")],
+    output: Annotated[str, typer.Option(help="Where the job is to write.")] = "embeddings",
+    job: Annotated[str, typer.Option(help="The job file to write.")] = "job.yaml",
+) -> None:
+    """Write a commented job file that fits an input and a model."""
+    from embedkit.cli.job_file import write_job_file
+
+    set_up_logs("text")
+    write_job_file(Path(job), inputs, model, output)
+    say(f"wrote {job}; look through it, then: embedkit plan {job}")
+
+
+@app.command(epilog=_ENDS)
+def schema() -> None:
+    """Print the JSON schema of a job file, for editors."""
+    from embedkit.cli.job_schema import job_schema
+
+    say(json.dumps(job_schema(), indent=2))
+
+
+def command_line() -> int | None:
+    """Runs the command that the arguments name; returns an exit code, or None for 0.
+
+    Raises:
+        ConfigError: The arguments are none of a command's.
+    """
+    try:
+        code: int | None = app(prog_name="embedkit", standalone_mode=False)
+    except _UsageError as error:
+        # typer puts the checker's own words before what it says itself.
+        message = error.format_message().rstrip(".").replace(": Value error, ", ": ")
+        if not message:
+            # A bare "embedkit" has been answered with the help.
+            return ConfigError.exit_code
+        message = _SUGGESTED.sub(r" (did you mean \1?)", message)
+        command = error.ctx.command_path if error.ctx else "embedkit"
+        raise ConfigError(f"{message}; see '{command} --help'") from error
+    return code
+
+
+def main() -> None:
+    """Runs the command line; the process's exit code says what a scheduler should do."""
+    run_to_exit(command_line)

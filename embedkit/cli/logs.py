@@ -1,0 +1,212 @@
+"""What the command line prints: log lines, the progress display, summaries and tables."""
+
+import json
+import logging
+import sys
+import unicodedata
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Literal, TextIO
+
+import typer
+from rich.console import Console
+
+from embedkit.engines.progress import Bar, Display, Lines, Nothing, clock
+from embedkit.errors import EmbedkitError, error_in_traceback
+from embedkit.errors.urls import without_secrets
+
+if TYPE_CHECKING:
+    # These load pyarrow, which --help need not wait for.
+    from embedkit.flow.complete import RunResult
+    from embedkit.search.exact import Hit
+
+
+_HARMLESS = frozenset("\n\t\u200c\u200d")
+"""Control and format characters that a terminal may get: the last two join letters and emojis."""
+_UNSHOWN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+
+
+def visible(text: str) -> str:
+    """Writes control characters as their escapes, as a name may hold commands to a terminal.
+
+    Args:
+        text: What is to be printed; its line ends and tabs stay.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        char
+        if char in _HARMLESS or unicodedata.category(char) not in _UNSHOWN
+        else char.encode("unicode_escape").decode()
+        for char in text
+    )
+
+
+def say(text: str) -> None:
+    """Prints a result to stdout, fit for a terminal."""
+    typer.echo(visible(text))
+
+
+class _PlainLines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(without_secrets(super().format(record)))
+
+
+class _JsonLines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": without_secrets(record.getMessage()),
+        }
+        if hasattr(record, "progress"):
+            line["progress"] = record.progress
+        if record.exc_info:
+            line["traceback"] = without_secrets(self.formatException(record.exc_info))
+        return json.dumps(line)
+
+
+class _ToStderr(logging.StreamHandler[TextIO]):
+    """Writes to whatever stderr is by then, as a progress bar keeps other lines above itself."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        # Not setStream, which flushes the stream before, that may be closed.
+        self.stream = sys.stderr
+        super().emit(record)
+
+
+def set_up_logs(form: Literal["text", "json"]) -> None:
+    """Sends log lines to stderr, as text or as one JSON object each."""
+    handler = _ToStderr(sys.stderr)
+    plain = _PlainLines("%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
+    handler.setFormatter(_JsonLines() if form == "json" else plain)
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.getLogger("embedkit").setLevel(logging.INFO)
+    # Beam warns of optional packages that embedkit does not need.
+    logging.getLogger("apache_beam").setLevel(logging.ERROR)
+    # It logs the traceback of what it also raises.
+    logging.getLogger("gcsfs").setLevel(logging.CRITICAL)
+    handler.addFilter(_is_not_said_in_one_line)
+    logging.captureWarnings(True)
+    sys.stderr = _WithoutBeamTracebacks(sys.stderr)
+
+
+class _WithoutBeamTracebacks:
+    """A stream that passes over the tracebacks that Beam prints besides logging them."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._passed_over = False
+
+    def write(self, text: str) -> int:
+        # `print` writes the end of its line by itself.
+        self._passed_over = (self._passed_over and text == "\n") or (
+            text.startswith("Traceback") and "apache_beam/runners/worker" in text
+        )
+        return len(text) if self._passed_over else self._stream.write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def _is_not_said_in_one_line(record: logging.LogRecord) -> bool:
+    """Holds back Beam's tracebacks, pages long, of errors whose one line ends the run."""
+    if not record.name.startswith("apache_beam"):
+        return True
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, EmbedkitError) and not error_in_traceback(record.getMessage())
+
+
+def say_error(message: str) -> None:
+    """Writes the one line of an error to stderr, as JSON where log lines are."""
+    line = without_secrets(" ".join(message.splitlines()))
+    if any(isinstance(one.formatter, _JsonLines) for one in logging.getLogger().handlers):
+        logging.getLogger("embedkit").error(line)
+    else:
+        sys.stderr.write(f"embedkit: {visible(line)}\n")
+
+
+def display_named(name: Literal["auto", "bar", "lines", "none"]) -> Display:
+    """Returns a progress display; auto draws a bar where stderr is a terminal."""
+    if name == "none":
+        return Nothing()
+    if name == "bar" or (name == "auto" and sys.stderr.isatty()):
+        return Bar(Console(stderr=True))
+    return Lines()
+
+
+def summary(result: "RunResult") -> str:
+    """Returns what a person wants to know after a run."""
+    if result.already_complete:
+        head = f"version {result.version} is complete already, nothing to encode"
+    else:
+        head = f"version {result.version}: encoded {result.tokens_encoded:,} tokens"
+        if result.tokens_per_second is not None:
+            head += (
+                f" in {clock(result.encode_seconds)} ({result.tokens_per_second:,.0f} tokens/s, "
+                f"encoders {result.encoder_busy_share:.0%} busy)"
+            )
+    reused = f", {result.rows_reused:,} of them reused" if result.rows_reused else ""
+    mark = []
+    if result.trial is not None:
+        mark.append(f"  a trial of the first {result.trial:,} documents; LATEST stays where it was")
+    elif not result.rows:
+        mark.append("  no rows; LATEST names it only while there is no other")
+    reasons = [f"{count:,} {reason}" for reason, count in result.reject_reasons.items()]
+    rejected = [f"  rejected: {', '.join(reasons)}"] if reasons else []
+    if result.reject_reasons.get("damaged_file"):
+        rejected.append(
+            "  behind each damaged_file the rest of the file is missing, a loss of unknown size, "
+            "unless its reject says that only garbage follows"
+        )
+    nulled = [f"  {result.nulled:,} metadata values did not fit their columns and became null"]
+    return "\n".join(
+        [
+            head,
+            *mark,
+            f"  {result.documents:,} documents -> {result.rows:,} rows{reused}, "
+            f"{result.rejects:,} rejects",
+            *rejected,
+            *(nulled if result.nulled else []),
+            f"  {result.truncated_share:.1%} of rows were longer than the model sees",
+            f"  dataset {result.dataset}",
+            f"  report  {result.report}",
+        ]
+    )
+
+
+def table(described: Mapping[str, Any]) -> str:
+    """Returns a mapping as aligned lines; nested mappings come last, indented."""
+    nested = {name: value for name, value in described.items() if isinstance(value, Mapping)}
+    plain = {name: value for name, value in described.items() if name not in nested}
+    width = max(map(len, plain), default=0)
+    lines = [f"{name:<{width}}  {_shown(value)}" for name, value in plain.items()]
+    for name, value in nested.items():
+        lines.append(f"{name}:")
+        lines.extend(f"  {line}" for line in table(value).splitlines())
+    return "\n".join(lines)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return "-" if value in (None, "") else str(value)
+
+
+def hits_text(hits: Sequence["Hit"]) -> str:
+    """Returns search results as lines: score, id, place, and the text's beginning where stored."""
+    if not hits:
+        return "no rows"
+    lines = []
+    for rank, hit in enumerate(hits, 1):
+        # An id of several lines would look like several hits.
+        name, source = (one.replace("\n", "\\n") for one in (hit.id, hit.source))
+        place = hit.place or f"row_index {hit.row_index}"
+        lines.append(f"{rank:>3}  {hit.score:.4f}  {name}  ({source}, {place})")
+        if hit.text:
+            shown = " ".join(hit.text.split())
+            lines.append(f"     {shown[:160]}{'…' if len(shown) > 160 else ''}")
+    return "\n".join(lines)

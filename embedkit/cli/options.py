@@ -1,0 +1,230 @@
+"""Command-line options made from the configuration's fields, so that each is written once."""
+
+import difflib
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import typer
+import yaml
+from pydantic import BaseModel, BeforeValidator, ValidationError
+from pydantic.fields import FieldInfo
+
+from embedkit.config import (
+    CorpusConfig,
+    EngineConfig,
+    JobConfig,
+    ModelConfig,
+    OutputConfig,
+    what_is_wrong,
+)
+from embedkit.errors import ConfigError
+
+_PANELS: dict[str, type[BaseModel]] = {
+    "Corpus": CorpusConfig,
+    "Model": ModelConfig,
+    "Output": OutputConfig,
+    "Engine": EngineConfig,
+}
+_METAVARS = {bool: "", int: "N", float: "X"}
+_SHOWN = 100
+_MOST_SAID = 1000
+_MOST_PROBLEMS = 20
+_MOST_JOB_BYTES = 1 << 20
+_LONGEST_WITH_NO = 14
+
+
+def job_command(function: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command an option for every field of ``JobConfig``.
+
+    The function's parameter ``settings`` receives the fields that were set on the command line,
+    by name; INPUT arguments among them. Its other parameters stay as they are.
+    """
+    own = inspect.signature(function)
+    kept = [param for name, param in own.parameters.items() if name != "settings"]
+    fields = [
+        _parameter(name, field, panel)
+        for panel, config in _PANELS.items()
+        for name, field in config.model_fields.items()
+        if name != "inputs"
+    ]
+
+    def command(**values: Any) -> None:
+        settings = {
+            field.name: value
+            for field in fields
+            if (value := values.pop(field.name)) is not None and value != []
+        }
+        function(settings=settings, **values)
+
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    parameters = [param.replace(kind=keyword) for param in [*kept, *fields]]
+    vars(command)["__signature__"] = inspect.Signature(parameters)
+    command.__doc__ = function.__doc__
+    command.__name__ = function.__name__
+    return command
+
+
+def _parameter(name: str, field: FieldInfo, panel: str) -> inspect.Parameter:
+    flag = "--" + name.replace("_", "-")
+    kind = _option_type(field)
+    # The help cuts off a longer name, so a job file alone can say no to such a setting.
+    has_no = kind is bool and len(name) <= _LONGEST_WITH_NO
+    option = typer.Option(
+        f"{flag}/--no-{name.replace('_', '-')}" if has_no else flag,
+        help=_help(field, kind),
+        rich_help_panel=panel,
+        show_default=False,
+        metavar=_METAVARS.get(kind, "TEXT"),
+    )
+    return inspect.Parameter(
+        name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[kind | None, option],
+    )
+
+
+def _help(field: FieldInfo, kind: Any) -> str:
+    """Returns the field's sentence with its choices and default, for rich's markup."""
+    sentence = field.description or ""
+    if kind == list[str]:
+        sentence += " May be given several times."
+    default = field.get_default()
+    notes = []
+    if get_origin(kind) is Literal:
+        notes.append("one of: " + ", ".join(get_args(kind)))
+    if not field.is_required() and default not in (None, ()) and kind is not bool:
+        notes.append(f"default: {_shown(default)}")
+    # A bare bracket would be taken for markup and vanish.
+    return sentence + (f" \\[{'; '.join(notes)}]" if notes else "")
+
+
+def _shown(default: Any) -> str:
+    if isinstance(default, int):
+        return f"{default:,}"
+    return f"{default:g}" if isinstance(default, float) else str(default)
+
+
+def _option_type(field: FieldInfo) -> Any:
+    """Returns what the command line takes for a field; the field itself checks the value."""
+    if get_origin(field.annotation) is tuple:
+        return list[str]
+    if get_origin(field.annotation) is Literal:
+        return field.annotation
+    if any(isinstance(rule, BeforeValidator) for rule in field.metadata):
+        # The field reads its own notation, such as 1..8.
+        return str
+    kinds = [kind for kind in get_args(field.annotation) if kind is not type(None)]
+    kind = kinds[0] if len(kinds) == 1 else str if kinds else field.annotation
+    while get_origin(kind) is Annotated:
+        kind = get_args(kind)[0]
+    return kind
+
+
+def read_job(inputs: list[str], settings: dict[str, Any], **defaults: Any) -> JobConfig:
+    """Reads the job: a YAML file or input patterns, with flags on top.
+
+    Args:
+        inputs: A ``.yaml`` file, the inputs themselves, or a file and inputs that take the place
+            of the file's own.
+        settings: What flags say, by field name.
+        defaults: Settings that hold where neither the file nor a flag has them.
+
+    Raises:
+        ConfigError: The file cannot be read, or a setting is unknown, missing or out of range.
+    """
+    job: dict[str, Any] = {}
+    name = "the command line"
+    if inputs and inputs[0].endswith((".yaml", ".yml")):
+        name, *inputs = inputs
+        job = _read_yaml(Path(name))
+    if inputs:
+        job["inputs"] = inputs
+    try:
+        return JobConfig.model_validate({**defaults, **job, **settings})
+    except ValidationError as error:
+        raise ConfigError(_sentence(name, error)) from error
+
+
+class _EachKeyOnce(yaml.SafeLoader):
+    """Refuses what YAML forbids and PyYAML takes: of two values for a key, the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(
+                    problem="a key is no plain word", problem_mark=key.start_mark
+                )
+            name = self.construct_object(key, deep=True)
+            if name in keys:
+                raise yaml.constructor.ConstructorError(
+                    problem=f"{str(name)[:_SHOWN]} is said twice", problem_mark=key.start_mark
+                )
+            keys.add(name)
+        return super().construct_mapping(node, deep)
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        events: Any = self
+        if events.check_event(yaml.AliasEvent):
+            # A few of them, each of the one before, stand for more than fits into any memory.
+            raise yaml.constructor.ConstructorError(
+                problem="aliases (*name) are not read; write the value out",
+                problem_mark=events.peek_event().start_mark,
+            )
+        node: yaml.Node | None = super().compose_node(parent, index)
+        return node
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    if path.exists() and not path.is_file():
+        raise ConfigError(f"{path}: cannot be read as YAML: no regular file")
+    try:
+        if path.stat().st_size > _MOST_JOB_BYTES:
+            raise ConfigError(f"{path}: more than {_MOST_JOB_BYTES:,} bytes; give a job file")
+        job = yaml.load(path.read_text(encoding="utf-8"), _EachKeyOnce)
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path}: no such job file; check the path") from error
+    except RecursionError as error:
+        raise ConfigError(f"{path}: cannot be read as YAML: nested too deep") from error
+    # Bytes that are no UTF-8, and what only looks like a date or a number, are ValueErrors.
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        what = " ".join(str(error).split())[:_MOST_SAID]
+        raise ConfigError(f"{path}: cannot be read as YAML: {what}") from error
+    if not isinstance(job, dict):
+        held = "nothing" if job is None else f"a {type(job).__name__}"
+        raise ConfigError(f"{path}: holds {held}, expected lines such as 'model: DIRECTORY'")
+    return {str(key): _listed(str(key), value) for key, value in job.items()}
+
+
+def _listed(name: str, value: Any) -> Any:
+    """One value where a list is expected is a list of one."""
+    field = JobConfig.model_fields.get(name)
+    is_list = field is not None and _option_type(field) == list[str]
+    return [value] if is_list and isinstance(value, str) else value
+
+
+def _sentence(name: str, error: ValidationError) -> str:
+    found = error.errors(include_url=False)
+    problems = [_problem(problem) for problem in found[:_MOST_PROBLEMS]]
+    more = [f"and {len(found) - _MOST_PROBLEMS:,} more"] if len(found) > _MOST_PROBLEMS else []
+    # A field that takes one of several types has a problem with each.
+    return f"{name}: " + "; ".join(dict.fromkeys([*problems, *more]))
+
+
+def _problem(problem: Any) -> str:
+    message = what_is_wrong(problem)
+    if not problem["loc"]:
+        return message
+    field = str(problem["loc"][0])[:_SHOWN]
+    if problem["type"] == "missing":
+        flag = "INPUT" if field == "inputs" else f"--{field.replace('_', '-')}"
+        return f"{field} is missing, give {flag}"
+    if problem["type"] == "extra_forbidden":
+        like = difflib.get_close_matches(field, JobConfig.model_fields, n=1)
+        return f"{field} is no setting of a job" + (f", did you mean {like[0]}?" if like else "")
+    value = repr(problem["input"])
+    shown = value if len(value) <= _SHOWN else value[:_SHOWN] + "…"
+    return f"{field} = {shown}: {message[:1].lower()}{message[1:]}"

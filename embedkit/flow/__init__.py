@@ -1,0 +1,1 @@
+"""The flow as plain functions, without an engine: prepare, read, encode, write, complete."""

@@ -1,0 +1,279 @@
+"""A job made ready to run: its model, its plan and its version, all settled and picklable."""
+
+import importlib.metadata
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any
+
+from embedkit.config import CorpusConfig, JobConfig, ModelConfig, OutputConfig, RecordConfig
+from embedkit.corpus.chunking import Chunker, chunk_size, make_chunker
+from embedkit.corpus.plan import Plan, plan_corpus
+from embedkit.dataset.mend import mend
+from embedkit.dataset.schema import PartOptions
+from embedkit.dataset.stores import probe
+from embedkit.dataset.version import Version, create_or_check_plan, fingerprint, version_name
+from embedkit.encoders.model_files import ModelSpec, read_model
+from embedkit.errors import IntegrityError
+from embedkit.flow.idle_settings import Circumstances, idle_settings
+from embedkit.records import digest
+from embedkit.tokens.tokenization import TokenizerSpec, load_tokenizer
+
+_LOG = logging.getLogger("embedkit")
+_CHUNKING = ("chunk", "chunk_tokens", "chunk_overlap")
+_NOT_IN_ROWS = frozenset(
+    {"inputs", "base", "follow_symlinks", "max_decompressed_bytes", *_CHUNKING}
+)
+_ALWAYS_IN_ROWS = frozenset(
+    {
+        "text_column", "text_template", "id_column", "metadata_columns", "max_record_bytes",
+        "block_rows", "block_bytes", "format", "compression", "text_unit", "split_bytes",
+    }
+)  # fmt: skip
+"""Settings of the first release. Later ones name a version only where they are not the default."""
+
+
+@dataclass(frozen=True)
+class ChunkerFactory:
+    """Makes the job's chunker in whatever process calls it.
+
+    Attributes:
+        corpus: Holds the chunking settings.
+        tokenizer: The tokenizer whose tokens count.
+    """
+
+    corpus: RecordConfig
+    tokenizer: TokenizerSpec
+
+    def __call__(self) -> Chunker | None:
+        """Returns the chunker, or None where documents stay whole."""
+        tokenizer = load_tokenizer(self.tokenizer)
+        return make_chunker(self.corpus, tokenizer.tokenizer, tokenizer.max_content_tokens)
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A version to be made, settled before anything runs; picklable.
+
+    Attributes:
+        records: How records become rows.
+        output: How the version is written.
+        model: The model, every ``auto`` resolved.
+        plan: The splits.
+        version: Where the dataset goes.
+        fingerprint: Hash of all that changes a vector.
+        description: What the manifest and every part say of the vectors.
+    """
+
+    records: RecordConfig
+    output: OutputConfig
+    model: ModelSpec
+    plan: Plan
+    version: Version
+    fingerprint: str
+    description: dict[str, Any]
+
+    @cached_property
+    def options(self) -> PartOptions:
+        """How parts are written."""
+        return part_options(self.output, self.description)
+
+    @property
+    def make_chunker(self) -> Callable[[], Chunker | None] | None:
+        """Makes the chunker, or is None where documents stay whole."""
+        if self.records.chunk == "none":
+            return None
+        return ChunkerFactory(self.records, self.model.tokenizer)
+
+
+@dataclass(frozen=True)
+class Job(Draft):
+    """A whole job, settled: the draft of its version, and what runs it.
+
+    Attributes:
+        config: The job as it was asked for.
+    """
+
+    config: JobConfig
+
+
+def vector_ingredients(model: ModelSpec, corpus: RecordConfig | None = None) -> dict[str, Any]:
+    """Returns all that changes a vector, by name: the model's part and the chunking."""
+    chunking = {} if corpus is None else {name: getattr(corpus, name) for name in _CHUNKING}
+    return {**model.vector_ingredients(), **chunking}
+
+
+def describe_vectors(
+    model: ModelSpec, model_config: ModelConfig, mark: str, ingredients: dict[str, Any]
+) -> dict[str, Any]:
+    """Returns what the manifest and the parts say of the vectors.
+
+    Args:
+        model: The model, resolved.
+        model_config: The model as it was asked for.
+        mark: The fingerprint.
+        ingredients: What the fingerprint is made of.
+    """
+    for_queries = dict(model.prompts).get("query")
+    return {
+        "model": model_config.model,
+        "revision": model.revision,
+        "weights_hash": model.weights_hash,
+        "fingerprint": mark,
+        "dimension": model.dimension,
+        "pooling": "+".join(model.pooling),
+        "normalized": model.normalize,
+        "prompt": model.tokenizer.prompt,
+        **({"query_prompt": for_queries} if for_queries else {}),
+        "max_tokens": model.tokenizer.max_tokens,
+        "metric": model.metric,
+        "backend": model.backend,
+        "precision": model.precision,
+        "device": model.device,
+        **({"ignored_code": " ".join(model.ignored_code)} if model.ignored_code else {}),
+        "ingredients": ingredients,
+        "libraries": {
+            name: importlib.metadata.version(name)
+            for name in ("embedkit", "pyarrow", "tokenizers", "transformers", model.backend)
+        },
+    }
+
+
+def part_options(output: OutputConfig, description: dict[str, Any]) -> PartOptions:
+    """Returns how parts are written, with the description in each file's metadata."""
+    metadata = {
+        f"embedkit.{name}": value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+        for name, value in description.items()
+    }
+    return PartOptions(
+        dimension=description["dimension"],
+        vector_dtype=output.vector_dtype,
+        store_text=output.store_text,
+        excerpts=output.store_text if output.excerpts is None else output.excerpts,
+        file_metadata=metadata,
+    )
+
+
+def prepare(config: JobConfig, model: ModelSpec | None = None) -> Job:
+    """Settles a job: reads the model's files, plans the corpus, and opens or joins its version.
+
+    Args:
+        config: The job.
+        model: The model, where it was settled already: on the node that is to run it.
+
+    Raises:
+        ConfigError: The model, the output or a setting cannot be used.
+        InputError: An input cannot be used.
+    """
+    model = model or read_model(config)
+    plan = plan_corpus(config)
+    warn_of_idle_settings(config, model, plan)
+    draft = begin_version(config, model, plan, config, config)
+    return Job(**{one.name: getattr(draft, one.name) for one in fields(draft)}, config=config)
+
+
+def warn_of_idle_settings(config: JobConfig, model: ModelSpec, plan: Plan) -> None:
+    """Logs a warning for each setting that was given and decides nothing in this job."""
+    files = [piece for split in plan.splits for piece in split.ranges]
+    at = Circumstances(
+        formats={file.format for file in files},
+        compressions={file.compression for file in files},
+        device=model.device,
+    )
+    for sentence in idle_settings(config, at):
+        _LOG.warning(sentence)
+
+
+def begin_version(
+    model_config: ModelConfig,
+    model: ModelSpec,
+    plan: Plan,
+    records: RecordConfig,
+    output: OutputConfig,
+) -> Draft:
+    """Opens or joins the version of a plan, and settles all that is written into it.
+
+    The version's name is derived from the fingerprint, the inputs and the settings that shape
+    rows, so the same job finds what it has already written, and another job writes elsewhere.
+
+    Args:
+        model_config: The model as it was asked for.
+        model: The model, every ``auto`` resolved.
+        plan: The splits.
+        records: How records become rows.
+        output: Where the version goes; it must name it where the plan has no input files.
+
+    Raises:
+        ConfigError: The output or a setting cannot be used, or the version was begun otherwise.
+        StoreError: The store failed.
+    """
+    # All that can be refused is refused before the first byte is written.
+    if records.chunk != "none" and model.max_content_tokens is not None:
+        chunk_size(records, model.max_content_tokens)
+    ingredients = vector_ingredients(model, records)
+    mark = fingerprint(ingredients)
+    shape = _shape_of_rows(records, output)
+    if not plan.inputs_digest:
+        shape["splits"] = len(plan.splits)
+    job_digest = digest(json.dumps(shape, sort_keys=True))
+    trial = records.limit if isinstance(records, CorpusConfig) else None
+    version = _version(output, version_name(mark, plan.inputs_digest, job_digest), trial)
+    identity: dict[str, Any] = {
+        "fingerprint": mark,
+        "vectors": ingredients,
+        "job": shape,
+        "job_digest": job_digest,
+        "inputs_digest": plan.inputs_digest,
+    }
+    probe(version.store)
+    identity["corpus"] = json.loads(plan.to_json())
+    # A name that was derived from the job tells that a plan which cannot be read was this one.
+    derived = output.version is None
+    stored = create_or_check_plan(version, json.dumps(identity, sort_keys=True), renew=derived)
+    for torn in mend(version):
+        _LOG.warning("%s", torn)
+    plan = _standing_plan(version, stored).with_secrets(plan)
+    description = describe_vectors(model, model_config, mark, ingredients)
+    description |= {"vector_dtype": output.vector_dtype, "stores_text": output.store_text}
+    if trial is not None:
+        description["trial"] = trial
+    return Draft(records, output, model, plan, version, mark, description)
+
+
+def _version(output: OutputConfig, derived: str, trial: int | None) -> Version:
+    name = output.version or derived
+    # Named after its size, so that the whole corpus may have the name that was given.
+    return Version(output.output, name if trial is None else f"{name}-trial-{trial}")
+
+
+def version_of_job(config: JobConfig, model: ModelSpec, plan: Plan) -> Version:
+    """Returns the version that a job writes, without writing anything."""
+    mark = fingerprint(vector_ingredients(model, config))
+    job_digest = digest(json.dumps(_shape_of_rows(config, config), sort_keys=True))
+    derived = version_name(mark, plan.inputs_digest, job_digest)
+    return _version(config, derived, config.limit)
+
+
+def _standing_plan(version: Version, stored: str) -> Plan:
+    try:
+        return Plan.from_json(json.dumps(json.loads(stored)["corpus"]))
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise IntegrityError(
+            f"{version.url_of(version.plan_key)}: not the plan that was written "
+            f"({type(error).__name__}: {error}); restore it, or remove it and run the version's "
+            "own job again, which writes it anew"
+        ) from error
+
+
+def _shape_of_rows(records: RecordConfig, output: OutputConfig) -> dict[str, Any]:
+    settings = CorpusConfig if isinstance(records, CorpusConfig) else RecordConfig
+    names = {
+        name
+        for name, field in settings.model_fields.items()
+        if name in _ALWAYS_IN_ROWS or getattr(records, name) != field.default
+    }
+    shape = records.model_dump(mode="json", include=names - _NOT_IN_ROWS)
+    shape |= {"vector_dtype": output.vector_dtype, "store_text": output.store_text}
+    return shape if output.excerpts is None else shape | {"excerpts": output.excerpts}

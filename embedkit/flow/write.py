@@ -1,0 +1,50 @@
+"""Writing: parts, their statistics and their commit records."""
+
+from dataclasses import replace
+
+from embedkit.dataset.commit import (
+    CommitRecord,
+    commit_block,
+    end_split,
+)
+from embedkit.dataset.schema import PartOptions
+from embedkit.dataset.version import Version
+from embedkit.records import (
+    DocumentBlock,
+    EmbeddingBlock,
+)
+from embedkit.reports.quality import BlockStatistics
+
+
+def write_block(
+    block: EmbeddingBlock, version: Version, options: PartOptions, max_tokens: int
+) -> CommitRecord:
+    """Writes and commits a block, with its statistics beside it.
+
+    Args:
+        block: The block with its vectors.
+        version: Where it goes.
+        options: How parts are written.
+        max_tokens: Tokens of a row that the model saw at most.
+
+    Returns:
+        The commit record that stands in the version now, this attempt's or an earlier one's.
+
+    Raises:
+        StoreError: The store failed.
+        IntegrityError: An earlier attempt left something that does not validate.
+    """
+    if not options.excerpts:
+        rejects = tuple(replace(reject, excerpt="") for reject in block.rejects)
+        block = replace(block, rejects=rejects)
+    statistics = BlockStatistics.of(block, max_tokens, options.excerpts).to_json()
+    record = commit_block(version, block, options, max_tokens, statistics)
+    if block.last:
+        end_split_of(block, version)
+    return record
+
+
+def end_split_of(block: DocumentBlock | EmbeddingBlock, version: Version) -> None:
+    """Records that a split ends with this block, which must be its last."""
+    documents = block.documents_before + block.documents
+    end_split(version, block.split_id, block.seq + 1, documents, block.lines)

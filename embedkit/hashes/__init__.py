@@ -1,0 +1,1 @@
+"""Hashes of records: which of many occur more than once."""

@@ -1,0 +1,1 @@
+"""What is asked of finished versions: nearest rows to vectors and to texts."""

@@ -1,0 +1,152 @@
+"""A text to the rows nearest to it."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedkit.config import ModelConfig
+from embedkit.dataset.manifest import read_manifest
+from embedkit.dataset.version import Version, open_version
+from embedkit.encoders.local_client import LocalConnection
+from embedkit.encoders.model_files import ModelSpec, read_model
+from embedkit.errors import ConfigError
+from embedkit.flow.line_numbers import LineNumbers, place_of
+from embedkit.records import TokenBatch
+from embedkit.search.exact import Hit, search
+from embedkit.tokens.tokenization import load_tokenizer
+
+_LOG = logging.getLogger("embedkit")
+
+
+def search_text(
+    root: str,
+    text: str,
+    k: int,
+    model: str | None = None,
+    prompt_name: str | None = None,
+    prompt: str | None = None,
+) -> list[Hit]:
+    """Finds the rows of a dataset nearest to a text, which is encoded as by ``encode_query``.
+
+    Args:
+        root: The dataset's root, or one version of it.
+        text: What to look for.
+        k: Number of rows.
+        model: The model's directory, where it is no longer where the run found it.
+        prompt_name: Name of another prompt of the model's.
+        prompt: The prompt itself.
+
+    Raises:
+        ConfigError: The text is empty, there is no such dataset or model, or the model is another
+            one.
+    """
+    query = encode_query(root, text, model, prompt_name, prompt)
+    version = open_version(root)
+    hits = search(version, query.reshape(1, -1), k)[0]
+    manifest = read_manifest(version)
+    numbers = LineNumbers.of_version(manifest)
+    return [_in_its_file(hit, numbers, manifest.input_format) for hit in hits]
+
+
+def _in_its_file(hit: Hit, numbers: LineNumbers, input_format: str) -> Hit:
+    line = numbers.line_of(hit.source, hit.row_index, hit.line)
+    return replace(hit, line=line, place=place_of(hit.source, hit.row_index, line, input_format))
+
+
+def encode_query(
+    root: str,
+    text: str,
+    model: str | None = None,
+    prompt_name: str | None = None,
+    prompt: str | None = None,
+) -> NDArray[np.float32]:
+    """Encodes a text to be compared with the vectors of a dataset.
+
+    It is encoded by the dataset's model, in float32, with the prompt that the model has for
+    queries, if it has one. Where prompts play a part, the log says which.
+
+    Args:
+        root: The dataset's root, or one version of it.
+        text: What to look for.
+        model: The model's directory, where it is no longer where the run found it.
+        prompt_name: Name of another prompt of the model's.
+        prompt: The prompt itself.
+
+    Returns:
+        The vector, shape (dimension,).
+
+    Raises:
+        ConfigError: The text is empty, there is no such dataset or model, or the model is another
+            one.
+    """
+    if not text.strip():
+        raise ConfigError("the text to look for is empty; give some words")
+    if prompt is not None and prompt_name is not None:
+        raise ConfigError("both prompt and prompt_name are given; take one of them")
+    version = open_version(root)
+    described = read_manifest(version).description
+    config, spec = _model_of(version, described, model)
+    if prompt_name is not None or (prompt is None and dict(spec.prompts).get("query")):
+        prompt_name = prompt_name or "query"
+        spec = read_model(config.model_copy(update={"prompt": None, "prompt_name": prompt_name}))
+    elif prompt:
+        spec = read_model(config.model_copy(update={"prompt": prompt}))
+    _say_prompts(described["prompt"], spec.tokenizer.prompt, given=prompt is not None)
+    ids, offsets, _ = load_tokenizer(spec.tokenizer).encode([text])
+    vector: NDArray[np.float32] = next(
+        LocalConnection(spec)().encode_all([TokenBatch(ids, offsets)])
+    )[0]
+    return vector
+
+
+def _model_of(
+    version: Version, described: Mapping[str, Any], model: str | None
+) -> tuple[ModelConfig, ModelSpec]:
+    config = ModelConfig(
+        model=model or described["model"],
+        max_tokens=described["max_tokens"],
+        pooling=described["pooling"],
+        normalize=described["normalized"],
+        dimensions=described["dimension"],
+        device="cpu",
+        backend="torch",
+        precision="float32",
+        prompt="",
+        ignore_auto_map="ignored_code" in described,
+    )
+    try:
+        spec = read_model(config)
+    except ConfigError as error:
+        if model is not None:
+            raise
+        raise ConfigError(
+            f"{error}; {version.url} was made with it: give its place now as --model"
+        ) from error
+    # A directory may hold another model by now, under the same name.
+    if spec.weights_hash != described["weights_hash"]:
+        raise ConfigError(
+            f"{config.model}: its weights are not those that {version.url} was made with "
+            f"({spec.weights_hash[:12]}, expected {described['weights_hash'][:12]}); "
+            "give the right --model"
+        )
+    return config, spec
+
+
+def _say_prompts(of_documents: str, of_query: str, given: bool) -> None:
+    if of_query:
+        _LOG.info(
+            "the query is encoded with the prompt %r, the documents were with %s",
+            of_query,
+            repr(of_documents) if of_documents else "none",
+        )
+    elif of_documents and not given:
+        _LOG.warning(
+            "the query is encoded without a prompt, as the model names none for queries, but the "
+            "documents were with %r; if the model wants one, give it with --prompt, such as "
+            "'query: '",
+            of_documents,
+        )
