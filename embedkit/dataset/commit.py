@@ -7,29 +7,26 @@ others build on it.
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass, fields, replace
+from dataclasses import asdict, astuple, dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from embedkit.dataset.identity import add_digests, id_digest
-from embedkit.dataset.json_record import REDO, JsonRecord
 from embedkit.dataset.parquet import part_table, read_table, write_part
 from embedkit.dataset.schema import PartOptions
 from embedkit.dataset.stores import create, read_all
-from embedkit.dataset.version import (
-    Version,
-    block_of,
-    block_order,
-    sha256,
-    split_of,
-)
+from embedkit.dataset.version import Version, block_of, block_order, split_of
 from embedkit.errors import IntegrityError
+from embedkit.formats.canonical import sha256
+from embedkit.formats.json_record import REDO, Count, JsonRecord
 from embedkit.records import EmbeddingBlock, LineCounts
 
+_Lines = tuple[Count, Count, Count, Count, Count]
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True)
 class CommitRecord(JsonRecord):
     """What a block added to its version.
 
@@ -54,18 +51,18 @@ class CommitRecord(JsonRecord):
 
     block_id: str
     part: str | None
-    size: int
+    size: Count
     sha256: str
-    documents: int
-    rows: int
-    rejects: int
+    documents: Count
+    rows: Count
+    rejects: Count
     id_digest: str
-    tokens: int
-    n_tokens: int
-    tokens_encoded: int
-    truncated: int
-    nulled: int = 0
-    stats_size: int = 0
+    tokens: Count
+    n_tokens: Count
+    tokens_encoded: Count
+    truncated: Count
+    nulled: Count = 0
+    stats_size: Count = 0
     stats_sha256: str = ""
     rejects_sha256: str = ""
 
@@ -74,7 +71,7 @@ class CommitRecord(JsonRecord):
         return replace(self, stats_size=len(stats), stats_sha256=sha256(stats))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SplitEnd(JsonRecord):
     """What a split consists of, known once it was read to its end.
 
@@ -87,26 +84,14 @@ class SplitEnd(JsonRecord):
     """
 
     split_id: str
-    blocks: int
-    documents: int
-    lines: tuple = ()  # type: ignore[type-arg]
+    blocks: Count
+    documents: Count
+    lines: tuple[_Lines, ...] = ()
 
     @property
     def line_counts(self) -> tuple[LineCounts, ...]:
         """What the lines of each range are."""
         return tuple(LineCounts(*counts) for counts in self.lines)
-
-    def wrong_fields(self) -> list[str]:
-        """Checks the lines of each range."""
-        return [] if all(map(_are_line_counts, self.lines)) else ["lines"]
-
-
-def _are_line_counts(counts: object) -> bool:
-    return (
-        isinstance(counts, list)
-        and len(counts) == len(fields(LineCounts))
-        and all(type(count) is int and count >= 0 for count in counts)
-    )
 
 
 def commit_block(

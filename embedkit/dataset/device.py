@@ -3,8 +3,9 @@
 import json
 
 from embedkit.dataset.stores import create
-from embedkit.dataset.version import Version, canonical_json
+from embedkit.dataset.version import Version
 from embedkit.errors import IntegrityError
+from embedkit.formats.canonical import canonical_json
 
 
 def record_device(version: Version, name: str) -> None:

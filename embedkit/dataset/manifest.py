@@ -3,8 +3,10 @@
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator
 
 from embedkit.dataset.commit import (
     CommitRecord,
@@ -18,16 +20,10 @@ from embedkit.dataset.publication import is_published
 from embedkit.dataset.rejects import reject_reasons
 from embedkit.dataset.schema import FORMAT
 from embedkit.dataset.stores import create
-from embedkit.dataset.version import (
-    Version,
-    block_of,
-    canonical_json,
-    checksum_holds,
-    planned_splits,
-    sha256,
-    with_checksum,
-)
+from embedkit.dataset.version import Version, block_of, planned_splits
 from embedkit.errors import ConfigError, IntegrityError, ResumableError
+from embedkit.formats.canonical import canonical_json, checksum_holds, sha256, with_checksum
+from embedkit.formats.json_record import Count, JsonRecord
 
 REQUIRED = ("dimension", "metric", "normalized")
 """What a description must say, because readers of the vectors depend on it."""
@@ -45,8 +41,14 @@ _PART = re.compile(r"data/part-\d{5,}-\d{5,}\.parquet")
 _RESUME = "run the same command again to resume"
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+def _part_path(path: str) -> str:
+    if not _PART.fullmatch(path):
+        raise ValueError("a part with another name than parts have")
+    return path
+
+
+@dataclass(frozen=True)
+class Part(JsonRecord):
     """A Parquet file of a version.
 
     Attributes:
@@ -56,14 +58,14 @@ class Part:
         rows: Number of rows.
     """
 
-    path: str
-    size: int
+    path: Annotated[str, AfterValidator(_part_path)]
+    size: Count
     sha256: str
-    rows: int
+    rows: Count
 
 
 @dataclass(frozen=True)
-class Manifest:
+class Manifest(JsonRecord):
     """What a complete version is.
 
     Attributes:
@@ -89,75 +91,51 @@ class Manifest:
             counts; empty where there were no files, and in versions of the first release.
         line_ranges: Of each file of lines that was read in several ranges, where each begins, and
             the lines of the file before it, which turns ``line_in_range`` into a line of the file.
+        format: Format of the version.
     """
 
     version: str
     description: dict[str, Any]
-    documents: int
-    rows: int
-    rejects: int
-    tokens: int
-    n_tokens: int
-    tokens_encoded: int
-    truncated: int
-    size: int
+    documents: Count
+    rows: Count
+    rejects: Count
+    tokens: Count
+    n_tokens: Count
+    tokens_encoded: Count
+    truncated: Count
+    size: Count
     id_digest: str
-    splits: int
-    blocks: int
+    splits: Count
+    blocks: Count
     parts: tuple[Part, ...]
-    reject_reasons: dict[str, int] = field(default_factory=dict)
-    nulled: int = 0
-    lines: dict[str, int] = field(default_factory=dict)
+    reject_reasons: dict[str, Count] = field(default_factory=dict)
+    nulled: Count = 0
+    lines: dict[str, Count] = field(default_factory=dict)
     input_format: str = ""
-    line_ranges: dict[str, list[list[int]]] = field(default_factory=dict)
+    line_ranges: dict[str, list[list[Count]]] = field(default_factory=dict)
+    format: Literal["1"] = FORMAT
 
     def to_json(self) -> bytes:
         """Serializes the manifest in one way only."""
-        return canonical_json({"format": FORMAT, **asdict(self)})
+        return canonical_json(self.to_dict())
 
     @classmethod
-    def from_json(cls, data: bytes, name: str) -> "Manifest":
+    def from_json(cls, data: bytes, name: str) -> Self:
         """Reads a manifest.
 
         Raises:
             IntegrityError: It is not a manifest of this format.
         """
         try:
-            said = json.loads(data)
-            if said.pop("format") != FORMAT:
-                raise ValueError("another format")
-            parts = tuple(Part(**part) for part in said.pop("parts"))
-            if not all(_PART.fullmatch(part.path) for part in parts):
-                raise ValueError("a part with another name than parts have")
-            found = cls(parts=parts, **said)
-            _check_types(found)
+            found = cls.parse(data)
+            missing = [name for name in REQUIRED if name not in found.description]
+            if missing:
+                raise ValueError(f"no {', '.join(missing)}")
             return found
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except ValueError as error:
             raise IntegrityError(
                 f"{name}: not a manifest of format {FORMAT} ({error}); {MANIFEST_ANEW}"
             ) from error
-
-
-def _check_types(manifest: Manifest) -> None:
-    numbers = [getattr(manifest, one.name) for one in fields(manifest) if one.type is int]
-    numbers += [number for part in manifest.parts for number in (part.size, part.rows)]
-    numbers += [*manifest.reject_reasons.values(), *manifest.lines.values()]
-    numbers += [
-        number for begun in manifest.line_ranges.values() for pair in begun for number in pair
-    ]
-    if not all(isinstance(one, int) and one >= 0 for one in numbers):
-        raise ValueError("a count that is no whole number")
-    texts = [
-        manifest.version,
-        manifest.id_digest,
-        manifest.input_format,
-        *(part.sha256 for part in manifest.parts),
-    ]
-    if not all(isinstance(one, str) for one in texts):
-        raise ValueError("a name or digest that is no text")
-    missing = [name for name in REQUIRED if name not in manifest.description]
-    if missing:
-        raise ValueError(f"no {', '.join(missing)}")
 
 
 def finalize(
@@ -310,8 +288,9 @@ def describe(version: Version) -> dict[str, Any]:
         "published": is_published(version),
     }
     if complete:
-        manifest = asdict(read_manifest(version))
+        manifest = read_manifest(version).to_dict()
         description: dict[str, Any] = manifest.pop("description")
+        del manifest["format"]
         return described | manifest | {"parts": len(manifest["parts"])} | description
     totals = _Totals()
     for record in committed(version).values():
@@ -330,7 +309,7 @@ class _Totals:
     """Adds up commit records."""
 
     def __init__(self) -> None:
-        self.counts = dict.fromkeys(COUNTS, 0)
+        self.counts: dict[str, Any] = dict.fromkeys(COUNTS, 0)
         self.id_digest = add_digests([])
         self.blocks = 0
         self.parts: list[Part] = []

@@ -17,8 +17,9 @@ from embedkit.dataset.parquet import read_table
 from embedkit.dataset.publication import keep_number, mend_number
 from embedkit.dataset.rejects import fault_of_lines, fault_of_rejects
 from embedkit.dataset.stores import READERS, read_all
-from embedkit.dataset.version import Version, block_of, sha256
+from embedkit.dataset.version import Version, block_of
 from embedkit.errors import IntegrityError
+from embedkit.formats.canonical import sha256
 
 
 def mend(version: Version) -> list[str]:

@@ -11,8 +11,8 @@ from embedkit.dataset.identity import id_hashes
 from embedkit.dataset.manifest import Part
 from embedkit.dataset.parquet import RESTORE, readable, vectors_of
 from embedkit.dataset.schema import PartOptions, part_schema
-from embedkit.dataset.version import sha256
 from embedkit.errors import IntegrityError
+from embedkit.formats.canonical import sha256
 
 NORM_TOLERANCE = 1e-3
 """How far from 1 the length of a normalized vector may be; float16 storage needs half of it."""

@@ -8,14 +8,9 @@ creating ``.numbers/<number>`` if absent, so no two versions ever have the same 
 import json
 
 from embedkit.dataset.stores import Store, create
-from embedkit.dataset.version import (
-    LATEST,
-    Version,
-    canonical_json,
-    is_version_name,
-    latest_name,
-)
+from embedkit.dataset.version import LATEST, Version, is_version_name, latest_name
 from embedkit.errors import IntegrityError, StoreError
+from embedkit.formats.canonical import canonical_json
 
 _NUMBERS = ".numbers/"
 _MOST_AT_ONCE = 1000

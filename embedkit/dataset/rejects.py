@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from embedkit.dataset.commit import CommitRecord
 from embedkit.dataset.stores import read_all
-from embedkit.dataset.version import Version, sha256
+from embedkit.dataset.version import Version
 from embedkit.errors import IntegrityError
+from embedkit.formats.canonical import sha256
 
 DAMAGED_FILE = "damaged_file"
 """The reason of a reject that stands for the rest of a file, and not for one record."""

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 import pyarrow as pa
 
 from embedkit.records import LINE_FIELD, RESERVED_COLUMNS, embedding_type
 
-FORMAT = "1"
+FORMAT: Final = "1"
 """Version of the layout and schema, as parts and manifests carry it."""
 
 

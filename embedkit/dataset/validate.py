@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
@@ -34,10 +34,10 @@ from embedkit.dataset.version import (
     latest_name,
     planned_splits,
     read_plan,
-    sha256,
     split_of,
 )
 from embedkit.errors import IntegrityError
+from embedkit.formats.canonical import sha256
 from embedkit.hashes.uniqueness import repeated
 
 MOST_PROBLEMS = 1000
@@ -303,7 +303,8 @@ class _Check:
         if record is None:
             return
         key = self._version.commit_key(record.block_id)
-        if (record.part, record.size, record.sha256, record.rows) != astuple(part):
+        said = (part.path, part.size, part.sha256, part.rows)
+        if (record.part, record.size, record.sha256, record.rows) != said:
             self.add(key, f"says other of {part.path} than the manifest")
         if record.id_digest != digest:
             self.add(key, f"ids of {part.path} have the digest {digest}, not {record.id_digest}")

@@ -1,6 +1,5 @@
 """A version: one complete or growing dataset below a root, and the names of all it consists of."""
 
-import hashlib
 import json
 import os
 import re
@@ -13,10 +12,10 @@ from embedkit.dataset.store_keys import is_local, normalize_root
 from embedkit.dataset.stores import Store, create, open_store, refused
 from embedkit.errors import ConfigError, IntegrityError
 from embedkit.errors.urls import without_user
+from embedkit.formats.canonical import CHECKSUM, canonical_json, checksum_holds, with_checksum
 from embedkit.records import digest
 
 LATEST = "LATEST"
-CHECKSUM = "checksum"
 _MARKS = ("_meta/plan.json", "_meta/manifest.json", "_SUCCESS")
 _MOST_NAMED = 10
 _MOST_SHOWN = 100
@@ -178,27 +177,6 @@ def version_name(fingerprint: str, inputs_digest: str, job_digest: str) -> str:
         job_digest: What else changes the dataset, such as its columns.
     """
     return "v" + digest(fingerprint, inputs_digest, job_digest)[:12]
-
-
-def canonical_json(value: Any) -> bytes:
-    """Serializes a value in one way only: sorted keys, ASCII, two spaces, a final newline."""
-    return (json.dumps(value, sort_keys=True, indent=2, allow_nan=False) + "\n").encode()
-
-
-def sha256(data: bytes) -> str:
-    """Returns the SHA-256 of bytes as hex."""
-    return hashlib.sha256(data).hexdigest()
-
-
-def with_checksum(record: dict[str, Any]) -> dict[str, Any]:
-    """Returns a JSON object with a checksum of all else that is in it."""
-    rest = {name: value for name, value in record.items() if name != CHECKSUM}
-    return {**rest, CHECKSUM: sha256(canonical_json(rest))}
-
-
-def checksum_holds(record: dict[str, Any]) -> bool:
-    """Whether an object is what was written; earlier releases wrote no checksum."""
-    return CHECKSUM not in record or record == with_checksum(record)
 
 
 def create_or_check_plan(version: Version, plan_json: str, *, renew: bool = False) -> str:

@@ -9,8 +9,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
 
 from embedkit.dataset.commit import CommitRecord, committed, record_without_rows
-from embedkit.dataset.version import Version, block_order, sha256
+from embedkit.dataset.version import Version, block_order
 from embedkit.errors import IntegrityError, ResumableError
+from embedkit.formats.canonical import sha256
 from embedkit.records import Reject
 from embedkit.reports.quality import BlockStatistics
 

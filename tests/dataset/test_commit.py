@@ -17,10 +17,11 @@ from embedkit.dataset.commit import (
     ended_splits,
     record_without_rows,
 )
-from embedkit.dataset.json_record import JsonRecord
 from embedkit.dataset.parquet import write_part
-from embedkit.dataset.version import Version, sha256
+from embedkit.dataset.version import Version
 from embedkit.errors import IntegrityError
+from embedkit.formats.canonical import sha256
+from embedkit.formats.json_record import JsonRecord
 
 STATS = b'{"rows": 5}'
 
@@ -81,7 +82,7 @@ def test_the_record_accounts_for_the_block(version, make_block, make_options):
     assert record.truncated > 0
     written = json.loads(version.store.read("v1/_meta/commits/00000-00003.json"))
     assert written.pop("checksum")
-    assert written == dataclasses.asdict(record)
+    assert written == record.to_dict()
     assert version.store.read("v1/_meta/stats/00000-00003.json") == STATS
     rejects = version.store.read("v1/rejects/00000-00003.jsonl").splitlines()
     assert [json.loads(line) for line in rejects] == [
@@ -269,7 +270,6 @@ def test_a_record_without_a_field_that_has_a_default_is_of_an_earlier_release():
         ({"rows": "5"}, "wrong or missing fields rows"),
         ({"rows": True}, "wrong or missing fields rows"),
         ({"rows": -1}, "wrong or missing fields rows"),
-        ({"surplus": 1}, "wrong or missing fields surplus"),
         ({"block_id": "00000-00001"}, "of block '00000-00001'"),
         ({"part": "../../etc/passwd"}, "with part '../../etc/passwd'"),
         ({"part": None}, "with part None"),
@@ -278,7 +278,7 @@ def test_a_record_without_a_field_that_has_a_default_is_of_an_earlier_release():
 def test_a_damaged_record_is_named(version, make_block, make_options, change, fault):
     record = commit(version, make_block(), make_options())
     if isinstance(change, dict):
-        change = json.dumps(dataclasses.asdict(record) | change).encode()
+        change = json.dumps(record.to_dict() | change).encode()
     version.store.replace(version.commit_key("00000-00000"), change)
     for attempt in (
         lambda: committed(version),
@@ -328,7 +328,7 @@ def test_a_split_is_done_when_all_of_its_blocks_are_committed(version, make_bloc
 def test_records_do_not_depend_on_the_order_of_their_fields(make_block, make_options, tmp_path):
     version = Version(str(tmp_path), "v1")
     record = commit(version, make_block(), make_options())
-    turned = dict(reversed(list(dataclasses.asdict(record).items())))
+    turned = dict(reversed(record.to_dict().items()))
     assert CommitRecord.from_json(json.dumps(turned).encode(), "x").to_json() == record.to_json()
 
 

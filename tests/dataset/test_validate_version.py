@@ -11,8 +11,9 @@ from embedkit.dataset.commit import committed
 from embedkit.dataset.manifest import Manifest, read_manifest
 from embedkit.dataset.parquet import write_part
 from embedkit.dataset.validate import validate
-from embedkit.dataset.version import Version, canonical_json, sha256
+from embedkit.dataset.version import Version
 from embedkit.errors import IntegrityError
+from embedkit.formats.canonical import canonical_json, sha256
 
 
 def problems(version):

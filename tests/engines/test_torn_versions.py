@@ -12,11 +12,12 @@ from typer.testing import CliRunner
 
 from embedkit.cli.app import app
 from embedkit.dataset.validate import validate
-from embedkit.dataset.version import Version, canonical_json, open_version, sha256, with_checksum
+from embedkit.dataset.version import Version, open_version
 from embedkit.engines import run
 from embedkit.engines.run import run_job
 from embedkit.errors import ConfigError, IntegrityError
 from embedkit.flow.prepare import prepare
+from embedkit.formats.canonical import canonical_json, sha256, with_checksum
 
 
 def contents(folder: Path) -> dict[str, bytes]:
