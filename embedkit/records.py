@@ -224,16 +224,23 @@ class Block:
         """Returns the block with other rows, its place and its accounts unchanged."""
         return replace(self, rows=rows)
 
-    def into(self, kind: type[_Kind], rows: pa.RecordBatch, rejects: tuple[Reject, ...]) -> _Kind:
+    def into(
+        self,
+        kind: type[_Kind],
+        rows: pa.RecordBatch,
+        rejects: tuple[Reject, ...],
+        **found: Any,
+    ) -> _Kind:
         """Returns the block as its next stage leaves it, its place and its accounts unchanged.
 
         Args:
             kind: The class of that stage's blocks.
             rows: What is left of its rows, with the stage's columns.
             rejects: All of its rejects, those of the stage among them.
+            found: What only that stage's blocks say, by the names of their fields.
         """
         header: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
-        return kind(**{**header, "rows": rows, "rejects": rejects})
+        return kind(**{**header, "rows": rows, "rejects": rejects, **found})
 
     def numbered(self, reject: Reject) -> Reject:
         """Returns a reject of one of its documents with the number of its line."""
@@ -261,7 +268,15 @@ class Block:
 
     def to_ipc(self) -> bytes:
         """Serializes the block as one Arrow IPC stream with the header in its schema metadata."""
-        header = {
+        rows = self.rows.replace_schema_metadata({"embedkit.block": json.dumps(self._header())})
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, rows.schema) as writer:
+            writer.write_batch(rows)
+        data: bytes = sink.getvalue().to_pybytes()
+        return data
+
+    def _header(self) -> dict[str, Any]:
+        return {
             "split_id": self.split_id,
             "seq": self.seq,
             "documents": self.documents,
@@ -273,12 +288,6 @@ class Block:
             "nulled": [asdict(nulled) for nulled in self.nulled],
             "places": None if self.places is None else self.places.to_pydict(),
         }
-        rows = self.rows.replace_schema_metadata({"embedkit.block": json.dumps(header)})
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, rows.schema) as writer:
-            writer.write_batch(rows)
-        data: bytes = sink.getvalue().to_pybytes()
-        return data
 
     @classmethod
     def from_ipc(cls, data: bytes) -> Self:
@@ -303,8 +312,19 @@ class TokenBlock(Block):
     """A DocumentBlock's rows plus ``TOKEN_FIELDS``."""
 
 
+@dataclass(frozen=True)
 class EmbeddingBlock(Block):
-    """A TokenBlock's rows with ``embedding`` in the place of ``input_ids``."""
+    """A TokenBlock's rows with ``embedding`` in the place of ``input_ids``.
+
+    Attributes:
+        tokens_encoded: Tokens that were sent to encoders for it: those of equal texts once, and
+            those of documents that became rejects for their vectors as well.
+    """
+
+    tokens_encoded: int = 0
+
+    def _header(self) -> dict[str, Any]:
+        return {**super()._header(), "tokens_encoded": self.tokens_encoded}
 
     @property
     def vectors(self) -> NDArray[np.float32]:

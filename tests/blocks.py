@@ -53,6 +53,7 @@ def make_block(
     ids = [f"doc-{split}-{seq}-{n}" for n in range(rows)]
     texts = [f"text {split} {seq} {max(n, 1)} ü" for n in range(rows)]
     n_tokens = (np.arange(rows) * 7 % 50 + 3).astype(np.int32)
+    seen = np.minimum(n_tokens, MAX_TOKENS)
     kind = embedding_type(dimension, dtype)
     columns = {
         "id": ids,
@@ -87,6 +88,7 @@ def make_block(
         ),
         rows=pa.record_batch(arrays, schema=pa.schema(fields)),
         documents_before=before,
+        tokens_encoded=int(seen.sum() - seen[1:2].sum()),
     )
 
 

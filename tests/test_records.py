@@ -82,8 +82,10 @@ def test_ipc_gives_back_vectors_bit_by_bit(rows, dtype):
         pa.RecordBatch.from_arrays(
             [column], schema=pa.schema([pa.field("embedding", kind, nullable=False)])
         ),
+        tokens_encoded=17,
     )
     again = EmbeddingBlock.from_ipc(block.to_ipc())
+    assert again.tokens_encoded == 17
     assert again.vectors.dtype == np.dtype(dtype)
     assert again.vectors.shape == (rows, 5)
     assert again.vectors.tobytes() == vectors.tobytes()

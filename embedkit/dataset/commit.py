@@ -41,7 +41,7 @@ class CommitRecord(JsonRecord):
         id_digest: Digest of the set of its ids, see ``id_digest``.
         tokens: Tokens of all rows as the model saw them.
         n_tokens: Tokens of all rows before truncation.
-        tokens_encoded: ``tokens`` over the distinct texts of the block.
+        tokens_encoded: Tokens that were sent to encoders for it, see ``EmbeddingBlock``.
         truncated: Rows that were longer than the model sees.
         nulled: Metadata values that did not fit their columns and became null.
         stats_size: Bytes of its statistics; 0 in records of the first release.
@@ -311,8 +311,6 @@ def _account(block: EmbeddingBlock, max_tokens: int) -> CommitRecord:
     rows = block.rows
     n_tokens = rows.column("n_tokens").to_numpy().astype(np.int64)
     tokens = np.minimum(n_tokens, max_tokens)
-    codes = pc.dictionary_encode(rows.column("text_hash")).indices.to_numpy()
-    first = np.unique(codes, return_index=True)[1]
     embedded = pc.count_distinct(rows.column("doc_id")).as_py()
     if embedded + len(block.rejects) != block.documents + block.continues:
         raise IntegrityError(
@@ -330,7 +328,7 @@ def _account(block: EmbeddingBlock, max_tokens: int) -> CommitRecord:
         id_digest=id_digest(rows.column("id")),
         tokens=int(tokens.sum()),
         n_tokens=int(n_tokens.sum()),
-        tokens_encoded=int(tokens[first].sum()),
+        tokens_encoded=block.tokens_encoded,
         truncated=int(pc.sum(rows.column("truncated")).as_py() or 0),
         nulled=sum(one.count for one in block.nulled),
     )

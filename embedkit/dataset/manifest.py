@@ -76,7 +76,7 @@ class Manifest(JsonRecord):
         rejects: Input records that could not be embedded.
         tokens: Tokens of all rows as the model saw them.
         n_tokens: Tokens of all rows before truncation.
-        tokens_encoded: ``tokens`` over the distinct texts of each block.
+        tokens_encoded: Tokens that were sent to encoders for all blocks.
         truncated: Rows that were longer than the model sees.
         size: Bytes of all parts.
         id_digest: Digest of the set of all ids.

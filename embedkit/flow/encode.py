@@ -76,10 +76,11 @@ def encode_tokens(
         EncoderError: No encoder answered.
     """
     rows = block.rows
+    tokens = 0
     if rows.num_rows == 0:
         vectors = np.empty((0, 1), dtype=np.float32)
     else:
-        vectors = _encode_rows(rows, client, call_tokens)
+        vectors, tokens = _encode_rows(rows, client, call_tokens)
     with np.errstate(over="ignore"):
         # A component too large for float16 becomes infinite, and its document a reject.
         vectors = vectors.astype(vector_dtype, copy=False)
@@ -97,12 +98,13 @@ def encode_tokens(
         pa.field("embedding", kind, nullable=False),
         pa.FixedSizeListArray.from_arrays(flat, type=kind),
     )
-    return block.into(EmbeddingBlock, embedded, rejects)
+    return block.into(EmbeddingBlock, embedded, rejects, tokens_encoded=tokens)
 
 
 def _encode_rows(
     rows: pa.RecordBatch, client: EncoderClient, call_tokens: int
-) -> NDArray[np.float32]:
+) -> tuple[NDArray[np.float32], int]:
+    """Returns the vectors of rows, and the tokens that were sent to encoders for them."""
     codes = pc.dictionary_encode(rows.column("text_hash")).indices.to_numpy()
     _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
     column = rows.column("input_ids")
@@ -125,7 +127,9 @@ def _encode_rows(
             encoded = np.empty((len(batch), vectors.shape[1]), dtype=np.float32)
         encoded[places[number]] = vectors
     assert encoded is not None, "a block with rows makes at least one call"
-    return encoded if len(first) == len(inverse) and (first == inverse).all() else encoded[inverse]
+    if len(first) < len(inverse) or (first != inverse).any():
+        encoded = encoded[inverse]
+    return encoded, len(batch.input_ids)
 
 
 def _without_spoiled_documents(

@@ -133,6 +133,7 @@ def test_equal_texts_are_encoded_once_and_every_row_gets_its_own_vector(id_lists
         for a, b in zip(call.offsets[:-1], call.offsets[1:], strict=True)
     ]
     assert sorted(sent) == sorted({tuple(ids) for ids in id_lists})
+    assert embedded.tokens_encoded == sum(map(len, sent))
 
 
 def test_a_slice_of_a_larger_batch_is_encoded_as_itself():
@@ -178,7 +179,7 @@ def test_a_block_without_rows_calls_no_encoder():
     client = SumClient()
     embedded = encode_tokens(token_block([], documents=2), client, 100)
     assert client.calls == []
-    assert embedded.rows.num_rows == 0
+    assert embedded.rows.num_rows == embedded.tokens_encoded == 0
     assert embedded.documents == 2
 
 
@@ -199,6 +200,7 @@ def test_a_document_with_one_bad_vector_is_rejected_with_all_of_its_chunks():
     assert all("\n" not in one.detail and one.source == "a.jsonl" for one in spoiled)
     left = set(embedded.rows.column("doc_id").to_pylist())
     assert len(left) + len(embedded.rejects) == embedded.documents
+    assert embedded.tokens_encoded == 8, "what was spoiled was encoded as well"
 
 
 def test_a_block_whose_every_vector_is_bad_becomes_rejects():
