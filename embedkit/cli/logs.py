@@ -17,7 +17,7 @@ from embedkit.errors.urls import without_secrets
 
 if TYPE_CHECKING:
     # These load pyarrow, which --help need not wait for.
-    from embedkit.flow.complete import RunResult
+    from embedkit.reports.account import RunAccount
     from embedkit.search.exact import Hit
 
 
@@ -136,7 +136,7 @@ def display_named(name: Literal["auto", "bar", "lines", "none"]) -> Display:
     return Lines()
 
 
-def summary(result: "RunResult") -> str:
+def summary(result: "RunAccount") -> str:
     """Returns what a person wants to know after a run."""
     if result.already_complete:
         head = f"version {result.version} is complete already, nothing to encode"
@@ -147,7 +147,7 @@ def summary(result: "RunResult") -> str:
                 f" in {clock(result.encode_seconds)} ({result.tokens_per_second:,.0f} tokens/s, "
                 f"encoders {result.encoder_busy_share:.0%} busy)"
             )
-    reused = f", {result.rows_reused:,} of them reused" if result.rows_reused else ""
+    resumed = f", {result.rows_resumed:,} of them resumed" if result.rows_resumed else ""
     mark = []
     if result.trial is not None:
         mark.append(f"  a trial of the first {result.trial:,} documents; LATEST stays where it was")
@@ -165,7 +165,7 @@ def summary(result: "RunResult") -> str:
         [
             head,
             *mark,
-            f"  {result.documents:,} documents -> {result.rows:,} rows{reused}, "
+            f"  {result.documents:,} documents -> {result.rows:,} rows{resumed}, "
             f"{result.rejects:,} rejects",
             *rejected,
             *(nulled if result.nulled else []),

@@ -2,9 +2,11 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from embedkit.reports.account import EncoderWork, RunAccount
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,25 +102,6 @@ class LoadMeter:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class EncoderWork:
-    """What one encoder did in a run, over all the processes that bore its name.
-
-    Attributes:
-        encoder: The encoder's name.
-        processes: How many processes bore it: one, and one more for every loss.
-        rows: Rows encoded.
-        tokens: Tokens encoded.
-        busy_seconds: Time spent encoding.
-    """
-
-    encoder: str
-    processes: int
-    rows: int
-    tokens: int
-    busy_seconds: float
-
-
 def work_by_encoder(loads: Iterable[EncoderLoad]) -> tuple[EncoderWork, ...]:
     """Adds up the loads of every encoder's processes, in the order of the encoders' names.
 
@@ -170,3 +153,30 @@ def busy_share(loads: Iterable[EncoderLoad]) -> float:
             )
     shares = [busy / (last - first) for busy, first, last in spans.values() if last > first]
     return min(1.0, sum(shares) / len(shares)) if shares else 0.0
+
+
+def encode_seconds(loads: Iterable[EncoderLoad]) -> float:
+    """Returns the time from the first call to an encoder to the end of the last."""
+    worked = [load for load in loads if load.first_start]
+    if not worked:
+        return 0.0
+    return max(load.last_end for load in worked) - min(load.first_start for load in worked)
+
+
+def with_loads(
+    account: RunAccount, loads: Sequence[EncoderLoad], device: str | None = None
+) -> RunAccount:
+    """Returns the account of a run with what its encoders did.
+
+    Args:
+        account: The account so far.
+        loads: The last known load of every encoder process.
+        device: Name of what they ran on.
+    """
+    return replace(
+        account,
+        encode_seconds=encode_seconds(loads),
+        encoder_busy_share=busy_share(loads),
+        by_encoder=work_by_encoder(loads),
+        device=device,
+    )

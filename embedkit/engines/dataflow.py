@@ -22,7 +22,7 @@ from embedkit.encoders.hardware import BATCH_TOKENS
 from embedkit.encoders.model_files import ModelSpec, read_model
 from embedkit.errors import ConfigError, RejectsExceededError
 from embedkit.errors.urls import holds_secret
-from embedkit.flow.complete import result_of_complete
+from embedkit.flow.complete import account_of_complete
 from embedkit.flow.prepare import Job, prepare
 from embedkit.transforms.embed_corpus import MakeVersion
 from embedkit.transforms.read import ReadCorpus
@@ -80,7 +80,7 @@ def start_on_dataflow(
     check_for_dataflow(job, workers, options)
     pipeline, settled = build_pipeline(job, workers, options)
     if settled.version.is_complete():
-        result = result_of_complete(settled)
+        result = account_of_complete(settled)
         if result.refusal is not None:
             raise RejectsExceededError(result.refusal)
         return settled, None

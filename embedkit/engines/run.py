@@ -1,10 +1,11 @@
-"""JobConfig -> RunResult, whatever the engine."""
+"""JobConfig -> RunAccount, whatever the engine."""
 
 import logging
 import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from embedkit.config import JobConfig
@@ -13,14 +14,15 @@ from embedkit.dataset.commit import CommitRecord, committed
 from embedkit.dataset.device import record_device
 from embedkit.encoders.hardware import processor_name
 from embedkit.encoders.local_client import LocalConnection
-from embedkit.encoders.meter import EncoderLoad
+from embedkit.encoders.meter import EncoderLoad, with_loads
 from embedkit.encoders.phases import phases_to
 from embedkit.engines.estimate import expected_work
 from embedkit.engines.progress import Display, Nothing, Watch, phases_shown, shown
 from embedkit.engines.ray_output import ray_says_in_the_log
-from embedkit.flow.complete import Figures, RunResult, complete, result_of_complete
+from embedkit.flow.complete import account_of_complete, begin_account, complete_version
 from embedkit.flow.embed import embed_split
 from embedkit.flow.prepare import Job, prepare
+from embedkit.reports.account import RunAccount
 from embedkit.tokens.tokenization import load_tokenizer
 
 if TYPE_CHECKING:
@@ -33,7 +35,7 @@ _LAST_WORD_SECONDS = 60.0
 _LOADING = "loading the model"
 
 
-def run_job(config: JobConfig, display: Display | None = None) -> RunResult:
+def run_job(config: JobConfig, display: Display | None = None) -> RunAccount:
     """Runs a job to its complete version, or finds that it is complete already.
 
     Args:
@@ -59,9 +61,9 @@ def run_job(config: JobConfig, display: Display | None = None) -> RunResult:
         return _run(prepare(config), started, display)
 
 
-def _run(job: Job, started: float, display: Display) -> RunResult:
+def _run(job: Job, started: float, display: Display) -> RunAccount:
     if job.version.is_complete():
-        return result_of_complete(job)
+        return account_of_complete(job)
     before = committed(job.version)
     splits = tuple(
         split for split in job.plan.splits if not job.version.split_is_done(split.split_id)
@@ -74,11 +76,13 @@ def _run(job: Job, started: float, display: Display) -> RunResult:
         sum(record.rows for record in before.values()),
     )
     on_cpu = job.model.device == "cpu"
-    figures = Figures((), processor_name() if on_cpu else job.model.device, started)
+    account = replace(begin_account(before.values()), started=started)
     if splits:
-        figures = _EMBED[job.config.engine](job, splits, before, display, started)
+        account = _EMBED[job.config.engine](job, splits, before, display, account)
+    else:
+        account = with_loads(account, (), processor_name() if on_cpu else job.model.device)
     display.phase("completing the version")
-    return complete(job, before, figures)
+    return complete_version(job, account)
 
 
 class _Committed:
@@ -121,8 +125,8 @@ def embed_plainly(
     splits: tuple[Split, ...],
     before: dict[str, CommitRecord],
     display: Display,
-    started: float,
-) -> Figures:
+    account: RunAccount,
+) -> RunAccount:
     """Embeds splits one after the other in this process, without Beam or Ray."""
     display.phase(_LOADING)
     with phases_to(display.phase):
@@ -144,7 +148,7 @@ def embed_plainly(
                 job.options,
             ):
                 pass
-    return Figures(tuple(client.loads()), client.encoder.device, started)
+    return with_loads(account, client.loads(), client.encoder.device)
 
 
 def _loaded(pool: "EncoderPool", display: Display) -> str:
@@ -160,8 +164,8 @@ def embed_locally(
     splits: tuple[Split, ...],
     before: dict[str, CommitRecord],
     display: Display,
-    started: float,
-) -> Figures:
+    account: RunAccount,
+) -> RunAccount:
     """Embeds splits with Beam and Ray on this machine."""
     # Beam and Ray take seconds to load, which a finished job need not wait for.
     from embedkit.engines.local import encoder_pool, ray_on_this_machine, run_pipeline
@@ -174,7 +178,7 @@ def embed_locally(
         record_device(job.version, device)
         with shown(_watch(job, splits, before, pool.loads), display):
             run_pipeline(job, pool, splits)
-        return Figures(tuple(pool.loads(_LAST_WORD_SECONDS)), device, started)
+        return with_loads(account, pool.loads(_LAST_WORD_SECONDS), device)
 
 
 def embed_on_cluster(
@@ -182,8 +186,8 @@ def embed_on_cluster(
     splits: tuple[Split, ...],
     before: dict[str, CommitRecord],
     display: Display,
-    started: float,
-) -> Figures:
+    account: RunAccount,
+) -> RunAccount:
     """Embeds splits with Beam and Ray on the Ray cluster that this process has joined."""
     from embedkit.engines.ray_cluster import cluster_run
 
@@ -195,7 +199,8 @@ def embed_on_cluster(
             cluster.supervisor.run()
         idle = cluster.state.idle_share
         _LOG.info("workers had no split for %.1f %% of their time", 100 * idle)
-        return Figures(tuple(cluster.pool.loads(_LAST_WORD_SECONDS)), device, started, idle)
+        account = replace(account, worker_idle_share=idle)
+        return with_loads(account, cluster.pool.loads(_LAST_WORD_SECONDS), device)
 
 
 _EMBED = {"plain": embed_plainly, "local": embed_locally, "ray": embed_on_cluster}

@@ -2,8 +2,8 @@
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 
@@ -22,166 +22,51 @@ from embedkit.dataset.rows import read_columns
 from embedkit.dataset.store_keys import one_line
 from embedkit.dataset.stores import read_all
 from embedkit.dataset.version import Version, block_of, block_order
-from embedkit.encoders.meter import EncoderLoad, busy_share, work_by_encoder
 from embedkit.errors import IntegrityError
 from embedkit.flow.large_documents import reject_whole_documents
 from embedkit.flow.line_numbers import LineNumbers, place_of
 from embedkit.flow.prepare import Draft
+from embedkit.reports.account import RunAccount
 from embedkit.reports.duplicates import COLUMNS, RepeatedText, text_duplicates
 from embedkit.reports.phrasing import dataset_name, noun
 from embedkit.reports.quality import BlockStatistics
 from embedkit.reports.render import render_html
-from embedkit.reports.report import Accounts, RunFigures, build_report, report_json
+from embedkit.reports.report import build_report, report_json
 from embedkit.reports.sample import SampledRow
 
 _REPORT_JSON = "report/report.json"
 _REPORT_HTML = "report/report.html"
 
 
-@dataclass(frozen=True)
-class RunResult:
-    """What a run did, as ``run --json`` prints it.
-
-    Attributes:
-        version: Name of the version.
-        documents: Input records accounted for, rejects included.
-        rows: Rows of the version.
-        rejects: Records that could not be embedded.
-        tokens: Tokens of all rows as the model sees them, after truncation.
-        tokens_encoded: Tokens that this run sent to encoders; equal texts of a block count once.
-        rows_reused: Rows that were committed before this run began.
-        truncated_share: Share of rows that were longer than the model sees.
-        encode_seconds: From the first call to an encoder to the end of the last; None, as the two
-            below, where nobody measured it.
-        encoder_busy_share: Share of that time that an encoder spent encoding, averaged over them.
-        tokens_per_second: ``tokens_encoded`` by ``encode_seconds``.
-        report: Where the HTML report is.
-        published: Whether the version is one that ``LATEST`` may name.
-        reject_reasons: The rejects by their reason.
-        refusal: Why this run did not publish it, for who runs it; not printed.
-        dataset: Where the version is; not printed.
-        nulled: Metadata values that did not fit their columns and became null.
-        already_complete: Whether there was nothing to encode; not printed.
-        trial: How many documents a trial was to read; None, and not printed, of the whole corpus.
-    """
-
-    version: str
-    documents: int
-    rows: int
-    rejects: int
-    tokens: int
-    tokens_encoded: int
-    rows_reused: int
-    truncated_share: float
-    encode_seconds: float | None
-    encoder_busy_share: float | None
-    tokens_per_second: float | None
-    report: str
-    dataset: str
-    nulled: int = 0
-    already_complete: bool = False
-    published: bool = True
-    reject_reasons: dict[str, int] = field(default_factory=dict)
-    refusal: str | None = None
-    trial: int | None = None
-
-    def to_json(self) -> str:
-        """Returns one line of JSON."""
-        values = asdict(self)
-        if self.trial is None:
-            del values["trial"]
-        return json.dumps({name: values[name] for name in values if name not in _NOT_PRINTED})
-
-
-_NOT_PRINTED = ("dataset", "already_complete", "refusal")
-
-
-@dataclass(frozen=True)
-class Figures:
-    """What an engine measured.
-
-    Attributes:
-        loads: The last known load of every encoder process.
-        device: The device's name.
-        started: When the run began, in seconds since the epoch.
-        worker_idle_share: Share of their time that workers had no split, where it was measured.
-    """
-
-    loads: tuple[EncoderLoad, ...]
-    device: str
-    started: float
-    worker_idle_share: float | None = None
-
-    @property
-    def encode_seconds(self) -> float:
-        """From the first call to an encoder to the end of the last."""
-        worked = [load for load in self.loads if load.first_start]
-        if not worked:
-            return 0.0
-        first = min(load.first_start for load in worked)
-        return max(load.last_end for load in worked) - first
-
-
-@dataclass(frozen=True)
-class Before:
-    """What a version held before a run began.
-
-    Attributes:
-        rows: Its rows.
-        tokens_encoded: The tokens that were sent to encoders for them.
-        complete: Whether it was complete already.
-    """
-
-    rows: int = 0
-    tokens_encoded: int = 0
-    complete: bool = False
-
-    @classmethod
-    def of(cls, records: Iterable[CommitRecord], complete: bool = False) -> "Before":
-        """Adds up the commit records that stood then."""
-        rows = tokens = 0
-        for record in records:
-            rows += record.rows
-            tokens += record.tokens_encoded
-        return cls(rows, tokens, complete)
-
-
-def complete(job: Draft, before: Mapping[str, CommitRecord], figures: Figures) -> RunResult:
-    """Completes a job's version: checks it, writes its report and card, and publishes it.
-
-    A version that the job does not allow to be published is complete all the same; the result
-    says why.
+def begin_account(committed: Iterable[CommitRecord], already_complete: bool = False) -> RunAccount:
+    """Begins the account of a run with what earlier tries of its version have committed.
 
     Args:
-        job: The job, all of its splits done.
-        before: What was committed before this run began.
-        figures: What the engine measured.
-
-    Raises:
-        ResumableError: Something is missing yet.
-        IntegrityError: The version does not add up.
+        committed: Their commit records.
+        already_complete: Whether they had completed it.
     """
-    splits = [split.split_id for split in job.plan.splits]
-    return complete_version(job, splits, Before.of(before.values()), figures.started, figures)
+    rows = tokens = 0
+    for record in committed:
+        rows += record.rows
+        tokens += record.tokens_encoded
+    return RunAccount(rows_resumed=rows, tokens_resumed=tokens, already_complete=already_complete)
 
 
 def complete_version(
-    draft: Draft,
-    splits: Sequence[str],
-    before: Before,
-    started: float,
-    figures: Figures | None = None,
-) -> RunResult:
+    draft: Draft, account: RunAccount, splits: Sequence[str] | None = None
+) -> RunAccount:
     """Completes a version, or finds it complete; called twice, or twice at once, it does so once.
 
-    It is then published, unless more was rejected than the draft's output allows.
+    Its report and card are written, and it is published, unless more was rejected than the
+    draft's output allows: it is complete then all the same, and the account says why.
 
     Args:
         draft: The version, all of its splits done.
-        splits: Its splits.
-        before: What it held before the run began.
-        started: When the run began, in seconds since the epoch.
-        figures: What the engine measured of its encoders, or None where nobody did.
+        account: What the run found and did.
+        splits: The version's splits, where they are others than the plan's.
+
+    Returns:
+        The account with what the version holds.
 
     Raises:
         ResumableError: Something is missing yet.
@@ -190,24 +75,22 @@ def complete_version(
     version = draft.version
     if version.is_complete():
         manifest = read_manifest(version)
-        run = _run_figures(manifest, before, started, figures)
-        return _published(draft, manifest, run, before)
+        return _published(draft, manifest, _with_version(account, draft, manifest))
     if draft.records.chunk != "none":
         reject_whole_documents(version)
-    device = draft.model.device if figures is None else figures.device
-    device = recorded_device(version) or device
+    if splits is None:
+        splits = [split.split_id for split in draft.plan.splits]
+    device = recorded_device(version) or account.device or draft.model.device
     manifest = finalize(version, splits, {**draft.description, "device_name": device})
     blocks = filter(None, map(block_of, version.store.list(version.key("_meta/commits/"))))
-    run = _run_figures(manifest, before, started, figures)
-    inputs = (draft.plan.files, draft.plan.total_bytes)
-    run = replace(run, dataset=dataset_name(version.root))
     numbers = _line_numbers(draft)
     manifest = numbers.described(manifest)
     if isinstance(draft.records, CorpusConfig):
         manifest = replace(manifest, input_format=draft.records.format)
-    write_report(version, manifest, sorted(blocks, key=block_order), inputs, run, numbers)
+    account = _with_version(account, draft, manifest)
+    write_report(version, manifest, sorted(blocks, key=block_order), account, numbers)
     manifest = seal(version, manifest, dataset_card(version, manifest))
-    return _published(draft, manifest, run, before)
+    return _published(draft, manifest, account)
 
 
 def _line_numbers(draft: Draft) -> LineNumbers:
@@ -219,7 +102,7 @@ def _line_numbers(draft: Draft) -> LineNumbers:
     return LineNumbers.of(plan.splits, ended_splits(draft.version))
 
 
-def _published(draft: Draft, manifest: Manifest, run: RunFigures, before: Before) -> RunResult:
+def _published(draft: Draft, manifest: Manifest, account: RunAccount) -> RunAccount:
     """Publishes a complete version if the draft's output allows it.
 
     A trial never is, and neither is a version without rows, whatever may be rejected; but where
@@ -241,7 +124,7 @@ def _published(draft: Draft, manifest: Manifest, run: RunFigures, before: Before
             refusal += "; LATEST stays where it was"
     elif not published and "trial" not in manifest.description:
         name_where_none_is(version)
-    return replace(_result(version, manifest, run, before), published=published, refusal=refusal)
+    return replace(account, published=published, refusal=refusal)
 
 
 def why_not_published(version: Version, manifest: Manifest, output: OutputConfig) -> str | None:
@@ -280,25 +163,29 @@ def _all(documents: int) -> str:
     return "the one document was" if documents == 1 else f"all {documents:,} documents were"
 
 
-def _run_figures(
-    manifest: Manifest, before: Before, started: float, figures: Figures | None
-) -> RunFigures:
-    # Documents that were rejected whole since took theirs with them.
-    fresh = max(0, manifest.tokens_encoded - before.tokens_encoded)
-    seconds = figures.encode_seconds if figures else None
-    rate = None if seconds is None else fresh / seconds if seconds else 0.0
-    encoders = len({load.encoder for load in figures.loads}) if figures else 0
-    return RunFigures(
+def _with_version(account: RunAccount, draft: Draft, manifest: Manifest) -> RunAccount:
+    """Returns the account of a run with what the version holds now."""
+    version = draft.version
+    return replace(
+        account,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        wall_seconds=time.time() - started,
-        tokens_encoded=fresh,
-        rows_reused=before.rows,
-        encoders=encoders or None,
-        by_encoder=tuple(map(asdict, work_by_encoder(figures.loads if figures else ()))),
-        worker_idle_share=figures.worker_idle_share if figures else None,
-        encode_seconds=seconds,
-        tokens_per_second=rate,
-        encoder_busy_share=busy_share(figures.loads) if figures else None,
+        wall_seconds=time.time() - account.started,
+        version=version.name,
+        dataset=version.url,
+        title=dataset_name(version.root),
+        report=version.url_of(version.key(_REPORT_HTML)),
+        files=draft.plan.files,
+        bytes=draft.plan.total_bytes,
+        documents=manifest.documents,
+        rows=manifest.rows,
+        rejects=manifest.rejects,
+        reject_reasons=manifest.reject_reasons,
+        nulled=manifest.nulled,
+        tokens=manifest.tokens,
+        # Documents that were rejected whole since took theirs with them.
+        tokens_encoded=max(0, manifest.tokens_encoded - account.tokens_resumed),
+        truncated=manifest.truncated,
+        trial=manifest.description.get("trial"),
     )
 
 
@@ -306,8 +193,7 @@ def write_report(
     version: Version,
     manifest: Manifest,
     blocks: list[str],
-    inputs: tuple[int, int],
-    run: RunFigures,
+    account: RunAccount,
     numbers: LineNumbers,
 ) -> None:
     """Merges the statistics of all blocks in block order and writes the report, twice.
@@ -316,8 +202,7 @@ def write_report(
         version: The version, every block committed.
         manifest: Its manifest.
         blocks: Its blocks, in order.
-        inputs: Number of input files, and their bytes.
-        run: What the run measured of itself.
+        account: What the run did, and the version holds.
         numbers: The lines of its inputs.
     """
     store = version.store
@@ -333,8 +218,7 @@ def write_report(
     report = build_report(
         statistics.with_lines(lambda row: numbers.line_of(*_place(row))),
         {**manifest.description, "version": version.name},
-        Accounts(*inputs, manifest.documents, manifest.rows, manifest.rejects, numbers.counts),
-        run,
+        replace(account, lines=numbers.counts),
         replace(repeated, top=top),
         partial(place_of, input_format=manifest.input_format),
     )
@@ -379,10 +263,10 @@ def _restore_texts(draft: Draft, manifest: Manifest) -> None:
     if not any(_is_torn(version, version.key(path)) for path in (_REPORT_JSON, _REPORT_HTML)):
         return
     blocks = filter(None, map(block_of, version.store.list(version.key("_meta/commits/"))))
-    inputs = (draft.plan.files, draft.plan.total_bytes)
-    run = _run_figures(manifest, Before(manifest.rows, manifest.tokens_encoded), time.time(), None)
+    account = RunAccount(rows_resumed=manifest.rows, tokens_resumed=manifest.tokens_encoded)
+    account = _with_version(account, draft, manifest)
     numbers = _line_numbers(draft)
-    write_report(version, manifest, sorted(blocks, key=block_order), inputs, run, numbers)
+    write_report(version, manifest, sorted(blocks, key=block_order), account, numbers)
 
 
 def _is_torn(version: Version, key: str) -> bool:
@@ -395,8 +279,8 @@ def _is_torn(version: Version, key: str) -> bool:
     return fault_of_text(data) is not None
 
 
-def result_of_complete(draft: Draft) -> RunResult:
-    """Returns the result of a run that found its version complete and had nothing to encode.
+def account_of_complete(draft: Draft) -> RunAccount:
+    """Returns the account of a run that found its version complete and had nothing to encode.
 
     A report or card that is gone or torn is written anew.
 
@@ -406,27 +290,11 @@ def result_of_complete(draft: Draft) -> RunResult:
     """
     manifest = read_manifest(draft.version)
     _restore_texts(draft, manifest)
-    run = RunFigures("", 0.0, 0.0, 0, 0.0, 0.0, manifest.rows)
-    return _published(draft, manifest, run, Before(manifest.rows, complete=True))
-
-
-def _result(version: Version, manifest: Manifest, run: RunFigures, before: Before) -> RunResult:
-    return RunResult(
-        version=version.name,
-        documents=manifest.documents,
-        rows=manifest.rows,
-        rejects=manifest.rejects,
-        tokens=manifest.tokens,
-        tokens_encoded=run.tokens_encoded,
-        rows_reused=run.rows_reused,
-        truncated_share=manifest.truncated / manifest.rows if manifest.rows else 0.0,
-        encode_seconds=run.encode_seconds,
-        encoder_busy_share=run.encoder_busy_share,
-        tokens_per_second=run.tokens_per_second,
-        report=version.url_of(version.key(_REPORT_HTML)),
-        dataset=version.url,
-        nulled=manifest.nulled,
-        already_complete=before.complete,
-        trial=manifest.description.get("trial"),
-        reject_reasons=manifest.reject_reasons,
+    account = RunAccount(
+        rows_resumed=manifest.rows,
+        tokens_resumed=manifest.tokens_encoded,
+        already_complete=True,
+        encode_seconds=0.0,
+        encoder_busy_share=0.0,
     )
+    return _published(draft, manifest, _with_version(account, draft, manifest))

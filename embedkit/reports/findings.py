@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, TypedDict
 
+from embedkit.reports.account import RunAccount
 from embedkit.reports.phrasing import count, noun, percent, significant
 
 MANY_REJECTS = 0.01
@@ -47,11 +48,11 @@ def findings(report: Mapping[str, Any]) -> list[Finding]:
     return sorted(found, key=lambda finding: order[finding["level"]])
 
 
-def run_findings(run: Mapping[str, Any]) -> list[Finding]:
+def run_findings(run: RunAccount) -> list[Finding]:
     """Reads what a run measured of itself."""
     found: list[Finding] = []
-    busy = run["encoder_busy_share"]
-    if run["tokens_encoded"] and busy is not None and busy < _IDLE:
+    busy = run.encoder_busy_share
+    if run.tokens_encoded and busy is not None and busy < _IDLE:
         found.append(
             Finding(
                 level="note",
@@ -59,12 +60,12 @@ def run_findings(run: Mapping[str, Any]) -> list[Finding]:
                 "time: reading, tokenizing or writing held them up, or the job was short.",
             )
         )
-    if run["rows_reused"]:
+    if run.rows_resumed:
         found.append(
             Finding(
                 level="note",
-                text=f"{noun(run['rows_reused'], 'row')} had been committed before this run and "
-                f"{'was' if run['rows_reused'] == 1 else 'were'} taken over as they stood; "
+                text=f"{noun(run.rows_resumed, 'row')} had been committed before this run and "
+                f"{'was' if run.rows_resumed == 1 else 'were'} taken over as they stood; "
                 "the speed is that of the rest.",
             )
         )

@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, TypedDict
 
 import numpy as np
 
-from embedkit.records import LineCounts
+from embedkit.reports.account import RunAccount
 from embedkit.reports.bars import cosine_edges, length_edges, norm_bars
 from embedkit.reports.duplicates import TextDuplicates
 from embedkit.reports.findings import MANY_REJECTS, Finding, findings, run_findings
@@ -27,62 +27,6 @@ _QUANTILES = (
     ("p99", 0.99),
 )
 _NEAR_COPY = 0.95
-
-
-@dataclass(frozen=True, slots=True)
-class Accounts:
-    """What the commit protocol says, against which the statistics are held.
-
-    Attributes:
-        files: Input files of the plan.
-        bytes: Their size as stored.
-        documents: Input records that were read, from the end records of the splits.
-        rows: Rows of all parts, from the commit records.
-        rejects: Rejected records, from the commit records.
-        lines: What the lines of the inputs were, from the end records of the splits; None where
-            nobody counted.
-    """
-
-    files: int
-    bytes: int
-    documents: int
-    rows: int
-    rejects: int
-    lines: LineCounts | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class RunFigures:
-    """What differs between two runs that wrote the same bytes.
-
-    Attributes:
-        created: When the version was finished, as ISO 8601 text.
-        wall_seconds: From the start of the run to this report.
-        encode_seconds: From the first call to an encoder to the end of the last; None, as the two
-            rates below, where nobody measured it.
-        tokens_encoded: Tokens that this run sent to encoders.
-        tokens_per_second: ``tokens_encoded`` by ``encode_seconds``.
-        encoder_busy_share: Share of ``encode_seconds`` that an encoder spent encoding, averaged.
-        rows_reused: Rows that were committed before this run began.
-        encoders: How many encoders there were; None where that is not known.
-        by_encoder: What each of them did: ``encoder``, ``processes``, ``rows``, ``tokens`` and
-            ``busy_seconds``.
-        worker_idle_share: Share of their time that workers had no split, averaged over them; None
-            where nobody measured it.
-        dataset: Name of the dataset, which may be written anywhere.
-    """
-
-    created: str
-    wall_seconds: float
-    encode_seconds: float | None
-    tokens_encoded: int
-    tokens_per_second: float | None
-    encoder_busy_share: float | None
-    rows_reused: int
-    encoders: int | None = None
-    by_encoder: tuple[dict[str, Any], ...] = ()
-    worker_idle_share: float | None = None
-    dataset: str = "Embeddings"
 
 
 class Report(TypedDict):
@@ -118,7 +62,8 @@ class Report(TypedDict):
             (share of rows with a neighbour at ``near_copy_cosine`` or closer) and the ``closest``
             pairs.
         findings: What needs a reader's eye, worst first: ``level`` and ``text``.
-        run: ``RunFigures`` and ``findings`` of their own.
+        run: What differs between two runs that wrote the same bytes, see ``RunAccount``, and
+            ``findings`` of their own.
     """
 
     format: int
@@ -147,8 +92,7 @@ def plain_place(source: str, row_index: int, line: int | None) -> str:
 def build_report(
     statistics: BlockStatistics,
     dataset: Mapping[str, Any],
-    accounts: Accounts,
-    run: RunFigures,
+    account: RunAccount,
     duplicates: TextDuplicates | None = None,
     place: Place = plain_place,
 ) -> Report:
@@ -158,8 +102,8 @@ def build_report(
         statistics: All blocks' statistics, added in block order.
         dataset: What the manifest says of the vectors, see ``Report.dataset``; JSON values only.
             ``max_tokens`` must be there.
-        accounts: What the commit protocol says was read and written.
-        run: What the run measured of itself.
+        account: What the commit protocol says was read and written, against which the statistics
+            are held, and what the run measured of itself.
         duplicates: Exact duplicates of text; None leaves an estimate.
         place: Says for a person where a record stands, given its source, ``row_index`` and, where
             that is known, its line.
@@ -167,8 +111,8 @@ def build_report(
     report = Report(
         format=FORMAT,
         dataset=dict(dataset),
-        inputs={"files": accounts.files, "bytes": accounts.bytes},
-        counts=_counts(statistics, accounts),
+        inputs={"files": account.files, "bytes": account.bytes},
+        counts=_counts(statistics, account),
         rejects=_rejects(statistics, place),
         metadata={"nulled": [asdict(nulled) for nulled in statistics.nulled]},
         truncation=_truncation(statistics, dataset["max_tokens"]),
@@ -177,7 +121,7 @@ def build_report(
         duplicates=_duplicates(statistics, duplicates, place),
         similarity=_similarity(statistics, place),
         findings=[],
-        run={**asdict(run), "findings": run_findings(asdict(run))},
+        run={**account.of_the_run(), "findings": run_findings(account)},
     )
     report["findings"] = findings(report)
     return report
@@ -188,19 +132,19 @@ def report_json(report: Report) -> bytes:
     return (json.dumps(report, indent=1, allow_nan=False) + "\n").encode()
 
 
-def _counts(statistics: BlockStatistics, accounts: Accounts) -> dict[str, Any]:
+def _counts(statistics: BlockStatistics, account: RunAccount) -> dict[str, Any]:
     rejected = sum(statistics.rejects.values())
     compared = [
         (
             "documents read = embedded + rejected",
-            accounts.documents,
+            account.documents,
             statistics.embedded + rejected,
         ),
-        ("documents read = documents of all blocks", accounts.documents, statistics.documents),
-        ("rows written = rows measured", accounts.rows, statistics.rows),
-        ("rejects written = rejects counted", accounts.rejects, rejected),
+        ("documents read = documents of all blocks", account.documents, statistics.documents),
+        ("rows written = rows measured", account.rows, statistics.rows),
+        ("rejects written = rejects counted", account.rejects, rejected),
     ]
-    lines = accounts.lines
+    lines = account.lines
     if lines is not None and lines.lines:
         compared.append(
             ("lines in = records + blanks + headers + continued", lines.lines, lines.accounted)
@@ -210,7 +154,7 @@ def _counts(statistics: BlockStatistics, accounts: Accounts) -> dict[str, Any]:
         for name, expected, found in compared
     ]
     return {
-        "documents": accounts.documents,
+        "documents": account.documents,
         "embedded": statistics.embedded,
         "rejected": rejected,
         "rows": statistics.rows,

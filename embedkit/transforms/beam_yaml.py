@@ -6,8 +6,7 @@ configuration's own, flat, as in a job file.
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
-from typing import Any, get_type_hints
+from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
@@ -17,8 +16,8 @@ from pydantic import BaseModel, ValidationError
 from embedkit.config import CorpusConfig, ModelConfig, OutputConfig, RecordConfig, what_is_wrong
 from embedkit.corpus.plan import plan_corpus
 from embedkit.errors import ConfigError
-from embedkit.flow.complete import RunResult
 from embedkit.records import DocumentBlock
+from embedkit.reports.account import RunAccount
 from embedkit.transforms.embed_corpus import EmbedCorpus
 from embedkit.transforms.read import ReadCorpus
 
@@ -28,6 +27,29 @@ _COLUMN_TYPES: dict[pa.DataType, Any] = {
     pa.float64(): float | None,
     pa.bool_(): bool | None,
 }
+_ACCOUNT: dict[str, Any] = {
+    "version": str,
+    "documents": int,
+    "rows": int,
+    "rejects": int,
+    "tokens": int,
+    "tokens_encoded": int,
+    "rows_resumed": int,
+    "truncated_share": float,
+    "encode_seconds": float | None,
+    "encoder_busy_share": float | None,
+    "tokens_per_second": float | None,
+    "report": str,
+    "dataset": str,
+    "nulled": int,
+    "already_complete": bool,
+    "published": bool,
+    "reject_reasons": dict[str, int],
+    "refusal": str | None,
+    "trial": int | None,
+}
+"""What a row tells of a RunAccount."""
+
 _SHARDS = inspect.Parameter("shards", inspect.Parameter.KEYWORD_ONLY, default=64, annotation=int)
 
 
@@ -111,7 +133,7 @@ def _configured(settings: Mapping[str, Any], *configs: type[BaseModel]) -> list[
 
 
 class _EmbedToRow(beam.PTransform):
-    """Applies a transform whose output is a RunResult, and makes a row of it."""
+    """Applies a transform whose output is a RunAccount, and makes a row of it."""
 
     def __init__(self, embed: EmbedCorpus) -> None:
         super().__init__()
@@ -119,12 +141,12 @@ class _EmbedToRow(beam.PTransform):
 
     def expand(self, documents: Any) -> beam.PCollection:
         """A row with a schema, as other transforms of Beam YAML want it."""
-        row = RowTypeConstraint.from_fields(list(get_type_hints(RunResult).items()))
-        return documents | self._embed | "Row" >> beam.Map(_result_row).with_output_types(row)
+        row = RowTypeConstraint.from_fields(list(_ACCOUNT.items()))
+        return documents | self._embed | "Row" >> beam.Map(_account_row).with_output_types(row)
 
 
-def _result_row(result: RunResult) -> beam.Row:
-    return beam.Row(**asdict(result))
+def _account_row(account: RunAccount) -> beam.Row:
+    return beam.Row(**{name: getattr(account, name) for name in _ACCOUNT})
 
 
 class _ReadRows(beam.PTransform):

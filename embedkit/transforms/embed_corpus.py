@@ -1,6 +1,5 @@
 """The whole flow as one transform."""
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,9 +18,10 @@ from embedkit.encoders.base import EncoderClient
 from embedkit.encoders.local_client import LocalConnection
 from embedkit.encoders.model_files import read_model
 from embedkit.errors import ConfigError, RejectsExceededError
-from embedkit.flow.complete import Before, RunResult, complete_version
+from embedkit.flow.complete import begin_account, complete_version
 from embedkit.flow.prepare import Draft, begin_version
 from embedkit.records import DocumentBlock
+from embedkit.reports.account import RunAccount
 from embedkit.tokens.tokenization import TokenizerSpec
 from embedkit.transforms.blocks import BlocksFromRows, BlockTransform
 from embedkit.transforms.encode import EncodeTokens
@@ -65,7 +65,7 @@ class EmbedBlocks(BlockTransform):
 
 @dataclass
 class MakeVersion(BlockTransform):
-    """DocumentBlocks -> the one RunResult of the complete version.
+    """DocumentBlocks -> the one RunAccount of the complete version.
 
     Attributes:
         draft: The version to be made, as ``begin_version`` or ``prepare`` settled it.
@@ -96,9 +96,9 @@ class MakeVersion(BlockTransform):
     def _completion(self) -> CompleteVersion:
         version = self.draft.version
         # Read before anything is encoded, so a bundle that runs twice reports the same figures.
-        before = Before.of(committed(version).values(), version.is_complete())
+        account = begin_account(committed(version).values(), version.is_complete())
         return CompleteVersion(
-            complete=partial(_complete, self.draft, before, time.time()),
+            complete=partial(_complete, self.draft, account),
             splits=tuple(split.split_id for split in self.draft.plan.splits),
             also=self.further_splits,
         )
@@ -106,7 +106,7 @@ class MakeVersion(BlockTransform):
 
 @dataclass
 class EmbedCorpus(BlockTransform):
-    """Documents -> a complete version; the output is its one RunResult.
+    """Documents -> a complete version; the output is its one RunAccount.
 
     Documents are the rows of a PCollection (mappings, named tuples or ``beam.Row`` with a text,
     an id and whatever is to be carried along), DocumentBlocks of a user's own making, or the
@@ -230,8 +230,8 @@ class EmbedCorpus(BlockTransform):
                 )
 
 
-def _complete(draft: Draft, before: Before, started: float, splits: list[str]) -> RunResult:
-    result = complete_version(draft, splits, before, started)
+def _complete(draft: Draft, account: RunAccount, splits: list[str]) -> RunAccount:
+    result = complete_version(draft, account, splits)
     if result.refusal is not None:
         raise RejectsExceededError(result.refusal)
     return result

@@ -6,13 +6,13 @@ from functools import partial
 
 import apache_beam as beam
 
-from embedkit.flow.complete import RunResult
+from embedkit.reports.account import RunAccount
 from embedkit.transforms.blocks import BlockTransform
 
 
 @dataclass
 class CompleteVersion(BlockTransform):
-    """CommitRecords -> the one RunResult of their version, which is then complete.
+    """CommitRecords -> the one RunAccount of their version, which is then complete.
 
     It waits for every commit, of which there may be none, and then completes the version once,
     whether its bundle runs once, twice, or twice at once.
@@ -23,7 +23,7 @@ class CompleteVersion(BlockTransform):
         also: A PCollection of ids of further splits, where they are not known beforehand.
     """
 
-    complete: Callable[[Sequence[str]], RunResult]
+    complete: Callable[[Sequence[str]], RunAccount]
     splits: tuple[str, ...] = ()
     also: beam.PCollection | None = None
 
@@ -38,16 +38,16 @@ class CompleteVersion(BlockTransform):
             | "Once" >> beam.Create([None], reshuffle=False)
             | "Complete"
             >> beam.Map(complete, beam.pvalue.AsSingleton(committed), *further).with_output_types(
-                RunResult
+                RunAccount
             )
         )
 
 
 def _complete(
-    complete: Callable[[Sequence[str]], RunResult],
+    complete: Callable[[Sequence[str]], RunAccount],
     splits: tuple[str, ...],
     element: None,
     committed: int,
     further: Iterable[str] = (),
-) -> RunResult:
+) -> RunAccount:
     return complete(sorted({*splits, *further}))

@@ -46,7 +46,7 @@ PROMISED = [
     "rejects",
     "tokens",
     "tokens_encoded",
-    "rows_reused",
+    "rows_resumed",
     "truncated_share",
     "encode_seconds",
     "encoder_busy_share",
@@ -118,7 +118,7 @@ def test_a_second_run_says_so_and_touches_nothing(job, root):
     assert spoken.out.splitlines()[0].endswith(" is complete already, nothing to encode")
     written = call("run", *flags(job(root)), "--json")
     assert (written.code, list(written.json)) == (0, PROMISED)
-    assert (written.json["tokens_encoded"], written.json["rows_reused"]) == (0, 90)
+    assert (written.json["tokens_encoded"], written.json["rows_resumed"]) == (0, 90)
     assert files(root) == before
 
 
@@ -173,7 +173,7 @@ def test_a_rejected_version_is_published_anyway_without_encoding_anything(tiny_m
 
     answer = call("run", *flags(wanted), "--publish-anyway", "--json")
     assert (answer.code, answer.json["published"]) == (0, True)
-    assert (answer.json["tokens_encoded"], answer.json["rows_reused"]) == (0, 6)
+    assert (answer.json["tokens_encoded"], answer.json["rows_resumed"]) == (0, 6)
     dataset = Dataset.latest(tmp_path / "out")
     assert dataset.folder.name == rejected.json["version"]
     assert files(dataset.folder).items() >= data.items()
@@ -601,7 +601,7 @@ def test_control_c_on_a_terminal_ends_all_and_the_next_run_resumes(job, root, tm
     assert not (output / "LATEST").exists()
     answer = call("run", *flags(job(output, **settings)), "--json")
     assert answer.code == 0
-    assert 0 < answer.json["rows_reused"] < 90
+    assert 0 < answer.json["rows_resumed"] < 90
     dataset = Dataset.latest(output)
     dataset.check_accounts(90)
     whole = Dataset.latest(root).table

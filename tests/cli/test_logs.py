@@ -20,7 +20,7 @@ from embedkit.cli.logs import (
     visible,
 )
 from embedkit.engines.progress import Bar, Lines, Nothing
-from embedkit.flow.complete import RunResult
+from embedkit.reports.account import RunAccount
 from embedkit.search.exact import Hit
 
 pytestmark = pytest.mark.usefixtures("logging_restored")
@@ -129,7 +129,7 @@ def test_displays_by_name(monkeypatch):
     assert isinstance(display_named("auto"), Bar)
 
 
-def result(**changes: object) -> RunResult:
+def result(**changes: object) -> RunAccount:
     settings: dict = {
         "version": "v1",
         "documents": 1500,
@@ -137,15 +137,14 @@ def result(**changes: object) -> RunResult:
         "rejects": 10,
         "tokens": 90_000,
         "tokens_encoded": 80_000,
-        "rows_reused": 0,
-        "truncated_share": 0.125,
+        "rows_resumed": 0,
+        "truncated": 186,
         "encode_seconds": 64.2,
         "encoder_busy_share": 0.973,
-        "tokens_per_second": 1246.1,
         "report": "/out/v1/report/report.html",
         "dataset": "/out/v1",
     }
-    return RunResult(**(settings | changes))
+    return RunAccount(**(settings | changes))
 
 
 def test_the_summary_of_a_run():
@@ -159,13 +158,13 @@ def test_the_summary_of_a_run():
 
 
 def test_the_summary_of_a_resumed_and_of_a_finished_run():
-    assert "1,490 rows, 300 of them reused, 10 rejects" in summary(result(rows_reused=300))
-    finished = summary(result(already_complete=True, rows_reused=1490))
+    assert "1,490 rows, 300 of them resumed, 10 rejects" in summary(result(rows_resumed=300))
+    finished = summary(result(already_complete=True, rows_resumed=1490))
     assert finished.splitlines()[0] == "version v1 is complete already, nothing to encode"
 
 
 def test_the_summary_of_a_run_whose_encoders_nobody_measured():
-    unknown = result(encode_seconds=None, tokens_per_second=None, encoder_busy_share=None)
+    unknown = result(encode_seconds=None, encoder_busy_share=None)
     assert summary(unknown).splitlines()[0] == "version v1: encoded 80,000 tokens"
 
 

@@ -49,7 +49,7 @@ def test_a_driver_killed_and_then_told_to_stop(
     check_equal(output, undisturbed)
     assert {path: path.stat().st_mtime_ns for path in standing} == standing
     assert result["rows"] == ROWS
-    assert result["rows_reused"] == sum(record.rows for record in known.values())
+    assert result["rows_resumed"] == sum(record.rows for record in known.values())
     encoded_before = sum(record.tokens_encoded for record in known.values())
     assert result["tokens_encoded"] == undisturbed.manifest["tokens_encoded"] - encoded_before
     assert commits(output) == {path.stem.removeprefix("part-") for path in output.glob("*/data/*")}

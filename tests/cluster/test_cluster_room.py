@@ -56,4 +56,4 @@ def test_the_last_node_with_room_is_lost(cluster, many_blocks, undisturbed, star
     cluster.resize(1)
     result = start_run(job).end()
     check_equal(tmp_path / "out", undisturbed)
-    assert result["rows_reused"] >= 80
+    assert result["rows_resumed"] >= 80

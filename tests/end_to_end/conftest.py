@@ -11,7 +11,7 @@ from texts import paragraphs, topics_of_python
 
 from embedkit.config import JobConfig
 from embedkit.engines.run import run_job
-from embedkit.flow.complete import RunResult
+from embedkit.reports.account import RunAccount
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Run:
     """A finished run."""
 
     job: JobConfig
-    result: RunResult
+    result: RunAccount
     dataset: Dataset
 
 

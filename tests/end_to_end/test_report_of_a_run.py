@@ -143,7 +143,7 @@ def test_similarity_of_the_sample(report, frame, vectors):
 
 def test_figures_of_the_run(report, prose_run):
     run, result = report["run"], prose_run.result
-    for name in ("tokens_encoded", "rows_reused", "encode_seconds", "encoder_busy_share"):
+    for name in ("tokens_encoded", "rows_resumed", "encode_seconds", "encoder_busy_share"):
         assert run[name] == getattr(result, name)
     assert 0 < run["encode_seconds"] <= run["wall_seconds"]
     assert 0 < run["encoder_busy_share"] <= 1

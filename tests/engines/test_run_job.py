@@ -11,8 +11,8 @@ from running import Dataset
 
 from embedkit.engines.run import run_job
 from embedkit.errors import ConfigError
-from embedkit.flow.complete import RunResult
 from embedkit.flow.prepare import prepare
+from embedkit.reports.account import RunAccount
 
 
 def files(root: Path) -> dict[Path, tuple[int, int, int]]:
@@ -21,7 +21,7 @@ def files(root: Path) -> dict[Path, tuple[int, int, int]]:
     return {path: (stat.st_ino, stat.st_size, stat.st_mtime_ns) for path, stat in found.items()}
 
 
-def report_of(result: RunResult) -> dict:
+def report_of(result: RunAccount) -> dict:
     return json.loads(Path(result.report).with_name("report.json").read_text())
 
 
@@ -37,7 +37,7 @@ def test_the_result_against_the_rows_themselves(make_job):
     assert result.tokens == int(np.minimum(counts, 24).sum())
     assert result.truncated_share == pytest.approx(float((counts > 24).mean()))
     assert 0 < result.truncated_share < 1
-    assert (result.rows_reused, result.already_complete) == (0, False)
+    assert (result.rows_resumed, result.already_complete) == (0, False)
     # The corpus has no text twice.
     assert result.tokens_encoded == result.tokens
     assert 0 < result.encode_seconds <= wall
@@ -69,7 +69,7 @@ def test_a_finished_job_is_found_finished_and_left_alone(make_job, tmp_path, cap
     assert again.already_complete
     assert (again.version, again.rows, again.tokens) == (first.version, first.rows, first.tokens)
     assert (again.tokens_encoded, again.encode_seconds) == (0, 0.0)
-    assert again.rows_reused == first.rows
+    assert again.rows_resumed == first.rows
     assert again.report == first.report
 
 
@@ -81,11 +81,11 @@ def test_a_resumed_run_encodes_only_the_rest(make_job, embed_some, tmp_path, cap
     with caplog.at_level(logging.INFO, "embedkit"):
         result = run_job(make_job())
     assert (result.documents, result.rows) == (180, 180)
-    assert 0 < result.rows_reused < 180
+    assert 0 < result.rows_resumed < 180
     assert result.tokens_encoded == result.tokens - tokens
     assert caplog.records[0].getMessage() == (
         f"version {result.version}: {len(splits) - 2} of {len(splits)} splits to do, "
-        f"{result.rows_reused} rows committed before"
+        f"{result.rows_resumed} rows committed before"
     )
     whole = run_job(make_job(output=tmp_path / "whole"))
     assert (
@@ -93,8 +93,8 @@ def test_a_resumed_run_encodes_only_the_rest(make_job, embed_some, tmp_path, cap
         == Dataset.latest(whole.dataset.rpartition("/")[0]).part_hashes
     )
     resumed, undisturbed = report_of(result), report_of(whole)
-    assert resumed.pop("run")["rows_reused"] == result.rows_reused
-    assert undisturbed.pop("run")["rows_reused"] == 0
+    assert resumed.pop("run")["rows_resumed"] == result.rows_resumed
+    assert undisturbed.pop("run")["rows_resumed"] == 0
     assert resumed == undisturbed
 
 
@@ -103,7 +103,7 @@ def test_a_run_that_stopped_before_its_report_only_completes(make_job, embed_som
     embed_some(job, job.plan.splits)
     standing = files(tmp_path / "out")
     result = run_job(make_job())
-    assert (result.rows, result.rows_reused, result.tokens_encoded) == (180, 180, 0)
+    assert (result.rows, result.rows_resumed, result.tokens_encoded) == (180, 180, 0)
     assert (result.encode_seconds, result.encoder_busy_share) == (0.0, 0.0)
     after = files(tmp_path / "out")
     assert {path: after[path] for path in standing if ".tmp" not in path.parts} == {

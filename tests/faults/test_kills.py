@@ -91,7 +91,7 @@ def test_encoders_killed_three_times_in_one_run(many_blocks, undisturbed, start_
     result = finished(run)
     assert len(set(killed)) == 3
     check_equal(tmp_path / "out", undisturbed)
-    assert (result["rows"], result["rejects"], result["rows_reused"]) == (1200, 0, 0)
+    assert (result["rows"], result["rejects"], result["rows_resumed"]) == (1200, 0, 0)
     assert result["tokens_encoded"] == undisturbed.manifest["tokens_encoded"]
     # A killed process takes what it counted since it was last asked with it.
     assert 0 < by_encoder(tmp_path / "out", "tokens") <= result["tokens_encoded"]
@@ -133,7 +133,7 @@ def test_the_driver_killed_and_then_told_to_stop(many_blocks, undisturbed, start
     result = finished(start_run(job))
     check_equal(output, undisturbed)
     assert {path: path.stat().st_mtime_ns for path in standing} == standing
-    assert result["rows_reused"] == sum(record.rows for record in second.values())
+    assert result["rows_resumed"] == sum(record.rows for record in second.values())
     encoded_before = sum(record.tokens_encoded for record in second.values())
     whole = undisturbed.manifest["tokens_encoded"]
     assert result["tokens_encoded"] == whole - encoded_before
@@ -141,7 +141,7 @@ def test_the_driver_killed_and_then_told_to_stop(many_blocks, undisturbed, start
     assert result["tokens"] == undisturbed.manifest["tokens"]
 
     again = finished(start_run(job))
-    assert (again["tokens_encoded"], again["rows_reused"]) == (0, 1200)
+    assert (again["tokens_encoded"], again["rows_resumed"]) == (0, 1200)
     assert again["version"] == result["version"]
 
 

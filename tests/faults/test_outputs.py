@@ -18,8 +18,9 @@ from embedkit.dataset.commit import CommitRecord, committed
 from embedkit.dataset.version import Version
 from embedkit.encoders.local_client import LocalConnection
 from embedkit.engines.run import run_job
-from embedkit.flow.complete import Figures, complete
+from embedkit.flow.complete import complete_version
 from embedkit.flow.prepare import prepare
+from embedkit.reports.account import RunAccount
 from embedkit.transforms.embed_corpus import EmbedBlocks
 from embedkit.transforms.read import ReadCorpus
 
@@ -65,7 +66,7 @@ def test_a_file_system_that_takes_no_more(tiny_model, tmp_path, start_run):
     done = run_process("run", *flags(job), "--json")
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
-    assert (result["rows"], result["rows_reused"]) == (96, 64)
+    assert (result["rows"], result["rows_resumed"]) == (96, 64)
     dataset = Dataset.latest(tmp_path / "out")
     dataset.check_accounts(96)
     assert max(part.stat().st_size for part in dataset.parts) > limit
@@ -100,7 +101,7 @@ def test_a_full_disk_under_beam_and_ray(full_disk, many_blocks, undisturbed, sta
     grow = ["mount", "-o", "remount,size=64m", str(full_disk)]
     subprocess.run(grow, check=True, capture_output=True)
     result = json.loads(start_run(job).communicate(timeout=240)[0])
-    assert result["rows_reused"] == sum(record.rows for record in done)
+    assert result["rows_resumed"] == sum(record.rows for record in done)
     assert Dataset.latest(full_disk / "out").part_hashes == undisturbed.part_hashes
 
 
@@ -130,7 +131,7 @@ def test_two_runs_of_one_job_at_once(many_blocks, undisturbed, start_run, tmp_pa
     dataset.check_accounts(1200)
     assert [result["version"] for result in results] == [dataset.folder.name] * 2
     assert [result["rows"] for result in results] == [1200] * 2
-    assert results[1]["rows_reused"] >= 12
+    assert results[1]["rows_resumed"] >= 12
 
 
 def noted(record: CommitRecord, notes: str) -> CommitRecord:
@@ -159,7 +160,7 @@ def test_bundles_that_run_three_times(many_blocks, undisturbed, tmp_path):
     passed = Counter((tmp_path / "notes").read_text().split())
     assert set(passed.values()) == {3}
     assert len(passed) == 308
-    complete(job, {}, Figures((), "cpu", 0.0))
+    complete_version(job, RunAccount())
     dataset = Dataset.latest(tmp_path / "out")
     assert dataset.part_hashes == undisturbed.part_hashes
     dataset.check_accounts(1200)

@@ -1,41 +1,54 @@
 """The figures of a run, by hand."""
 
 import json
-from dataclasses import asdict
+from dataclasses import replace
 
 import pytest
 
 from embedkit.config import OutputConfig
 from embedkit.dataset.manifest import Manifest
 from embedkit.dataset.version import Version
-from embedkit.encoders.meter import EncoderLoad
-from embedkit.flow.complete import Figures, RunResult, why_not_published
+from embedkit.encoders.meter import EncoderLoad, with_loads
+from embedkit.flow.complete import why_not_published
+from embedkit.reports.account import RunAccount
 
-RESULT = RunResult(
+ACCOUNT = RunAccount(
     version="v1",
     documents=1000,
     rows=990,
     rejects=10,
     tokens=9000,
     tokens_encoded=8000,
-    rows_reused=90,
-    truncated_share=0.5,
+    rows_resumed=90,
+    truncated=495,
     encode_seconds=2.0,
     encoder_busy_share=0.9,
-    tokens_per_second=4000.0,
     report="/out/v1/report/report.html",
     dataset="/out/v1",
 )
 
 
 def test_json_is_one_line_of_what_was_promised():
-    line = RESULT.to_json()
+    line = ACCOUNT.to_json()
     assert "\n" not in line
     assert json.loads(line) == {
-        name: value
-        for name, value in asdict(RESULT).items()
-        if name not in ("dataset", "already_complete", "refusal", "trial")
+        "version": "v1",
+        "documents": 1000,
+        "rows": 990,
+        "rejects": 10,
+        "tokens": 9000,
+        "tokens_encoded": 8000,
+        "rows_resumed": 90,
+        "truncated_share": 0.5,
+        "encode_seconds": 2.0,
+        "encoder_busy_share": 0.9,
+        "tokens_per_second": 4000.0,
+        "report": "/out/v1/report/report.html",
+        "nulled": 0,
+        "published": True,
+        "reject_reasons": {},
     }
+    assert json.loads(replace(ACCOUNT, trial=7).to_json())["trial"] == 7
 
 
 @pytest.mark.parametrize(
@@ -104,4 +117,4 @@ def load(first: float, last: float) -> EncoderLoad:
     ],
 )
 def test_the_time_of_encoding_is_from_the_first_call_to_the_last_end(loads, seconds):
-    assert Figures(loads, "cpu", 0.0).encode_seconds == seconds
+    assert with_loads(RunAccount(), loads).encode_seconds == seconds

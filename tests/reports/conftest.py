@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from texts import MESSY
 
 from embedkit.records import EmbeddingBlock, Reject, embedding_type, text_hash
+from embedkit.reports.account import RunAccount
 from embedkit.reports.duplicates import text_duplicates
 from embedkit.reports.quality import BlockStatistics
-from embedkit.reports.report import Accounts, Report, RunFigures, build_report
+from embedkit.reports.report import Report, build_report
 
 
 def build_block(
@@ -100,15 +101,13 @@ def make_report() -> Callable[..., Report]:
             "wall_seconds": 100.0,
             "encode_seconds": 80.0,
             "tokens_encoded": 80_000,
-            "tokens_per_second": 1000.0,
             "encoder_busy_share": 0.97,
-            "rows_reused": 0,
+            "rows_resumed": 0,
         }
         return build_report(
             total,
             described,
-            Accounts(**{**counted, **(accounts or {})}),
-            RunFigures(**{**measured, **(run or {})}),
+            RunAccount(**{**counted, **measured, **(accounts or {}), **(run or {})}),
             text_duplicates(lambda: [block.rows for block in blocks]) if exact else None,
         )
 

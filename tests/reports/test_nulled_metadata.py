@@ -3,8 +3,9 @@
 from dataclasses import replace
 
 from embedkit.records import Nulled, add_nulled
+from embedkit.reports.account import RunAccount
 from embedkit.reports.quality import BlockStatistics
-from embedkit.reports.report import Accounts, RunFigures, build_report
+from embedkit.reports.report import build_report
 
 FIRST = Nulled("price", 2, "float 9.99 in a.jsonl, expected int64")
 SECOND = Nulled("price", 7, "str 'x' in b.jsonl, expected int64")
@@ -21,8 +22,7 @@ def test_nulled_values_add_up_by_column_and_keep_the_first_example() -> None:
 
 def test_a_report_tells_of_nulled_values() -> None:
     statistics = replace(BlockStatistics.empty(), nulled=(FIRST, OTHER))
-    figures = RunFigures("", 0.0, 0.0, 0, 0.0, 0.0, 0)
-    report = build_report(statistics, {"max_tokens": 8}, Accounts(1, 1, 0, 0, 0), figures)
+    report = build_report(statistics, {"max_tokens": 8}, RunAccount(files=1, bytes=1))
     assert [one["count"] for one in report["metadata"]["nulled"]] == [2, 1]
     texts = [one["text"] for one in report["findings"] if "became null" in one["text"]]
     assert len(texts) == 2

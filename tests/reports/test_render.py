@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from embedkit.records import LineCounts, Reject
+from embedkit.reports.account import RunAccount
 from embedkit.reports.duplicates import text_duplicates
 from embedkit.reports.quality import BlockStatistics
 from embedkit.reports.render import render_html
-from embedkit.reports.report import Accounts, RunFigures, build_report, report_json
+from embedkit.reports.report import build_report, report_json
 
 DATASET = {"dimension": 8, "max_tokens": 256, "normalized": True}
 
@@ -100,7 +101,7 @@ def test_the_legend_names_only_what_is_drawn(make_report, make_block):
 
 def test_the_page_is_named_after_the_dataset_and_its_model(make_report, usual_blocks):
     path = "/mnt/models/nightly/releases/2026-11/all-MiniLM-L6-v2"
-    page = Page(render_html(make_report(usual_blocks, {"model": path}, run={"dataset": "tickets"})))
+    page = Page(render_html(make_report(usual_blocks, {"model": path}, run={"title": "tickets"})))
     assert page.words.startswith("tickets · all-MiniLM-L6-v2 · embedding report")
     assert page.words.count(path) == 1
 
@@ -110,10 +111,9 @@ def test_a_report_without_texts_shows_where_they_stand(make_block):
     block = make_block([*texts, texts[0]])
     statistics = BlockStatistics.of(block, 256, excerpts=False)
     assert b"secret" not in statistics.to_json()
-    run = RunFigures("", 1.0, 1.0, 1, 1.0, 1.0, 0)
     rows = block.rows.drop_columns(["text"])
-    accounts = Accounts(1, 1, block.documents, 41, 0)
-    report = build_report(statistics, DATASET, accounts, run, text_duplicates(lambda: [rows]))
+    account = RunAccount(files=1, bytes=1, documents=block.documents, rows=41)
+    report = build_report(statistics, DATASET, account, text_duplicates(lambda: [rows]))
     page = render_html(report)
     assert "secret" not in page
     words = Page(page).words
@@ -174,10 +174,9 @@ def test_a_page_of_one_row(make_report, make_block):
 def test_a_run_that_encoded_nothing(make_report, usual_blocks):
     run = {
         "tokens_encoded": 0,
-        "tokens_per_second": 0.0,
         "encode_seconds": 0.0,
         "encoder_busy_share": 0.0,
-        "rows_reused": 600,
+        "rows_resumed": 600,
     }
     assert "\u2013" in render_html(make_report(usual_blocks, run=run))
 

@@ -132,7 +132,7 @@ def test_near_copies_and_narrow_cones_are_told(make_report, make_block):
 
 
 def test_an_idle_encoder_and_reused_rows_are_told(make_report, usual_blocks):
-    run = {"encoder_busy_share": 0.5, "rows_reused": 12}
+    run = {"encoder_busy_share": 0.5, "rows_resumed": 12}
     found = texts_of(make_report(usual_blocks, run=run)["run"]["findings"])
     assert "50 %" in found[0]
     assert "12 rows" in found[1]

@@ -23,9 +23,10 @@ from embedkit.dataset.version import Version, latest_name
 from embedkit.encoders.model_files import read_model
 from embedkit.engines.run import run_job
 from embedkit.errors import ConfigError, EncoderError, RejectsExceededError
-from embedkit.flow.complete import Before, RunResult, complete_version
+from embedkit.flow.complete import complete_version
 from embedkit.flow.prepare import begin_version
 from embedkit.records import DocumentBlock
+from embedkit.reports.account import RunAccount
 from embedkit.transforms.embed_corpus import EmbedCorpus
 from embedkit.transforms.read import ReadCorpus
 
@@ -50,7 +51,7 @@ def output(tmp_path: Path) -> OutputConfig:
     return OutputConfig(output=str(tmp_path / "out"), version="v1")
 
 
-def embed(rows: Rows, transform: EmbedCorpus, **options: Any) -> RunResult:
+def embed(rows: Rows, transform: EmbedCorpus, **options: Any) -> RunAccount:
     (result,) = results(lambda p: p | "Rows" >> beam.Create(list(rows)) | transform, **options)
     return result
 
@@ -172,7 +173,7 @@ def test_a_second_run_changes_nothing(model, output):
     second = embed(records(40), transform)
     assert files(Path(output.output)) == before
     assert second.already_complete
-    assert (second.rows, second.rows_reused, second.tokens_encoded) == (40, 40, 0)
+    assert (second.rows, second.rows_resumed, second.tokens_encoded) == (40, 40, 0)
     assert first.tokens == second.tokens
 
 
@@ -193,7 +194,7 @@ def test_a_run_that_failed_is_resumed_where_it_stopped(model, output, monkeypatc
     monkeypatch.setattr(FailingClient, "encoded", 0)
     result = embed(rows, transform)
     assert FailingClient.encoded == 60 - before
-    assert (result.rows, result.rows_reused) == (60, before)
+    assert (result.rows, result.rows_resumed) == (60, before)
     assert 0 < result.tokens_encoded < result.tokens
     Dataset.latest(output.output).check_accounts(60)
 
@@ -437,12 +438,12 @@ def test_a_version_that_is_completed_twice_at_once_is_completed_once(model, outp
     spec = read_model(model)
     plan = begin_version(model, spec, _plan_of(version), _SMALL, output)
     barrier = threading.Barrier(4)
-    found: list[RunResult] = []
+    found: list[RunAccount] = []
 
     def complete() -> None:
         barrier.wait()
         splits = [split.split_id for split in plan.plan.splits]
-        found.append(complete_version(plan, splits, Before(), 0.0))
+        found.append(complete_version(plan, RunAccount(), splits))
 
     threads = [threading.Thread(target=complete) for _ in range(4)]
     for thread in threads:

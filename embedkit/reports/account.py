@@ -1,0 +1,146 @@
+"""The account of a run: what it found, what it did, and what its version holds."""
+
+import json
+import time
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    # It brings pyarrow, which a command line that only says --help need not wait for.
+    from embedkit.records import LineCounts
+
+_PRINTED = (
+    "version", "documents", "rows", "rejects", "tokens", "tokens_encoded", "rows_resumed",
+    "truncated_share", "encode_seconds", "encoder_busy_share", "tokens_per_second", "report",
+    "nulled", "published", "reject_reasons",
+)  # fmt: skip
+_OF_THE_RUN = (
+    "created", "wall_seconds", "encode_seconds", "tokens_encoded", "tokens_per_second",
+    "encoder_busy_share", "rows_resumed", "encoders", "by_encoder", "worker_idle_share",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderWork:
+    """What one encoder did in a run, over all the processes that bore its name.
+
+    Attributes:
+        encoder: The encoder's name.
+        processes: How many processes bore it: one, and one more for every loss.
+        rows: Rows encoded.
+        tokens: Tokens encoded.
+        busy_seconds: Time spent encoding.
+    """
+
+    encoder: str
+    processes: int
+    rows: int
+    tokens: int
+    busy_seconds: float
+
+
+@dataclass(frozen=True)
+class RunAccount:
+    """What a run found, what it did, and what its version holds.
+
+    It begins with what earlier tries committed; the engine adds what its encoders did, and the
+    completion what the version holds.
+
+    Attributes:
+        started: When the run began, in seconds since the epoch.
+        rows_resumed: Rows that earlier tries of the version had committed.
+        tokens_resumed: Tokens that those had sent to encoders.
+        already_complete: Whether there was nothing left to do.
+        encode_seconds: From the first call to an encoder to the end of the last; None, as the two
+            rates, where nobody measured it.
+        encoder_busy_share: Share of that time that an encoder spent encoding, averaged over them.
+        by_encoder: What each of them did.
+        worker_idle_share: Share of their time that workers had no split, averaged over them; None
+            where nobody measured it.
+        device: Name of what the encoders ran on; None where that is not known.
+        created: When the version was finished, as ISO 8601 text.
+        wall_seconds: From the start of the run to then.
+        version: Name of the version.
+        dataset: Where it is.
+        title: Name of the dataset, which may be written anywhere.
+        report: Where its HTML report is.
+        files: Input files.
+        bytes: Their size as stored.
+        lines: What the lines of the inputs were; None where nobody counted.
+        documents: Input records accounted for, rejects included.
+        rows: Rows of the version.
+        rejects: Records that could not be embedded.
+        reject_reasons: The rejects by their reason.
+        nulled: Metadata values that did not fit their columns and became null.
+        tokens: Tokens of all rows as the model sees them, after truncation.
+        tokens_encoded: Tokens that this run sent to encoders; equal texts of a block count once.
+        truncated: Rows that were longer than the model sees.
+        trial: How many documents a trial was to read; None of the whole corpus.
+        published: Whether the version is one that ``LATEST`` may name.
+        refusal: Why this run did not publish it, for who runs it.
+    """
+
+    started: float = field(default_factory=time.time)
+    rows_resumed: int = 0
+    tokens_resumed: int = 0
+    already_complete: bool = False
+    encode_seconds: float | None = None
+    encoder_busy_share: float | None = None
+    by_encoder: tuple[EncoderWork, ...] = ()
+    worker_idle_share: float | None = None
+    device: str | None = None
+    created: str = ""
+    wall_seconds: float = 0.0
+    version: str = ""
+    dataset: str = ""
+    title: str = "Embeddings"
+    report: str = ""
+    files: int = 0
+    bytes: int = 0
+    lines: "LineCounts | None" = None
+    documents: int = 0
+    rows: int = 0
+    rejects: int = 0
+    reject_reasons: dict[str, int] = field(default_factory=dict)
+    nulled: int = 0
+    tokens: int = 0
+    tokens_encoded: int = 0
+    truncated: int = 0
+    trial: int | None = None
+    published: bool = True
+    refusal: str | None = None
+
+    @property
+    def truncated_share(self) -> float:
+        """Share of rows that were longer than the model sees."""
+        return self.truncated / self.rows if self.rows else 0.0
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """``tokens_encoded`` by ``encode_seconds``."""
+        if self.encode_seconds is None:
+            return None
+        return self.tokens_encoded / self.encode_seconds if self.encode_seconds else 0.0
+
+    @property
+    def encoders(self) -> int | None:
+        """How many encoders there were; None where that is not known."""
+        return len(self.by_encoder) or None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what ``run --json`` prints, by name."""
+        printed = {name: getattr(self, name) for name in _PRINTED}
+        return printed if self.trial is None else {**printed, "trial": self.trial}
+
+    def to_json(self) -> str:
+        """Returns one line of JSON."""
+        return json.dumps(self.to_dict())
+
+    def of_the_run(self) -> dict[str, Any]:
+        """Returns what differs between two runs that wrote the same bytes, as JSON values."""
+        figures = {name: getattr(self, name) for name in _OF_THE_RUN}
+        return {
+            **figures,
+            "by_encoder": [asdict(work) for work in self.by_encoder],
+            "dataset": self.title,
+        }
