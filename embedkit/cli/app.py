@@ -130,7 +130,7 @@ def plan(inputs: Inputs = None, *, settings: dict[str, Any], as_json: Json = Fal
 @app.command(epilog=_ENDS)
 def info(root: Root, *, as_json: Json = False) -> None:
     """Describe a version, or those of a root that has not published any yet."""
-    from embedkit.dataset.manifest import describe
+    from embedkit.dataset.describe import describe
     from embedkit.dataset.version import find_versions
 
     set_up_logs("text")

@@ -232,7 +232,7 @@ def committed(
     return dict(sorted(records.items(), key=lambda item: block_order(item[0])))
 
 
-def commit_records(version: Version, blocks: list[str]) -> Iterator[CommitRecord]:
+def commit_records(version: Version, blocks: Sequence[str]) -> Iterator[CommitRecord]:
     """Yields the commit records of blocks in the order given, few of them in memory at a time.
 
     Raises:

@@ -4,12 +4,12 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
 
-from embedkit.dataset.store_keys import checked_key, store_errors
+from embedkit.dataset.store_keys import AskedKeys, checked_key, store_errors
 
 TEMPORARY = ".tmp"
 _STALE_SECONDS = 3600.0
@@ -76,6 +76,13 @@ class LocalStore:
         for key in found:
             if prefix or not key.startswith(f"{TEMPORARY}/"):
                 yield key
+
+    def matching(self, prefix: str) -> Container[str]:
+        """Returns the keys that begin with a prefix, looked for one by one.
+
+        A directory is only ever listed whole, however few names are wanted.
+        """
+        return AskedKeys(prefix, self.size)
 
     def folders(self) -> Sequence[str]:
         """Returns the names of the folders directly below the root, sorted."""

@@ -1,27 +1,16 @@
-"""From committed blocks to a complete version: reconcile, describe, seal."""
+"""The manifest of a complete version, and the mark that seals it."""
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator
 
-from embedkit.dataset.commit import (
-    CommitRecord,
-    SplitEnd,
-    commit_records,
-    committed,
-    ended_splits,
-)
-from embedkit.dataset.identity import add_digests
-from embedkit.dataset.publication import is_published
-from embedkit.dataset.rejects import reject_reasons
 from embedkit.dataset.schema import FORMAT
 from embedkit.dataset.stores import create
-from embedkit.dataset.version import Version, block_of, planned_splits
-from embedkit.errors import ConfigError, IntegrityError, ResumableError
+from embedkit.dataset.version import Version
+from embedkit.errors import ConfigError, IntegrityError
 from embedkit.formats.canonical import canonical_json, checksum_holds, sha256, with_checksum
 from embedkit.formats.json_record import Count, JsonRecord
 
@@ -138,56 +127,6 @@ class Manifest(JsonRecord):
             ) from error
 
 
-def finalize(
-    version: Version, split_ids: Sequence[str], description: Mapping[str, Any]
-) -> Manifest:
-    """Checks that nothing of the plan is missing from a version and nothing else is in it.
-
-    Nothing is written, so it may be asked any number of times.
-
-    Args:
-        version: The version whose splits have all been worked on.
-        split_ids: The splits of its plan.
-        description: JSON values for the manifest; ``dimension``, ``metric`` and ``normalized``
-            must be among them.
-
-    Raises:
-        ConfigError: The description lacks a required name.
-        ResumableError: A split has not ended or a block is not committed.
-        IntegrityError: Counts do not add up, or there is a file that belongs to no block.
-        StoreError: The store failed.
-    """
-    missing = [name for name in REQUIRED if name not in description]
-    if missing:
-        raise ConfigError(f"{version.url}: the description lacks {', '.join(missing)}; add them")
-    ends = _check_splits(version, split_ids)
-    blocks = [f"{split}-{seq:05d}" for split in split_ids for seq in range(ends[split].blocks)]
-    _check_committed(version, blocks)
-    totals = _Totals()
-    with_rejects = []
-    for record in _checked_by_split(version, commit_records(version, blocks), ends):
-        totals.add(record)
-        if record.rejects:
-            with_rejects.append(record)
-    _check_listing(version, "data/", {version.key(part.path) for part in totals.parts})
-    _check_listing(version, "rejects/", set(map(version.reject_key, totals.blocks_with_rejects)))
-    _check_listing(version, "_meta/stats/", set(map(version.stats_key, blocks)))
-    return Manifest(
-        version=version.name,
-        description=dict(description),
-        **totals.counts,
-        size=sum(part.size for part in totals.parts),
-        id_digest=totals.id_digest,
-        splits=len(split_ids),
-        blocks=len(blocks),
-        parts=tuple(totals.parts),
-        reject_reasons=reject_reasons(version, with_rejects),
-        lines={},
-        input_format="",
-        line_ranges={},
-    )
-
-
 def seal(version: Version, manifest: Manifest, card: str) -> Manifest:
     """Makes a version complete; from here on it does not change.
 
@@ -271,123 +210,3 @@ def restore_card(version: Version, card: str) -> None:
         # By another release, which writes other cards.
         changed = mark | {"card_sha256": sha256(card.encode())}
         version.store.replace(version.success_key, canonical_json(with_checksum(changed)))
-
-
-def describe(version: Version) -> dict[str, Any]:
-    """Describes a version for a person; one that is still growing by what is committed so far.
-
-    Raises:
-        IntegrityError: A record or the manifest is damaged.
-        StoreError: The store failed.
-    """
-    complete = version.is_complete()
-    described: dict[str, Any] = {
-        "version": version.name,
-        "url": version.url,
-        "complete": complete,
-        "published": is_published(version),
-    }
-    if complete:
-        manifest = read_manifest(version).to_dict()
-        description: dict[str, Any] = manifest.pop("description")
-        del manifest["format"]
-        return described | manifest | {"parts": len(manifest["parts"])} | description
-    totals = _Totals()
-    for record in committed(version).values():
-        totals.add(record)
-    return described | {
-        **totals.counts,
-        "size": sum(part.size for part in totals.parts),
-        "splits": planned_splits(version),
-        "splits_ended": len(ended_splits(version)),
-        "blocks": totals.blocks,
-        "parts": len(totals.parts),
-    }
-
-
-class _Totals:
-    """Adds up commit records."""
-
-    def __init__(self) -> None:
-        self.counts: dict[str, Any] = dict.fromkeys(COUNTS, 0)
-        self.id_digest = add_digests([])
-        self.blocks = 0
-        self.parts: list[Part] = []
-        self.blocks_with_rejects: list[str] = []
-
-    def add(self, record: CommitRecord) -> None:
-        for name in COUNTS:
-            self.counts[name] += getattr(record, name)
-        self.id_digest = add_digests([self.id_digest, record.id_digest])
-        self.blocks += 1
-        if record.part is not None:
-            self.parts.append(Part(record.part, record.size, record.sha256, record.rows))
-        if record.rejects:
-            self.blocks_with_rejects.append(record.block_id)
-
-
-def _check_splits(version: Version, split_ids: Iterable[str]) -> dict[str, SplitEnd]:
-    ends = ended_splits(version)
-    planned = set(split_ids)
-    open_splits = sorted(planned - ends.keys(), key=int)
-    if open_splits:
-        raise ResumableError(
-            f"{version.url}: {len(open_splits)} of {len(planned)} splits have not ended, the first "
-            f"is {open_splits[0]}; {_RESUME}"
-        )
-    foreign = sorted(ends.keys() - planned, key=int)
-    if foreign:
-        raise IntegrityError(
-            f"{version.url_of(version.split_key(foreign[0]))}: of a split that the plan does not "
-            "have; remove it with the split's blocks"
-        )
-    return ends
-
-
-def _check_committed(version: Version, blocks: Sequence[str]) -> None:
-    found = set(version.store.list(version.key("_meta/commits/")))
-    expected = dict.fromkeys(map(version.commit_key, blocks))
-    missing = [key for key in expected if key not in found]
-    if missing:
-        raise ResumableError(
-            f"{version.url}: {len(missing)} of {len(blocks)} blocks are not committed, the first "
-            f"is {block_of(missing[0])}; {_RESUME}"
-        )
-    _check_nothing_else(version, found, expected)
-
-
-def _checked_by_split(
-    version: Version, records: Iterable[CommitRecord], ends: Mapping[str, SplitEnd]
-) -> Iterator[CommitRecord]:
-    documents = dict.fromkeys(ends, 0)
-    for record in records:
-        documents[record.block_id.partition("-")[0]] += record.documents
-        yield record
-    for split, end in ends.items():
-        if documents[split] != end.documents:
-            raise IntegrityError(
-                f"{version.url_of(version.split_key(split))}: {end.documents} documents were read, "
-                f"but its blocks account for {documents[split]}; remove it and {_RESUME}"
-            )
-
-
-def _check_listing(version: Version, folder: str, expected: set[str]) -> None:
-    found = set(version.store.list(version.key(folder)))
-    missing = sorted(expected - found)
-    if missing:
-        block = block_of(missing[0])
-        record = f"_meta/commits/{block}.json"
-        raise IntegrityError(
-            f"{version.url_of(missing[0])}: committed, but gone; restore it, or remove {record} "
-            "and run the same command again"
-        )
-    _check_nothing_else(version, found, expected)
-
-
-def _check_nothing_else(version: Version, found: Iterable[str], expected: Iterable[str]) -> None:
-    foreign = sorted(set(found) - set(expected))
-    if foreign:
-        raise IntegrityError(
-            f"{version.url_of(foreign[0])!r}: belongs to no committed block of the plan; "
-            "move it out of the version"
-        )

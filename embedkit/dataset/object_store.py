@@ -6,7 +6,7 @@ file systems that hand the condition to the service are taken here.
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from http import HTTPStatus
 from importlib import import_module
 from typing import Any
@@ -16,7 +16,7 @@ import pyarrow as pa
 from fsspec.asyn import AsyncFileSystem
 from fsspec.spec import AbstractFileSystem
 
-from embedkit.dataset.store_keys import checked_key, one_line, store_errors
+from embedkit.dataset.store_keys import AskedKeys, checked_key, one_line, store_errors
 from embedkit.errors import ConfigError, StoreError
 from embedkit.errors.remote import remote_errors
 from embedkit.errors.urls import remember_secrets, s3_credentials, without_user
@@ -64,6 +64,8 @@ def object_store(root: str) -> "ObjectStore":
         return MemoryStore(root, system, path)
     if _EXTRAS.get(protocol) == "s3":
         return S3Store(root, system, path, remote_errors(protocol))
+    if _EXTRAS.get(protocol) == "gcs":
+        return GcsStore(root, system, path, remote_errors(protocol))
     return ObjectStore(root, system, path, remote_errors(protocol))
 
 
@@ -138,6 +140,10 @@ class ObjectStore:
         start = len(self._base) + 1
         for path in found:
             yield path[start:]
+
+    def matching(self, prefix: str) -> Container[str]:
+        """Returns the keys that begin with a prefix; fsspec lists no less than a folder."""
+        return AskedKeys(prefix, self.size)
 
     def folders(self) -> Sequence[str]:
         """Returns the names directly below the root that have objects below them, sorted."""
@@ -232,6 +238,10 @@ class S3Store(ObjectStore):
                 return
             page["ContinuationToken"] = answer["NextContinuationToken"]
 
+    def matching(self, prefix: str) -> Container[str]:
+        """Returns the keys that begin with a prefix, by one listing."""
+        return frozenset(self.list(prefix))
+
     def remove(self, key: str) -> None:
         """Removes an object where it exists."""
         bucket, name = self._split(self._path(key))
@@ -254,6 +264,17 @@ class S3Store(ObjectStore):
                     raise
             # Another create of the same key is under way; whether it succeeds is not known yet.
             time.sleep(0.1 * 2**attempt)
+
+
+class GcsStore(ObjectStore):
+    """Objects of Google Cloud Storage, created by a condition on their generation."""
+
+    def matching(self, prefix: str) -> Container[str]:
+        """Returns the keys that begin with a prefix, by one listing."""
+        folder, _, name = f"{self._base}/{prefix}".rpartition("/")
+        with store_errors(self._url, prefix, "list", self._errors):
+            found = self._system.find(folder, prefix=name)
+        return frozenset(path[len(self._base) + 1 :] for path in found)
 
 
 class MemoryStore(ObjectStore):

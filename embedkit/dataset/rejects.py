@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from embedkit.dataset.commit import CommitRecord
 from embedkit.dataset.stores import read_all
@@ -14,8 +14,8 @@ DAMAGED_FILE = "damaged_file"
 """The reason of a reject that stands for the rest of a file, and not for one record."""
 
 
-def reject_reasons(version: Version, records: Sequence[CommitRecord]) -> dict[str, int]:
-    """Counts the rejects of committed blocks by their reason, most frequent first.
+def count_reasons(version: Version, records: Sequence[CommitRecord]) -> Counter[str]:
+    """Counts the rejects of committed blocks that have some by their reason.
 
     Raises:
         IntegrityError: A file of rejects is damaged, or has other than its block's record says.
@@ -23,9 +23,8 @@ def reject_reasons(version: Version, records: Sequence[CommitRecord]) -> dict[st
         StoreError: The store failed.
     """
     reasons: Counter[str] = Counter()
-    with_rejects = [record for record in records if record.rejects]
-    keys = [version.reject_key(record.block_id) for record in with_rejects]
-    for record, (key, data) in zip(with_rejects, read_all(version.store, keys), strict=True):
+    keys = [version.reject_key(record.block_id) for record in records]
+    for record, (key, data) in zip(records, read_all(version.store, keys), strict=True):
         fault = fault_of_rejects(data, record)
         if fault is not None:
             raise IntegrityError(
@@ -34,6 +33,11 @@ def reject_reasons(version: Version, records: Sequence[CommitRecord]) -> dict[st
                 "again, which encodes its block anew"
             )
         reasons.update(json.loads(line)["reason"] for line in data.splitlines())
+    return reasons
+
+
+def by_frequency(reasons: Mapping[str, int]) -> dict[str, int]:
+    """Returns counts by reason, most frequent first."""
     return dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0])))
 
 

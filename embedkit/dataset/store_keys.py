@@ -3,8 +3,9 @@
 import errno
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from embedkit.errors import ConfigError, StoreError
 from embedkit.errors.urls import lower_scheme, takes_no_user
@@ -61,6 +62,25 @@ def checked_key(key: str) -> str:
             "between slashes"
         )
     return key
+
+
+@dataclass(frozen=True)
+class AskedKeys:
+    """The keys of a store that begin with a prefix, each looked for when it is asked for.
+
+    Attributes:
+        prefix: What they begin with.
+        size_of: Returns an object's size, or None where there is none.
+    """
+
+    prefix: str
+    size_of: Callable[[str], int | None]
+
+    def __contains__(self, key: object) -> bool:
+        """Whether there is such an object now."""
+        return (
+            isinstance(key, str) and key.startswith(self.prefix) and self.size_of(key) is not None
+        )
 
 
 def one_line(value: object) -> str:

@@ -6,7 +6,7 @@ wherever they are killed, the object that one of them created first is the one t
 
 import secrets
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -58,6 +58,14 @@ class Store(Protocol):
 
     def list(self, prefix: str) -> Iterator[str]:
         """Yields the keys below a prefix that is empty or ends in '/', as they are now, sorted."""
+        ...
+
+    def matching(self, prefix: str) -> Container[str]:
+        """Returns the keys that begin with a prefix, to be asked with ``in``.
+
+        A store that can list just those asks once, and says what there was then; another one is
+        asked for each key.
+        """
         ...
 
     def folders(self) -> Sequence[str]:

@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -140,8 +140,25 @@ class Version:
         """Whether a block has its commit record."""
         return self.store.size(self.commit_key(block_id)) is not None
 
-    def split_is_done(self, split_id: str) -> bool:
-        """Whether a split has its end record and all of its blocks are committed."""
+    def committed_of(self, split_id: str) -> "CommittedBlocks":
+        """Which blocks of a split have their commit records, to be asked with ``in``.
+
+        In an object store they are listed once, now, and what other attempts commit from here on
+        is not among them; its block is then found committed when it is to be committed again.
+        """
+        prefix = self.key(f"_meta/commits/{_checked(split_id, _SPLIT)}-")
+        return CommittedBlocks(self, self.store.matching(prefix))
+
+    def split_is_done(self, split_id: str, committed: Container[str] | None = None) -> bool:
+        """Whether a split has its end record and all of its blocks are committed.
+
+        Args:
+            split_id: The split.
+            committed: Its committed blocks, where they are known; else they are looked for.
+        """
+        committed = self.committed_of(split_id) if committed is None else committed
+        if f"{split_id}-00000" not in committed:
+            return False
         key = self.split_key(split_id)
         try:
             blocks = int(json.loads(self.store.read(key))["blocks"])
@@ -151,7 +168,24 @@ class Version:
             raise IntegrityError(
                 f"{self.url_of(key)}: not an end record; remove it and run the same command again"
             ) from error
-        return all(self.is_committed(f"{split_id}-{seq:05d}") for seq in range(blocks))
+        return all(f"{split_id}-{seq:05d}" in committed for seq in range(blocks))
+
+
+@dataclass(frozen=True)
+class CommittedBlocks:
+    """Blocks that have their commit records, to be asked with ``in``.
+
+    Attributes:
+        version: Their version.
+        keys: The keys of the records.
+    """
+
+    version: Version
+    keys: Container[str]
+
+    def __contains__(self, block_id: object) -> bool:
+        """Whether a block has its commit record."""
+        return isinstance(block_id, str) and self.version.commit_key(block_id) in self.keys
 
 
 def is_version_name(name: str) -> bool:

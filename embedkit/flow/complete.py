@@ -14,7 +14,8 @@ from embedkit.corpus.splits import Plan
 from embedkit.dataset.card import dataset_card
 from embedkit.dataset.commit import CommitRecord, ended_splits
 from embedkit.dataset.device import recorded_device
-from embedkit.dataset.manifest import Manifest, finalize, read_manifest, restore_card, seal
+from embedkit.dataset.finalize import finalize
+from embedkit.dataset.manifest import Manifest, read_manifest, restore_card, seal
 from embedkit.dataset.mend import fault_of_text, is_object
 from embedkit.dataset.publication import is_published, name_where_none_is, point_latest, publish
 from embedkit.dataset.rejects import DAMAGED_FILE

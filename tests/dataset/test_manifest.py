@@ -6,13 +6,9 @@ import json
 import pytest
 
 from embedkit.dataset.commit import commit_block, committed, end_split
-from embedkit.dataset.manifest import (
-    Manifest,
-    describe,
-    finalize,
-    read_manifest,
-    seal,
-)
+from embedkit.dataset.describe import describe
+from embedkit.dataset.finalize import finalize
+from embedkit.dataset.manifest import Manifest, read_manifest, seal
 from embedkit.dataset.parquet import write_part
 from embedkit.dataset.publication import publish
 from embedkit.dataset.version import (

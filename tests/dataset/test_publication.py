@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from embedkit.dataset.manifest import describe
+from embedkit.dataset.describe import describe
 from embedkit.dataset.mend import mend
 from embedkit.dataset.publication import (
     is_published,

@@ -14,7 +14,8 @@ import pytest
 import yaml
 
 from embedkit.dataset.card import dataset_card
-from embedkit.dataset.manifest import finalize, seal
+from embedkit.dataset.finalize import finalize
+from embedkit.dataset.manifest import seal
 from embedkit.dataset.version import Version
 
 DIMENSION = 384

@@ -62,6 +62,18 @@ def test_a_listing_is_sorted_fresh_and_only_below_its_prefix(store):
     assert list(store.list("v/data/")) == ["v/data/a", "v/data/aa", "v/data/b"]
 
 
+def test_keys_that_begin_with_a_prefix(store):
+    assert "v/commits/00001-00000.json" not in store.matching("v/commits/00001-")
+    wanted = ["v/commits/00001-00000.json", "v/commits/00001-00001.json"]
+    others = ["v/commits/00011-00000.json", "v/commits/100001-00000.json", "v/splits/00001.json"]
+    for key in (*wanted, *others):
+        store.create(key, b"x")
+    found = store.matching("v/commits/00001-")
+    assert [key for key in (*wanted, *others, "v/commits/00001-00002.json") if key in found] == (
+        wanted
+    )
+
+
 def test_a_listing_sees_another_process_s_objects(store):
     other = open_store(store.url)
     assert list(store.list("v/")) == list(other.list("v/")) == []

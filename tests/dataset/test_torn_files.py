@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from embedkit.dataset.describe import describe
 from embedkit.dataset.device import record_device, recorded_device
-from embedkit.dataset.manifest import describe
 from embedkit.dataset.mend import mend
 from embedkit.dataset.validate import validate
 from embedkit.dataset.version import Version, create_or_check_plan, open_version

@@ -19,7 +19,8 @@ from running import Dataset, SumClient, records, write_corpus, write_jsonl
 from embedkit.config import CorpusConfig
 from embedkit.corpus.plan import plan_corpus
 from embedkit.dataset.commit import committed, ended_splits
-from embedkit.dataset.manifest import finalize, seal
+from embedkit.dataset.finalize import finalize
+from embedkit.dataset.manifest import seal
 from embedkit.dataset.publication import publish
 from embedkit.dataset.schema import PartOptions
 from embedkit.dataset.version import Version, create_or_check_plan
