@@ -7,7 +7,8 @@ import numpy as np
 import pyarrow as pa
 
 from embedkit.dataset.commit import commit_block, end_split
-from embedkit.dataset.manifest import Manifest, finalize, seal
+from embedkit.dataset.finalize import finalize
+from embedkit.dataset.manifest import Manifest, seal
 from embedkit.dataset.publication import publish
 from embedkit.dataset.schema import PartOptions
 from embedkit.dataset.version import Version, create_or_check_plan

@@ -6,7 +6,7 @@ others build on it.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, replace
 
 import numpy as np
@@ -259,6 +259,24 @@ def ended_splits(version: Version) -> dict[str, SplitEnd]:
         split = split_of(key) or ""
         ends[split] = checked_end(version, split, key, data)
     return ends
+
+
+def done_splits(version: Version, committed: Container[str]) -> set[str]:
+    """Returns the splits that were read to their end and of which every block is committed.
+
+    Args:
+        version: A version, complete or not.
+        committed: Its committed blocks.
+
+    Raises:
+        IntegrityError: A record is damaged, or of another split than its name says.
+        StoreError: The store failed.
+    """
+    return {
+        split
+        for split, end in ended_splits(version).items()
+        if all(f"{split}-{seq:05d}" in committed for seq in range(end.blocks))
+    }
 
 
 def checked_end(version: Version, split: str, key: str, data: bytes) -> SplitEnd:

@@ -136,10 +136,6 @@ class Version:
             store.size(self.manifest_key) is not None
         )
 
-    def is_committed(self, block_id: str) -> bool:
-        """Whether a block has its commit record."""
-        return self.store.size(self.commit_key(block_id)) is not None
-
     def committed_of(self, split_id: str) -> "CommittedBlocks":
         """Which blocks of a split have their commit records, to be asked with ``in``.
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from embedkit.config import JobConfig
 from embedkit.corpus.plan import Split
-from embedkit.dataset.commit import CommitRecord, committed
+from embedkit.dataset.commit import CommitRecord, committed, done_splits
 from embedkit.dataset.device import record_device
 from embedkit.encoders.hardware import processor_name
 from embedkit.encoders.local_client import LocalConnection
@@ -65,9 +65,8 @@ def _run(job: Job, started: float, display: Display) -> RunAccount:
     if job.version.is_complete():
         return account_of_complete(job)
     before = committed(job.version)
-    splits = tuple(
-        split for split in job.plan.splits if not job.version.split_is_done(split.split_id)
-    )
+    done = done_splits(job.version, before)
+    splits = tuple(split for split in job.plan.splits if split.split_id not in done)
     _LOG.info(
         "version %s: %d of %d splits to do, %d rows committed before",
         job.version.name,

@@ -1,6 +1,6 @@
 """Reading: the blocks of a split that a version does not have yet."""
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -122,14 +122,15 @@ def read_pending(
     Raises:
         InputError: A file cannot be read, or is not the one that was planned.
     """
-    if version is not None and version.split_is_done(split.split_id):
+    committed: Container[str] = () if version is None else version.committed_of(split.split_id)
+    if version is not None and version.split_is_done(split.split_id, committed):
         return
     before, rows = "", 0
     for block in read_split(split, plan, config, chunker):
         if version is not None and block.continues:
             _check_continued(version, before, rows)
         before, rows = block.block_id, block.rows.num_rows
-        if version is None or not version.is_committed(block.block_id):
+        if version is None or block.block_id not in committed:
             yield block
         elif block.last:
             end_split_of(block, version)

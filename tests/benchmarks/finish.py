@@ -19,14 +19,14 @@ import numpy as np
 import psutil
 import pyarrow as pa
 
-from embedkit.completion import Before, complete_version
 from embedkit.config import CorpusConfig, ModelConfig, OutputConfig
 from embedkit.corpus.splits import FileRange, Plan, Split
 from embedkit.dataset.commit import CommitRecord, SplitEnd, commit_block
 from embedkit.dataset.schema import PartOptions
 from embedkit.dataset.version import Version
 from embedkit.encoders.model_files import read_model
-from embedkit.job import Draft, begin_version
+from embedkit.flow.complete import Before, complete_version
+from embedkit.flow.prepare import Draft, begin_version
 from embedkit.records import (
     DOCUMENT_SCHEMA,
     TOKEN_FIELDS,

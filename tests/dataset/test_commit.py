@@ -13,6 +13,7 @@ from embedkit.dataset.commit import (
     SplitEnd,
     commit_block,
     committed,
+    done_splits,
     end_split,
     ended_splits,
     record_without_rows,
@@ -321,8 +322,19 @@ def test_a_split_is_done_when_all_of_its_blocks_are_committed(version, make_bloc
     assert not version.split_is_done("00000")
     commit(version, make_block(0, 0), make_options())
     assert version.split_is_done("00000")
-    assert version.is_committed("00000-00001")
-    assert not version.is_committed("00000-00002")
+    blocks = version.committed_of("00000")
+    assert "00000-00001" in blocks
+    assert "00000-00002" not in blocks
+
+
+def test_the_splits_that_are_done_are_told_from_one_listing(version, make_block, make_options):
+    for split, seq in [(0, 0), (0, 1), (1, 1), (2, 0), (3, 0)]:
+        commit(version, make_block(split, seq), make_options())
+    for split in (0, 1, 3):
+        end_split(version, f"{split:05d}", 2 if split < 2 else 1, 10)
+    done = done_splits(version, committed(version))
+    assert done == {"00000", "00003"}
+    assert done == {f"{split:05d}" for split in range(4) if version.split_is_done(f"{split:05d}")}
 
 
 def test_records_do_not_depend_on_the_order_of_their_fields(make_block, make_options, tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from releases import FIXTURES, copy_of_root, inputs_in_memory, job, releases, version_of
 from running import Dataset
 
-from embedkit.dataset.manifest import describe
+from embedkit.dataset.describe import describe
 from embedkit.dataset.validate import validate
 from embedkit.dataset.version import Version, open_version
 from embedkit.engines.run import run_job
