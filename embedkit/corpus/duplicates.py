@@ -1,11 +1,17 @@
-"""Records whose id an earlier record has, found before anything is embedded."""
+"""Records whose id an earlier record has, found before anything is embedded.
+
+Ids are compared by 64-bit hashes first, split by split. Then only the splits that hold a repeated
+hash are read again, for the ids themselves, so that two ids with one hash reject nothing. Each
+split may be read by another worker; what is merged here are hashes alone.
+"""
 
 import math
 import tempfile
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from hashlib import blake2b
-from typing import IO
+from types import TracebackType
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,12 +19,31 @@ from numpy.typing import NDArray
 from embedkit.config import CorpusConfig
 from embedkit.corpus.columns import Columns, Problems, make_ids
 from embedkit.corpus.formats import read_records
-from embedkit.corpus.splits import Split
+from embedkit.corpus.splits import Plan, Split
 from embedkit.errors import InputError
 from embedkit.hashes.uniqueness import repeated
 
+Hashes = NDArray[np.uint64]
+Duplicates = dict[str, tuple[tuple[str, int], ...]]
+"""By split, source and row index of the records whose id an earlier record has."""
+
 _MOST_DUPLICATES = 100_000
 _AT_ONCE = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Suspect:
+    """A record whose id has the hash of another's.
+
+    Attributes:
+        digest: 128 bits that stand for its id.
+        source: Its file.
+        row_index: Its place in there.
+    """
+
+    digest: bytes
+    source: str
+    row_index: int
 
 
 @dataclass(frozen=True)
@@ -28,72 +53,145 @@ class _Ids:
     ids: list[str]
 
 
-def with_duplicates(splits: Iterable[Split], config: CorpusConfig) -> tuple[Split, ...]:
-    """Notes in each split the records that repeat an id; the first in plan order has it.
-
-    Ids are compared by 64-bit hashes first. Then only the splits that hold a repeated hash are read
-    again, for the ids themselves, so that two ids with one hash reject nothing. Whether a record
-    is a reject for another reason does not matter: its id counts all the same.
-
-    Args:
-        splits: The splits, in plan order.
-        config: Names the id column.
+def check_ids(plan: Plan, config: CorpusConfig) -> Plan:
+    """Notes in each split the records that repeat an id, all of it read in this process.
 
     Raises:
         InputError: So many ids repeat that the column holds none, or a file cannot be read.
     """
-    splits = tuple(splits)
-    with tempfile.TemporaryFile(prefix="embedkit-") as spilled:
-        counts = [_spill(split, config, spilled) for split in splits]
-        candidates, repeats = repeated(_spilled(spilled, 0, sum(counts)))
-        surplus = int(repeats.sum()) - len(repeats)
-        if surplus > _MOST_DUPLICATES:
-            raise InputError(_no_id(config, surplus, sum(counts)))
-        suspects = _suspects(spilled, counts, candidates)
-    seen: set[str] = set()
-    return tuple(
-        _with_duplicates(split, config, candidates, seen) if suspect else split
-        for split, suspect in zip(splits, suspects, strict=True)
-    )
+    if plan.ids_checked:
+        return plan
+    with IdHashes() as merged:
+        for split in plan.splits:
+            for hashes in id_hashes(split, config):
+                merged.add(split.split_id, hashes)
+        suspects = merged.suspects(config)
+    found = [
+        (split.split_id, find_suspects(split, config, suspects[split.split_id]))
+        for split in plan.splits
+        if split.split_id in suspects
+    ]
+    return plan.with_duplicates(later_ones(found))
 
 
-def _spill(split: Split, config: CorpusConfig, file: IO[bytes]) -> int:
-    count = 0
+def id_hashes(split: Split, config: CorpusConfig) -> Iterator[Hashes]:
+    """Reads the ids of a split, and of Parquet files nothing else.
+
+    Whether a record is a reject for another reason does not matter: its id counts all the same.
+
+    Yields:
+        Their hashes in the order of the records, uint64, shape (some,).
+
+    Raises:
+        InputError: A file cannot be read, or is not the one that was planned.
+    """
     for batch in _ids(split, config):
-        file.write(_hashes(batch.ids).tobytes())
-        count += len(batch.ids)
-    return count
+        yield _hashes(batch.ids)
 
 
-def _spilled(file: IO[bytes], start: int, count: int) -> Iterator[NDArray[np.uint64]]:
-    for begin in range(start, start + count, _AT_ONCE):
-        file.seek(begin * 8)
-        data = file.read(min(_AT_ONCE, start + count - begin) * 8)
-        yield np.frombuffer(data, dtype=np.uint64)
+def find_suspects(split: Split, config: CorpusConfig, hashes: Hashes) -> list[Suspect]:
+    """Reads the ids of a split again, and returns the records whose id has one of some hashes.
+
+    Args:
+        split: The split.
+        config: Names the id column.
+        hashes: Ascending, uint64, shape (n,).
+
+    Raises:
+        InputError: A file cannot be read, or is not the one that was planned.
+    """
+    return [
+        Suspect(_digest(batch.ids[place], 16), batch.source, batch.row_index[place])
+        for batch in _ids(split, config)
+        for place in np.flatnonzero(_among(_hashes(batch.ids), hashes))
+    ]
 
 
-def _suspects(
-    file: IO[bytes], counts: Iterable[int], candidates: NDArray[np.uint64]
-) -> Iterator[bool]:
-    found = []
-    start = 0
-    for count in counts:
-        pieces = _spilled(file, start, count) if len(candidates) else iter(())
-        found.append(any(_among(piece, candidates).any() for piece in pieces))
-        start += count
-    return iter(found)
+def later_ones(found: Iterable[tuple[str, Iterable[Suspect]]]) -> Duplicates:
+    """Tells which suspects repeat an id: the first in plan order has it.
+
+    Args:
+        found: Splits in plan order, and their suspects in the order of the records.
+    """
+    seen: set[bytes] = set()
+    duplicates: Duplicates = {}
+    for split_id, suspects in found:
+        later = []
+        for one in suspects:
+            if one.digest in seen:
+                later.append((one.source, one.row_index))
+            seen.add(one.digest)
+        if later:
+            duplicates[split_id] = tuple(later)
+    return duplicates
 
 
-def _with_duplicates(
-    split: Split, config: CorpusConfig, candidates: NDArray[np.uint64], seen: set[str]
-) -> Split:
-    duplicates = []
-    for batch in _ids(split, config):
-        for place in np.flatnonzero(_among(_hashes(batch.ids), candidates)):
-            if batch.ids[place] in seen:
-                duplicates.append((batch.source, batch.row_index[place]))
-            seen.add(batch.ids[place])
-    return replace(split, duplicates=tuple(duplicates))
+class IdHashes:
+    """The hashes of all ids, 8 bytes each on the local disk."""
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile(prefix="embedkit-")
+        self._counts: dict[str, int] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._file.close()
+
+    def add(self, split_id: str, hashes: Hashes) -> None:
+        """Adds hashes of a split; those of one split come one after the other."""
+        self._file.write(hashes.astype("<u8", copy=False).tobytes())
+        self._counts[split_id] = self._counts.get(split_id, 0) + len(hashes)
+
+    def suspects(self, config: CorpusConfig) -> Mapping[str, Hashes]:
+        """Returns the hashes that occur more than once, by the splits that hold them, ascending.
+
+        Raises:
+            InputError: So many do that the column holds no id.
+        """
+        total = sum(self._counts.values())
+        candidates, repeats = repeated(self._read(0, total))
+        check_repeats(int(repeats.sum()) - len(repeats), total, config)
+        found = {}
+        start = 0
+        for split_id, count in self._counts.items() if len(candidates) else ():
+            pieces = [
+                piece[_among(piece, candidates)] for piece in self._read(start, start + count)
+            ]
+            held = np.unique(np.concatenate([*pieces, candidates[:0]]))
+            if len(held):
+                found[split_id] = held
+            start += count
+        return found
+
+    def _read(self, start: int, stop: int) -> Iterator[Hashes]:
+        for begin in range(start, stop, _AT_ONCE):
+            self._file.seek(begin * 8)
+            yield np.frombuffer(self._file.read(min(_AT_ONCE, stop - begin) * 8), dtype="<u8")
+
+
+def check_repeats(surplus: int, total: int, config: CorpusConfig) -> None:
+    """Refuses a column that holds no ids.
+
+    Args:
+        surplus: Records whose id an earlier one has.
+        total: All records with an id.
+        config: Names the column.
+
+    Raises:
+        InputError: So many repeat.
+    """
+    if surplus > _MOST_DUPLICATES:
+        raise InputError(
+            f"id column {config.id_column!r} is not an id: {surplus} of {total} records repeat an "
+            f"earlier one's, and at most {_MOST_DUPLICATES} may; name another column, or none"
+        )
 
 
 def _ids(split: Split, config: CorpusConfig) -> Iterator[_Ids]:
@@ -115,21 +213,17 @@ def _ids(split: Split, config: CorpusConfig) -> Iterator[_Ids]:
             )
 
 
-def _hashes(ids: Iterable[str]) -> NDArray[np.uint64]:
-    digests = b"".join(blake2b(name.encode(), digest_size=8).digest() for name in ids)
-    return np.frombuffer(digests, dtype=np.uint64)
+def _hashes(ids: Iterable[str]) -> Hashes:
+    return np.frombuffer(b"".join(_digest(name, 8) for name in ids), dtype="<u8")
 
 
-def _among(hashes: NDArray[np.uint64], candidates: NDArray[np.uint64]) -> NDArray[np.bool_]:
+def _digest(name: str, size: int) -> bytes:
+    return blake2b(name.encode(), digest_size=size).digest()
+
+
+def _among(hashes: Hashes, candidates: Hashes) -> NDArray[np.bool_]:
     if not len(candidates):
         return np.zeros(len(hashes), dtype=bool)
     places = np.minimum(np.searchsorted(candidates, hashes), len(candidates) - 1)
     found: NDArray[np.bool_] = candidates[places] == hashes
     return found
-
-
-def _no_id(config: CorpusConfig, surplus: int, total: int) -> str:
-    return (
-        f"id column {config.id_column!r} is not an id: {surplus} of {total} records repeat an "
-        f"earlier one's, and at most {_MOST_DUPLICATES} may; name another column, or none"
-    )

@@ -5,11 +5,12 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from embedkit.corpus.locations import Location
 from embedkit.corpus.names import has_magic
-from embedkit.corpus.opening import local_etag, remote_etag, store_etag
+from embedkit.corpus.opening import check_not_encoded, local_etag, remote_etag, store_etag
 from embedkit.corpus.raw_file import errors_at
 from embedkit.corpus.tables import Folders, check_no_table
 from embedkit.errors import InputError
@@ -59,6 +60,7 @@ class Search:
     def __post_init__(self) -> None:
         self._folders = Folders(self.place)
         self._seen: set[str] = set()
+        self._real = cache(os.path.realpath)
 
     def files(self) -> Iterator[Found]:
         """Yields the inputs.
@@ -110,6 +112,7 @@ class Search:
                 f"{self.place.url_of(path)}: its server does not tell its size; copy it to a file "
                 "first"
             )
+        check_not_encoded(self.place.url_of(path), info)
         return self._found(path, int(info["size"]), remote_etag(info), named=True)
 
     def _listed(self, name: str, info: dict[str, Any]) -> Iterator[Found]:
@@ -127,6 +130,7 @@ class Search:
         if not store_etag(info):
             # A listing and an `info` may tell the same time in two ways.
             info = self.place.filesystem.info(name)
+        check_not_encoded(self.place.url_of(name), info)
         yield self._found(name, int(info["size"]), remote_etag(info))
 
     def _found(self, path: str, size: int, etag: str, named: bool = False) -> Found:
@@ -177,8 +181,11 @@ class Search:
     def _leads_out(self, path: str) -> bool:
         if self.follow_links or path == self.root:
             return False
-        root = os.path.realpath(self.root)
-        return os.path.commonpath([os.path.realpath(path), root]) != root
+        root = self._real(self.root)
+        folder, name = os.path.split(path)
+        # Of many files in a folder, each link counts, and else where the folder is.
+        real = os.path.realpath(path) if os.path.islink(path) else f"{self._real(folder)}/{name}"
+        return bool(os.path.commonpath([real, root]) != root)
 
 
 def _kind(place: Location) -> str | None:

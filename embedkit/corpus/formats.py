@@ -15,6 +15,7 @@ from embedkit.corpus.parquet_records import read_parquet
 from embedkit.corpus.parts import in_parts
 from embedkit.corpus.splits import FileRange, Plan, Split
 from embedkit.corpus.text_records import read_jsonl, read_text
+from embedkit.errors import ConfigError
 from embedkit.records import DocumentBlock, LineCounts
 
 _READERS: dict[str, Callable[[FileRange, CorpusConfig, Columns], Iterator[Records]]] = {
@@ -47,8 +48,13 @@ def read_split(
         without a record gives one block without rows.
 
     Raises:
+        ConfigError: Nobody has checked the plan's ids yet.
         InputError: A file is gone, has changed since the plan, or unpacks to more than it may.
     """
+    if not plan.ids_checked:
+        raise ConfigError(
+            "plan: which of its records repeat an id is not known yet; check_ids finds them"
+        )
     lines: list[LineCounts] = []
     documents = _documents(split, plan, config, lines)
     if split.documents is not None:

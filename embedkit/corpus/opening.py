@@ -5,40 +5,56 @@ import os
 import stat
 from typing import Any, BinaryIO, cast
 
-from embedkit.corpus.locations import locate
+from fsspec.asyn import AsyncFileSystem
+
+from embedkit.corpus.locations import Location, locate
 from embedkit.corpus.raw_file import RawFile, input_errors
 from embedkit.corpus.splits import FileRange
 from embedkit.errors import InputError
 
 _FETCH = 8 << 20
 """Bytes that one request to a remote store asks for."""
+_SMALL = 1 << 16
+"""A file of a store that is no larger is read by one request, and looked at once behind it."""
 _FIRST_BYTES = 512
 _ETAGS = ("ETag", "etag", "generation", "md5Hash", "Content-MD5", "md5")
 _TIMES = ("LastModified", "last_modified", "mtime", "updated", "created")
 
 
-def open_input(file: FileRange) -> BinaryIO:
+def open_input(file: FileRange, fetch: int | None = None) -> BinaryIO:
     """Opens a file for reading, from its first byte, unbuffered where it is local.
 
     What is read of it is what was planned: a file that is cut, written to, replaced or deleted
     meanwhile is noticed with the next read, and at the latest when the file is closed.
+
+    Args:
+        file: The file.
+        fetch: Bytes that one request to a remote store asks for at least, where few bytes are
+            wanted here and there.
 
     Raises:
         InputError: It is gone, cannot be read, or is not the one that was planned. Reading and
             closing it raise the same.
     """
     with input_errors(file.url, "opened", file.opened_as):
-        opened = _Local(file) if os.path.isabs(file.url) else _Remote(_Requests(file), _FETCH)
+        opened = (
+            _Local(file) if os.path.isabs(file.url) else _Remote(_Requests(file), fetch or _FETCH)
+        )
     return cast(BinaryIO, RawFile(opened, file.opened_as))
 
 
 def first_bytes(file: FileRange) -> bytes:
-    """Returns the first half a kilobyte of a file.
+    """Returns the first half a kilobyte of a file, by one request where its store allows.
 
     Raises:
-        InputError: It is gone, cannot be read, or is not the one that was listed.
+        InputError: It is gone or cannot be read.
     """
     with input_errors(file.url, "opened", file.opened_as):
+        if not os.path.isabs(file.url) and _gives_ranges(place := locate(file.opened_as)):
+            # Whether it is what was listed is seen when it is read.
+            end = min(_FIRST_BYTES, file.size)
+            head: bytes = place.filesystem.cat_file(place.path, start=0, end=end)
+            return head
         opened = _Local(file) if os.path.isabs(file.url) else _Remote(_Requests(file), _FIRST_BYTES)
     raw = RawFile(opened, file.opened_as)
     try:
@@ -64,6 +80,29 @@ def store_etag(info: dict[str, Any]) -> str:
     """Returns the etag, generation or hash that a store gives, or nothing."""
     etag = next((info[name] for name in _ETAGS if info.get(name)), "")
     return str(etag).strip('"')
+
+
+def check_not_encoded(url: str, info: dict[str, Any]) -> None:
+    """Refuses what a store unpacks on the way, so that it cannot be read in pieces.
+
+    Args:
+        url: The file.
+        info: What the store says of it.
+
+    Raises:
+        InputError: It does.
+    """
+    if encoding := info.get("contentEncoding"):
+        raise InputError(
+            f"{url}: is stored with Content-Encoding {str(encoding)[:40]}, which is taken "
+            "off on the way, so that it cannot be read in pieces; clear that in its store "
+            "(gcloud storage objects update --clear-content-encoding)"
+        )
+
+
+def _gives_ranges(place: Location) -> bool:
+    """Whether one request gives any range of a file, without a look at the file before."""
+    return isinstance(place.filesystem, AsyncFileSystem) and not place.is_http
 
 
 class _Local(io.FileIO):
@@ -124,29 +163,38 @@ class _Requests(io.RawIOBase):
         place = locate(file.opened_as)
         self._filesystem, self._path = place.filesystem, place.path
         self._is_http, self._in_one_stream = place.is_http, False
-        info = self._info()
-        _check_planned(file, int(info["size"]), remote_etag(info))
-        if encoding := info.get("contentEncoding"):
-            raise InputError(
-                f"{file.url}: is stored with Content-Encoding {str(encoding)[:40]}, which is taken "
-                "off on the way, so that it cannot be read in pieces; clear that in its store "
-                "(gcloud storage objects update --clear-content-encoding)"
-            )
-        self._before = _content(info)
-        self._opened = self._filesystem.open(self._path, "rb", block_size=_FETCH, cache_type="none")
+        self._by_ranges = _gives_ranges(place)
+        self._opened: Any = None
+        self._before: tuple[int, str, str] | None = None
+        self._whole: bytes | None = None
         self._place = 0
-
-    def _info(self) -> dict[str, Any]:
-        self._filesystem.invalidate_cache(self._filesystem._parent(self._path))
-        info: dict[str, Any] = self._filesystem.info(self._path)
-        return info
+        if not self._by_ranges or file.size > _FETCH:
+            # Of a smaller one, the look behind the one request for it tells the same.
+            self._look()
+        if not self._by_ranges:
+            self._opened = self._filesystem.open(
+                self._path, "rb", block_size=_FETCH, cache_type="none"
+            )
 
     def check(self) -> None:
+        if self._whole is not None:
+            # All of it was read at once, so what becomes of it later harms nothing.
+            return
         try:
-            info = self._info()
+            self._look()
         except FileNotFoundError as error:
+            if self._before is None:
+                raise InputError(f"{self._file.url}: no such file; check the inputs") from error
             raise _changed(self._file, "was deleted") from error
-        if _content(info) != self._before:
+
+    def _look(self) -> None:
+        self._filesystem.invalidate_cache(self._filesystem._parent(self._path))
+        info: dict[str, Any] = self._filesystem.info(self._path)
+        if self._before is None:
+            _check_planned(self._file, int(info["size"]), remote_etag(info))
+            check_not_encoded(self._file.url, info)
+            self._before = _content(info)
+        elif _content(info) != self._before:
             raise _changed(self._file, f"changed ({self._file.size} bytes, now {info['size']})")
 
     def readable(self) -> bool:
@@ -167,16 +215,31 @@ class _Requests(io.RawIOBase):
         wanted = min(len(buffer), self._file.size - self._place)
         if wanted <= 0:
             return 0
-        data = self._read_here(wanted)
-        self.check()
-        if not 0 < len(data) <= wanted:
-            raise InputError(
-                f"{self._file.url}: its store gives {len(data)} bytes from {self._place} on, where "
-                f"{wanted} are due; see that it serves ranges of the file as it is stored"
-            )
+        data = self._read_at(self._place, wanted)
         buffer[: len(data)] = data
         self._place += len(data)
         return len(data)
+
+    def _read_at(self, place: int, wanted: int) -> bytes:
+        if self._whole is None and self._by_ranges and self._file.size <= _SMALL:
+            self._whole = self._checked(self._range(0, self._file.size), 0, self._file.size)
+        if self._whole is not None:
+            return self._whole[place : place + wanted]
+        data = self._range(place, wanted) if self._by_ranges else self._read_here(wanted)
+        return self._checked(data, place, wanted)
+
+    def _checked(self, data: bytes, place: int, wanted: int) -> bytes:
+        self.check()
+        if not 0 < len(data) <= wanted:
+            raise InputError(
+                f"{self._file.url}: its store gives {len(data)} bytes from {place} on, where "
+                f"{wanted} are due; see that it serves ranges of the file as it is stored"
+            )
+        return data
+
+    def _range(self, place: int, wanted: int) -> bytes:
+        data: bytes = self._filesystem.cat_file(self._path, start=place, end=place + wanted)
+        return data
 
     def _read_here(self, wanted: int) -> bytes:
         if not self._in_one_stream:
@@ -204,7 +267,7 @@ class _Requests(io.RawIOBase):
         self._opened = self._filesystem.open(self._path, "rb", block_size=0)
 
     def close(self) -> None:
-        if not self.closed:
+        if not self.closed and self._opened is not None:
             self._opened.close()
         super().close()
 

@@ -38,6 +38,7 @@ _OPTIONS: dict[str, Any] = {
     "buffer_size": 1 << 20,
     "page_checksum_verification": True,
 }
+_FEW_BYTES = 1 << 16
 _LONG = "\0long"
 _DROPPED = "\0dropped"
 """Names of columns that no file has: what is not there of a row as it is too long."""
@@ -50,7 +51,9 @@ def read_parquet(file: FileRange, config: CorpusConfig, columns: Columns) -> Ite
         InputError: The file's footer cannot be read.
     """
     with ExitStack() as stack:
-        opened = stack.enter_context(open_parquet(file, columns.names))
+        # Ids alone are a small part of each row group.
+        fetch = None if columns.text else _FEW_BYTES
+        opened = stack.enter_context(open_parquet(file, columns.names, fetch=fetch))
         dates = _of_96_bits(opened, columns.names)
         again = stack.enter_context(open_parquet(file, unit="ns")) if dates else None
         row = sum(opened.metadata.row_group(group).num_rows for group in range(file.start))
@@ -64,7 +67,7 @@ def read_parquet(file: FileRange, config: CorpusConfig, columns: Columns) -> Ite
 
 @contextmanager
 def open_parquet(
-    file: FileRange, names: tuple[str, ...] = (), unit: str = "us"
+    file: FileRange, names: tuple[str, ...] = (), unit: str = "us", fetch: int | None = None
 ) -> Iterator[pq.ParquetFile]:
     """Opens a Parquet file; its columns are read page by page, never whole.
 
@@ -73,11 +76,12 @@ def open_parquet(
         names: Columns whose values stay in their dictionaries, as one of them may stand in any
             number of rows.
         unit: What dates of 96 bits count.
+        fetch: Bytes that one request to a store asks for at least.
 
     Raises:
         InputError: It is gone, has changed since the plan, or is no Parquet file.
     """
-    with open_input(file) as raw:
+    with open_input(file, fetch) as raw:
         options = {**_OPTIONS, "coerce_int96_timestamp_unit": unit}
         try:
             opened = pq.ParquetFile(raw, **options)

@@ -1,7 +1,7 @@
 """Planning: from the inputs to splits, with everything checked that can be without reading all."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -11,7 +11,7 @@ from embedkit.config import CorpusConfig
 from embedkit.corpus.columns import Columns, required_columns
 from embedkit.corpus.contents import with_true_compression
 from embedkit.corpus.csv_records import check_csv
-from embedkit.corpus.duplicates import with_duplicates
+from embedkit.corpus.duplicates import check_ids
 from embedkit.corpus.encodings import is_plain
 from embedkit.corpus.json_records import holds_records
 from embedkit.corpus.json_sample import JsonSample, sample_json
@@ -24,10 +24,11 @@ from embedkit.corpus.trial import first_documents
 from embedkit.errors import ConfigError, InputError
 from embedkit.records import digest
 
-__all__ = ["CorpusEstimate", "FileRange", "Plan", "Split", "estimate", "plan_corpus"]
+__all__ = ["CorpusEstimate", "FileRange", "Plan", "Split", "estimate", "plan_corpus", "plan_inputs"]
 
 _MOST_FILES_OF_A_SPLIT = 4096
-_FILES_AT_ONCE = 16
+_FILES_AT_ONCE = 32
+_MOST_OF_A_THREAD = 64
 
 _log = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
@@ -40,11 +41,25 @@ class _Checked:
 
 
 def plan_corpus(config: CorpusConfig) -> Plan:
+    """Settles what a run reads, and which records repeat an id, all of it in this process.
+
+    Args:
+        config: Names the inputs and columns.
+
+    Raises:
+        ConfigError: The settings do not fit each other or the kinds of the files.
+        InputError: A file does not exist, cannot be read, lacks a column, or has another type
+            for one than another file; or so many ids repeat that their column holds none.
+    """
+    return check_ids(plan_inputs(config), config)
+
+
+def plan_inputs(config: CorpusConfig) -> Plan:
     """Settles what a run reads, the same on every machine.
 
     The footers of Parquet files and the headers of CSV files are read, and some records of the
-    JSONL files, to see that they have the columns, and of which types. With an id column, every
-    record's id is read once, to find those that repeat.
+    JSONL files, to see that they have the columns, and of which types. Which records repeat an id
+    is left open, as all of them have to be read for that.
 
     Args:
         config: Names the inputs and columns.
@@ -70,8 +85,6 @@ def plan_corpus(config: CorpusConfig) -> Plan:
     splits = tuple(_packed((piece for one in checked for piece in one.ranges), config.split_bytes))
     if config.limit is not None:
         splits = tuple(first_documents(splits, config, Columns.of(config, metadata)))
-    if config.id_column is not None:
-        splits = with_duplicates(splits, config)
     sizes = {file.source: file.size for file in listing.files}
     if config.limit is not None:
         read = {piece.source for split in splits for piece in split.ranges}
@@ -85,14 +98,19 @@ def plan_corpus(config: CorpusConfig) -> Plan:
         inputs_digest=_digest(listing.files),
         skipped=listing.skipped,
         skipped_files=listing.skipped_files,
+        ids_checked=config.id_column is None,
     )
 
 
 def _concurrently(
-    check: Callable[[FileRange], _Result], files: Iterable[FileRange]
+    check: Callable[[FileRange], _Result], files: Sequence[FileRange]
 ) -> Iterator[_Result]:
+    # A file at a time, handing them to threads takes longer than looking at local ones does.
+    each = max(1, min(_MOST_OF_A_THREAD, len(files) // _FILES_AT_ONCE))
+    parts = [files[start : start + each] for start in range(0, len(files), each)]
     with ThreadPoolExecutor(_FILES_AT_ONCE, thread_name_prefix="plan") as threads:
-        yield from threads.map(check, files)
+        for found in threads.map(lambda part: [check(file) for file in part], parts):
+            yield from found
 
 
 def _check(file: FileRange, config: CorpusConfig) -> _Checked:
@@ -111,21 +129,21 @@ def _check(file: FileRange, config: CorpusConfig) -> _Checked:
 
 def _without_other_json(listing: Listing, config: CorpusConfig) -> Listing:
     """Skips ``.json`` files that hold no records, such as the configuration beside a corpus."""
-    others = [
-        file for file in listing.files if file.format == "json" and not holds_records(file, config)
-    ]
+    files = [file for file in listing.files if file.format == "json"]
+    hold = _concurrently(partial(holds_records, config=config), files)
+    others = {file.url: file for file, holds in zip(files, hold, strict=True) if not holds}
     if not others:
         return listing
-    named = next((file for file in others if file.url in config.inputs), None)
+    named = next((url for url in others if url in config.inputs), None)
     if named or len(others) == len(listing.files) or config.format == "json":
         raise InputError(
-            f"{(named or others[0]).url}: holds one JSON object over several lines; a .json file "
-            "holds one array of objects, or an object per line"
+            f"{named or next(iter(others))}: holds one JSON object over several lines; a .json "
+            "file holds one array of objects, or an object per line"
         )
     return replace(
         listing,
-        files=tuple(file for file in listing.files if file not in others),
-        skipped=tuple(sorted({*listing.skipped, *(file.url for file in others)})[:100]),
+        files=tuple(file for file in listing.files if file.url not in others),
+        skipped=tuple(sorted({*listing.skipped, *others})[:100]),
         skipped_files=listing.skipped_files + len(others),
     )
 

@@ -1,7 +1,7 @@
 """A plan as data: its files, the ranges of them, the splits, and their JSON form."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
@@ -76,6 +76,7 @@ class Plan:
         inputs_digest: Hash over what the files are; the base does not count, so it may move.
         skipped: Files of the listed directories and globs that are no input, the first hundred.
         skipped_files: How many those are in all.
+        ids_checked: Whether its splits name the records that repeat an id, or nobody needs to know.
     """
 
     base: str
@@ -86,6 +87,7 @@ class Plan:
     inputs_digest: str
     skipped: tuple[str, ...] = ()
     skipped_files: int = 0
+    ids_checked: bool = True
 
     @property
     def duplicates(self) -> int:
@@ -101,6 +103,20 @@ class Plan:
     def with_splits(self, splits: Iterable[Split]) -> "Plan":
         """Returns the plan with other splits, such as those not done yet."""
         return replace(self, splits=tuple(splits))
+
+    def with_duplicates(self, duplicates: Mapping[str, tuple[tuple[str, int], ...]]) -> "Plan":
+        """Returns the plan with its ids checked.
+
+        Args:
+            duplicates: By split, source and row index of the records that repeat an id.
+        """
+        splits = (
+            replace(split, duplicates=duplicates[split.split_id])
+            if split.split_id in duplicates
+            else split
+            for split in self.splits
+        )
+        return replace(self, splits=tuple(splits), ids_checked=True)
 
     def without_splits(self) -> "Plan":
         """Returns what a worker needs beside its split."""
@@ -138,6 +154,8 @@ class Plan:
             for split in self.splits
         ]
         settled = {name: getattr(self, name) for name in _SETTLED}
+        if not self.ids_checked:
+            settled["ids_checked"] = False
         return json.dumps(
             {**settled, "metadata": self.metadata, "input_files": list(files), "splits": splits}
         )
@@ -157,6 +175,7 @@ class Plan:
             for split in data["splits"]
         )
         settled = {name: data[name] for name in _SETTLED} | {"skipped": tuple(data["skipped"])}
+        settled["ids_checked"] = data.get("ids_checked", True)
         metadata = tuple((name, kind) for name, kind in data["metadata"])
         return cls(metadata=metadata, splits=splits, **settled)
 

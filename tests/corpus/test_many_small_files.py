@@ -1,0 +1,114 @@
+"""Corpora of many small files: what they ask of a store, and how planning grows with them."""
+
+import io
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from reading import corpus_config, read_corpus, read_plan, write
+
+from embedkit.corpus import finding
+from embedkit.corpus.duplicates import check_ids
+from embedkit.corpus.plan import plan_inputs
+from embedkit.errors import InputError
+
+
+@pytest.fixture
+def requests(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
+    """Counts the requests that s3fs sends, by their kind."""
+    import s3fs
+
+    counts: Counter[str] = Counter()
+    call = s3fs.S3FileSystem._call_s3
+
+    async def counted(self: object, method: str, *arguments: object, **more: object) -> object:
+        counts[method] += 1
+        return await call(self, method, *arguments, **more)
+
+    monkeypatch.setattr(s3fs.S3FileSystem, "_call_s3", counted)
+    yield counts
+
+
+def parquet(number: int) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(pa.table({"id": [f"{number}"], "text": [f"text {number}"]}), sink)
+    return sink.getvalue()
+
+
+MAKE: dict[str, Callable[[int], bytes]] = {
+    "jsonl": lambda n: json.dumps({"id": n, "text": f"text {n}"}).encode(),
+    "json": lambda n: json.dumps([{"id": n, "text": f"text {n}"}]).encode(),
+    "csv": lambda n: f"id,text\n{n},text {n}\n".encode(),
+    "parquet": parquet,
+}
+
+
+@pytest.mark.parametrize("form", MAKE)
+def test_each_costs_a_store_a_constant_number_of_requests(
+    bucket: str, requests: Counter[str], form: str
+) -> None:
+    import s3fs
+
+    store = s3fs.S3FileSystem()
+    config = corpus_config(f"s3://{bucket}/in", id_column="id")
+    counted = []
+    for files in (16, 48):
+        for number in range(files):
+            store.pipe_file(f"{bucket}/in/{number:03d}.{form}", MAKE[form](number))
+        requests.clear()
+        plan = plan_inputs(config)
+        planned = Counter(requests)
+        requests.clear()
+        checked = check_ids(plan, config)
+        looked = Counter(requests)
+        requests.clear()
+        assert len(read_plan(checked, config).ids) == files
+        counted.append((planned, looked, Counter(requests)))
+        assert len(plan.splits) == 1
+    few, many = counted
+    # The files are listed together; the first bytes of each are one request, and so is a look at
+    # its columns, with one behind it that tells whether it is still the same.
+    columns = form in ("json", "csv", "parquet")
+    assert few[0]["list_objects_v2"] == many[0]["list_objects_v2"] <= 8
+    assert many[0]["get_object"] - few[0]["get_object"] == 32 * (1 + columns)
+    assert many[0]["head_object"] - few[0]["head_object"] == 32 * columns
+    for step in (1, 2):
+        assert few[step] == {"get_object": 16, "head_object": 16}
+        assert many[step] == {"get_object": 48, "head_object": 48}
+
+
+@pytest.mark.parametrize("how", ["rewritten", "longer", "deleted"])
+@pytest.mark.parametrize("form", MAKE)
+def test_one_that_changes_after_the_plan_is_noticed(bucket: str, form: str, how: str) -> None:
+    import s3fs
+
+    store = s3fs.S3FileSystem()
+    path = f"{bucket}/in/0.{form}"
+    store.pipe_file(path, MAKE[form](1))
+    config = corpus_config(f"s3://{bucket}/in", id_column="id")
+    plan = check_ids(plan_inputs(config), config)
+    if how == "deleted":
+        store.rm_file(path)
+    else:
+        store.pipe_file(path, MAKE[form](2) if how == "rewritten" else MAKE[form](1) + b"  ")
+    with pytest.raises(InputError, match=f"{path}.*(since the plan|was deleted|no such file)"):
+        read_plan(plan, config)
+
+
+def test_nothing_is_asked_twice_of_local_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(300):
+        write(tmp_path / f"{number % 3}" / f"{number}.txt", f"text {number}\n")
+    resolved = []
+    real = finding.os.path.realpath
+    monkeypatch.setattr(
+        finding.os.path, "realpath", lambda path: resolved.append(path) or real(path)
+    )
+    assert len(read_corpus(tmp_path).texts) == 300
+    # The folders, and not every file in them.
+    assert len(resolved) < 20
