@@ -15,6 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from embedkit.vectors import Vectors, flat_list, places_of_rows
+
 _Kind = TypeVar("_Kind", bound="Block")
 
 DOCUMENT_SCHEMA = pa.schema(
@@ -54,17 +56,6 @@ RESERVED_COLUMNS = frozenset(
     ]
 )
 """Names that a metadata column cannot have."""
-
-
-def embedding_type(dimension: int, dtype: str = "float32") -> pa.DataType:
-    """Returns the Arrow type of a vector column.
-
-    Args:
-        dimension: Number of components of a vector.
-        dtype: ``float32`` or ``float16``.
-    """
-    value = {"float32": pa.float32(), "float16": pa.float16()}[dtype]
-    return pa.list_(pa.field("item", value, nullable=False), dimension)
 
 
 EXCERPT = 200
@@ -327,12 +318,9 @@ class EmbeddingBlock(Block):
         return {**super()._header(), "tokens_encoded": self.tokens_encoded}
 
     @property
-    def vectors(self) -> NDArray[np.float32]:
-        """The vectors as a view, shape (rows, dimension), float32 or float16."""
-        column = self.rows.column("embedding")
-        flat = column.flatten().to_numpy(zero_copy_only=True)
-        vectors: NDArray[np.float32] = flat.reshape(len(column), column.type.list_size)
-        return vectors
+    def vectors(self) -> Vectors:
+        """The vectors of its rows, as a view."""
+        return Vectors.from_arrow(self.rows.column("embedding"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -358,11 +346,14 @@ class TokenBatch:
 
     def take(self, rows: NDArray[np.intp]) -> "TokenBatch":
         """Returns the given rows, in the given order, as a batch of their own."""
-        lengths = self.lengths[rows]
-        offsets = np.zeros(len(rows) + 1, dtype=np.int32)
-        np.cumsum(lengths, out=offsets[1:])
-        shift = np.repeat(self.offsets[:-1][rows] - offsets[:-1], lengths)
-        return TokenBatch(self.input_ids[np.arange(offsets[-1]) + shift], offsets)
+        places, offsets = places_of_rows(self.offsets, rows)
+        return TokenBatch(self.input_ids[places], offsets)
+
+    @classmethod
+    def from_arrow(cls, column: pa.ListArray) -> "TokenBatch":
+        """Takes a block's column ``input_ids``, as a view."""
+        ids, offsets = flat_list(column)
+        return cls(ids.to_numpy(zero_copy_only=True), offsets)
 
     @classmethod
     def from_lists(cls, rows: Iterable[Sequence[int]]) -> "TokenBatch":

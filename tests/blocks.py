@@ -17,9 +17,9 @@ from embedkit.records import (
     TOKEN_FIELDS,
     EmbeddingBlock,
     Reject,
-    embedding_type,
     text_hash,
 )
+from embedkit.vectors import Vectors
 
 MAX_TOKENS = 32
 DESCRIPTION = {
@@ -50,12 +50,11 @@ def make_block(
     vectors = random.standard_normal((rows, dimension)).astype(np.float32)
     if normalize:
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    vectors = vectors.astype(dtype)
+    embedding = Vectors.from_matrix(vectors.astype(dtype)).to_arrow()
     ids = [f"doc-{split}-{seq}-{n}" for n in range(rows)]
     texts = [f"text {split} {seq} {max(n, 1)} ü" for n in range(rows)]
     n_tokens = (np.arange(rows) * 7 % 50 + 3).astype(np.int32)
     seen = np.minimum(n_tokens, MAX_TOKENS)
-    kind = embedding_type(dimension, dtype)
     columns = {
         "id": ids,
         "doc_id": ids,
@@ -73,11 +72,11 @@ def make_block(
         arrays.append(values)
         fields.append(pa.field(name, values.type))
     arrays += [
-        pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), type=kind),
+        embedding,
         pa.array(n_tokens),
         pa.array(n_tokens > MAX_TOKENS),
     ]
-    fields += [pa.field("embedding", kind, nullable=False), *TOKEN_FIELDS[1:]]
+    fields += [pa.field("embedding", embedding.type, nullable=False), *TOKEN_FIELDS[1:]]
     return EmbeddingBlock(
         split_id=f"{split:05d}",
         seq=seq,

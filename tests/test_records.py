@@ -22,10 +22,10 @@ from embedkit.records import (
     TokenBatch,
     TokenBlock,
     digest,
-    embedding_type,
     place_id,
     text_hash,
 )
+from embedkit.vectors import Vectors
 
 TEXTS = st.text(st.characters(exclude_categories=("Cs",)))
 ROWS = st.lists(st.lists(st.integers(0, 30_000), max_size=9), max_size=12)
@@ -75,20 +75,19 @@ def test_ipc_gives_back_every_field_of_a_document_block(texts, last, before):
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_ipc_gives_back_vectors_bit_by_bit(rows, dtype):
     vectors = np.random.default_rng(0).standard_normal((rows, 5)).astype(dtype)
-    kind = embedding_type(5, dtype)
-    column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), type=kind)
+    column = Vectors.from_matrix(vectors).to_arrow()
     block = one_block(
         EmbeddingBlock,
         pa.RecordBatch.from_arrays(
-            [column], schema=pa.schema([pa.field("embedding", kind, nullable=False)])
+            [column], schema=pa.schema([pa.field("embedding", column.type, nullable=False)])
         ),
         tokens_encoded=17,
     )
     again = EmbeddingBlock.from_ipc(block.to_ipc())
     assert again.tokens_encoded == 17
-    assert again.vectors.dtype == np.dtype(dtype)
-    assert again.vectors.shape == (rows, 5)
-    assert again.vectors.tobytes() == vectors.tobytes()
+    assert again.vectors.matrix.dtype == np.dtype(dtype)
+    assert again.vectors.matrix.shape == (rows, 5)
+    assert again.vectors.matrix.tobytes() == vectors.tobytes()
 
 
 def test_ipc_carries_tokens_and_user_columns_and_equal_blocks_have_equal_bytes():
@@ -170,7 +169,6 @@ def test_reserved_columns_are_all_that_a_row_ever_has():
 
 @given(hnp.arrays(np.float32, st.tuples(st.integers(0, 4), st.integers(1, 6))))
 def test_vectors_have_their_shape_even_without_rows(vectors):
-    kind = embedding_type(vectors.shape[1])
-    column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), type=kind)
+    column = Vectors.from_matrix(vectors).to_arrow()
     rows = pa.RecordBatch.from_arrays([column], names=["embedding"])
-    assert one_block(EmbeddingBlock, rows).vectors.shape == vectors.shape
+    assert one_block(EmbeddingBlock, rows).vectors.matrix.shape == vectors.shape

@@ -22,6 +22,7 @@ from embedkit.errors import IntegrityError
 from embedkit.formats.canonical import sha256
 from embedkit.formats.json_record import REDO, Count, JsonRecord
 from embedkit.records import EmbeddingBlock, LineCounts
+from embedkit.vectors import Vectors
 
 _Lines = tuple[Count, Count, Count, Count, Count]
 
@@ -378,8 +379,7 @@ def _check_same_rows(stored: bytes, name: str, ours: pa.Table) -> None:
     elif not theirs.drop_columns(["embedding"]).equals(ours.drop_columns(["embedding"])):
         fault = "its rows differ"
     else:
-        vectors = theirs.column("embedding").combine_chunks().flatten().to_numpy()
-        if not np.isfinite(vectors).all():
+        if not np.isfinite(Vectors.from_arrow(theirs.column("embedding")).values).all():
             fault = "its vectors are not finite"
     if fault is not None:
         raise IntegrityError(

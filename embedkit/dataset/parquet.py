@@ -7,12 +7,12 @@ from contextlib import contextmanager
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from embedkit.dataset.schema import PartOptions, metadata_columns, part_schema
 from embedkit.dataset.store_keys import one_line
 from embedkit.errors import IntegrityError
 from embedkit.records import LINE_FIELD, EmbeddingBlock
+from embedkit.vectors import Vectors
 
 ROW_GROUP_BYTES = 64 << 20
 _COMPONENTS_AT_ONCE = 1 << 19
@@ -74,10 +74,16 @@ def _in_pieces(table: pa.Table) -> pa.Table:
     writes any of them: all of a block's at once would take as much as the vectors themselves.
     """
     place = table.schema.get_field_index("embedding")
-    field, vectors = table.schema.field(place), table.column(place)
-    rows = max(1, _COMPONENTS_AT_ONCE // field.type.list_size)
-    starts = range(0, len(vectors), rows)
-    pieces = [piece for start in starts for piece in vectors.slice(start, rows).chunks]
+    field, column = table.schema.field(place), table.column(place)
+    vectors = Vectors.from_arrow(column)
+    components = np.append(0, np.cumsum(vectors.counts)) * vectors.width
+    pieces = []
+    start = 0
+    while start < len(vectors):
+        end = np.searchsorted(components, components[start] + _COMPONENTS_AT_ONCE, side="right")
+        rows = max(1, int(end) - 1 - start)
+        pieces += column.slice(start, rows).chunks
+        start += rows
     return table.set_column(place, field, pa.chunked_array(pieces, field.type))
 
 
@@ -116,13 +122,6 @@ def read_table(
     """
     with readable(name, remedy):
         return pq.ParquetFile(pa.BufferReader(data)).read(columns=columns)
-
-
-def vectors_of(column: pa.FixedSizeListArray) -> NDArray[np.float32]:
-    """Returns a vector column as a view, shape (rows, dimension), float32 or float16."""
-    flat = column.flatten().to_numpy(zero_copy_only=True)
-    vectors: NDArray[np.float32] = flat.reshape(len(column), column.type.list_size)
-    return vectors
 
 
 def _is_string(kind: pa.DataType) -> bool:

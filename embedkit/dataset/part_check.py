@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 
 from embedkit.dataset.identity import id_hashes
 from embedkit.dataset.manifest import Part
-from embedkit.dataset.parquet import RESTORE, readable, vectors_of
+from embedkit.dataset.parquet import RESTORE, readable
 from embedkit.dataset.schema import PartOptions, part_schema
 from embedkit.errors import IntegrityError
 from embedkit.formats.canonical import sha256
+from embedkit.vectors import Vectors
 
 NORM_TOLERANCE = 1e-3
 """How far from 1 the length of a normalized vector may be; float16 storage needs half of it."""
@@ -69,7 +70,7 @@ class PartCheck:
             self._check_columns(file.schema_arrow, name)
             for batch in file.iter_batches(ROWS_AT_ONCE):
                 hashes.append(id_hashes(batch.column("id")))
-                vectors.add(vectors_of(batch.column("embedding")))
+                vectors.add(Vectors.from_arrow(batch.column("embedding")).matrix)
         found = np.concatenate(hashes)
         if len(found) != part.rows:
             faults.append(f"{len(found)} rows, expected {part.rows}")
@@ -77,11 +78,12 @@ class PartCheck:
 
     def _check_columns(self, schema: pa.Schema, name: str) -> None:
         if self._schema is None:
-            half = "embedding" in schema.names and "halffloat" in str(schema.field("embedding"))
+            vector = str(schema.field("embedding").type) if "embedding" in schema.names else ""
             options = PartOptions(
                 dimension=self._dimension,
-                vector_dtype="float16" if half else "float32",
+                vector_dtype="float16" if "halffloat" in vector else "float32",
                 store_text="text" in schema.names,
+                many_vectors=vector.startswith("list"),
             )
             self._schema = part_schema(schema, options)
         if not schema.equals(self._schema):

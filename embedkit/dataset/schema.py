@@ -6,7 +6,8 @@ from typing import Final
 
 import pyarrow as pa
 
-from embedkit.records import LINE_FIELD, RESERVED_COLUMNS, embedding_type
+from embedkit.records import LINE_FIELD, RESERVED_COLUMNS
+from embedkit.vectors import vector_type
 
 FORMAT: Final = "1"
 """Version of the layout and schema, as parts and manifests carry it."""
@@ -23,6 +24,7 @@ class PartOptions:
         excerpts: Whether the beginnings of texts stand in rejects and statistics.
         file_metadata: Names and values that every part carries in its footer:
             ``embedkit.fingerprint``, ``embedkit.model`` and so on.
+        many_vectors: Whether a row has any number of vectors, and not exactly one.
     """
 
     dimension: int
@@ -30,6 +32,12 @@ class PartOptions:
     store_text: bool = False
     excerpts: bool = False
     file_metadata: Mapping[str, str] = field(default_factory=dict)
+    many_vectors: bool = False
+
+    @property
+    def vector_type(self) -> pa.DataType:
+        """The Arrow type of the column of vectors."""
+        return vector_type(self.dimension, self.vector_dtype, self.many_vectors)
 
 
 def part_schema(rows: pa.Schema, options: PartOptions) -> pa.Schema:
@@ -48,9 +56,7 @@ def part_schema(rows: pa.Schema, options: PartOptions) -> pa.Schema:
     }
     fields = [
         pa.field("id", pa.string(), nullable=False),
-        pa.field(
-            "embedding", embedding_type(options.dimension, options.vector_dtype), nullable=False
-        ),
+        pa.field("embedding", options.vector_type, nullable=False),
         pa.field("doc_id", pa.string(), nullable=False),
         pa.field("chunk_index", pa.int32(), nullable=False),
         pa.field("char_start", pa.int32(), nullable=False),

@@ -13,8 +13,8 @@ from embedkit.records import (
     Reject,
     TokenBatch,
     TokenBlock,
-    embedding_type,
 )
+from embedkit.vectors import Vectors
 
 _MOST_CALL_ROWS = 4096
 
@@ -58,7 +58,11 @@ def call_batches(
 
 
 def encode_tokens(
-    block: TokenBlock, client: EncoderClient, call_tokens: int, vector_dtype: str = "float32"
+    block: TokenBlock,
+    client: EncoderClient,
+    call_tokens: int,
+    vector_dtype: str = "float32",
+    mixed_calls: bool = False,
 ) -> EmbeddingBlock:
     """Encodes a block; equal texts are encoded once.
 
@@ -67,6 +71,7 @@ def encode_tokens(
         client: Reaches the encoders.
         call_tokens: Most tokens that one call carries.
         vector_dtype: Stored type of the vectors, ``float32`` or ``float16``.
+        mixed_calls: Whether a call has rows of all lengths, see ``ModelSpec.mixed_calls``.
 
     Returns:
         The rows with their vectors. A document with a vector that is not finite is a reject
@@ -80,7 +85,7 @@ def encode_tokens(
     if rows.num_rows == 0:
         vectors = np.empty((0, 1), dtype=np.float32)
     else:
-        vectors, tokens = _encode_rows(rows, client, call_tokens)
+        vectors, tokens = _encode_rows(rows, client, call_tokens, mixed_calls)
     with np.errstate(over="ignore"):
         # A component too large for float16 becomes infinite, and its document a reject.
         vectors = vectors.astype(vector_dtype, copy=False)
@@ -91,33 +96,25 @@ def encode_tokens(
         rows, vectors, spoiled = _without_spoiled_documents(rows, vectors, finite)
         rejects += tuple(map(block.numbered, spoiled))
     index = rows.schema.get_field_index("input_ids")
-    flat = pa.array(vectors.reshape(-1))
-    kind = embedding_type(vectors.shape[1], vector_dtype)
-    embedded = rows.set_column(
-        index,
-        pa.field("embedding", kind, nullable=False),
-        pa.FixedSizeListArray.from_arrays(flat, type=kind),
-    )
+    column = Vectors.from_matrix(vectors).to_arrow()
+    field = pa.field("embedding", column.type, nullable=False)
+    embedded = rows.set_column(index, field, column)
     return block.into(EmbeddingBlock, embedded, rejects, tokens_encoded=tokens)
 
 
 def _encode_rows(
-    rows: pa.RecordBatch, client: EncoderClient, call_tokens: int
+    rows: pa.RecordBatch, client: EncoderClient, call_tokens: int, mixed_calls: bool
 ) -> tuple[NDArray[np.float32], int]:
     """Returns the vectors of rows, and the tokens that were sent to encoders for them."""
     codes = pc.dictionary_encode(rows.column("text_hash")).indices.to_numpy()
     _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
-    column = rows.column("input_ids")
-    batch = TokenBatch(
-        column.flatten().to_numpy(zero_copy_only=True),
-        (column.offsets.to_numpy() - column.offsets[0].as_py()).astype(np.int32, copy=False),
-    )
+    batch = TokenBatch.from_arrow(rows.column("input_ids"))
     if len(first) < len(batch):
         batch = batch.take(first)
     places: list[NDArray[np.intp]] = []
 
     def calls() -> Iterator[TokenBatch]:
-        for place, call in call_batches(batch, call_tokens, client.packs):
+        for place, call in call_batches(batch, call_tokens, mixed_calls):
             places.append(place)
             yield call
 

@@ -128,7 +128,7 @@ class BlockStatistics:
         """
         rows = block.rows
         n_tokens = rows.column("n_tokens").to_numpy().astype(np.int64)
-        norms, direction_sum = _lengths_and_directions(block.vectors)
+        norms, direction_sum = _lengths_and_directions(block.vectors.matrix)
         finite = norms[np.isfinite(norms)]
         return cls(
             documents=block.documents,

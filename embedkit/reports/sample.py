@@ -81,7 +81,7 @@ class Sample:
             return cls.empty()
         ids = block.rows.column("id").to_pylist()
         keys = np.frombuffer(b"".join(map(_key, ids)), dtype="<u8")
-        chosen = np.argsort(keys, kind="stable")[: _most_rows(block.vectors.shape[1])]
+        chosen = np.argsort(keys, kind="stable")[: _most_rows(block.vectors.width)]
         columns = ["id", "text", "text_hash", "source", "row_index", "n_tokens", "doc_id"]
         table = block.rows.select(columns).append_column("line", block.lines_in_range())
         rows = tuple(
@@ -90,7 +90,7 @@ class Sample:
             )
             for place, row in zip(chosen, table.take(pa.array(chosen)).to_pylist(), strict=True)
         )
-        return cls(rows, block.vectors[chosen].astype(np.float32))
+        return cls(rows, block.vectors.matrix[chosen].astype(np.float32))
 
     def __add__(self, other: Self) -> Self:
         """Returns the sample of both sets of rows."""

@@ -12,11 +12,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from embedkit.dataset.manifest import Manifest, Part, read_manifest
-from embedkit.dataset.parquet import vectors_of
 from embedkit.dataset.rows import opened_part
 from embedkit.dataset.version import Version
 from embedkit.errors import ConfigError
 from embedkit.records import LINE_FIELD, RESERVED_COLUMNS
+from embedkit.vectors import Vectors
 
 METRICS = ("cosine", "dot", "euclidean", "manhattan")
 ROWS_AT_ONCE = 4096
@@ -237,7 +237,7 @@ def _lengths(rows: NDArray[np.float64]) -> NDArray[np.float64]:
 def _vectors(version: Version, part: Part) -> Iterator[tuple[pa.Array, NDArray[np.float32]]]:
     with opened_part(version, part) as file:
         for batch in file.iter_batches(ROWS_AT_ONCE, columns=["id", "embedding"]):
-            yield batch.column("id"), vectors_of(batch.column("embedding"))
+            yield batch.column("id"), Vectors.from_arrow(batch.column("embedding")).matrix
 
 
 def _found_rows(

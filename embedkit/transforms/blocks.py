@@ -178,7 +178,7 @@ def rows_from_blocks(block: Block) -> Iterator[dict[str, Any]]:
     names = [name for name in block.rows.schema.names if name != "embedding"]
     rows = block.rows.select(names).to_pylist()
     if isinstance(block, EmbeddingBlock):
-        for row, vector in zip(rows, block.vectors, strict=True):
+        for row, vector in zip(rows, block.vectors.matrix, strict=True):
             row["embedding"] = vector
     yield from rows
 

@@ -126,7 +126,7 @@ def test_a_committed_block_is_not_written_again(version, make_block, make_option
 
 def nudged(block, by=1e-4):
     """The block as other hardware encodes it."""
-    vectors = block.vectors + np.float32(by)
+    vectors = block.vectors.matrix + np.float32(by)
     column = pa.FixedSizeListArray.from_arrays(
         pa.array(vectors.reshape(-1)), type=block.rows.schema.field("embedding").type
     )

@@ -278,7 +278,7 @@ def nudged(block):
         return block
     index = block.rows.schema.get_field_index("embedding")
     field = block.rows.schema.field("embedding")
-    vectors = pa.array((block.vectors * np.float32(1 + 1e-6)).reshape(-1))
+    vectors = pa.array((block.vectors.matrix * np.float32(1 + 1e-6)).reshape(-1))
     column = pa.FixedSizeListArray.from_arrays(vectors, type=field.type)
     return block.with_rows(block.rows.set_column(index, field, column))
 

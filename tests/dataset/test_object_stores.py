@@ -290,7 +290,7 @@ class TestS3:
 
         monkeypatch.setattr(version.store._system, "open", failing)
         with pytest.raises(StoreError, match=r"part-00000-00000\.parquet: could not read it"):
-            search(version, job.blocks[0].vectors[:1], 1)
+            search(version, job.blocks[0].vectors.matrix[:1], 1)
 
 
 def test_versions_of_a_bucket_that_are_torn_or_not_published(bucket, job):

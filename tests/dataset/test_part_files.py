@@ -5,14 +5,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from embedkit.dataset.parquet import read_table, vectors_of, write_part
+from embedkit.dataset.parquet import read_table, write_part
 from embedkit.dataset.schema import PartOptions, metadata_columns, part_schema
 from embedkit.errors import IntegrityError
+from embedkit.vectors import Vectors
 
 OWN = [
     "id", "embedding", "doc_id", "chunk_index", "char_start", "char_end", "n_tokens", "truncated",
@@ -56,7 +58,9 @@ def test_rows_come_back_as_they_were(block, make_options):
     assert table.column("line_in_range").null_count == len(table)
     for name in [*OWN[:-1], "text", "title", "year", "tags"]:
         assert table.column(name).to_pylist() == block.rows.column(name).to_pylist()
-    assert np.array_equal(vectors_of(table.column("embedding").combine_chunks()), block.vectors)
+    assert np.array_equal(
+        Vectors.from_arrow(table.column("embedding")).matrix, block.vectors.matrix
+    )
 
 
 def test_text_is_stored_only_when_asked_for(block, make_options):
@@ -131,7 +135,7 @@ def test_vectors_are_not_copied_on_their_way_to_the_writer(block, make_options):
     table = part_table(block, make_options())
     column = table.column("embedding").chunk(0)
     address = column.flatten().buffers()[1].address
-    assert address == block.vectors.__array_interface__["data"][0]
+    assert address == block.vectors.matrix.__array_interface__["data"][0]
 
 
 def test_writing_takes_little_memory_beside_the_file_itself(make_block, make_options):
@@ -143,18 +147,18 @@ def test_writing_takes_little_memory_beside_the_file_itself(make_block, make_opt
         data = write_part(block, make_options(1024))
     finally:
         pa.set_memory_pool(before)
-    assert 0 < pool.max_memory() < block.vectors.nbytes / 2
+    assert 0 < pool.max_memory() < block.vectors.matrix.nbytes / 2
     assert np.array_equal(
-        vectors_of(read_table(data, "x").column("embedding").combine_chunks()), block.vectors
+        Vectors.from_arrow(read_table(data, "x").column("embedding")).matrix, block.vectors.matrix
     )
 
 
 def test_float16_storage(make_block, make_options):
     block = make_block(rows=20)
     table = read_table(write_part(block, make_options(vector_dtype="float16")), "x")
-    vectors = vectors_of(table.column("embedding").combine_chunks())
+    vectors = Vectors.from_arrow(table.column("embedding")).matrix
     assert vectors.dtype == np.float16
-    assert np.array_equal(vectors, block.vectors.astype(np.float16))
+    assert np.array_equal(vectors, block.vectors.matrix.astype(np.float16))
     already = make_block(rows=20, dtype="float16")
     assert write_part(already, make_options(vector_dtype="float16")) == (
         write_part(block, make_options(vector_dtype="float16"))
@@ -166,13 +170,15 @@ def test_a_sliced_block_is_written_as_its_rows(make_block, make_options):
     part = block.with_rows(block.rows.slice(3, 4))
     table = read_table(write_part(part, make_options()), "x")
     assert table.column("id").to_pylist() == [f"doc-0-0-{n}" for n in range(3, 7)]
-    vectors = vectors_of(table.column("embedding").combine_chunks())
-    assert np.array_equal(vectors, block.vectors[3:7])
+    vectors = Vectors.from_arrow(table.column("embedding")).matrix
+    assert np.array_equal(vectors, block.vectors.matrix[3:7])
 
 
 def test_vectors_of_a_slice_are_its_own(make_block):
     column = make_block(rows=10).rows.slice(3, 4).column("embedding")
-    assert np.array_equal(vectors_of(column), make_block(rows=10).vectors[3:7])
+    assert np.array_equal(
+        Vectors.from_arrow(column).matrix, make_block(rows=10).vectors.matrix[3:7]
+    )
 
 
 def test_a_block_that_does_not_fit_is_named(make_block, make_options):
@@ -195,3 +201,41 @@ def test_every_own_column_has_a_place(make_block, make_options):
 
     schema = part_schema(make_block().rows.schema, make_options(store_text=True))
     assert RESERVED_COLUMNS - set(schema.names) == {"input_ids"}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_rows_of_many_vectors_there_and_back(make_block, dtype, tmp_path, monkeypatch):
+    """As of a model that gives a vector per token: of no, of one and of many tokens."""
+    # So that pieces end within the rows, and one row is larger than a piece.
+    monkeypatch.setattr("embedkit.dataset.parquet._COMPONENTS_AT_ONCE", 64)
+    random = np.random.default_rng(0)
+    counts = [3, 0, 1, 17, 2, 2, 0]
+    rows = [random.standard_normal((count, 8)).astype(np.float32) for count in counts]
+    block = make_block(rows=len(rows))
+    column = Vectors.from_rows(rows, 8).to_arrow()
+    field = pa.field("embedding", column.type, nullable=False)
+    place = block.rows.schema.get_field_index("embedding")
+    block = block.with_rows(block.rows.set_column(place, field, column))
+    assert block.vectors.counts.tolist() == counts
+    file = tmp_path / "part.parquet"
+    options = PartOptions(8, vector_dtype=dtype, many_vectors=True)
+    file.write_bytes(write_part(block, options))
+    expected = [vectors.astype(dtype).tolist() for vectors in rows]
+    table = read_table(file.read_bytes(), "x")
+    assert table.schema.field("embedding").type == options.vector_type
+    vectors = Vectors.from_arrow(table.column("embedding"))
+    assert vectors.values.dtype == dtype
+    assert [vectors.of_row(row).tolist() for row in range(len(vectors))] == expected
+    assert table.column("embedding").to_pylist() == expected
+    query = f"SELECT id, embedding::FLOAT[8][] FROM '{file}' ORDER BY row_index"
+    ids, found = zip(*duckdb.sql(query).fetchall(), strict=True)
+    assert list(ids) == block.rows.column("id").to_pylist()
+    assert [list(map(list, row)) for row in found] == expected
+    sliced = block.with_rows(block.rows.slice(2, 3))
+    part = read_table(write_part(sliced, options), "x").column("embedding")
+    assert part.to_pylist() == expected[2:5]
+
+
+def test_a_block_of_many_vectors_is_not_written_where_rows_have_one(make_block, make_options):
+    with pytest.raises(IntegrityError, match="block 00000-00000: "):
+        write_part(make_block(), make_options(many_vectors=True))

@@ -50,7 +50,7 @@ def dataset(request, tmp_path_factory, make_block, make_job, make_options):
     manifest = finalize(version, job.splits, description)
     seal(version, manifest, dataset_card(version, manifest))
     ids = [value for block in blocks for value in block.rows.column("id").to_pylist()]
-    return version, ids, np.concatenate([block.vectors for block in blocks])
+    return version, ids, np.concatenate([block.vectors.matrix for block in blocks])
 
 
 def check(dataset, ids, vectors):

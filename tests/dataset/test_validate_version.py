@@ -186,7 +186,7 @@ def with_vectors(block, vectors):
 )
 def test_vectors_that_are_wrong(complete, job, value, fault):
     block = job.blocks[0]
-    vectors = block.vectors.copy()
+    vectors = block.vectors.matrix.copy()
     vectors[3] = 0
     vectors[3, 2] = value
     forge(complete, with_vectors(block, vectors), job.options)
@@ -197,7 +197,7 @@ def test_vectors_that_are_wrong(complete, job, value, fault):
 
 def test_a_zero_vector_is_not_normalized(complete, job):
     block = job.blocks[0]
-    vectors = block.vectors.copy()
+    vectors = block.vectors.matrix.copy()
     vectors[0] = 0
     forge(complete, with_vectors(block, vectors), job.options)
     (line,) = problems(complete)

@@ -95,8 +95,8 @@ def spoil(monkeypatch, tmp_path, places):
     write_jsonl(tmp_path / "in.jsonl", records)
     encode = encoding._encode_rows
 
-    def spoiled(rows, client, call_tokens):
-        vectors = encode(rows, client, call_tokens).copy()
+    def spoiled(rows, *how):
+        vectors = encode(rows, *how).copy()
         for number, text in enumerate(rows.column("text").to_pylist()):
             if "poison" in text:
                 vectors[number] = float("nan")

@@ -126,7 +126,7 @@ def test_equal_texts_are_encoded_once_and_every_row_gets_its_own_vector(id_lists
     embedded = encode_tokens(block, client, call_tokens)
     expected = np.array([client.vector(np.array(ids)) for ids in id_lists], dtype=np.float32)
     if id_lists:
-        assert embedded.vectors.tolist() == expected.tolist()
+        assert embedded.vectors.matrix.tolist() == expected.tolist()
     assert embedded.rows.num_rows == len(id_lists)
     sent = [
         tuple(call.input_ids[a:b])
@@ -144,7 +144,7 @@ def test_a_slice_of_a_larger_batch_is_encoded_as_itself():
     part = whole.with_rows(whole.rows.slice(1, 3))
     client = SumClient()
     expected = np.array([client.vector(np.array(ids)) for ids in id_lists[1:4]], np.float32)
-    assert encode_tokens(part, client, 100).vectors.tolist() == expected.tolist()
+    assert encode_tokens(part, client, 100).vectors.matrix.tolist() == expected.tolist()
 
 
 def test_encoding_keeps_all_other_columns_and_the_blocks_accounts():
@@ -166,13 +166,13 @@ def test_encoding_keeps_all_other_columns_and_the_blocks_accounts():
 
 def test_float16_is_stored_when_asked_for():
     embedded = encode_tokens(token_block([[1, 2], [3]]), SumClient(), 100, "float16")
-    assert embedded.vectors.dtype == np.float16
-    assert embedded.vectors.tolist() == [[3.0, 2.0, 5.0, 1.0], [3.0, 1.0, 3.0, 1.0]]
+    assert embedded.vectors.matrix.dtype == np.float16
+    assert embedded.vectors.matrix.tolist() == [[3.0, 2.0, 5.0, 1.0], [3.0, 1.0, 3.0, 1.0]]
 
 
 def test_a_vector_too_large_for_float16_is_rejected_not_stored_as_infinity():
     embedded = encode_tokens(token_block([[30_000] * 5, [3]]), SumClient(), 100, "float16")
-    assert embedded.vectors.tolist() == [[3.0, 1.0, 3.0, 1.0]]
+    assert embedded.vectors.matrix.tolist() == [[3.0, 1.0, 3.0, 1.0]]
     assert [reject.reason for reject in embedded.rejects] == ["non_finite_vector"]
 
 
@@ -191,9 +191,9 @@ def test_a_document_with_one_bad_vector_is_rejected_with_all_of_its_chunks():
     block = token_block(id_lists, doc_ids, documents=6, rejects=(reject,))
     embedded = encode_tokens(block, SumClient(poison=666), 100)
     assert embedded.rows.column("doc_id").to_pylist() == ["a", "c", "e"]
-    assert np.isfinite(embedded.vectors).all()
+    assert np.isfinite(embedded.vectors.matrix).all()
     client = SumClient()
-    assert embedded.vectors.tolist() == [client.vector(np.array([n])) for n in (1, 4, 6)]
+    assert embedded.vectors.matrix.tolist() == [client.vector(np.array([n])) for n in (1, 4, 6)]
     assert embedded.rejects[0] == reject
     spoiled = embedded.rejects[1:]
     assert [(one.doc_id, one.row_index) for one in spoiled] == [("b", 10), ("d", 50)]

@@ -9,11 +9,12 @@ import pytest
 from numpy.typing import NDArray
 from texts import MESSY
 
-from embedkit.records import EmbeddingBlock, Reject, embedding_type, text_hash
+from embedkit.records import EmbeddingBlock, Reject, text_hash
 from embedkit.reports.account import RunAccount
 from embedkit.reports.duplicates import text_duplicates
 from embedkit.reports.quality import BlockStatistics
 from embedkit.reports.report import Report, build_report
+from embedkit.vectors import Vectors
 
 
 def build_block(
@@ -33,7 +34,6 @@ def build_block(
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     lengths = np.array([len(text.split()) + 2 for text in texts] if n_tokens is None else n_tokens)
     names = list(ids) if ids is not None else [f"{seq}/{place}" for place in range(count)]
-    kind = embedding_type(vectors.shape[1], str(vectors.dtype))
     rows = pa.RecordBatch.from_pydict(
         {
             "id": pa.array(names, pa.string()),
@@ -45,9 +45,7 @@ def build_block(
             "source": pa.array([source] * count, pa.string()),
             "row_index": pa.array(range(count), pa.int64()),
             "text": pa.array(texts, pa.string()),
-            "embedding": pa.FixedSizeListArray.from_arrays(
-                pa.array(vectors.reshape(-1)), type=kind
-            ),
+            "embedding": Vectors.from_matrix(vectors).to_arrow(),
             "n_tokens": pa.array(lengths, pa.int32()),
             "truncated": pa.array(lengths > max_tokens, pa.bool_()),
         }

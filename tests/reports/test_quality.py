@@ -67,7 +67,7 @@ def test_counts_are_those_of_the_rows(blocks, statistics):
 
 
 def test_norms_are_those_of_numpy(blocks, statistics):
-    vectors = np.concatenate([block.vectors for block in blocks if block.rows.num_rows])
+    vectors = np.concatenate([block.vectors.matrix for block in blocks if block.rows.num_rows])
     norms = np.linalg.norm(vectors.astype(np.float64), axis=1)
     total = added(statistics)
     assert total.norms.count == len(norms)
@@ -78,7 +78,7 @@ def test_norms_are_those_of_numpy(blocks, statistics):
 
 
 def test_mean_cosine_is_that_of_scikit_learn(blocks, statistics):
-    vectors = np.concatenate([block.vectors for block in blocks if block.rows.num_rows])
+    vectors = np.concatenate([block.vectors.matrix for block in blocks if block.rows.num_rows])
     cosines = cosine_similarity(vectors.astype(np.float64))
     expected = cosines[np.triu_indices(len(vectors), 1)].mean()
     assert abs(added(statistics).mean_cosine - expected) < 1e-12

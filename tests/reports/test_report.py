@@ -59,7 +59,7 @@ def test_norm_bars_hold_every_vector_once(make_report, make_block):
     section = make_report([block], {"normalized": False})["norms"]
     assert sum(section["bars"]["counts"]) == 500
     assert len(section["bars"]["counts"]) <= 40
-    exact, _ = np.histogram(np.linalg.norm(block.vectors, axis=1), section["bars"]["edges"])
+    exact, _ = np.histogram(np.linalg.norm(block.vectors.matrix, axis=1), section["bars"]["edges"])
     assert exact.tolist() == section["bars"]["counts"]
     assert np.ptp(np.diff(section["bars"]["edges"])) == 0
 

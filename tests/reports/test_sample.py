@@ -42,7 +42,7 @@ def test_a_row_keeps_its_own_vector_and_text(samples, make_block):
         seq, place = map(int, row.id.split("/"))
         assert row.text == f"text {seq} {place}"
         assert row.row_index == place
-        assert np.array_equal(vector, blocks[seq].vectors[place])
+        assert np.array_equal(vector, blocks[seq].vectors.matrix[place])
 
 
 @settings(max_examples=30)
@@ -66,7 +66,7 @@ def test_a_slice_of_a_batch_is_sampled_where_it_stands(make_block):
     sample = Sample.of(cut)
     assert {row.row_index for row in sample.rows} == set(range(40, 60))
     for row, vector in zip(sample.rows, sample.vectors, strict=True):
-        assert np.array_equal(vector, block.vectors[row.row_index])
+        assert np.array_equal(vector, block.vectors.matrix[row.row_index])
 
 
 def test_very_long_vectors_are_fewer(make_block):

@@ -24,7 +24,7 @@ def build(tmp_path, job):
     """Builds a version of the given blocks."""
 
     def make(blocks, metric="cosine", name="v1", root=None, **options):
-        dimension = blocks[0].vectors.shape[1]
+        dimension = blocks[0].vectors.matrix.shape[1]
         description = {**job.description, "dimension": dimension, "metric": metric}
         version = Version(root or str(tmp_path / "root"), name)
         Job(blocks, options=make_options(dimension, **options), description=description).complete(
@@ -45,7 +45,9 @@ def queries_of(count=7, dimension=DIMENSION):
 
 def all_rows(blocks):
     ids = [value for block in blocks for value in block.rows.column("id").to_pylist()]
-    return np.array(ids), np.concatenate([block.vectors for block in blocks]).astype(np.float64)
+    return np.array(ids), np.concatenate([block.vectors.matrix for block in blocks]).astype(
+        np.float64
+    )
 
 
 @pytest.mark.parametrize("metric", ["cosine", "dot", "euclidean", "manhattan"])
@@ -83,7 +85,7 @@ def test_against_duckdb(build, make_block):
 def test_equal_scores_come_in_the_order_of_their_ids(build, make_block, monkeypatch):
     """Equal vectors in every place of several parts: scores must be equal to the last bit."""
     monkeypatch.setattr(exact, "ROWS_AT_ONCE", 13)
-    one = make_block(rows=1, dimension=DIMENSION).vectors[0]
+    one = make_block(rows=1, dimension=DIMENSION).vectors.matrix[0]
     blocks = []
     for split in range(3):
         block = make_block(split, 0, 50, dimension=DIMENSION)
@@ -127,7 +129,7 @@ def test_scores_that_float32_cannot_rank(build, make_block):
 def test_a_row_s_own_vector_finds_it(build, make_block):
     blocks = blocks_of(make_block)
     version = build(blocks)
-    hits = search(version, blocks[2].vectors[10:13], 1)
+    hits = search(version, blocks[2].vectors.matrix[10:13], 1)
     assert [hit[0].id for hit in hits] == ["doc-2-0-10", "doc-2-0-11", "doc-2-0-12"]
     assert [hit[0].score for hit in hits] == pytest.approx([1, 1, 1], abs=1e-12)
 
@@ -139,7 +141,7 @@ def test_a_hit_has_its_row_s_columns(build, make_block):
     }
     blocks = blocks_of(make_block, metadata=metadata)
     version = build(blocks, store_text=True)
-    hit = search(version, blocks[1].vectors[123], 1)[0][0]
+    hit = search(version, blocks[1].vectors.matrix[123], 1)[0][0]
     row = blocks[1].rows.slice(123, 1).to_pylist()[0]
     for name in ("id", "doc_id", "source", "row_index", "char_start", "char_end", "text"):
         assert getattr(hit, name) == row[name]

@@ -175,8 +175,8 @@ def test_a_block_comes_through_a_shuffle_as_it_was(spec, number):
     assert found == block
     assert found.rows.schema.equals(block.rows.schema, check_metadata=True)
     if kind is EmbeddingBlock:
-        assert found.vectors.dtype == block.vectors.dtype
-        assert found.vectors.tolist() == block.vectors.tolist()
+        assert found.vectors.matrix.dtype == block.vectors.matrix.dtype
+        assert found.vectors.matrix.tolist() == block.vectors.matrix.tolist()
 
 
 def _checked(block: Any, kind: type) -> Any:
@@ -202,7 +202,7 @@ def test_rows_from_blocks_gives_rows_as_mappings(spec):
     assert [row["id"] for row in found] == ["a", "b"]
     assert [row["n"] for row in found] == [1, None]
     assert all(isinstance(row["embedding"], np.ndarray) for row in found)
-    assert np.stack([row["embedding"] for row in found]).tolist() == vectors.vectors.tolist()
+    assert np.stack([row["embedding"] for row in found]).tolist() == vectors.vectors.matrix.tolist()
 
 
 def rows_in(blocks: list[DocumentBlock]) -> dict[str, dict[str, Any]]:

@@ -1,0 +1,206 @@
+"""The vectors of rows, one of each row or many, and the Arrow columns that hold them."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from embedkit.errors import IntegrityError
+
+_TYPES = {"float32": pa.float32(), "float16": pa.float16()}
+
+
+def vector_type(width: int, dtype: str = "float32", many: bool = False) -> pa.DataType:
+    """Returns the Arrow type of a column of vectors.
+
+    Args:
+        width: Components of a vector.
+        dtype: ``float32`` or ``float16``.
+        many: Whether a row has any number of vectors, and not exactly one.
+    """
+    one = pa.list_(pa.field("item", _TYPES[dtype], nullable=False), width)
+    return pa.list_(pa.field("item", one, nullable=False)) if many else one
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Vectors:
+    """The vectors of n rows: one vector per row, or many.
+
+    Attributes:
+        values: The components of all vectors one after the other, float32 or float16, shape
+            (vectors * width,).
+        width: Components of a vector.
+        offsets: Row i has the vectors from ``offsets[i]`` up to ``offsets[i + 1]``, int32, shape
+            (n + 1,). None where every row has exactly one.
+
+    Raises:
+        IntegrityError: These three do not fit together.
+    """
+
+    values: NDArray[Any]
+    width: int
+    offsets: NDArray[np.int32] | None = None
+
+    def __post_init__(self) -> None:
+        """Checks that the parts fit together."""
+        if fault := self._fault():
+            raise IntegrityError(f"vectors: {fault}; this is a fault in the step that made them")
+
+    def _fault(self) -> str | None:
+        values, width, offsets = self.values, self.width, self.offsets
+        if width < 1:
+            return f"their width is {width}, expected at least 1"
+        if str(values.dtype) not in _TYPES:
+            return f"they are {values.dtype}, expected float32 or float16"
+        if values.ndim != 1 or len(values) % width:
+            return f"shape {values.shape} is no whole number of vectors of width {width}"
+        if offsets is None:
+            return None
+        if offsets.dtype != np.int32 or offsets.ndim != 1 or not len(offsets):
+            return f"offsets are {offsets.dtype} of shape {offsets.shape}, expected int32 (n + 1,)"
+        count = len(values) // width
+        if offsets[0] != 0 or offsets[-1] != count or (np.diff(offsets) < 0).any():
+            return f"offsets do not rise from 0 to the {count} vectors there are"
+        return None
+
+    def __len__(self) -> int:
+        """Returns the number of rows."""
+        if self.offsets is None:
+            return len(self.values) // self.width
+        return len(self.offsets) - 1
+
+    @property
+    def matrix(self) -> NDArray[Any]:
+        """All vectors in the order of the rows, as a view, shape (vectors, width)."""
+        return self.values.reshape(-1, self.width)
+
+    @property
+    def counts(self) -> NDArray[np.int32]:
+        """Vectors per row, int32, shape (n,)."""
+        if self.offsets is None:
+            return np.ones(len(self), dtype=np.int32)
+        return np.diff(self.offsets)
+
+    @property
+    def arrow_type(self) -> pa.DataType:
+        """The type of the column that ``to_arrow`` returns."""
+        return vector_type(self.width, str(self.values.dtype), self.offsets is not None)
+
+    def of_row(self, row: int) -> NDArray[Any]:
+        """Returns the vectors of a row as a view, shape (its vectors, width)."""
+        if self.offsets is None:
+            return self.matrix[row : row + 1]
+        return self.matrix[self.offsets[row] : self.offsets[row + 1]]
+
+    def take(self, rows: NDArray[np.intp]) -> "Vectors":
+        """Returns the given rows, in the given order."""
+        if self.offsets is None:
+            return Vectors(self.matrix[rows].reshape(-1), self.width)
+        places, offsets = places_of_rows(self.offsets, rows)
+        return Vectors(self.matrix[places].reshape(-1), self.width, offsets)
+
+    def to_arrow(self) -> pa.Array:
+        """Returns the vectors as a column, without a copy of contiguous values.
+
+        A column of fixed-size lists where every row has one vector, else of lists of them.
+        """
+        one = vector_type(self.width, str(self.values.dtype))
+        column = pa.FixedSizeListArray.from_arrays(pa.array(self.values), type=one)
+        if self.offsets is None:
+            return column
+        return pa.ListArray.from_arrays(pa.array(self.offsets), column, type=self.arrow_type)
+
+    @classmethod
+    def from_arrow(cls, column: pa.Array | pa.ChunkedArray) -> "Vectors":
+        """Reads a column of vectors, as a view unless it has several chunks.
+
+        Args:
+            column: Fixed-size lists, or lists of them, of float32 or float16.
+
+        Raises:
+            IntegrityError: It has another type, or a null.
+        """
+        if isinstance(column, pa.ChunkedArray):
+            column = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+        offsets = None
+        if pa.types.is_list(column.type):
+            column, offsets = flat_list(column)
+        if not pa.types.is_fixed_size_list(column.type):
+            raise IntegrityError(
+                f"vectors: a column of {column.type}, expected fixed-size lists of float32 or "
+                "float16, or lists of them"
+            )
+        width = column.type.list_size
+        return cls(_flat(column).to_numpy(zero_copy_only=True), width, offsets)
+
+    @classmethod
+    def from_matrix(cls, matrix: NDArray[Any]) -> "Vectors":
+        """Takes one vector per row, shape (rows, width)."""
+        return cls(matrix.reshape(-1), matrix.shape[1])
+
+    @classmethod
+    def from_rows(
+        cls, rows: Iterable[NDArray[Any]], width: int, dtype: str = "float32"
+    ) -> "Vectors":
+        """Takes any number of vectors per row.
+
+        Args:
+            rows: The vectors of each row, shape (its vectors, width).
+            width: Components of a vector.
+            dtype: What all of them are: ``float32`` or ``float16``.
+        """
+        several = list(rows)
+        offsets = np.zeros(len(several) + 1, dtype=np.int32)
+        np.cumsum([len(vectors) for vectors in several], out=offsets[1:])
+        values = np.empty(int(offsets[-1]) * width, dtype)
+        if len(values):
+            flat = [vectors.reshape(-1) for vectors in several]
+            np.concatenate(flat, out=values, casting="no")
+        return cls(values, width, offsets)
+
+
+def flat_list(column: pa.ListArray) -> tuple[pa.Array, NDArray[np.int32]]:
+    """Takes a column of lists apart, without a copy.
+
+    Returns:
+        The items of all rows one after the other, and for each row where its own begin and end
+        among them, int32, shape (rows + 1,).
+
+    Raises:
+        IntegrityError: A row is null.
+    """
+    items = _flat(column)
+    offsets: NDArray[np.int32] = column.offsets.to_numpy()
+    return items, offsets - offsets[0]
+
+
+def places_of_rows(
+    offsets: NDArray[np.int32], rows: NDArray[np.intp]
+) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """Finds the items of some rows among those of all rows.
+
+    Args:
+        offsets: Row i has the items from ``offsets[i]`` up to ``offsets[i + 1]``.
+        rows: Numbers of the rows, in any order.
+
+    Returns:
+        The places of their items, shape (items,), and their offsets among these.
+    """
+    lengths = np.diff(offsets)[rows]
+    taken = np.zeros(len(rows) + 1, dtype=np.int32)
+    np.cumsum(lengths, out=taken[1:])
+    return np.arange(taken[-1]) + np.repeat(offsets[:-1][rows] - taken[:-1], lengths), taken
+
+
+def _flat(column: pa.Array) -> pa.Array:
+    """Returns the items of a list column, one after the other; they and the lists have no nulls."""
+    # ``flatten`` minds where a slice begins, but passes over null rows in silence.
+    items = column.flatten()
+    if column.null_count or items.null_count:
+        raise IntegrityError(
+            f"vectors: a null in a column of {column.type}, where every row has a value"
+        )
+    return items
