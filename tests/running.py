@@ -28,7 +28,6 @@ class SumClient:
     """Vectors from token sums: deterministic, and different for every row of ids."""
 
     dimension = 4
-    packs = False
 
     def __init__(self, poison: int | None = None) -> None:
         self.calls: list[TokenBatch] = []

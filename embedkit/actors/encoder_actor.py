@@ -8,10 +8,11 @@ from numpy.typing import NDArray
 from ray.exceptions import RayError
 from ray.experimental.internal_kv import _internal_kv_get, _internal_kv_put
 
-from embedkit.encoders.load import device_is_lost, load_encoder
+from embedkit.encoders.hardware import device_is_lost
+from embedkit.encoders.kinds import load_encoder
 from embedkit.encoders.meter import EncoderLoad, LoadMeter
-from embedkit.encoders.model_files import ModelSpec
 from embedkit.encoders.phases import phases_to
+from embedkit.encoders.spec import ModelSpec
 from embedkit.records import TokenBatch
 
 _PHASES = "embedkit-phases"

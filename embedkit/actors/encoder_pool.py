@@ -14,8 +14,7 @@ from embedkit.actors.encoder_errors import encoder_error
 from embedkit.actors.encoder_handle import PULSE_SECONDS, EncoderHandle, look
 from embedkit.actors.pool_client import PoolConnection
 from embedkit.encoders.meter import EncoderLoad
-from embedkit.encoders.model_files import ModelSpec
-from embedkit.encoders.pack_shape import pack_shape
+from embedkit.encoders.spec import ModelSpec
 from embedkit.errors import EncoderError
 
 _LOG = logging.getLogger("embedkit")
@@ -76,15 +75,7 @@ class EncoderPool:
         self._loads: dict[str, EncoderLoad] = {}
         self._looking = threading.Lock()
         address = ray.get_runtime_context().gcs_address
-        self.connection = PoolConnection(
-            address,
-            namespace,
-            places,
-            calls_in_flight,
-            timeout,
-            wait,
-            pack_shape(model) is not None,
-        )
+        self.connection = PoolConnection(address, namespace, places, calls_in_flight, timeout, wait)
 
     @property
     def name(self) -> str:

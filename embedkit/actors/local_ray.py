@@ -30,8 +30,7 @@ from embedkit.actors.encoder_actor import EncoderActor
 from embedkit.actors.encoder_handle import answer
 from embedkit.actors.pool_client import PoolClient, PoolConnection
 from embedkit.actors.private_ray import environment, join, on_loopback, read_token_again
-from embedkit.encoders.model_files import ModelSpec
-from embedkit.encoders.pack_shape import pack_shape
+from embedkit.encoders.spec import ModelSpec
 from embedkit.errors import ConfigError, EncoderError
 from embedkit.records import digest
 
@@ -71,7 +70,7 @@ class LocalRay:
     @property
     def namespace(self) -> str:
         """The Ray namespace of the encoders."""
-        return f"embedkit-{digest(self.name, self.model.weights_hash)[:8]}"
+        return f"embedkit-{digest(self.name, self.model.identity.weights_hash)[:8]}"
 
     @property
     def home(self) -> Path:
@@ -98,7 +97,6 @@ class LocalRay:
             names=names,
             calls_in_flight=self.calls_in_flight,
             timeout=self.timeout,
-            packs=pack_shape(self.model) is not None,
         )
         return connect()
 
@@ -120,7 +118,7 @@ class LocalRay:
         return address
 
     def _ensure_encoders(self) -> tuple[str, ...]:
-        on_gpu = self.model.device == "cuda"
+        on_gpu = self.model.placement.device == "cuda"
         gpus = int(ray.cluster_resources().get("GPU", 0))
         if on_gpu and not gpus:
             raise ConfigError(

@@ -41,7 +41,6 @@ class PoolConnection:
         calls_in_flight: Calls that one client keeps at each encoder.
         timeout: Seconds without an answer after which an encoder counts as lost.
         wait: Seconds to wait while no encoder runs at all.
-        packs: Whether the encoders pack rows of different lengths together.
     """
 
     address: str
@@ -50,7 +49,6 @@ class PoolConnection:
     calls_in_flight: int
     timeout: float
     wait: float = 600.0
-    packs: bool = False
 
     def __call__(self) -> "PoolClient":
         """Connects, joining the cluster first where this process has not yet.
@@ -70,7 +68,7 @@ class PoolConnection:
                     f"encoder not found in Ray namespace {self.namespace}: {pool}; "
                     "the run that owned it has ended, start it again"
                 )
-        return PoolClient(actors, self.calls_in_flight, self.timeout, self.wait, pool, self.packs)
+        return PoolClient(actors, self.calls_in_flight, self.timeout, self.wait, pool)
 
 
 def _actor_named(name: str, namespace: str) -> Any:
@@ -101,9 +99,7 @@ class PoolClient:
         timeout: float,
         wait: float = 600.0,
         pool: str = "",
-        packs: bool = False,
     ) -> None:
-        self.packs = packs
         self._pool = pool
         self._encoders = [EncoderHandle(actor) for actor in actors]
         self._calls_in_flight = calls_in_flight

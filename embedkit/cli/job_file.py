@@ -6,7 +6,8 @@ from pathlib import Path
 
 from embedkit.config import ModelConfig
 from embedkit.corpus.suggestion import Suggestion, suggest
-from embedkit.encoders.model_files import ModelSpec, read_model
+from embedkit.encoders.kinds import read_model
+from embedkit.encoders.spec import ModelSpec
 from embedkit.errors import ConfigError
 from embedkit.errors.urls import holds_secret, public_url, without_user
 
@@ -84,7 +85,7 @@ def job_file(
         *_columns(found),
         "",
         "# A directory or a hub id; what it sees of a text, and what the vectors are:",
-        f"# {spec.tokenizer.max_tokens:,} tokens, {spec.dimension:,} dimensions.",
+        f"# {spec.tokenizer.max_tokens:,} tokens, {spec.vectors.dimension:,} dimensions.",
         f"model: {_quoted(model)}",
         *_pooling_and_prompts(pooling, spec),
         "",
@@ -144,7 +145,7 @@ def _pooling_and_prompts(pooling: str | None, spec: ModelSpec) -> list[str]:
             "# The model names no pooling; its own documentation says which is right.",
             f"pooling: {_quoted(pooling)}",
         ]
-    known = [name for name, text in spec.prompts if text]
+    known = [name for name, text in spec.tokenizer.prompts if text]
     if known:
         names = ", ".join(map(_quoted, known))
         lines += [

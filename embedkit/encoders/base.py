@@ -26,11 +26,6 @@ class Encoder(Protocol):
         ...
 
     @property
-    def packs(self) -> bool:
-        """Whether rows of different lengths are packed together, so that a call should mix them."""
-        ...
-
-    @property
     def computed_tokens(self) -> int:
         """Tokens computed so far, the fill of batches included."""
         ...
@@ -50,11 +45,6 @@ class Encoder(Protocol):
 
 class EncoderClient(Protocol):
     """Reaches one or more encoders, in this process or in others."""
-
-    @property
-    def packs(self) -> bool:
-        """Whether the encoders pack rows of different lengths together; see ``Encoder.packs``."""
-        ...
 
     def encode_all(self, batches: Iterable[TokenBatch]) -> Iterator[NDArray[np.float32]]:
         """Encodes batches, several at a time where it can, and yields results in their order.

@@ -19,11 +19,6 @@ class Backend(Protocol):
         ...
 
     @property
-    def packs(self) -> bool:
-        """Whether rows of different lengths are packed together, so that a call should mix them."""
-        ...
-
-    @property
     def computed_tokens(self) -> int:
         """Tokens computed so far, the fill of batches included."""
         ...
@@ -58,11 +53,6 @@ class CheckedEncoder:
     def device(self) -> str:
         """The device's name."""
         return self._backend.device
-
-    @property
-    def packs(self) -> bool:
-        """Whether rows of different lengths are packed together, so that a call should mix them."""
-        return self._backend.packs
 
     @property
     def computed_tokens(self) -> int:

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedkit.encoders.base import Encoder
-from embedkit.encoders.load import load_encoder
+from embedkit.encoders.kinds import load_encoder
 from embedkit.encoders.meter import EncoderLoad, LoadMeter
-from embedkit.encoders.model_files import ModelSpec
+from embedkit.encoders.spec import ModelSpec
 from embedkit.records import TokenBatch
 
 
@@ -28,11 +28,6 @@ class LocalClient:
         self.encoder = encoder
         self._lock = lock
         self._meter = LoadMeter("encoder-0", str(os.getpid()))
-
-    @property
-    def packs(self) -> bool:
-        """Whether the encoder packs rows of different lengths together."""
-        return self.encoder.packs
 
     def encode_all(self, batches: Iterable[TokenBatch]) -> Iterator[NDArray[np.float32]]:
         """Encodes batches one after the other."""

@@ -1,4 +1,4 @@
-"""The weights of a model directory: safetensors files, found, checked and hashed."""
+"""The files of a model directory: weights in safetensors and tokenizers, checked and hashed."""
 
 import hashlib
 import json
@@ -12,6 +12,7 @@ J = TypeVar("J", dict[str, Any], list[Any])
 
 _SINGLE = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
+_TOKENIZER_FILES = ("*.txt", "*.model", "*token*.json", "vocab.json")
 _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 
 
@@ -66,6 +67,13 @@ def weights_hash(files: Iterable[Path], root: Path) -> str:
     if len(hashes) == 1:
         return hashes[0][1]
     lines = "".join(f"{name} {value}\n" for name, value in sorted(hashes))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def tokenizer_hash(directory: Path) -> str:
+    """Returns the SHA-256 over the names and SHA-256s of a tokenizer's files."""
+    files = {file for pattern in _TOKENIZER_FILES for file in directory.glob(pattern)}
+    lines = "".join(f"{file.name} {file_hash(file)}\n" for file in sorted(files))
     return hashlib.sha256(lines.encode()).hexdigest()
 
 

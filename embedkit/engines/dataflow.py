@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,8 +17,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from embedkit.actors.local_ray import LocalRay
 from embedkit.config import JobConfig, ModelConfig
-from embedkit.encoders.hardware import BATCH_TOKENS
-from embedkit.encoders.model_files import ModelSpec, read_model
+from embedkit.encoders.hardware import Gpu
+from embedkit.encoders.kinds import read_model
+from embedkit.encoders.spec import ModelSpec
 from embedkit.errors import ConfigError, RejectsExceededError
 from embedkit.errors.urls import holds_secret
 from embedkit.flow.complete import account_of_complete
@@ -141,12 +141,8 @@ def model_on_workers(
     if accelerator is None:
         on_cpu = {"device": "cpu", "precision": "float32" if precision == "auto" else precision}
         return read_model(config.model_copy(update=on_cpu))
-    here = {"device": "cpu", "backend": "torch", "precision": "float32"}
-    model = read_model(config.model_copy(update=here))
-    if precision == "auto":
-        precision = "float32" if _WITHOUT_BF16.match(accelerator) else "bfloat16"
-    tokens = config.batch_tokens or BATCH_TOKENS["cuda"]
-    return replace(model, device="cuda", precision=precision, batch_tokens=tokens)
+    gpu = Gpu(has_bf16=not _WITHOUT_BF16.match(accelerator))
+    return read_model(config.model_copy(update={"device": "cuda"}), lambda: gpu)
 
 
 def check_for_dataflow(job: JobConfig, workers: DataflowConfig, options: PipelineOptions) -> None:

@@ -1,6 +1,5 @@
 """How large a job is, told from a sample before anything is run."""
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -10,13 +9,11 @@ from embedkit.corpus.chunking import Chunker
 from embedkit.corpus.plan import Split, estimate, plan_corpus
 from embedkit.dataset.commit import CommitRecord, committed
 from embedkit.encoders.hardware import processor_name
-from embedkit.encoders.model_files import ModelSpec, read_model
+from embedkit.encoders.kinds import read_model, tokens_per_second
+from embedkit.encoders.spec import ModelSpec
 from embedkit.engines.progress import Expected, clock
 from embedkit.flow.prepare import ChunkerFactory, Job, version_of_job, warn_of_idle_settings
 from embedkit.tokens.tokenization import load_tokenizer
-
-_SHARE_OF_PEAK = 0.7
-"""What encoders reach of the rate of bare matrix products; see tests/benchmarks/RESULTS.md."""
 
 _START_SECONDS = {"plain": 7.0, "local": 16.0, "ray": 16.0}
 """From the command to the first call, of a small model on two cores."""
@@ -35,7 +32,7 @@ class Estimate:
         tokens: Tokens that the model would see, estimated.
         truncated_share: Share of the sample's rows that are longer than the model sees.
         seconds: Time of a run on this machine, its start-up included and what is committed left
-            out, estimated; None on a GPU, whose speed is not measured here.
+            out, estimated; None where the encoder's speed is not known, as on a GPU.
         model: The model.
         device: What would run it.
         committed_rows: Rows that an earlier run of the job has committed.
@@ -129,7 +126,8 @@ def estimate_job(config: JobConfig) -> Estimate:
     warn_of_idle_settings(config, model, plan)
     counter = _Counter(model, _chunker(config, model))
     found = estimate(plan, config, counter)
-    on_cpu = model.device == "cpu"
+    speed = tokens_per_second(model)
+    device = model.placement.device
     before = committed(version_of_job(config, model, plan)).values()
     left = max(0, found.tokens - sum(record.tokens for record in before))
     start = _START_SECONDS[config.engine]
@@ -141,9 +139,9 @@ def estimate_job(config: JobConfig) -> Estimate:
         rows=round(found.documents * counter.rows / max(1, counter.texts)),
         tokens=found.tokens,
         truncated_share=counter.truncated / max(1, counter.rows),
-        seconds=start + left / _cpu_tokens_per_second(model) if on_cpu else None,
-        model=model.model_id,
-        device=processor_name() if on_cpu else model.device,
+        seconds=None if speed is None else start + left / speed,
+        model=model.identity.model_id,
+        device=processor_name() if device == "cpu" else device,
         committed_rows=sum(record.rows for record in before),
         start_seconds=start,
         rejects=found.records - found.documents,
@@ -174,34 +172,3 @@ def expected_work(
         tokens=max(0, found.tokens - sum(record.tokens for record in partly)),
         tokens_before=sum(record.tokens for record in before.values()),
     )
-
-
-def _cpu_tokens_per_second(model: ModelSpec) -> float:
-    """Estimates a speed from the model's shape and the rate of matrix products measured now."""
-    from transformers import AutoConfig
-
-    # Not the file: architectures have names of their own for these sizes.
-    shape = AutoConfig.from_pretrained(
-        model.transformer, trust_remote_code=False, local_files_only=True
-    )
-    hidden, layers = int(shape.hidden_size), int(shape.num_hidden_layers)
-    inner = int(getattr(shape, "intermediate_size", None) or 4 * hidden)
-    # Per token and layer: four projections of attention, two of the feed-forward net.
-    flops = layers * (8 * hidden * hidden + 4 * hidden * inner)
-    return _SHARE_OF_PEAK * _matrix_product_rate(model.precision, hidden, inner) / flops
-
-
-def _matrix_product_rate(precision: str, hidden: int, inner: int) -> float:
-    """Returns floating-point operations per second of products of the model's size."""
-    import torch
-
-    dtype = getattr(torch, precision)
-    left = torch.ones(2048, hidden, dtype=dtype)
-    right = torch.ones(hidden, inner, dtype=dtype)
-    left @ right
-    start = time.perf_counter()
-    rounds = 0
-    while (seconds := time.perf_counter() - start) < 0.2:
-        left @ right
-        rounds += 1
-    return rounds * 2 * 2048 * hidden * inner / seconds

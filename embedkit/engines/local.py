@@ -87,7 +87,7 @@ def encoder_pool(job: Job) -> Iterator[EncoderPool]:
 
     They have yet to load the model then.
     """
-    on_gpu = job.model.device == "cuda"
+    on_gpu = job.model.placement.device == "cuda"
     gpus = ray.cluster_resources().get("GPU", 0)
     per_gpu = job.config.encoders_per_gpu
     asked = job.config.encoders
@@ -133,6 +133,7 @@ def run_pipeline(job: Job, pool: EncoderPool, splits: tuple[Split, ...]) -> None
         tokenizer=job.model.tokenizer,
         connect=pool.connection,
         call_tokens=job.config.call_tokens,
+        mixed_calls=job.model.mixed_calls,
         version=job.version,
         options=job.options,
     )

@@ -7,7 +7,7 @@ other, and workers can be added while the run goes on.
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import ray
 from ray.exceptions import GetTimeoutError, RayError
@@ -17,7 +17,8 @@ from embedkit.actors.split_queue import QueueState, RunQueue
 from embedkit.config import JobConfig
 from embedkit.corpus.plan import Split
 from embedkit.encoders.fitting import Fitting, fit
-from embedkit.encoders.model_files import ModelSpec, read_model
+from embedkit.encoders.kinds import read_model
+from embedkit.encoders.spec import ModelSpec
 from embedkit.engines.ray_join import alive_nodes
 from embedkit.engines.ray_supervisor import Supervisor
 from embedkit.errors import EncoderError, error_in_traceback
@@ -53,7 +54,7 @@ def settle_model(config: JobConfig) -> ModelSpec:
 def encoders_on_cluster(job: Job, fitting: Fitting) -> Iterator[EncoderPool]:
     """Starts the job's encoders and waits for those that it needs at least."""
     pool = EncoderPool(
-        replace(job.model, threads=fitting.threads),
+        job.model.with_threads(fitting.threads),
         encoders=fitting.encoders.most,
         namespace=ray.get_runtime_context().namespace,
         calls_in_flight=job.config.calls_in_flight,
@@ -109,7 +110,7 @@ def cluster_run(
         counts: Returns the documents and rejects that the run has committed so far.
     """
     nodes = [node["Resources"] for node in alive_nodes()]
-    fitting = fit(job.config, job.model.device, nodes)
+    fitting = fit(job.config, job.model.placement.device, nodes)
     with ExitStack() as stack:
         pool = stack.enter_context(encoders_on_cluster(job, fitting))
         queue = stack.enter_context(run_queue(splits))

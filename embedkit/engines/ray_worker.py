@@ -49,6 +49,7 @@ class Worker(threading.Thread):
             tokenizer=job.model.tokenizer,
             connect=pool.connection,
             call_tokens=job.config.call_tokens,
+            mixed_calls=job.model.mixed_calls,
             version=job.version,
             options=job.options,
         )

@@ -74,12 +74,14 @@ def _run(job: Job, started: float, display: Display) -> RunAccount:
         len(job.plan.splits),
         sum(record.rows for record in before.values()),
     )
-    on_cpu = job.model.device == "cpu"
+    on_cpu = job.model.placement.device == "cpu"
     account = replace(begin_account(before.values()), started=started)
     if splits:
         account = _EMBED[job.config.engine](job, splits, before, display, account)
     else:
-        account = with_loads(account, (), processor_name() if on_cpu else job.model.device)
+        account = with_loads(
+            account, (), processor_name() if on_cpu else job.model.placement.device
+        )
     display.phase("completing the version")
     return complete_version(job, account)
 
@@ -145,6 +147,7 @@ def embed_plainly(
                 job.config.call_tokens,
                 job.version,
                 job.options,
+                job.model.mixed_calls,
             ):
                 pass
     return with_loads(account, client.loads(), client.encoder.device)

@@ -81,7 +81,7 @@ def complete_version(
         reject_whole_documents(version)
     if splits is None:
         splits = [split.split_id for split in draft.plan.splits]
-    device = recorded_device(version) or account.device or draft.model.device
+    device = recorded_device(version) or account.device or draft.model.placement.device
     manifest = finalize(version, splits, {**draft.description, "device_name": device})
     blocks = filter(None, map(block_of, version.store.list(version.key("_meta/commits/"))))
     numbers = _line_numbers(draft)

@@ -33,6 +33,7 @@ def embed_split(
     call_tokens: int,
     version: Version,
     options: PartOptions,
+    mixed_calls: bool = False,
 ) -> Iterator[CommitRecord]:
     """Takes one split from its files to its commit records: the diagram as a function.
 
@@ -46,6 +47,7 @@ def embed_split(
         call_tokens: Most tokens of one call to an encoder.
         version: Where the blocks go; what it has committed is passed over.
         options: How parts are written.
+        mixed_calls: Whether a call has rows of all lengths, see ``ModelSpec.mixed_calls``.
 
     Yields:
         A commit record per block, as soon as it stands.
@@ -55,7 +57,11 @@ def embed_split(
         # Without names for them, so that no block's vectors stay while the next are made.
         yield write_block(
             encode_tokens(
-                tokenize_text(documents, tokenizer), client, call_tokens, options.vector_dtype
+                tokenize_text(documents, tokenizer),
+                client,
+                call_tokens,
+                options.vector_dtype,
+                mixed_calls,
             ),
             version,
             options,

@@ -15,7 +15,8 @@ from embedkit.dataset.mend import mend
 from embedkit.dataset.schema import PartOptions
 from embedkit.dataset.stores import probe
 from embedkit.dataset.version import Version, create_or_check_plan, fingerprint, version_name
-from embedkit.encoders.model_files import ModelSpec, read_model
+from embedkit.encoders.kinds import read_model
+from embedkit.encoders.spec import ModelSpec
 from embedkit.errors import IntegrityError
 from embedkit.flow.idle_settings import Circumstances, idle_settings
 from embedkit.records import digest
@@ -116,27 +117,26 @@ def describe_vectors(
         mark: The fingerprint.
         ingredients: What the fingerprint is made of.
     """
-    for_queries = dict(model.prompts).get("query")
+    for_queries = dict(model.tokenizer.prompts).get("query")
     return {
         "model": model_config.model,
-        "revision": model.revision,
-        "weights_hash": model.weights_hash,
+        "revision": model.identity.revision,
+        "weights_hash": model.identity.weights_hash,
         "fingerprint": mark,
-        "dimension": model.dimension,
-        "pooling": "+".join(model.pooling),
-        "normalized": model.normalize,
+        "dimension": model.vectors.dimension,
+        "normalized": model.vectors.normalize,
         "prompt": model.tokenizer.prompt,
         **({"query_prompt": for_queries} if for_queries else {}),
         "max_tokens": model.tokenizer.max_tokens,
-        "metric": model.metric,
-        "backend": model.backend,
-        "precision": model.precision,
-        "device": model.device,
-        **({"ignored_code": " ".join(model.ignored_code)} if model.ignored_code else {}),
+        "metric": model.vectors.metric,
+        "backend": model.placement.backend,
+        "precision": model.placement.precision,
+        "device": model.placement.device,
+        **model.description(),
         "ingredients": ingredients,
         "libraries": {
             name: importlib.metadata.version(name)
-            for name in ("embedkit", "pyarrow", "tokenizers", "transformers", model.backend)
+            for name in ("embedkit", "pyarrow", *model.libraries)
         },
     }
 
@@ -180,7 +180,7 @@ def warn_of_idle_settings(config: JobConfig, model: ModelSpec, plan: Plan) -> No
     at = Circumstances(
         formats={file.format for file in files},
         compressions={file.compression for file in files},
-        device=model.device,
+        device=model.placement.device,
     )
     for sentence in idle_settings(config, at):
         _LOG.warning(sentence)
@@ -210,8 +210,9 @@ def begin_version(
         StoreError: The store failed.
     """
     # All that can be refused is refused before the first byte is written.
-    if records.chunk != "none" and model.max_content_tokens is not None:
-        chunk_size(records, model.max_content_tokens)
+    room = model.tokenizer.max_content_tokens
+    if records.chunk != "none" and room is not None:
+        chunk_size(records, room)
     ingredients = vector_ingredients(model, records)
     mark = fingerprint(ingredients)
     shape = _shape_of_rows(records, output)

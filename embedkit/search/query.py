@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from embedkit.config import ModelConfig
 from embedkit.dataset.manifest import read_manifest
 from embedkit.dataset.version import Version, open_version
+from embedkit.encoders.kinds import query_config, read_model
 from embedkit.encoders.local_client import LocalConnection
-from embedkit.encoders.model_files import ModelSpec, read_model
+from embedkit.encoders.spec import ModelSpec
 from embedkit.errors import ConfigError
 from embedkit.flow.line_numbers import LineNumbers, place_of
 from embedkit.records import TokenBatch
@@ -90,7 +91,7 @@ def encode_query(
     version = open_version(root)
     described = read_manifest(version).description
     config, spec = _model_of(version, described, model)
-    if prompt_name is not None or (prompt is None and dict(spec.prompts).get("query")):
+    if prompt_name is not None or (prompt is None and dict(spec.tokenizer.prompts).get("query")):
         prompt_name = prompt_name or "query"
         spec = read_model(config.model_copy(update={"prompt": None, "prompt_name": prompt_name}))
     elif prompt:
@@ -106,19 +107,8 @@ def encode_query(
 def _model_of(
     version: Version, described: Mapping[str, Any], model: str | None
 ) -> tuple[ModelConfig, ModelSpec]:
-    config = ModelConfig(
-        model=model or described["model"],
-        max_tokens=described["max_tokens"],
-        pooling=described["pooling"],
-        normalize=described["normalized"],
-        dimensions=described["dimension"],
-        device="cpu",
-        backend="torch",
-        precision="float32",
-        prompt="",
-        ignore_auto_map="ignored_code" in described,
-    )
     try:
+        config = query_config(model or described["model"], described)
         spec = read_model(config)
     except ConfigError as error:
         if model is not None:
@@ -127,10 +117,10 @@ def _model_of(
             f"{error}; {version.url} was made with it: give its place now as --model"
         ) from error
     # A directory may hold another model by now, under the same name.
-    if spec.weights_hash != described["weights_hash"]:
+    if spec.identity.weights_hash != described["weights_hash"]:
         raise ConfigError(
             f"{config.model}: its weights are not those that {version.url} was made with "
-            f"({spec.weights_hash[:12]}, expected {described['weights_hash'][:12]}); "
+            f"({spec.identity.weights_hash[:12]}, expected {described['weights_hash'][:12]}); "
             "give the right --model"
         )
     return config, spec

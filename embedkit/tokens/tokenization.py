@@ -31,19 +31,24 @@ _quiet = threading.Lock()
 
 @dataclass(frozen=True)
 class TokenizerSpec:
-    """What a process needs to load a model's tokenizer.
+    """What a process needs to load a model's tokenizer, and what is known of it without.
 
     Attributes:
         directory: Directory that holds the tokenizer's files.
         max_tokens: Tokens of a text that the model sees, special tokens and prompt included.
         prompt: Text put before every document.
         lower_case: Whether text is lower-cased before the tokenizer's own normalization.
+        prompts: Names and texts of the prompts that the model knows.
+        max_content_tokens: Tokens left for the text beside special ones and the prompt; None where
+            the tokenizer was not asked.
     """
 
     directory: str
     max_tokens: int
     prompt: str = ""
     lower_case: bool = False
+    prompts: tuple[tuple[str, str], ...] = ()
+    max_content_tokens: int | None = None
 
 
 class TextTokenizer:

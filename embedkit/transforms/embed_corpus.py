@@ -15,8 +15,8 @@ from embedkit.dataset.commit import committed
 from embedkit.dataset.schema import PartOptions
 from embedkit.dataset.version import Version
 from embedkit.encoders.base import EncoderClient
+from embedkit.encoders.kinds import read_model
 from embedkit.encoders.local_client import LocalConnection
-from embedkit.encoders.model_files import read_model
 from embedkit.errors import ConfigError, RejectsExceededError
 from embedkit.flow.complete import begin_account, complete_version
 from embedkit.flow.prepare import Draft, begin_version
@@ -41,6 +41,7 @@ class EmbedBlocks(BlockTransform):
         tokenizer: The model's tokenizer, maximum length and prompt.
         connect: Picklable; called once per worker, returns the client that reaches the encoders.
         call_tokens: Most tokens of one call to an encoder.
+        mixed_calls: Whether a call has rows of all lengths, see ``ModelSpec.mixed_calls``.
         version: Where the parts go.
         options: How they are written.
     """
@@ -48,12 +49,15 @@ class EmbedBlocks(BlockTransform):
     tokenizer: TokenizerSpec
     connect: Connect
     call_tokens: int
+    mixed_calls: bool
     version: Version
     options: PartOptions
 
     def expand(self, blocks: beam.PCollection) -> beam.PCollection:
         """The diagram of the flow, from documents on."""
-        encode = EncodeTokens(self.connect, self.call_tokens, self.options.vector_dtype)
+        encode = EncodeTokens(
+            self.connect, self.call_tokens, self.options.vector_dtype, self.mixed_calls
+        )
         return (
             blocks
             | "TokenizeText" >> TokenizeText(self.tokenizer)
@@ -88,6 +92,7 @@ class MakeVersion(BlockTransform):
             tokenizer=self.draft.model.tokenizer,
             connect=self.connect,
             call_tokens=self.call_tokens,
+            mixed_calls=self.draft.model.mixed_calls,
             version=self.draft.version,
             options=self.draft.options,
         ).with_resource_hints(**self.hints)

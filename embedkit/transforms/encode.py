@@ -13,18 +13,25 @@ from embedkit.transforms.blocks import BlockTransform
 
 class _Encode(beam.DoFn):
     def __init__(
-        self, connect: Callable[[], EncoderClient], call_tokens: int, vector_dtype: str
+        self,
+        connect: Callable[[], EncoderClient],
+        call_tokens: int,
+        vector_dtype: str,
+        mixed_calls: bool,
     ) -> None:
         self._connect = connect
         self._call_tokens = call_tokens
         self._vector_dtype = vector_dtype
+        self._mixed_calls = mixed_calls
         self._client: EncoderClient
 
     def setup(self) -> None:
         self._client = self._connect()
 
     def process(self, block: TokenBlock) -> Iterator[EmbeddingBlock]:
-        yield encode_tokens(block, self._client, self._call_tokens, self._vector_dtype)
+        yield encode_tokens(
+            block, self._client, self._call_tokens, self._vector_dtype, self._mixed_calls
+        )
 
 
 @dataclass
@@ -35,13 +42,15 @@ class EncodeTokens(BlockTransform):
         connect: Picklable; called once per worker, returns the client that reaches the encoders.
         call_tokens: Most tokens of one call to an encoder.
         vector_dtype: ``float32`` or ``float16``.
+        mixed_calls: Whether a call has rows of all lengths, see ``ModelSpec.mixed_calls``.
     """
 
     connect: Callable[[], EncoderClient]
     call_tokens: int = 131_072
     vector_dtype: str = "float32"
+    mixed_calls: bool = False
 
     def expand(self, blocks: beam.PCollection) -> beam.PCollection:
         """One step, fused with its neighbours: vectors are not moved between workers."""
-        encode = _Encode(self.connect, self.call_tokens, self.vector_dtype)
+        encode = _Encode(self.connect, self.call_tokens, self.vector_dtype, self.mixed_calls)
         return blocks | "Encode" >> beam.ParDo(encode).with_output_types(EmbeddingBlock)

@@ -18,9 +18,9 @@ from tiny_models import save_transformer
 
 from embedkit.actors.encoder_pool import EncoderPool
 from embedkit.actors.pool_client import PoolConnection
-from embedkit.encoders.load import load_encoder
+from embedkit.encoders.kinds import load_encoder, read_model
 from embedkit.encoders.meter import busy_share
-from embedkit.encoders.model_files import ModelSpec, read_model
+from embedkit.encoders.spec import ModelSpec
 from embedkit.errors import ConfigError, EncoderError
 from embedkit.records import TokenBatch
 

@@ -24,7 +24,7 @@ from embedkit.corpus.splits import FileRange, Plan, Split
 from embedkit.dataset.commit import CommitRecord, SplitEnd, commit_block
 from embedkit.dataset.schema import PartOptions
 from embedkit.dataset.version import Version
-from embedkit.encoders.model_files import read_model
+from embedkit.encoders.kinds import read_model
 from embedkit.flow.complete import Before, complete_version
 from embedkit.flow.prepare import Draft, begin_version
 from embedkit.records import (
@@ -32,10 +32,10 @@ from embedkit.records import (
     TOKEN_FIELDS,
     EmbeddingBlock,
     Reject,
-    embedding_type,
     text_hash,
 )
 from embedkit.reports.quality import BlockStatistics
+from embedkit.vectors import Vectors
 from tests.benchmarks.machine import describe_machine, watched
 
 _KINDS = 256
@@ -66,14 +66,18 @@ def make_block(number: int, rows: int, dimension: int = _DIMENSION) -> Embedding
         "row_index": list(range(rows)),
         "text": texts,
     }
-    kind = embedding_type(dimension)
+    embedding = Vectors.from_matrix(vectors).to_arrow()
     arrays = [pa.array(columns[field.name], field.type) for field in DOCUMENT_SCHEMA]
     arrays += [
-        pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), type=kind),
+        embedding,
         pa.array(n_tokens),
         pa.array(n_tokens > 256),
     ]
-    fields = [*DOCUMENT_SCHEMA, pa.field("embedding", kind, nullable=False), *TOKEN_FIELDS[1:]]
+    fields = [
+        *DOCUMENT_SCHEMA,
+        pa.field("embedding", embedding.type, nullable=False),
+        *TOKEN_FIELDS[1:],
+    ]
     rejects = () if number % _WITH_REJECT else (Reject(source, rows, "empty_text", "no text"),)
     return EmbeddingBlock(
         split_id=f"{number:05d}",

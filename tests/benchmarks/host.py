@@ -42,8 +42,6 @@ class FreeClient:
         vectors = random.standard_normal((rows, dimension), dtype=np.float32)
         self._vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
-    packs = True
-
     def encode_all(self, batches: Iterable[TokenBatch]) -> Iterator[NDArray[np.float32]]:
         """Yields as many rows as each batch has."""
         for batch in batches:
@@ -74,6 +72,7 @@ def run_flow(job: Job, client: FreeClient, workers: int) -> float:
             job.config.call_tokens,
             job.version,
             job.options,
+            job.model.mixed_calls,
         )
         return sum(record.rows for record in records)
 
@@ -115,7 +114,10 @@ def run_stages(job: Job, client: FreeClient) -> dict[str, tuple[float, float]]:
         stage("encode_batch_fast alone", lambda t=texts: tokenizer.tokenizer.encode_batch_fast(t))
         tokens = stage("tokenize_text", lambda b=block: tokenize_text(b, tokenizer))
         rows = stage(
-            "encode_tokens", lambda t=tokens: encode_tokens(t, client, job.config.call_tokens)
+            "encode_tokens",
+            lambda t=tokens: encode_tokens(
+                t, client, job.config.call_tokens, mixed_calls=job.model.mixed_calls
+            ),
         )
         stats = stage(
             "statistics", lambda r=rows: BlockStatistics.of(r, tokenizer.max_tokens).to_json()

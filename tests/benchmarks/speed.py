@@ -12,7 +12,7 @@ from statistics import median
 from typing import Any
 
 from embedkit.config import ModelConfig
-from embedkit.encoders.model_files import read_model
+from embedkit.encoders.kinds import read_model
 from tests.benchmarks.corpus import MODEL, Texts, read_texts
 from tests.benchmarks.limit import flops_per_token
 from tests.benchmarks.machine import describe_machine, wait_until_quiet, watched
@@ -112,7 +112,7 @@ class Rounds:
 
 def measure(texts: Texts, rounds: int, every: int, wait: float) -> Rounds:
     """Runs every entrant once per round, each round in another order."""
-    precision = read_model(ModelConfig(model=MODEL)).precision
+    precision = read_model(ModelConfig(model=MODEL)).placement.precision
     part = texts.every(every)
     found = Rounds({name: [] for name in ("embedkit", *PEERS)}, [])
     with tempfile.TemporaryDirectory() as folder:
@@ -187,11 +187,11 @@ def _limit_lines(texts: Texts, found: Rounds) -> list[str]:
     foreign = [run.foreign for runs in found.runs.values() for run in runs]
     return [
         f"Limit: {flops / 1e6:.1f} MFLOP per token at the {square / 1e9:,.0f} GFLOP/s that "
-        f"{spec.precision} matrix products reach here is {square / flops:,.0f} tokens/s",
+        f"{spec.placement.precision} matrix products reach here is {square / flops:,.0f} tokens/s",
         f"({layers / 1e9:,.0f} GFLOP/s in the shapes of the model's layers). embedkit's best round "
         f"reached {best * flops / square:.0%} of it,",
-        f"on {spec.backend} {spec.precision}. The encoder was busy for {spread(busy, '.1%')} of "
-        "its time (promised: >= 95 %).",
+        f"on {spec.placement.backend} {spec.placement.precision}. The encoder was busy for "
+        f"{spread(busy, '.1%')} of its time (promised: >= 95 %).",
         f"Noise: other processes used {spread(foreign, '.0%')} of the machine during a run.",
     ]
 

@@ -23,7 +23,7 @@ from running import Dataset, tiny_job, write_corpus
 
 from embedkit.actors.local_ray import LocalRay
 from embedkit.config import ModelConfig
-from embedkit.encoders.model_files import read_model
+from embedkit.encoders.kinds import read_model
 from embedkit.errors import ConfigError
 from embedkit.flow.prepare import prepare
 from embedkit.transforms.embed_corpus import MakeVersion
@@ -220,7 +220,12 @@ def test_a_folder_of_another_user_is_refused(connection, tmp_path, monkeypatch):
 
 def test_a_model_for_a_gpu_needs_one(connection, monkeypatch):
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2.0})
-    on_gpu = replace(connection, model=replace(connection.model, device="cuda"))
+    on_gpu = replace(
+        connection,
+        model=replace(
+            connection.model, placement=replace(connection.model.placement, device="cuda")
+        ),
+    )
     with pytest.raises(ConfigError, match="Ray finds no GPU on this machine"):
         on_gpu._ensure_encoders()
 
@@ -229,7 +234,9 @@ def test_a_model_for_a_gpu_needs_one(connection, monkeypatch):
 @pytest.mark.timeout(900)
 def test_a_pipeline_whose_workers_are_processes_shares_one_encoder(connection, tmp_path):
     """As on a Dataflow worker machine: Beam starts the processes, and knows nothing of Ray."""
-    job = tiny_job(connection.model.model_id, write_corpus(tmp_path / "in"), tmp_path / "out")
+    job = tiny_job(
+        connection.model.identity.model_id, write_corpus(tmp_path / "in"), tmp_path / "out"
+    )
     settled = prepare(job.model_copy(update={"id_column": "id"}), connection.model)
     read = ReadCorpus(settled.config, settled.plan, None, settled.version)
     options = PipelineOptions(

@@ -183,7 +183,7 @@ def test_on_cpus_nothing_is_asked_for(job, tmp_path):
     on_cpu = Translated(job, DataflowConfig(), tmp_path)
     assert all(not one.resource_hints for one in on_cpu.proto.components.environments.values())
     model = on_cpu.job.model
-    assert (model.device, model.precision) == ("cpu", "float32")
+    assert (model.placement.device, model.placement.precision) == ("cpu", "float32")
 
 
 def test_a_job_wide_gpu_is_no_hint(job, tmp_path):
@@ -191,7 +191,7 @@ def test_a_job_wide_gpu_is_no_hint(job, tmp_path):
     translated = Translated(job, DataflowConfig(), tmp_path, flag)
     assert translated.hints(ENCODE) == {}
     assert list(translated.environment.service_options) == [f"worker_accelerator={GPU}"]
-    assert translated.job.model.device == "cuda"
+    assert translated.job.model.placement.device == "cuda"
 
 
 @pytest.mark.parametrize(
@@ -208,8 +208,9 @@ def test_the_model_is_settled_for_the_workers_and_not_for_this_machine(
 ):
     job = job.model_copy(update={"precision": asked, "batch_tokens": None})
     model = dataflow.model_on_workers(job, DataflowConfig(accelerator=accelerator), options())
-    assert (model.backend, model.device, model.precision) == ("torch", "cuda", precision)
-    assert model.batch_tokens > 10_000
+    placed = model.placement
+    assert (placed.backend, placed.device, placed.precision) == ("torch", "cuda", precision)
+    assert placed.batch_tokens > 10_000
 
 
 def test_workers_connect_to_the_ray_of_their_machine(job, monkeypatch):

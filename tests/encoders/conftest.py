@@ -7,7 +7,7 @@ import pytest
 from tiny_models import MAX_TOKENS, save_transformer
 
 from embedkit.config import ModelConfig
-from embedkit.encoders.model_files import read_model
+from embedkit.encoders.kinds import read_model
 from embedkit.errors import ConfigError
 
 

@@ -6,8 +6,8 @@ import torch
 
 from embedkit.config import ModelConfig
 from embedkit.encoders.checked import CheckedEncoder
-from embedkit.encoders.load import device_is_lost, load_encoder
-from embedkit.encoders.model_files import read_model
+from embedkit.encoders.hardware import device_is_lost
+from embedkit.encoders.kinds import load_encoder, read_model
 from embedkit.encoders.normalization import doubtful_rows, normalized
 from embedkit.records import TokenBatch
 from embedkit.tokens.tokenization import load_tokenizer

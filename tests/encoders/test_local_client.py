@@ -9,13 +9,13 @@ import pytest
 from running import tiny_job
 
 from embedkit.encoders import local_client
+from embedkit.encoders.kinds import read_model
 from embedkit.encoders.local_client import LocalConnection
-from embedkit.encoders.model_files import read_model
 from embedkit.records import TokenBatch
 
 
 class SlowEncoder:
-    dimension, device, packs = 2, "none", True
+    dimension, device = 2, "none"
 
     def __init__(self) -> None:
         self.inside = self.most = self.computed_tokens = 0

@@ -6,8 +6,7 @@ import torch
 from tiny_models import SENTENCES
 
 from embedkit.config import ModelConfig
-from embedkit.encoders.load import load_encoder
-from embedkit.encoders.model_files import read_model
+from embedkit.encoders.kinds import load_encoder, read_model
 from embedkit.records import TokenBatch
 from embedkit.tokens.tokenization import load_tokenizer
 
@@ -27,9 +26,9 @@ def exact(minilm):
 
 def test_a_gpu_is_taken_where_there_is_one(minilm):
     spec = read_model(ModelConfig(model=minilm))
-    assert (spec.backend, spec.device) == ("torch", "cuda")
+    assert (spec.placement.backend, spec.placement.device) == ("torch", "cuda")
     bf16 = torch.cuda.get_device_capability() >= (8, 0)
-    assert spec.precision == ("bfloat16" if bf16 else "float32")
+    assert spec.placement.precision == ("bfloat16" if bf16 else "float32")
     assert load_encoder(spec).device == torch.cuda.get_device_name()
 
 

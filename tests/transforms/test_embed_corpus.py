@@ -20,7 +20,7 @@ from embedkit.corpus.plan import Plan, plan_corpus
 from embedkit.dataset.commit import committed
 from embedkit.dataset.publication import is_published
 from embedkit.dataset.version import Version, latest_name
-from embedkit.encoders.model_files import read_model
+from embedkit.encoders.kinds import read_model
 from embedkit.engines.run import run_job
 from embedkit.errors import ConfigError, EncoderError, RejectsExceededError
 from embedkit.flow.complete import complete_version

@@ -6,11 +6,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from embedkit.encoders.hardware import processor_name, usable_cores
-from embedkit.encoders.model_files import ModelSpec
-from embedkit.encoders.network import load_network
+from embedkit.encoders.transformer.batching import padded, token_batches
+from embedkit.encoders.transformer.network import load_network
+from embedkit.encoders.transformer.spec import TransformerSpec
 from embedkit.errors import EncoderError
 from embedkit.records import TokenBatch
-from embedkit.tokens.batching import padded, token_batches
 
 _DTYPES = {
     "float32": torch.float32,
@@ -35,11 +35,6 @@ class TorchBackend:
         self._batch_tokens = batch_tokens
         self._pad_id = pad_id
         self.computed_tokens = 0
-
-    @property
-    def packs(self) -> bool:
-        """Whether it packs rows of different lengths together: it does not."""
-        return False
 
     @property
     def device(self) -> str:
@@ -95,7 +90,7 @@ class TorchBackend:
         return tensor
 
 
-def torch_backend(spec: ModelSpec) -> TorchBackend:
+def torch_backend(spec: TransformerSpec) -> TorchBackend:
     """Loads a model for torch.
 
     Args:
@@ -105,9 +100,10 @@ def torch_backend(spec: ModelSpec) -> TorchBackend:
         ConfigError: The weights are not those of the architecture.
         EncoderError: The files are not what they were when the job was planned.
     """
-    if spec.device == "cpu":
+    if spec.placement.device == "cpu":
         # Always set: torch starts with one thread where OMP_NUM_THREADS says so, as inside Ray.
-        torch.set_num_threads(spec.threads or usable_cores())
+        torch.set_num_threads(spec.placement.threads or usable_cores())
     network = load_network(spec)
-    network.transformer.to(_DTYPES[spec.precision])
-    return TorchBackend(network.to(spec.device), spec.device, spec.batch_tokens, spec.pad_id)
+    network.transformer.to(_DTYPES[spec.placement.precision])
+    device, tokens = spec.placement.device, spec.placement.batch_tokens
+    return TorchBackend(network.to(device), device, tokens, spec.pad_id)

@@ -14,8 +14,8 @@ import pytest
 from sentence_transformers.base.modules import Dense
 
 from embedkit.config import ModelConfig
-from embedkit.encoders import hardware
-from embedkit.encoders.model_files import read_model
+from embedkit.encoders.kinds import read_model
+from embedkit.encoders.transformer import placement
 from embedkit.errors import ConfigError
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -39,10 +39,11 @@ def edit(directory, name, **changes):
 
 def test_the_old_layout(minilm):
     spec = read(minilm)
-    assert spec.weights_hash == MINILM_SHA256
-    assert (spec.pooling, spec.normalize, spec.dimension) == (("mean",), True, 384)
+    assert spec.identity.weights_hash == MINILM_SHA256
+    assert (spec.pooling, spec.vectors.normalize, spec.vectors.dimension) == (("mean",), True, 384)
     assert (spec.tokenizer.max_tokens, spec.tokenizer.prompt) == (256, "")
-    assert (spec.architecture, spec.metric, spec.revision) == ("bert", "cosine", None)
+    assert (spec.architecture, spec.vectors.metric) == ("bert", "cosine")
+    assert spec.identity.revision is None
 
 
 def test_the_new_layout(sentence_model):
@@ -57,15 +58,15 @@ def test_the_new_layout(sentence_model):
     )
     spec = read(directory)
     assert spec.pooling == ("mean", "cls")
-    assert spec.dimension == 16
-    assert spec.metric == "dot"
+    assert spec.vectors.dimension == 16
+    assert spec.vectors.metric == "dot"
     assert spec.tokenizer.prompt == "one two "
     assert spec.prompt_length > 2
-    assert dict(spec.prompts)["query"] == "query: "
+    assert dict(spec.tokenizer.prompts)["query"] == "query: "
     assert spec.tokenizer.max_tokens == 24
     (layer,) = spec.dense
     assert (layer.in_features, layer.out_features, layer.activation) == (64, 24, "Tanh")
-    assert spec.weights == ("model.safetensors", "2_Dense/model.safetensors")
+    assert spec.identity.weights == ("model.safetensors", "2_Dense/model.safetensors")
 
 
 def test_old_pooling_flags_are_joined_in_their_order(sentence_model):
@@ -122,7 +123,7 @@ def test_prompts(sentence_model, caplog):
 
 
 def test_dimensions(minilm):
-    assert read(minilm, dimensions=128).dimension == 128
+    assert read(minilm, dimensions=128).vectors.dimension == 128
     fails(minilm, "dimensions is 385, but vectors of .* have 384", dimensions=385)
 
 
@@ -131,24 +132,24 @@ def test_where_the_model_runs(minilm, bf16_units):
 
     spec = read(minilm)
     expected = ("openvino", "cpu", "bfloat16" if bf16_units else "float32")
-    assert (spec.backend, spec.device, spec.precision) == expected
-    assert read(minilm, backend="torch").backend == "torch"
-    assert read(minilm, precision="float16").backend == "torch"
-    assert read(minilm, precision="float32").precision == "float32"
+    assert (spec.placement.backend, spec.placement.device, spec.placement.precision) == expected
+    assert read(minilm, backend="torch").placement.backend == "torch"
+    assert read(minilm, precision="float16").placement.backend == "torch"
+    assert read(minilm, precision="float32").placement.precision == "float32"
     fails(minilm, "openvino has no float16", backend="openvino", precision="float16")
     fails(minilm, "backend openvino runs on cpu", backend="openvino", device="cuda")
     if not torch.cuda.is_available():
         fails(minilm, "device is cuda, but torch finds no CUDA device", device="cuda")
-        assert read(minilm, device="auto").device == "cpu"
+        assert read(minilm, device="auto").placement.device == "cpu"
 
 
 def test_openvino_is_chosen_only_where_it_is_installed_and_tried(minilm, monkeypatch):
-    monkeypatch.setattr(hardware, "OPENVINO_ARCHITECTURES", frozenset())
-    assert read(minilm).backend == "torch"
-    assert read(minilm, backend="openvino").backend == "openvino"
+    monkeypatch.setattr(placement, "OPENVINO_ARCHITECTURES", frozenset())
+    assert read(minilm).placement.backend == "torch"
+    assert read(minilm, backend="openvino").placement.backend == "openvino"
     monkeypatch.undo()
-    monkeypatch.setattr(hardware, "_openvino_is_installed", lambda: False)
-    assert read(minilm).backend == "torch"
+    monkeypatch.setattr(placement, "_openvino_is_installed", lambda: False)
+    assert read(minilm).placement.backend == "torch"
     fails(minilm, r"install embedkit\[openvino\]", backend="openvino")
 
 
@@ -180,7 +181,7 @@ def test_ingredients_change_with_what_changes_vectors(sentence_model, tmp_path):
 
 def test_weights_of_several_files_have_one_hash(sentence_model):
     directory = Path(sentence_model(dense=(Dense(32, 8),)))
-    first = read(directory).weights_hash
+    first = read(directory).identity.weights_hash
     names = ["2_Dense/model.safetensors", "model.safetensors"]
     lines = [f"{n} {hashlib.sha256((directory / n).read_bytes()).hexdigest()}\n" for n in names]
     assert first == hashlib.sha256("".join(lines).encode()).hexdigest()
@@ -196,8 +197,8 @@ def test_a_spec_travels(minilm):
 def test_reading_says_nothing(minilm):
     code = (
         "from embedkit.config import ModelConfig\n"
-        "from embedkit.encoders.model_files import read_model\n"
-        "from embedkit.encoders.load import load_encoder\n"
+        "from embedkit.encoders.kinds import read_model\n"
+        "from embedkit.encoders.kinds import load_encoder\n"
         f"load_encoder(read_model(ModelConfig(model={minilm!r}, device='cpu')))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -226,6 +227,6 @@ def test_a_hub_id_in_the_cache_is_pinned_to_its_commit(monkeypatch, tmp_path, mi
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     for name in ("house/model", "house/model@main", f"house/model@{commit}"):
         spec = read(name)
-        assert (spec.revision, spec.weights_hash) == (commit, MINILM_SHA256)
-        assert spec.model_id == name
+        assert (spec.identity.revision, spec.identity.weights_hash) == (commit, MINILM_SHA256)
+        assert spec.identity.model_id == name
     fails("house/model@another", "not in the hub's cache")

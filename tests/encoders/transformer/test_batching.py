@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from embedkit.encoders.transformer.batching import padded, token_batches
 from embedkit.records import TokenBatch
-from embedkit.tokens.batching import padded, token_batches
 
 lengths = hnp.arrays(np.int32, st.integers(0, 60), elements=st.integers(0, 300))
 

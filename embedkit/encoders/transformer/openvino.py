@@ -8,16 +8,15 @@ import torch
 from numpy.typing import NDArray
 
 from embedkit.encoders.hardware import processor_name, usable_cores
-from embedkit.encoders.model_files import ModelSpec
-from embedkit.encoders.network import SentenceNetwork, load_network
-from embedkit.encoders.pack_shape import pack_shape
-from embedkit.encoders.packed import PackedNetwork
 from embedkit.encoders.phases import say_phase
-from embedkit.encoders.silent_openvino import openvino
+from embedkit.encoders.transformer.batching import padded, token_batches
+from embedkit.encoders.transformer.network import SentenceNetwork, load_network
+from embedkit.encoders.transformer.packed import PackedNetwork
+from embedkit.encoders.transformer.packing import PackShape, packs
+from embedkit.encoders.transformer.silent_openvino import openvino
+from embedkit.encoders.transformer.spec import TransformerSpec
 from embedkit.errors import ConfigError
 from embedkit.records import TokenBatch
-from embedkit.tokens.batching import padded, token_batches
-from embedkit.tokens.packing import PackShape, packs
 from embedkit.tokens.tokenization import first_line, quiet_transformers
 
 _HINTS = {"float32": "f32", "bfloat16": "bf16"}
@@ -40,7 +39,7 @@ class OpenVinoBackend:
     """
 
     def __init__(
-        self, padding: Any, packing: tuple[Any, PackShape] | None, spec: ModelSpec
+        self, padding: Any, packing: tuple[Any, PackShape] | None, spec: TransformerSpec
     ) -> None:
         self._padding = _queue(padding)
         self._packing = None if packing is None else (_queue(packing[0]), packing[1])
@@ -51,18 +50,13 @@ class OpenVinoBackend:
         self.computed_tokens = 0
 
     @property
-    def packs(self) -> bool:
-        """Whether it packs rows of different lengths together."""
-        return self._packing is not None
-
-    @property
     def device(self) -> str:
         """The processor's name."""
         return processor_name()
 
     def run(self, batch: TokenBatch) -> NDArray[np.float32]:
         """Returns the vectors of rows of tokens, in their order, shape (rows, dimension)."""
-        vectors = np.empty((len(batch), self._spec.dimension), dtype=np.float32)
+        vectors = np.empty((len(batch), self._spec.vectors.dimension), dtype=np.float32)
         left = np.arange(len(batch))
         if self._packing is not None:
             queue, shape = self._packing
@@ -71,7 +65,7 @@ class OpenVinoBackend:
                 arrays = (pack.input_ids, pack.positions, pack.owners)
                 self.computed_tokens += pack.input_ids.size
                 queue.start_async(arrays, (vectors, pack.rows))
-        for places in token_batches(batch.lengths[left], self._spec.batch_tokens):
+        for places in token_batches(batch.lengths[left], self._spec.placement.batch_tokens):
             rows = left[places]
             inputs = padded(batch.take(rows), self._spec.pad_id)
             self.computed_tokens += inputs[0].size
@@ -92,7 +86,7 @@ def _keep(request: Any, place: tuple[NDArray[np.float32], NDArray[np.intp]]) -> 
     vectors[rows] = request.get_output_tensor(0).data[: len(rows)]
 
 
-def openvino_backend(spec: ModelSpec) -> OpenVinoBackend:
+def openvino_backend(spec: TransformerSpec) -> OpenVinoBackend:
     """Loads a model with torch, converts and compiles it in this process, and checks the result.
 
     Args:
@@ -113,7 +107,7 @@ def openvino_backend(spec: ModelSpec) -> OpenVinoBackend:
     padding = _compiled(_padding_model(network, spec), spec)
     backend = OpenVinoBackend(padding, None, spec)
     _check(backend.run(batch), _with_torch(network, batch, spec.pad_id), spec)
-    shape = pack_shape(spec)
+    shape = spec.pack_shape
     if shape is None:
         return backend
     packing = _compiled(_packing_model(network, spec, shape), spec), shape
@@ -125,13 +119,13 @@ def openvino_backend(spec: ModelSpec) -> OpenVinoBackend:
     return backend
 
 
-def _compiled(model: Any, spec: ModelSpec) -> Any:
-    threads = spec.threads or usable_cores()
+def _compiled(model: Any, spec: TransformerSpec) -> Any:
+    threads = spec.placement.threads or usable_cores()
     return openvino.Core().compile_model(
         model,
         "CPU",
         {
-            "INFERENCE_PRECISION_HINT": _HINTS[spec.precision],
+            "INFERENCE_PRECISION_HINT": _HINTS[spec.placement.precision],
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": min(_STREAMS, threads),
             # Several encoders of one machine would be pinned to the same cores.
@@ -140,20 +134,22 @@ def _compiled(model: Any, spec: ModelSpec) -> Any:
     )
 
 
-def _padding_model(network: SentenceNetwork, spec: ModelSpec) -> Any:
+def _padding_model(network: SentenceNetwork, spec: TransformerSpec) -> Any:
     example = torch.ones((2, 5), dtype=torch.int64)
     anything = openvino.PartialShape([-1, -1])
     return _converted(network, (example, example.clone()), [anything, anything], spec)
 
 
-def _packing_model(network: SentenceNetwork, spec: ModelSpec, shape: PackShape) -> Any:
+def _packing_model(network: SentenceNetwork, spec: TransformerSpec, shape: PackShape) -> Any:
     example = torch.ones((2, 5), dtype=torch.int32)
     packed = PackedNetwork(network, spec, shape).eval()
     fixed = (openvino.PartialShape([shape.lines, shape.width]), openvino.Type.i32)
     return _converted(packed, (example, example.clone(), example.clone()), [fixed] * 3, spec)
 
 
-def _converted(module: torch.nn.Module, example: Any, inputs: list[Any], spec: ModelSpec) -> Any:
+def _converted(
+    module: torch.nn.Module, example: Any, inputs: list[Any], spec: TransformerSpec
+) -> Any:
     try:
         with warnings.catch_warnings(), quiet_transformers(), torch.no_grad():
             warnings.simplefilter("ignore")
@@ -161,12 +157,12 @@ def _converted(module: torch.nn.Module, example: Any, inputs: list[Any], spec: M
     # The converter raises bare Exceptions for operations that it does not know.
     except Exception as error:
         raise ConfigError(
-            f"{spec.directory}: {spec.architecture} cannot be converted to OpenVINO "
+            f"{spec.identity.directory}: {spec.architecture} cannot be converted to OpenVINO "
             f"({first_line(error)}); take backend torch"
         ) from error
 
 
-def _check_batch(spec: ModelSpec, network: SentenceNetwork, lengths: list[int]) -> TokenBatch:
+def _check_batch(spec: TransformerSpec, network: SentenceNetwork, lengths: list[int]) -> TokenBatch:
     transformer: Any = network.transformer
     vocabulary = transformer.get_input_embeddings().num_embeddings
     random = np.random.default_rng(0)
@@ -182,12 +178,14 @@ def _with_torch(network: SentenceNetwork, batch: TokenBatch, pad_id: int) -> NDA
     return vectors
 
 
-def _check(vectors: NDArray[np.float32], expected: NDArray[np.float32], spec: ModelSpec) -> None:
+def _check(
+    vectors: NDArray[np.float32], expected: NDArray[np.float32], spec: TransformerSpec
+) -> None:
     distances = np.linalg.norm(vectors - expected, axis=1) / np.linalg.norm(expected, axis=1)
-    tolerance = _TOLERANCES[spec.precision]
+    tolerance = _TOLERANCES[spec.placement.precision]
     if not distances.max() <= tolerance:
         raise ConfigError(
-            f"{spec.directory}: converted to OpenVINO, {spec.architecture} gives other vectors "
-            f"(relative distance {distances.max():.2g}, at most {tolerance:g} expected); take "
-            "backend torch"
+            f"{spec.identity.directory}: converted to OpenVINO, {spec.architecture} gives other "
+            f"vectors (relative distance {distances.max():.2g}, at most {tolerance:g} expected); "
+            "take backend torch"
         )

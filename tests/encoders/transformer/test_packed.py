@@ -8,12 +8,12 @@ from texts import topics_of_python
 from tiny_models import CONFIGURATIONS, SENTENCES
 
 from embedkit.config import ModelConfig
-from embedkit.encoders.load import load_encoder
-from embedkit.encoders.model_files import ModelSpec, read_model
-from embedkit.encoders.pack_shape import PACKED_ARCHITECTURES, pack_shape
+from embedkit.encoders.kinds import load_encoder, read_model
+from embedkit.encoders.spec import ModelSpec
+from embedkit.encoders.transformer.batching import token_batches
+from embedkit.encoders.transformer.packing import packs
+from embedkit.encoders.transformer.spec import PACKED_ARCHITECTURES
 from embedkit.records import TokenBatch
-from embedkit.tokens.batching import token_batches
-from embedkit.tokens.packing import packs
 from embedkit.tokens.tokenization import load_tokenizer
 
 
@@ -28,7 +28,7 @@ def tokens_of(spec: ModelSpec, texts: list[str]) -> TokenBatch:
 
 
 def packed_rows(spec: ModelSpec, batch: TokenBatch) -> int:
-    shape = pack_shape(spec)
+    shape = spec.pack_shape
     return 0 if shape is None else len(batch) - len(packs(batch, shape, spec.pad_id)[1])
 
 
@@ -71,36 +71,36 @@ def test_matryoshka_truncation_of_packed_rows(sentence_model):
 
 def test_what_cannot_be_packed(sentence_model):
     models = {name: spec_of(sentence_model(name)).architecture for name in CONFIGURATIONS}
-    packable = {name for name in models if pack_shape(spec_of(sentence_model(name)))}
+    packable = {name for name in models if spec_of(sentence_model(name)).pack_shape}
     assert packable == {"bert", "distilbert", "roberta", "xlm-roberta"}
     for pooling in ("max", "lasttoken", ("mean", "cls")):
-        assert pack_shape(spec_of(sentence_model(pooling=pooling))) is None
+        assert spec_of(sentence_model(pooling=pooling)).pack_shape is None
     prompts = {"include_prompt": False, "prompts": {"passage": "one two three: "}}
     spec = spec_of(sentence_model(**prompts), prompt_name="passage")
     assert spec.prompt_length > 0
-    assert pack_shape(spec) is None
+    assert spec.pack_shape is None
 
 
 def test_packs_keep_to_the_token_budget_and_the_models_maximum(sentence_model, minilm):
-    shape = pack_shape(spec_of(sentence_model()))
+    shape = spec_of(sentence_model()).pack_shape
     assert (shape.lines, shape.width) == (2, 24)
-    shape = pack_shape(spec_of(sentence_model(), batch_tokens=10))
+    shape = spec_of(sentence_model(), batch_tokens=10).pack_shape
     assert (shape.lines, shape.width) == (1, 24)
-    shape = pack_shape(spec_of(minilm, batch_tokens=None))
+    shape = spec_of(minilm, batch_tokens=None).pack_shape
     assert (shape.lines, shape.width) == (4, 256)
 
 
 def test_the_fill_of_packs_and_of_padded_rows_is_counted(sentence_model):
     spec = spec_of(sentence_model())
     batch = tokens_of(spec, SENTENCES * 2)
-    shape = pack_shape(spec)
+    shape = spec.pack_shape
     whole, left = packs(batch, shape, spec.pad_id)
     padded = sum(
         len(rows) * int(batch.lengths[left][rows].max())
-        for rows in token_batches(batch.lengths[left], spec.batch_tokens)
+        for rows in token_batches(batch.lengths[left], spec.placement.batch_tokens)
     )
     encoder = load_encoder(spec)
-    assert encoder.packs
+    assert spec.mixed_calls
     before = encoder.computed_tokens
     encoder.encode(batch)
     computed = encoder.computed_tokens - before
@@ -114,7 +114,7 @@ def test_half_precision_loses_no_more_in_packs_than_in_padded_batches(minilm, op
     texts = [text[:1200] for text in topics_of_python() if len(text) > 600]
     spec = spec_of(minilm, precision="bfloat16", batch_tokens=1024)
     batch = tokens_of(spec, texts)
-    batch = batch.take(next(packs(batch, pack_shape(spec), spec.pad_id)[0]).rows)
+    batch = batch.take(next(packs(batch, spec.pack_shape, spec.pad_id)[0]).rows)
     assert packed_rows(spec, batch) == len(batch)
     exact = load_encoder(spec_of(minilm, backend="torch")).encode(batch)
     losses = 1 - (load_encoder(spec).encode(batch) * exact).sum(axis=1)

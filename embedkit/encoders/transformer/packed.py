@@ -5,9 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from embedkit.encoders.model_files import ModelSpec
-from embedkit.encoders.network import SentenceNetwork
-from embedkit.tokens.packing import PackShape
+from embedkit.encoders.transformer.network import SentenceNetwork
+from embedkit.encoders.transformer.packing import PackShape
+from embedkit.encoders.transformer.spec import TransformerSpec
 
 _COUNT_FROM_FILL = frozenset({"roberta", "xlm-roberta"})
 _FAR = -1e9
@@ -23,7 +23,7 @@ class PackedNetwork(nn.Module):
         shape: The shape of all packs.
     """
 
-    def __init__(self, network: SentenceNetwork, spec: ModelSpec, shape: PackShape) -> None:
+    def __init__(self, network: SentenceNetwork, spec: TransformerSpec, shape: PackShape) -> None:
         super().__init__()
         self.network = network
         transformer: Any = network.transformer
@@ -31,7 +31,7 @@ class PackedNetwork(nn.Module):
         self._first_position = transformer.config.pad_token_id + 1 if shifted else 0
         self._rows = shape.lines * shape.line_rows
         self._first_token_only = spec.pooling == ("cls",)
-        self._dimension = spec.dimension
+        self._dimension = spec.vectors.dimension
 
     def forward(self, ids: Tensor, positions: Tensor, owners: Tensor) -> tuple[Tensor, Tensor]:
         """Encodes a pack, given as its three arrays.

@@ -1,20 +1,20 @@
-"""A model, settled: everything that an encoder needs to know, and no weights."""
+"""A transformer's directory to its spec, its files checked and its weights not yet read."""
 
-import hashlib
 import logging
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from embedkit.config import ModelConfig
-from embedkit.encoders.architecture import check_architecture, transformer_config
-from embedkit.encoders.foreign_code import foreign_classes
-from embedkit.encoders.hardware import choose_placement
-from embedkit.encoders.model_modules import DenseLayer, ModelLayout, read_layout
-from embedkit.encoders.model_source import model_directory
-from embedkit.encoders.module_files import POOLING_FLAGS
-from embedkit.encoders.strange_files import check_files
-from embedkit.encoders.weights import file_hash, weight_files, weights_hash
+from embedkit.encoders.hardware import FindGpu
+from embedkit.encoders.spec import ModelIdentity, VectorSpec
+from embedkit.encoders.transformer.architecture import check_architecture, transformer_config
+from embedkit.encoders.transformer.foreign_code import foreign_classes
+from embedkit.encoders.transformer.model_modules import ModelLayout, read_layout
+from embedkit.encoders.transformer.module_files import POOLING_FLAGS
+from embedkit.encoders.transformer.placement import choose_placement
+from embedkit.encoders.transformer.spec import TransformerSpec
+from embedkit.encoders.weights import file_hash, tokenizer_hash, weight_files, weights_hash
 from embedkit.errors import ConfigError
 from embedkit.tokens.tokenization import (
     TextTokenizer,
@@ -25,7 +25,6 @@ from embedkit.tokens.tokenization import (
 
 _log = logging.getLogger(__name__)
 
-_TOKENIZER_FILES = ("*.txt", "*.model", "*token*.json", "vocab.json")
 _SHIFTED_POSITIONS = frozenset(
     {"camembert", "longformer", "mpnet", "roberta", "xlm-roberta", "xlm-roberta-xl", "xmod"}
 )
@@ -33,102 +32,21 @@ _UNLIMITED_POSITIONS = frozenset({"deberta", "deberta-v2", "modernbert", "mt5", 
 _NO_LIMIT = 1 << 24
 
 
-@dataclass(frozen=True)
-class ModelSpec:
-    """A model with every ``auto`` resolved; small and picklable.
-
-    Attributes:
-        directory: The model directory on this machine.
-        transformer: Directory of the transformer, below it or the same.
-        model_id: The model as the user gave it.
-        revision: The hub's commit hash, or None for a directory of the user's own.
-        weights: The safetensors files, relative to ``directory``.
-        weights_hash: SHA-256 over them.
-        config_hash: SHA-256 of the transformer's ``config.json``.
-        tokenizer_hash: SHA-256 over the tokenizer's files.
-        tokenizer: How texts become tokens.
-        pad_id: Id that fills up the shorter rows of a batch.
-        architecture: The transformer's ``model_type``.
-        pooling: Pooling modes, joined in this order.
-        prompt_length: Leading tokens that are left out of the pooling.
-        dense: Layers after the pooling.
-        normalize: Whether vectors have length 1.
-        dimension: Components of a vector, after Dense and Matryoshka truncation.
-        metric: How vectors are compared: cosine, dot, euclidean or manhattan.
-        prompts: Names and texts of the prompts that the model knows.
-        backend: ``torch`` or ``openvino``.
-        device: ``cpu`` or ``cuda``.
-        precision: ``float32``, ``bfloat16`` or ``float16``.
-        batch_tokens: Most tokens of a padded batch.
-        threads: CPU threads of an encoder; None takes every core that its process may use.
-        ignored_code: Classes that the directory names for itself, in whose place the library's
-            run, as ``AutoModel=module.Class``.
-        max_content_tokens: Tokens of a text that the model sees, beside special ones and prompt.
-    """
-
-    directory: str
-    transformer: str
-    model_id: str
-    revision: str | None
-    weights: tuple[str, ...]
-    weights_hash: str
-    config_hash: str
-    tokenizer_hash: str
-    tokenizer: TokenizerSpec
-    pad_id: int
-    architecture: str
-    pooling: tuple[str, ...]
-    prompt_length: int
-    dense: tuple[DenseLayer, ...]
-    normalize: bool
-    dimension: int
-    metric: str
-    prompts: tuple[tuple[str, str], ...]
-    backend: str
-    device: str
-    precision: str
-    batch_tokens: int
-    threads: int | None
-    ignored_code: tuple[str, ...] = ()
-    max_content_tokens: int | None = None
-
-    def vector_ingredients(self) -> dict[str, str | int | bool]:
-        """Returns all that changes a vector, by name, for the fingerprint."""
-        layers = [f"{d.weights}:{d.activation}:{int(d.residual)}" for d in self.dense]
-        ingredients: dict[str, str | int | bool] = {
-            "weights": self.weights_hash,
-            "architecture": self.config_hash,
-            "tokenizer": self.tokenizer_hash,
-            "lower_case": self.tokenizer.lower_case,
-            "prompt": self.tokenizer.prompt,
-            "max_tokens": self.tokenizer.max_tokens,
-            "pooling": "+".join(self.pooling),
-            "pooling_skips": self.prompt_length,
-            "dense": " ".join(layers),
-            "normalize": self.normalize,
-            "dimension": self.dimension,
-            "backend": self.backend,
-            "device": self.device,
-            "precision": self.precision,
-            "batch_tokens": self.batch_tokens,
-        }
-        if self.ignored_code:
-            ingredients["ignored_code"] = " ".join(self.ignored_code)
-        return ingredients
-
-
-def read_model(config: ModelConfig) -> ModelSpec:
+def read_transformer(
+    root: Path, revision: str | None, config: ModelConfig, find_gpu: FindGpu
+) -> TransformerSpec:
     """Reads a model's files, all but the values of its weights, and settles how it runs.
 
     Args:
+        root: The model directory.
+        revision: The hub's commit hash, or None for a directory of the user's own.
         config: The model and the job's wishes.
+        find_gpu: Tells the GPU of the machine that is to run it.
 
     Raises:
-        ConfigError: The model cannot be found, is damaged, would need foreign code, or cannot do
-            what the job asks of it.
+        ConfigError: The model is damaged, would need foreign code, or cannot do what the job asks
+            of it.
     """
-    root, revision = model_directory(config.model)
-    check_files(root)
     layout = read_layout(root)
     ignored = foreign_classes(layout.transformer, config.ignore_auto_map)
     transformer = transformer_config(layout.transformer)
@@ -140,40 +58,39 @@ def read_model(config: ModelConfig) -> ModelSpec:
             max_tokens=_max_tokens(config, layout, transformer, loaded.model_max_length),
             prompt=_prompt(config, layout),
             lower_case=layout.lower_case,
+            prompts=layout.prompts,
         ),
     )
     _check_vocabulary(tokenizer, transformer, layout.transformer)
     pooling = _pooling(config, layout, root)
-    placement = choose_placement(config, transformer.model_type)
+    placement = choose_placement(config, transformer.model_type, find_gpu)
     own_files = weight_files(layout.transformer)
     check_architecture(transformer, layout.transformer, own_files)
     files = [*own_files, *(root / layer.weights for layer in layout.dense)]
-    return ModelSpec(
-        directory=str(root),
+    return TransformerSpec(
+        identity=ModelIdentity(
+            directory=str(root),
+            model_id=config.model,
+            revision=revision,
+            weights=tuple(file.relative_to(root).as_posix() for file in files),
+            weights_hash=weights_hash(files, root),
+            config_hash=file_hash(layout.transformer / "config.json"),
+            tokenizer_hash=tokenizer_hash(layout.transformer),
+        ),
+        tokenizer=replace(tokenizer.spec, max_content_tokens=tokenizer.max_content_tokens),
+        vectors=VectorSpec(
+            dimension=_dimension(config, layout, transformer.hidden_size * len(pooling), root),
+            normalize=layout.normalize if config.normalize is None else config.normalize,
+            metric=layout.metric,
+        ),
+        placement=placement,
         transformer=str(layout.transformer),
-        model_id=config.model,
-        revision=revision,
-        weights=tuple(file.relative_to(root).as_posix() for file in files),
-        weights_hash=weights_hash(files, root),
-        config_hash=file_hash(layout.transformer / "config.json"),
-        tokenizer_hash=_tokenizer_hash(layout.transformer),
-        tokenizer=tokenizer.spec,
-        pad_id=tokenizer.pad_id,
         architecture=transformer.model_type,
+        pad_id=tokenizer.pad_id,
         pooling=pooling,
         prompt_length=0 if layout.include_prompt else tokenizer.prompt_length,
         dense=layout.dense,
-        normalize=layout.normalize if config.normalize is None else config.normalize,
-        dimension=_dimension(config, layout, transformer.hidden_size * len(pooling), root),
-        metric=layout.metric,
-        prompts=layout.prompts,
-        backend=placement.backend,
-        device=placement.device,
-        precision=placement.precision,
-        batch_tokens=placement.batch_tokens,
-        threads=config.encoder_threads,
         ignored_code=ignored,
-        max_content_tokens=tokenizer.max_content_tokens,
     )
 
 
@@ -283,9 +200,3 @@ def _dimension(config: ModelConfig, layout: ModelLayout, pooled: int, root: Path
             f"dimensions is {wanted}, but vectors of {root} have {width} components; take fewer"
         )
     return wanted
-
-
-def _tokenizer_hash(directory: Path) -> str:
-    files = {file for pattern in _TOKENIZER_FILES for file in directory.glob(pattern)}
-    lines = "".join(f"{file.name} {file_hash(file)}\n" for file in sorted(files))
-    return hashlib.sha256(lines.encode()).hexdigest()

@@ -7,8 +7,8 @@ import sys
 _LOAD = """
 import sys
 from embedkit.config import ModelConfig
-from embedkit.encoders.load import load_encoder
-from embedkit.encoders.model_files import read_model
+from embedkit.encoders.kinds import load_encoder
+from embedkit.encoders.kinds import read_model
 
 settings = {"model": sys.argv[1], "backend": "openvino", "device": "cpu", "pooling": "mean"}
 load_encoder(read_model(ModelConfig(**settings)))

@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from embedkit.encoders.architecture import model_class
-from embedkit.encoders.model_files import ModelSpec
-from embedkit.encoders.model_modules import DenseLayer
-from embedkit.encoders.pooling import pool, without_prompt
+from embedkit.encoders.transformer.architecture import model_class
+from embedkit.encoders.transformer.model_modules import DenseLayer
+from embedkit.encoders.transformer.pooling import pool, without_prompt
+from embedkit.encoders.transformer.spec import TransformerSpec
 from embedkit.encoders.weights import weights_hash
 from embedkit.errors import ConfigError, EncoderError
 from embedkit.tokens.tokenization import first_line, quiet_transformers
@@ -21,13 +21,13 @@ class SentenceNetwork(nn.Module):
     Everything after the transformer is float32, whatever the transformer computes in.
     """
 
-    def __init__(self, transformer: nn.Module, dense: nn.Sequential, spec: ModelSpec) -> None:
+    def __init__(self, transformer: nn.Module, dense: nn.Sequential, spec: TransformerSpec) -> None:
         super().__init__()
         self.transformer = transformer
         self.dense = dense
         self._pooling = spec.pooling
         self._prompt_length = spec.prompt_length
-        self._dimension = spec.dimension
+        self._dimension = spec.vectors.dimension
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Encodes a padded batch.
@@ -67,7 +67,7 @@ class Dense(nn.Module):
         return out + self.residual(vectors) if self._adds_input else out
 
 
-def load_network(spec: ModelSpec, attention: str = "sdpa") -> SentenceNetwork:
+def load_network(spec: TransformerSpec, attention: str = "sdpa") -> SentenceNetwork:
     """Loads a model's weights in float32, on the CPU, ready for inference.
 
     Args:
@@ -78,18 +78,18 @@ def load_network(spec: ModelSpec, attention: str = "sdpa") -> SentenceNetwork:
         ConfigError: The weights are not those of this architecture.
         EncoderError: The files are not what they were when the job was planned.
     """
-    root = Path(spec.directory)
-    files = [root / name for name in spec.weights]
+    root = Path(spec.identity.directory)
+    files = [root / name for name in spec.identity.weights]
     missing = [file for file in files if not file.is_file()]
     if missing:
         raise EncoderError(
             f"{missing[0]}: missing; the model must be at this path on every machine"
         )
     found = weights_hash(files, root)
-    if found != spec.weights_hash:
+    if found != spec.identity.weights_hash:
         raise EncoderError(
             f"{root}: the weights changed since the job was planned (sha256 {found}, expected "
-            f"{spec.weights_hash}); restore them, or start the job anew"
+            f"{spec.identity.weights_hash}); restore them, or start the job anew"
         )
     dense = nn.Sequential(*(_load_dense(root, layer) for layer in spec.dense))
     network = SentenceNetwork(_load_transformer(spec.transformer, attention), dense, spec)

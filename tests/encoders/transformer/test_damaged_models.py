@@ -12,8 +12,7 @@ from safetensors.torch import load_file, save_file
 from sentence_transformers.base.modules import Dense
 
 from embedkit.config import ModelConfig
-from embedkit.encoders.load import load_encoder
-from embedkit.encoders.model_files import read_model
+from embedkit.encoders.kinds import load_encoder, read_model
 from embedkit.errors import ConfigError, EncoderError
 from embedkit.records import TokenBatch
 
@@ -87,8 +86,8 @@ def test_sharded_weights(model):
     index = {"metadata": {}, "weight_map": weight_map}
     (model / "model.safetensors.index.json").write_text(json.dumps(index))
     spec = read(model)
-    assert spec.weights == ("a.safetensors", "b.safetensors", "2_Dense/model.safetensors")
-    assert spec.weights_hash != whole.weights_hash
+    assert spec.identity.weights == ("a.safetensors", "b.safetensors", "2_Dense/model.safetensors")
+    assert spec.identity.weights_hash != whole.identity.weights_hash
     batch = TokenBatch.from_lists([[2, 5, 6, 3], [2, 9, 3]])
     vectors = load_encoder(spec).encode(batch)
     shutil.rmtree(model)
@@ -479,7 +478,7 @@ def test_adapters_quantized_weights_and_other_kinds_of_models(model):
 
 
 def test_a_model_that_openvino_gets_wrong_is_refused(model, monkeypatch):
-    from embedkit.encoders import openvino
+    from embedkit.encoders.transformer import openvino
 
     real = openvino._with_torch
     monkeypatch.setattr(openvino, "_with_torch", lambda *given: real(*given) + 0.5)
@@ -488,7 +487,7 @@ def test_a_model_that_openvino_gets_wrong_is_refused(model, monkeypatch):
 
 
 def test_a_model_that_openvino_cannot_convert_is_refused(model, monkeypatch):
-    from embedkit.encoders import pooling
+    from embedkit.encoders.transformer import pooling
 
     def unheard_of(hidden, mask):
         return torch.linalg.eigvals(hidden[:, :1].mT @ hidden[:, :1]).real

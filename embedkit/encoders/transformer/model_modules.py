@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from embedkit.encoders.module_files import (
+from embedkit.encoders.transformer.module_files import (
     DenseFile,
     ModelFile,
     NormalizeFile,

@@ -10,9 +10,9 @@ from sentence_transformers.base.modules import Dense
 from tiny_models import CONFIGURATIONS, MAX_TOKENS, OTHERS, SENTENCES
 
 from embedkit.config import ModelConfig
-from embedkit.encoders.load import load_encoder
-from embedkit.encoders.model_files import ModelSpec, read_model
-from embedkit.encoders.module_files import ACTIVATIONS
+from embedkit.encoders.kinds import load_encoder, read_model
+from embedkit.encoders.spec import ModelSpec
+from embedkit.encoders.transformer.module_files import ACTIVATIONS
 from embedkit.records import TokenBatch
 from embedkit.tokens.tokenization import load_tokenizer
 
@@ -53,7 +53,7 @@ def test_architectures(architecture, backend, sentence_model):
 @pytest.mark.parametrize("architecture", OTHERS)
 def test_other_architectures(architecture, mode, sentence_model):
     directory = sentence_model(architecture, pooling=mode)
-    assert spec_of(directory, "auto").backend == "torch"
+    assert spec_of(directory, "auto").placement.backend == "torch"
     check(directory)
 
 

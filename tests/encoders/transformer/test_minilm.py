@@ -11,8 +11,7 @@ from sentence_transformers import SentenceTransformer
 from texts import FOREIGN, paragraphs, topics_of_python
 
 from embedkit.config import ModelConfig
-from embedkit.encoders.load import load_encoder
-from embedkit.encoders.model_files import read_model
+from embedkit.encoders.kinds import load_encoder, read_model
 from embedkit.records import TokenBatch
 from embedkit.tokens.tokenization import load_tokenizer
 

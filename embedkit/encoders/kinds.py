@@ -1,0 +1,136 @@
+"""The kinds of encoders: each is registered here once, and nobody else asks what kind it is.
+
+A kind is a folder beside this file and a line below. Only what is listed here ever runs: a model
+directory chooses among the kinds, and no code of its own is loaded.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from embedkit.config import ModelConfig
+from embedkit.encoders.base import Encoder
+from embedkit.encoders.hardware import FindGpu, gpu_here
+from embedkit.encoders.model_source import model_directory
+from embedkit.encoders.spec import ModelSpec
+from embedkit.encoders.strange_files import check_files
+from embedkit.encoders.transformer.kind import TransformerKind
+from embedkit.errors import EncoderError
+
+_Spec = TypeVar("_Spec", bound=ModelSpec)
+
+
+class EncoderKind(Protocol[_Spec]):
+    """A kind of encoder; imports what is heavy no earlier than in the method that needs it."""
+
+    def recognises(self, directory: Path) -> bool:
+        """Tells whether a model directory is one of this kind."""
+        ...
+
+    def read(
+        self, directory: Path, revision: str | None, config: ModelConfig, find_gpu: FindGpu
+    ) -> _Spec:
+        """Reads a model's files, all but the values of its weights, and settles how it runs.
+
+        Args:
+            directory: A directory that it recognises.
+            revision: The hub's commit hash, or None for a directory of the user's own.
+            config: The model and the job's wishes.
+            find_gpu: Tells the GPU of the machine that is to run it.
+
+        Raises:
+            ConfigError: The model is damaged, would need foreign code, or cannot do what the job
+                asks of it.
+        """
+        ...
+
+    def load(self, spec: _Spec) -> Encoder:
+        """Loads a model: the heavy work, done where the encoder lives.
+
+        Raises:
+            ConfigError: The weights are not those of the model, or the backend cannot run it.
+            EncoderError: The files are not what they were when the job was planned.
+        """
+        ...
+
+    def tokens_per_second(self, spec: _Spec) -> float | None:
+        """Guesses an encoder's speed on this machine; None where nothing is known of the device."""
+        ...
+
+    def query_config(self, model: str, described: Mapping[str, Any]) -> ModelConfig:
+        """Returns how queries to a dataset are encoded: as its rows were, and most exactly.
+
+        Args:
+            model: The model's directory or hub id.
+            described: What the dataset's manifest says of its vectors.
+
+        Returns:
+            Settings for the CPU and without a prompt.
+        """
+        ...
+
+
+KINDS: dict[str, EncoderKind[Any]] = {
+    "transformer": TransformerKind(),
+}
+"""Every kind by its name; a directory is of the first that recognises it, else of the last."""
+
+
+def read_model(config: ModelConfig, find_gpu: FindGpu = gpu_here) -> ModelSpec:
+    """Reads a model's files, all but the values of its weights, and settles how it runs.
+
+    Args:
+        config: The model and the job's wishes.
+        find_gpu: Tells the GPU of the machine that is to run it, if that is not this one.
+
+    Raises:
+        ConfigError: The model cannot be found, is damaged, would need foreign code, or cannot do
+            what the job asks of it.
+    """
+    directory, revision = model_directory(config.model)
+    check_files(directory)
+    spec: ModelSpec = _kind_of(directory).read(directory, revision, config, find_gpu)
+    return spec
+
+
+def query_config(model: str, described: Mapping[str, Any]) -> ModelConfig:
+    """Returns how queries to a dataset are encoded, see ``EncoderKind.query_config``.
+
+    Raises:
+        ConfigError: The model cannot be found.
+    """
+    directory, _ = model_directory(model)
+    return _kind_of(directory).query_config(model, described)
+
+
+def load_encoder(spec: ModelSpec) -> Encoder:
+    """Loads a model on its backend and device: the heavy work, done where the encoder lives.
+
+    Args:
+        spec: The model, as ``read_model`` settled it.
+
+    Raises:
+        ConfigError: The weights are not those of the model, or the backend cannot run it.
+        EncoderError: The files are not what they were when the job was planned.
+    """
+    return _kind(spec).load(spec)
+
+
+def tokens_per_second(spec: ModelSpec) -> float | None:
+    """Guesses an encoder's speed on this machine; None where nothing is known of the device."""
+    return _kind(spec).tokens_per_second(spec)
+
+
+def _kind(spec: ModelSpec) -> EncoderKind[Any]:
+    if spec.kind not in KINDS:
+        raise EncoderError(
+            f"{spec.identity.directory}: kind of encoder {spec.kind!r} is not known in this "
+            f"process, which knows {', '.join(KINDS)}; install the same release everywhere"
+        )
+    return KINDS[spec.kind]
+
+
+def _kind_of(directory: Path) -> EncoderKind[Any]:
+    # The last says best what a directory lacks that no kind recognises.
+    *others, last = KINDS.values()
+    return next((kind for kind in others if kind.recognises(directory)), last)

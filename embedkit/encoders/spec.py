@@ -1,0 +1,124 @@
+"""A model, settled: everything that an encoder needs to know, and no weights."""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
+
+from embedkit.tokens.tokenization import TokenizerSpec
+
+
+@dataclass(frozen=True)
+class ModelIdentity:
+    """Which model it is, and where its files are.
+
+    Attributes:
+        directory: The model directory on this machine.
+        model_id: The model as the user gave it.
+        revision: The hub's commit hash, or None for a directory of the user's own.
+        weights: The safetensors files, relative to ``directory``.
+        weights_hash: SHA-256 over them.
+        config_hash: SHA-256 of the file that says what is computed with them.
+        tokenizer_hash: SHA-256 over the tokenizer's files.
+    """
+
+    directory: str
+    model_id: str
+    revision: str | None
+    weights: tuple[str, ...]
+    weights_hash: str
+    config_hash: str
+    tokenizer_hash: str
+
+
+@dataclass(frozen=True)
+class VectorSpec:
+    """What its vectors are.
+
+    Attributes:
+        dimension: Components of a vector, after Matryoshka truncation.
+        normalize: Whether vectors have length 1.
+        metric: How vectors are compared: cosine, dot, euclidean or manhattan.
+    """
+
+    dimension: int
+    normalize: bool
+    metric: str
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where and how a model runs.
+
+    Attributes:
+        backend: The library that runs it, by the name of its distribution, such as ``torch``.
+        device: ``cpu`` or ``cuda``.
+        precision: ``float32``, ``bfloat16`` or ``float16``.
+        batch_tokens: Most tokens of a padded batch.
+        threads: CPU threads of an encoder; None takes every core that its process may use.
+    """
+
+    backend: str
+    device: str
+    precision: str
+    batch_tokens: int
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A model with every ``auto`` resolved; small, picklable and hashable.
+
+    Every kind of encoder has a subclass of its own, with what only this kind knows of a model.
+
+    Attributes:
+        kind: Name of the kind of encoder that runs it, see ``embedkit.encoders.kinds``.
+        identity: Which model it is.
+        tokenizer: How texts become tokens.
+        vectors: What its vectors are.
+        placement: Where and how it runs.
+    """
+
+    kind: ClassVar[str]
+    identity: ModelIdentity
+    tokenizer: TokenizerSpec
+    vectors: VectorSpec
+    placement: Placement
+
+    def with_threads(self, threads: int | None) -> Self:
+        """Returns the model with other CPU threads for an encoder; None takes every core."""
+        return replace(self, placement=replace(self.placement, threads=threads))
+
+    @property
+    def mixed_calls(self) -> bool:
+        """Whether a call should have rows of all lengths, as this kind packs them together."""
+        return False
+
+    @property
+    def libraries(self) -> tuple[str, ...]:
+        """Distributions that have a part in its vectors, for the manifest."""
+        return ("tokenizers", self.placement.backend)
+
+    def description(self) -> dict[str, str]:
+        """Returns what only this kind says of its vectors, for the manifest and the parts."""
+        return {}
+
+    def own_ingredients(self) -> dict[str, str | int | bool]:
+        """Returns what only this kind knows of all that changes a vector, by name."""
+        return {}
+
+    def vector_ingredients(self) -> dict[str, str | int | bool]:
+        """Returns all that changes a vector, by name, for the fingerprint."""
+        return {
+            "weights": self.identity.weights_hash,
+            "architecture": self.identity.config_hash,
+            "tokenizer": self.identity.tokenizer_hash,
+            "lower_case": self.tokenizer.lower_case,
+            "prompt": self.tokenizer.prompt,
+            "max_tokens": self.tokenizer.max_tokens,
+            "normalize": self.vectors.normalize,
+            "dimension": self.vectors.dimension,
+            **self.own_ingredients(),
+            "backend": self.placement.backend,
+            "device": self.placement.device,
+            "precision": self.placement.precision,
+            "batch_tokens": self.placement.batch_tokens,
+        }

@@ -1,0 +1,77 @@
+"""Transformers as a kind of encoder."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from embedkit.config import ModelConfig
+from embedkit.encoders.base import Encoder
+from embedkit.encoders.hardware import FindGpu
+from embedkit.encoders.transformer.spec import TransformerSpec
+
+
+class TransformerKind:
+    """Directories as sentence-transformers writes them, and plain ones of Hugging Face."""
+
+    def recognises(self, directory: Path) -> bool:
+        """Tells whether a model directory lists modules, or has a transformer's configuration."""
+        return any((directory / name).is_file() for name in ("modules.json", "config.json"))
+
+    def read(
+        self, directory: Path, revision: str | None, config: ModelConfig, find_gpu: FindGpu
+    ) -> TransformerSpec:
+        """Reads a model's files, all but the values of its weights, and settles how it runs.
+
+        Args:
+            directory: A directory that it recognises.
+            revision: The hub's commit hash, or None for a directory of the user's own.
+            config: The model and the job's wishes.
+            find_gpu: Tells the GPU of the machine that is to run it.
+
+        Raises:
+            ConfigError: The model is damaged, would need foreign code, or cannot do what the job
+                asks of it.
+        """
+        from embedkit.encoders.transformer.model_files import read_transformer
+
+        return read_transformer(directory, revision, config, find_gpu)
+
+    def load(self, spec: TransformerSpec) -> Encoder:
+        """Loads a model on its backend and device.
+
+        Raises:
+            ConfigError: The weights are not those of the architecture, or the backend cannot run
+                it.
+            EncoderError: The files are not what they were when the job was planned.
+        """
+        from embedkit.encoders.transformer.load import load_transformer
+
+        return load_transformer(spec)
+
+    def tokens_per_second(self, spec: TransformerSpec) -> float | None:
+        """Guesses an encoder's speed on this machine; None on a GPU, which is not measured."""
+        if spec.placement.device != "cpu":
+            return None
+        from embedkit.encoders.transformer.speed import cpu_tokens_per_second
+
+        return cpu_tokens_per_second(spec)
+
+    def query_config(self, model: str, described: Mapping[str, Any]) -> ModelConfig:
+        """Returns how queries to a dataset are encoded: as its rows were, by torch in float32.
+
+        Args:
+            model: The model's directory or hub id.
+            described: What the dataset's manifest says of its vectors.
+        """
+        return ModelConfig(
+            model=model,
+            max_tokens=described["max_tokens"],
+            pooling=described["pooling"],
+            normalize=described["normalized"],
+            dimensions=described["dimension"],
+            device="cpu",
+            backend="torch",
+            precision="float32",
+            prompt="",
+            ignore_auto_map="ignored_code" in described,
+        )

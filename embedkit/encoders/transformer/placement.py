@@ -1,0 +1,110 @@
+"""What a transformer should run on, where the job leaves it open."""
+
+import importlib.util
+import logging
+import os
+
+from embedkit.config import ModelConfig
+from embedkit.encoders.hardware import FindGpu, Gpu, wanted_gpu
+from embedkit.encoders.spec import Placement
+from embedkit.errors import ConfigError
+
+_log = logging.getLogger(__name__)
+
+OPENVINO_ARCHITECTURES = frozenset(
+    {"bert", "deberta-v2", "distilbert", "modernbert", "mpnet", "roberta", "xlm-roberta"}
+)
+"""Model types whose conversion is tested; others run on torch unless OpenVINO is asked for."""
+
+_BATCH_TOKENS = {"cpu": 2_048, "cuda": 65_536}
+"""Most tokens of a padded batch, by device, where the job does not say."""
+
+_ISAS_WITHOUT_BF16 = frozenset(
+    {"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX512_CORE", "AVX512_CORE_VNNI"}
+)
+"""Values of oneDNN's ONEDNN_MAX_CPU_ISA that forbid bf16 units, also where the CPU has them."""
+
+
+def choose_placement(config: ModelConfig, architecture: str, find_gpu: FindGpu) -> Placement:
+    """Settles what the job leaves to ``auto``.
+
+    Args:
+        config: The job's wishes.
+        architecture: The transformer's ``model_type``.
+        find_gpu: Tells the GPU of the machine that is to run it.
+
+    Raises:
+        ConfigError: The machine, or the backend, cannot do what is asked for.
+    """
+    if config.backend == "openvino" and config.device == "cuda":
+        raise ConfigError("backend openvino runs on cpu; take device cpu, or backend torch")
+    on_cpu = config.device == "auto" and config.backend == "openvino"
+    gpu = None if on_cpu else wanted_gpu(config.device, find_gpu)
+    device = "cpu" if gpu is None else "cuda"
+    backend = _backend(config, device, architecture)
+    return Placement(
+        backend,
+        device,
+        _precision(config, backend, gpu),
+        config.batch_tokens or _BATCH_TOKENS[device],
+        config.encoder_threads,
+    )
+
+
+def _backend(config: ModelConfig, device: str, architecture: str) -> str:
+    if config.backend == "openvino":
+        if not _openvino_is_installed():
+            raise ConfigError(
+                "backend is openvino, but it is not installed; install embedkit[openvino], or take "
+                "backend torch"
+            )
+        return "openvino"
+    if config.backend == "torch" or device != "cpu" or config.precision == "float16":
+        return "torch"
+    if not _openvino_is_installed():
+        return "torch"
+    if architecture not in OPENVINO_ARCHITECTURES:
+        _log.warning(
+            "torch runs the model, as model type %s is not tried with OpenVINO; backend openvino "
+            "asks for it all the same",
+            architecture,
+        )
+        return "torch"
+    return "openvino"
+
+
+def _precision(config: ModelConfig, backend: str, gpu: Gpu | None) -> str:
+    if backend == "openvino":
+        return _openvino_precision(config)
+    if config.precision != "auto":
+        return config.precision
+    has_bf16 = _torch_has_bf16() if gpu is None else gpu.has_bf16
+    return "bfloat16" if has_bf16 else "float32"
+
+
+def _openvino_precision(config: ModelConfig) -> str:
+    if config.precision == "float16":
+        raise ConfigError("backend openvino has no float16 on cpu; take bfloat16 or float32")
+    from embedkit.encoders.transformer.silent_openvino import openvino
+
+    units = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    able = "BF16" in units and _may_use_bf16_units()
+    if config.precision == "bfloat16" and not able:
+        raise ConfigError(
+            "precision is bfloat16, but this processor has no bf16 units; take precision float32"
+        )
+    return "bfloat16" if able and config.precision != "float32" else "float32"
+
+
+def _torch_has_bf16() -> bool:
+    import torch
+
+    return _may_use_bf16_units() and torch.cpu._is_avx512_bf16_supported()
+
+
+def _may_use_bf16_units() -> bool:
+    return os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() not in _ISAS_WITHOUT_BF16
+
+
+def _openvino_is_installed() -> bool:
+    return importlib.util.find_spec("openvino") is not None

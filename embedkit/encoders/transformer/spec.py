@@ -1,0 +1,86 @@
+"""What an encoder needs to know of a transformer."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from embedkit.encoders.spec import ModelSpec
+from embedkit.encoders.transformer.model_modules import DenseLayer
+from embedkit.encoders.transformer.packing import PackShape
+
+PACKED_ARCHITECTURES = frozenset({"bert", "distilbert", "roberta", "xlm-roberta"})
+"""Model types that know a token's place from an input alone, so that rows may stand anywhere."""
+
+_WIDTH = 256
+# Twice as many leave the caches, half as many read the weights too often.
+_PACK_TOKENS = 1_024
+_LEAST_ROW = 8
+
+
+@dataclass(frozen=True)
+class TransformerSpec(ModelSpec):
+    """A transformer, pooling, dense layers and Matryoshka truncation.
+
+    Attributes:
+        transformer: Directory of the transformer, the model directory or below it.
+        architecture: The transformer's ``model_type``.
+        pad_id: Id that fills up the shorter rows of a batch.
+        pooling: Pooling modes, joined in this order.
+        prompt_length: Leading tokens that are left out of the pooling.
+        dense: Layers after the pooling.
+        ignored_code: Classes that the directory names for itself, in whose place the library's
+            run, as ``AutoModel=module.Class``.
+    """
+
+    kind: ClassVar[str] = "transformer"
+    transformer: str
+    architecture: str
+    pad_id: int
+    pooling: tuple[str, ...]
+    prompt_length: int
+    dense: tuple[DenseLayer, ...]
+    ignored_code: tuple[str, ...] = ()
+
+    @property
+    def pack_shape(self) -> PackShape | None:
+        """The shape of its packs, or None where its rows go in padded batches alone.
+
+        A line is wide enough for most texts and no wider, as attention costs its width for each
+        token.
+        """
+        pooled = self.pooling in (("mean",), ("cls",)) and not self.prompt_length
+        known = self.architecture in PACKED_ARCHITECTURES
+        if self.placement.backend != "openvino" or not known or not pooled:
+            return None
+        width = min(_WIDTH, self.tokenizer.max_tokens)
+        return PackShape(
+            lines=max(1, min(self.placement.batch_tokens, _PACK_TOKENS) // width),
+            width=width,
+            line_rows=max(1, width // _LEAST_ROW),
+        )
+
+    @property
+    def mixed_calls(self) -> bool:
+        """Whether a call should have rows of all lengths, as packs are made of them."""
+        return self.pack_shape is not None
+
+    @property
+    def libraries(self) -> tuple[str, ...]:
+        """Distributions that have a part in its vectors, for the manifest."""
+        return ("tokenizers", "transformers", self.placement.backend)
+
+    def description(self) -> dict[str, str]:
+        """Returns what only this kind says of its vectors, for the manifest and the parts."""
+        ignored = {"ignored_code": " ".join(self.ignored_code)} if self.ignored_code else {}
+        return {"pooling": "+".join(self.pooling), **ignored}
+
+    def own_ingredients(self) -> dict[str, str | int | bool]:
+        """Returns what only this kind knows of all that changes a vector, by name."""
+        layers = [f"{d.weights}:{d.activation}:{int(d.residual)}" for d in self.dense]
+        ingredients: dict[str, str | int | bool] = {
+            "pooling": "+".join(self.pooling),
+            "pooling_skips": self.prompt_length,
+            "dense": " ".join(layers),
+        }
+        if self.ignored_code:
+            ingredients["ignored_code"] = " ".join(self.ignored_code)
+        return ingredients
