@@ -1,4 +1,4 @@
-"""The vectors of rows, one of each row or many, and the Arrow columns that hold them."""
+"""Vectors of rows, one per row or many, and the Arrow columns that hold them."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

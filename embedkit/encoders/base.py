@@ -1,4 +1,4 @@
-"""What every encoder is to the rest of the package."""
+"""What the rest of the package may ask of an encoder, and of a client that reaches some."""
 
 from collections.abc import Iterable, Iterator
 from typing import Protocol

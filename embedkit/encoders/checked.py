@@ -1,4 +1,4 @@
-"""The encoder that every backend stands behind: normalizes, and doubts what looks wrong."""
+"""An encoder over any backend: normalizes vectors, and computes again those that look wrong."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -11,7 +11,7 @@ from embedkit.records import TokenBatch
 
 
 class Backend(Protocol):
-    """Runs a network; what it is given is pooled, but not normalized."""
+    """Runs a model; its vectors are pooled, but not normalized."""
 
     @property
     def device(self) -> str:

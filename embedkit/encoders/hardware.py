@@ -1,4 +1,4 @@
-"""What this machine can do, for encoders of every kind."""
+"""Cores, processor and GPU of this machine, for encoders of every kind."""
 
 import math
 import os

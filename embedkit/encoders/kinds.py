@@ -1,4 +1,4 @@
-"""The kinds of encoders: each is registered here once, and nobody else asks what kind it is.
+"""The registry of kinds of encoders: nobody outside a kind asks what kind a model is.
 
 A kind is a folder beside this file and a line below. Only what is listed here ever runs: a model
 directory chooses among the kinds, and no code of its own is loaded.

@@ -1,4 +1,4 @@
-"""Encoders of this very process: for the plain flow, searches and pipelines without Ray."""
+"""An encoder in this process, for the plain engine, searches and pipelines without Ray."""
 
 import os
 import threading

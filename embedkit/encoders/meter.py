@@ -1,4 +1,4 @@
-"""How busy an encoder was: the figure that says whether the rest of the pipeline kept up."""
+"""Measures how busy encoders are, which tells whether the rest of the pipeline keeps up."""
 
 import threading
 import time
@@ -15,7 +15,7 @@ class EncoderLoad:
 
     Attributes:
         encoder: The encoder's name.
-        process: Distinguishes the processes that bore the name one after the other.
+        process: Distinguishes the processes that had the name one after the other.
         busy_seconds: Time spent encoding, the call under way included.
         first_start: When its first call began, in seconds since the epoch; 0 before.
         last_end: When its last call ended, or now during a call; 0 before.

@@ -1,4 +1,4 @@
-"""A model's name to its directory on this machine."""
+"""Finds the directory of a model, and downloads it from the hub where it is not here."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The last step of every vector: length 1, in float32, once."""
+"""Normalizes vectors in float32, and finds those that cannot be right."""
 
 import numpy as np
 from numpy.typing import NDArray

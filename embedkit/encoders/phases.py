@@ -1,4 +1,4 @@
-"""What the loading of a model is at, said to whoever waits for it."""
+"""Reports the phases of loading a model to whoever waits for it."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ _listener: ContextVar[Callable[[str], None]] = ContextVar("listener", default=_t
 
 @contextmanager
 def phases_to(listener: Callable[[str], None]) -> Iterator[None]:
-    """Says to a listener what is loaded in the body, in this thread."""
+    """Passes the phases of what this thread loads in the body to a listener."""
     token = _listener.set(listener)
     try:
         yield
@@ -23,5 +23,5 @@ def phases_to(listener: Callable[[str], None]) -> Iterator[None]:
 
 
 def say_phase(name: str) -> None:
-    """Says what begins, such as ``compiling the model``."""
+    """Reports that a phase begins, such as ``compiling the model``."""
     _listener.get()(name)

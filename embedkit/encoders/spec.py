@@ -1,4 +1,4 @@
-"""A model, settled: everything that an encoder needs to know, and no weights."""
+"""All that an encoder needs to know of a model before it reads the weights."""
 
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self

@@ -1,4 +1,4 @@
-"""What may stand in a model directory: regular files of a bounded size, whoever made it."""
+"""Refuses model directories with files that are not regular, or far too large or too many."""
 
 import os
 import stat
@@ -18,7 +18,7 @@ _READ_WHOLE = (".json", ".jinja", *_TOKENIZERS)
 
 
 def check_files(root: Path) -> None:
-    """Looks at every file of a model directory before anything opens one of them.
+    """Checks every file of a model directory before anything opens one of them.
 
     The libraries that read it open whatever has the right name: a FIFO would never end, and a
     device or a file of many gigabytes would fill the memory.

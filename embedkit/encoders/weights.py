@@ -1,4 +1,4 @@
-"""The files of a model directory: weights in safetensors and tokenizers, checked and hashed."""
+"""Finds, checks and hashes the files of a model directory: safetensors, JSON and tokenizers."""
 
 import hashlib
 import json

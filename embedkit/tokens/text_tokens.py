@@ -1,4 +1,4 @@
-"""A text's tokens in bounded memory, however long the text is.
+"""Tokenizes texts in bounded memory, however long they are.
 
 The tokens of 16 MB would take gigabytes, and some tokenizers take time with the square of a word.
 So a long text is tokenized in pieces, each with some of the text around it, so that its tokens
@@ -93,13 +93,13 @@ def text_slices(texts: Iterable[str]) -> Iterator[list[str]]:
 
 
 def blank_ids(tokenizer: Tokenizer) -> frozenset[int]:
-    """Returns the ids that white space alone becomes: a text of no others says nothing."""
+    """Returns the ids that white space becomes; a text of no other ids says nothing."""
     encodings = tokenizer.encode_batch_fast(list(_WHITE), add_special_tokens=False)
     return frozenset(one for encoding in encodings for one in encoding.ids)
 
 
 def is_seen(text: str) -> bool:
-    """Tells whether a text has a character of which anything is drawn."""
+    """Tells whether a text has a visible character."""
     return any(
         char not in _UNSEEN and unicodedata.category(char) not in _UNSEEN_KINDS for char in text
     )

@@ -125,7 +125,7 @@ class TextTokenizer:
         return ids, offsets, n_tokens
 
     def blank_rows(self, ids: NDArray[np.int32], offsets: NDArray[np.int32]) -> NDArray[np.bool_]:
-        """Finds the rows of which the model sees no more than of a text of white space.
+        """Finds the rows that are to the model what a text of white space is.
 
         Args:
             ids: The ids of all rows, as ``encode`` returned them.
@@ -152,7 +152,7 @@ class TextTokenizer:
     def _rows_of(
         self, silent: NDArray[np.int32], ids: NDArray[np.int32], offsets: NDArray[np.int32]
     ) -> NDArray[np.bool_]:
-        """Finds the rows that hold the prompt and no other token than some that say nothing."""
+        """Finds the rows that hold, beside the prompt, only tokens that say nothing."""
         prompt = self._prompt[~np.isin(self._prompt, silent)]
         says = np.append(0, np.cumsum(~np.isin(ids, silent)))
         found = np.zeros(len(offsets) - 1, dtype=np.bool_)

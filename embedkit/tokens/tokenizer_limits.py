@@ -1,4 +1,4 @@
-"""What a tokenizer may make of a text: bounds that every honest one keeps by far."""
+"""Refuses tokenizers that take far more time or memory for a text than any real one."""
 
 import json
 import math

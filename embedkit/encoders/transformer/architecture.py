@@ -1,4 +1,4 @@
-"""The transformer that a ``config.json`` describes, checked before its weights are loaded."""
+"""Checks the transformer that a ``config.json`` describes before its weights are loaded."""
 
 import copy
 import math
@@ -76,7 +76,7 @@ def _check_numbers(config: Any, file: Path) -> None:
 
 
 def check_architecture(config: Any, directory: Path, weights: Iterable[Path]) -> None:
-    """Builds the transformer without its weights, as far as they can belong to it.
+    """Builds the transformer without its weights, and checks that they can belong to it.
 
     Args:
         config: Its configuration.

@@ -1,4 +1,4 @@
-"""Rows of different lengths to padded batches with little padding."""
+"""Groups rows of similar lengths into padded batches with little padding."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -1,4 +1,4 @@
-"""Which classes of its own a model directory names: code that never runs here."""
+"""Finds the classes that a model directory brings along; their code never runs."""
 
 import re
 from pathlib import Path
@@ -13,7 +13,7 @@ _HEADS = re.compile(r"(TF|Flax)?AutoModelFor(?!TextEncoding)\w+|(TF|Flax)AutoMod
 
 
 def foreign_classes(directory: Path, ignored: bool) -> tuple[str, ...]:
-    """Finds the classes of its own that a directory would have loaded in place of the library's.
+    """Finds the classes that a directory names to be loaded in place of the library's.
 
     Args:
         directory: The transformer's directory.

@@ -1,4 +1,4 @@
-"""Transformers as a kind of encoder."""
+"""Transformers as a kind of encoder, see ``embedkit.encoders.kinds``."""
 
 from collections.abc import Mapping
 from pathlib import Path

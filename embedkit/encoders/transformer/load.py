@@ -1,4 +1,4 @@
-"""A transformer to the encoder that runs it."""
+"""Loads a transformer on its backend."""
 
 from dataclasses import replace
 

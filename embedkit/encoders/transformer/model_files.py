@@ -1,4 +1,4 @@
-"""A transformer's directory to its spec, its files checked and its weights not yet read."""
+"""Reads a transformer's directory, all but the values of its weights."""
 
 import logging
 from dataclasses import replace

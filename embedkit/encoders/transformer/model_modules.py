@@ -1,4 +1,4 @@
-"""What a model directory says of itself, in sentence-transformers' layout or as a plain model."""
+"""Reads which modules a model consists of, from sentence-transformers' layout or a plain model."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +49,7 @@ class DenseLayer:
 
 @dataclass(frozen=True)
 class ModelLayout:
-    """A model directory's own word on how texts become vectors.
+    """What a model directory says of how texts become vectors.
 
     Attributes:
         transformer: Directory of the transformer and its tokenizer.

@@ -1,4 +1,4 @@
-"""The JSON files of a sentence-transformers directory, as types; what they may say is here."""
+"""The JSON files of a sentence-transformers directory, as types that check what they say."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar

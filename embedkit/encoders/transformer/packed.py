@@ -1,4 +1,4 @@
-"""A model over packs: several rows in one sequence, each of them blind to the others."""
+"""A network over packs: several rows in one sequence, each attending to itself alone."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Rows of different lengths side by side in batches of one fixed shape, almost without fill."""
+"""Packs rows of different lengths side by side into batches of one fixed shape."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class PackShape:
 
 @dataclass(frozen=True)
 class Pack:
-    """Rows in the lines of one batch, each of them whole and in one piece.
+    """A batch in whose lines rows stand side by side, each whole.
 
     Attributes:
         rows: Their numbers, shape (rows,).
@@ -47,7 +47,7 @@ class Pack:
 def packs(
     batch: TokenBatch, shape: PackShape, pad_id: int
 ) -> tuple[Iterator[Pack], NDArray[np.intp]]:
-    """Fills as many packs as the rows fill well, from the longest of them on.
+    """Fills packs with rows, longest first, as long as packs can be filled well.
 
     Args:
         batch: The rows.

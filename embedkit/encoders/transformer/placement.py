@@ -1,4 +1,4 @@
-"""What a transformer should run on, where the job leaves it open."""
+"""Chooses backend, device and precision of a transformer where the job leaves them open."""
 
 import importlib.util
 import logging

@@ -1,4 +1,4 @@
-"""What an encoder needs to know of a transformer."""
+"""All that an encoder needs to know of a transformer before it reads the weights."""
 
 from dataclasses import dataclass
 from typing import ClassVar

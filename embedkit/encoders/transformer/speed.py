@@ -1,4 +1,4 @@
-"""How fast a transformer is on this machine, guessed without loading it."""
+"""Guesses how fast a transformer is on this machine, without loading it."""
 
 import time
 
