@@ -1,4 +1,4 @@
-"""From committed blocks to a published version: statistics, report, manifest, LATEST."""
+"""From committed blocks to a complete version: manifest, report, card."""
 
 import json
 import time
@@ -9,7 +9,7 @@ from functools import partial
 
 import pyarrow as pa
 
-from embedkit.config import CorpusConfig, OutputConfig
+from embedkit.config import CorpusConfig
 from embedkit.corpus.splits import Plan
 from embedkit.dataset.card import dataset_card
 from embedkit.dataset.commit import CommitRecord, ended_splits
@@ -17,8 +17,6 @@ from embedkit.dataset.device import recorded_device
 from embedkit.dataset.finalize import finalize
 from embedkit.dataset.manifest import Manifest, read_manifest, restore_card, seal
 from embedkit.dataset.mend import fault_of_text, is_object
-from embedkit.dataset.publication import is_published, name_where_none_is, point_latest, publish
-from embedkit.dataset.rejects import DAMAGED_FILE
 from embedkit.dataset.rows import read_columns
 from embedkit.dataset.store_keys import one_line
 from embedkit.dataset.stores import read_all
@@ -27,9 +25,10 @@ from embedkit.errors import IntegrityError
 from embedkit.flow.large_documents import reject_whole_documents
 from embedkit.flow.line_numbers import LineNumbers, place_of
 from embedkit.flow.prepare import Draft
+from embedkit.flow.publish import publish_or_refuse
 from embedkit.reports.account import RunAccount
 from embedkit.reports.duplicates import COLUMNS, RepeatedText, text_duplicates
-from embedkit.reports.phrasing import dataset_name, noun
+from embedkit.reports.phrasing import dataset_name
 from embedkit.reports.quality import BlockStatistics
 from embedkit.reports.render import render_html
 from embedkit.reports.report import build_report, report_json
@@ -76,7 +75,7 @@ def complete_version(
     version = draft.version
     if version.is_complete():
         manifest = read_manifest(version)
-        return _published(draft, manifest, _with_version(account, draft, manifest))
+        return publish_or_refuse(draft, manifest, _with_version(account, draft, manifest))
     if draft.records.chunk != "none":
         reject_whole_documents(version)
     if splits is None:
@@ -91,7 +90,7 @@ def complete_version(
     account = _with_version(account, draft, manifest)
     write_report(version, manifest, sorted(blocks, key=block_order), account, numbers)
     manifest = seal(version, manifest, dataset_card(version, manifest))
-    return _published(draft, manifest, account)
+    return publish_or_refuse(draft, manifest, account)
 
 
 def _line_numbers(draft: Draft) -> LineNumbers:
@@ -101,67 +100,6 @@ def _line_numbers(draft: Draft) -> LineNumbers:
         stored = json.loads(draft.version.store.read(draft.version.plan_key))
         plan = Plan.from_json(json.dumps(stored["corpus"]))
     return LineNumbers.of(plan.splits, ended_splits(draft.version))
-
-
-def _published(draft: Draft, manifest: Manifest, account: RunAccount) -> RunAccount:
-    """Publishes a complete version if the draft's output allows it.
-
-    A trial never is, and neither is a version without rows, whatever may be rejected; but where
-    there is no other, ``LATEST`` names a version all of whose documents were allowed to be.
-    """
-    version = draft.version
-    refusal = why_not_published(version, manifest, draft.output)
-    may_be = refusal is None and manifest.rows > 0 and "trial" not in manifest.description
-    if may_be:
-        publish(version)
-    published = may_be or is_published(version)
-    if refusal is not None:
-        if published:
-            point_latest(version)
-            refusal += "; it was published before"
-        elif manifest.rows and name_where_none_is(version):
-            refusal += "; LATEST names it while there is no other"
-        else:
-            refusal += "; LATEST stays where it was"
-    elif not published and "trial" not in manifest.description:
-        name_where_none_is(version)
-    return replace(account, published=published, refusal=refusal)
-
-
-def why_not_published(version: Version, manifest: Manifest, output: OutputConfig) -> str | None:
-    """Returns what a complete version lost more than it may, or None where it did not.
-
-    Without rows it is too much, unless the output says that all of the documents may be rejected.
-    """
-    stays = f"version {version.name} is complete, but not published"
-    if not manifest.rows and not (manifest.documents and output.max_reject_share == 1):
-        what = (
-            "the inputs hold no document"
-            if not manifest.documents
-            else f"{_all(manifest.documents)} rejected, see {version.url}/rejects"
-        )
-        return f"{what}, so there are no rows; {stays}; mend the inputs or settings"
-    if output.publish_anyway:
-        return None
-    damages = manifest.reject_reasons.get(DAMAGED_FILE, 0)
-    if damages and not output.allow_damaged_files:
-        return (
-            f"{noun(damages, 'input')} broke off for damage, and the rest of each such file is "
-            f"missing, a loss of unknown size; {stays}; see {version.url}/rejects, which says "
-            "where only garbage follows, then restore the files, or give --allow-damaged-files"
-        )
-    if manifest.rejects <= output.max_reject_share * manifest.documents:
-        return None
-    return (
-        f"{manifest.rejects:,} of {noun(manifest.documents, 'document')} "
-        f"{'was' if manifest.rejects == 1 else 'were'} rejected, more than "
-        f"--max-reject-share {output.max_reject_share:g} allows; {stays}; see "
-        f"{version.url}/rejects, then mend the inputs, or give --publish-anyway"
-    )
-
-
-def _all(documents: int) -> str:
-    return "the one document was" if documents == 1 else f"all {documents:,} documents were"
 
 
 def _with_version(account: RunAccount, draft: Draft, manifest: Manifest) -> RunAccount:
@@ -298,4 +236,4 @@ def account_of_complete(draft: Draft) -> RunAccount:
         encode_seconds=0.0,
         encoder_busy_share=0.0,
     )
-    return _published(draft, manifest, _with_version(account, draft, manifest))
+    return publish_or_refuse(draft, manifest, _with_version(account, draft, manifest))

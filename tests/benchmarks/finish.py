@@ -25,7 +25,7 @@ from embedkit.dataset.commit import CommitRecord, SplitEnd, commit_block
 from embedkit.dataset.schema import PartOptions
 from embedkit.dataset.version import Version
 from embedkit.encoders.kinds import read_model
-from embedkit.flow.complete import Before, complete_version
+from embedkit.flow.complete import begin_account, complete_version
 from embedkit.flow.prepare import Draft, begin_version
 from embedkit.records import (
     DOCUMENT_SCHEMA,
@@ -168,11 +168,10 @@ def _complete(folder: Path, blocks: int, per_split: int) -> None:
     draft = make_draft(folder, -(-blocks // per_split))
     joined = time.perf_counter() - begun
     begun, cpu = time.perf_counter(), _cpu_seconds()
-    splits = [split.split_id for split in draft.plan.splits]
-    result = complete_version(draft, splits, Before(), time.time())
+    account = complete_version(draft, begin_account([]))
     seconds = time.perf_counter() - begun
     cpu = _cpu_seconds() - cpu
-    print(json.dumps({"joined": joined, "seconds": seconds, "cpu": cpu, "rows": result.rows}))
+    print(json.dumps({"joined": joined, "seconds": seconds, "cpu": cpu, "rows": account.rows}))
 
 
 def _cpu_seconds() -> float:

@@ -9,7 +9,7 @@ from embedkit.config import OutputConfig
 from embedkit.dataset.manifest import Manifest
 from embedkit.dataset.version import Version
 from embedkit.encoders.meter import EncoderLoad, with_loads
-from embedkit.flow.complete import why_not_published
+from embedkit.flow.publish import why_not_published
 from embedkit.reports.account import RunAccount
 
 ACCOUNT = RunAccount(
