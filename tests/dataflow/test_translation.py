@@ -364,7 +364,7 @@ def test_a_complete_version_is_not_sent_again(job, monkeypatch):
     def result(_: object) -> SimpleNamespace:
         return SimpleNamespace(refusal=refused[-1])
 
-    monkeypatch.setattr(dataflow, "result_of_complete", result)
+    monkeypatch.setattr(dataflow, "account_of_complete", result)
     monkeypatch.setattr(dataflow, "build_pipeline", lambda *_: (Pipeline(), Settled))
     assert dataflow.start_on_dataflow(job, NO_GPU, options())[1] == "running"
     monkeypatch.setattr(Settled.version, "complete", True)
