@@ -21,6 +21,16 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
+_WITH_RAY = ("actors", "cluster", "dataflow", "end_to_end", "engines", "faults", "transforms")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keeps all that starts Ray in one process, in turn, where tests run in several."""
+    for item in items:
+        if item.path.relative_to(REPOSITORY / "tests").parts[0] in _WITH_RAY:
+            item.add_marker(pytest.mark.xdist_group("ray"))
+
+
 @pytest.fixture(scope="session")
 def public_data() -> Path:
     """The folder of public data, for what needs its labels or schemas."""
