@@ -6,7 +6,7 @@ have one name.
 """
 
 import codecs
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -17,6 +17,7 @@ from pydantic import (
     ConfigDict,
     Field,
     PositiveInt,
+    ValidationError,
     WithJsonSchema,
     model_validator,
 )
@@ -420,3 +421,19 @@ def what_is_wrong(problem: Mapping[str, Any]) -> str:
     if problem["type"] in ("value_error", "assertion_error"):
         return message.partition(", ")[2]
     return message
+
+
+def sentence(
+    error: ValidationError, problem: Callable[[Mapping[str, Any]], str], most: int = 20
+) -> str:
+    """Returns what is wrong with settings, on one line.
+
+    Args:
+        error: What a check of them raised.
+        problem: Says one of its ``errors()``, with the name that the setting has there.
+        most: So many problems are told; of the others, their number.
+    """
+    found = error.errors(include_url=False)
+    # A field that takes one of several types has a problem with each.
+    told = list(dict.fromkeys(problem(one) for one in found[:most]))
+    return "; ".join(told + ([f"and {len(found) - most:,} more"] if len(found) > most else []))

@@ -13,7 +13,7 @@ import argparse
 import difflib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,7 +23,14 @@ from pydantic.fields import FieldInfo
 
 from embedkit.cli.exits import run_to_exit
 from embedkit.cli.logs import set_up_logs
-from embedkit.config import CorpusConfig, JobConfig, ModelConfig, OutputConfig, what_is_wrong
+from embedkit.config import (
+    CorpusConfig,
+    JobConfig,
+    ModelConfig,
+    OutputConfig,
+    sentence,
+    what_is_wrong,
+)
 from embedkit.engines.dataflow import DataflowConfig, start_on_dataflow
 from embedkit.errors import ConfigError
 
@@ -105,11 +112,11 @@ def _validated(config: type[_Config], values: dict[str, Any]) -> _Config:
     try:
         return config.model_validate(values)
     except ValidationError as error:
-        problems = [
-            f"--{one['loc'][0] if one['loc'] else 'job'}: {what_is_wrong(one)}"
-            for one in error.errors(include_url=False)
-        ]
-        raise ConfigError("; ".join(dict.fromkeys(problems))) from error
+        raise ConfigError(sentence(error, _problem)) from error
+
+
+def _problem(one: Mapping[str, Any]) -> str:
+    return f"--{one['loc'][0] if one['loc'] else 'job'}: {what_is_wrong(one)}"
 
 
 def template_metadata() -> dict[str, Any]:

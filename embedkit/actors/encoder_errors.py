@@ -19,9 +19,9 @@ def encoder_error(error: RayError) -> Exception:
         return known
     if isinstance(error, RayActorError) and error.actor_init_failed:
         return _not_started(cause(str(error)))
-    what = first_line(error)
+    what = one_line(error, only_first=True)
     if isinstance(error, RayTaskError):
-        what = f"{type(error.cause).__name__}: {first_line(error.cause)}"
+        what = f"{type(error.cause).__name__}: {one_line(error.cause, only_first=True)}"
     kind = "was lost" if isinstance(error, RayActorError) else "failed"
     return EncoderError(f"an encoder {kind}: {what}; run the same command again to resume")
 
@@ -43,8 +43,3 @@ def cause(traceback: str) -> str:
     frames = list(_FRAME.finditer(traceback))
     found = _CAUSE.search(traceback, frames[-1].end() if frames else 0)
     return one_line(found[0] if found else traceback)
-
-
-def first_line(error: Exception) -> str:
-    """Returns the first line of what an error says."""
-    return next((one_line(line) for line in str(error).splitlines() if line.strip()), "")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ray.exceptions import RayError
 
 from embedkit.actors import pool_use
-from embedkit.actors.encoder_errors import encoder_error, first_line
+from embedkit.actors.encoder_errors import encoder_error
 from embedkit.actors.encoder_handle import (
     LOST,
     PULSE_SECONDS,
@@ -24,6 +24,7 @@ from embedkit.actors.encoder_handle import (
 from embedkit.actors.metrics import repeated_calls
 from embedkit.actors.private_ray import join
 from embedkit.errors import EncoderError
+from embedkit.errors.foreign import one_line
 from embedkit.records import TokenBatch
 
 _MOST_TRIES = 4
@@ -227,7 +228,7 @@ class PoolClient:
         if call.tries == _MOST_TRIES:
             raise EncoderError(
                 f"a call of {len(call.batch)} texts lost its encoder {_MOST_TRIES} times "
-                f"({first_line(error)}); run the same command again to resume"
+                f"({one_line(error, only_first=True)}); run the same command again to resume"
             ) from error
         self.retries += 1
         self._repeated.inc()

@@ -19,7 +19,7 @@ from embedkit.cli.surroundings import (
     threads_that_are_numbers,
 )
 from embedkit.errors import EmbedkitError, RejectsExceededError, ResumableError
-from embedkit.errors.foreign import as_ours
+from embedkit.errors.foreign import as_ours, one_line
 from embedkit.errors.urls import remember_secrets
 
 # What the last line may take, where nobody reads it or another thread holds its stream.
@@ -138,9 +138,11 @@ class _Ending:
     def _in_a_thread(self, failed: Any) -> None:
         if not self._stopping.asked() and failed.exc_type is not SystemExit:
             name = failed.thread.name if failed.thread else "a thread"
-            what = " ".join(str(failed.exc_value).split())
             logging.getLogger("embedkit").warning(
-                "%s ended by %s: %s", name, failed.exc_type.__name__, what
+                "%s ended by %s: %s",
+                name,
+                failed.exc_type.__name__,
+                one_line(failed.exc_value),
             )
 
 

@@ -17,9 +17,11 @@ from embedkit.config import (
     JobConfig,
     ModelConfig,
     OutputConfig,
+    sentence,
     what_is_wrong,
 )
 from embedkit.errors import ConfigError
+from embedkit.errors.foreign import one_line
 
 _PANELS: dict[str, type[BaseModel]] = {
     "Corpus": CorpusConfig,
@@ -145,7 +147,7 @@ def read_job(inputs: list[str], settings: dict[str, Any], **defaults: Any) -> Jo
     try:
         return JobConfig.model_validate({**defaults, **job, **settings})
     except ValidationError as error:
-        raise ConfigError(_sentence(name, error)) from error
+        raise ConfigError(f"{name}: {sentence(error, _problem, _MOST_PROBLEMS)}") from error
 
 
 class _EachKeyOnce(yaml.SafeLoader):
@@ -191,8 +193,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: cannot be read as YAML: nested too deep") from error
     # Bytes that are no UTF-8, and what only looks like a date or a number, are ValueErrors.
     except (OSError, ValueError, yaml.YAMLError) as error:
-        what = " ".join(str(error).split())[:_MOST_SAID]
-        raise ConfigError(f"{path}: cannot be read as YAML: {what}") from error
+        raise ConfigError(f"{path}: cannot be read as YAML: {one_line(error)}") from error
     if not isinstance(job, dict):
         held = "nothing" if job is None else f"a {type(job).__name__}"
         raise ConfigError(f"{path}: holds {held}, expected lines such as 'model: DIRECTORY'")
@@ -204,14 +205,6 @@ def _listed(name: str, value: Any) -> Any:
     field = JobConfig.model_fields.get(name)
     is_list = field is not None and _option_type(field) == list[str]
     return [value] if is_list and isinstance(value, str) else value
-
-
-def _sentence(name: str, error: ValidationError) -> str:
-    found = error.errors(include_url=False)
-    problems = [_problem(problem) for problem in found[:_MOST_PROBLEMS]]
-    more = [f"and {len(found) - _MOST_PROBLEMS:,} more"] if len(found) > _MOST_PROBLEMS else []
-    # A field that takes one of several types has a problem with each.
-    return f"{name}: " + "; ".join(dict.fromkeys([*problems, *more]))
 
 
 def _problem(problem: Any) -> str:

@@ -19,6 +19,7 @@ from embedkit.corpus.int96 import exact_dates
 from embedkit.corpus.opening import open_input
 from embedkit.corpus.splits import FileRange
 from embedkit.errors import InputError
+from embedkit.errors.foreign import one_line
 from embedkit.records import Reject
 
 _BATCH_BYTES = 4 << 20
@@ -91,7 +92,7 @@ def open_parquet(
                 opened = pq.ParquetFile(raw, metadata=footer, read_dictionary=shared, **options)
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise InputError(
-                f"{file.url}: cannot be read as Parquet ({_line(error)}); restore the file"
+                f"{file.url}: cannot be read as Parquet ({one_line(error)}); restore the file"
             ) from error
         with opened:
             yield opened
@@ -229,7 +230,7 @@ def _batches(
     try:
         yield from opened.iter_batches(size, row_groups=[group], columns=names)
     except (pa.ArrowException, OSError) as error:
-        raise DamagedFileError(_line(error)) from error
+        raise DamagedFileError(one_line(error)) from error
 
 
 def _check_members(
@@ -385,7 +386,3 @@ def _without(records: Records, rejects: dict[int, Reject]) -> Records:
         rejects=[rejects[place] for place in sorted(rejects)],
         unfit=unfit,
     )
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

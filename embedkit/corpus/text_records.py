@@ -13,6 +13,7 @@ from embedkit.corpus.encodings import open_text, undecodable
 from embedkit.corpus.json_values import may_be_rounded, read_exactly
 from embedkit.corpus.lines import BOM, Damage, Lines, iter_lines, iter_paragraphs
 from embedkit.corpus.splits import FileRange
+from embedkit.errors.foreign import one_line
 from embedkit.records import LineCounts, Reject
 
 
@@ -234,7 +235,7 @@ def _broken(piece: Lines, file: FileRange, config: CorpusConfig) -> list[Reject]
 
 def damaged(file: FileRange, damage: Damage) -> Reject:
     """Returns the reject that stands for all that a damaged file has lost."""
-    what = " ".join(damage.detail.split())[:200]
+    what = one_line(damage.detail)
     kind = "" if file.compression == "none" else f"{file.compression} "
     if damage.complete:
         detail = (

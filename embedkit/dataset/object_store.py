@@ -16,8 +16,9 @@ import pyarrow as pa
 from fsspec.asyn import AsyncFileSystem
 from fsspec.spec import AbstractFileSystem
 
-from embedkit.dataset.store_keys import AskedKeys, checked_key, one_line, store_errors
+from embedkit.dataset.store_keys import AskedKeys, checked_key, store_errors
 from embedkit.errors import ConfigError, StoreError
+from embedkit.errors.foreign import one_line
 from embedkit.errors.remote import remote_errors
 from embedkit.errors.urls import remember_secrets, s3_credentials, without_user
 from embedkit.remote import check_reachable, patience

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from embedkit.dataset.schema import PartOptions, metadata_columns, part_schema
-from embedkit.dataset.store_keys import one_line
 from embedkit.errors import IntegrityError
+from embedkit.errors.foreign import one_line
 from embedkit.records import LINE_FIELD, EmbeddingBlock
 from embedkit.vectors import Vectors
 

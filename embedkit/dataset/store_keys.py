@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from embedkit.errors import ConfigError, StoreError
+from embedkit.errors.foreign import one_line
 from embedkit.errors.urls import lower_scheme, takes_no_user
 
 _HALF_A_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
@@ -83,11 +84,6 @@ class AskedKeys:
         )
 
 
-def one_line(value: object) -> str:
-    """Returns a value as text on one line, for a message."""
-    return " ".join(str(value).split())
-
-
 @contextmanager
 def store_errors(
     url: str,
@@ -118,7 +114,7 @@ def store_errors(
                 f"{url}/{key}: a directory stands in the place of a file; move it away, then run "
                 "the same command again"
             ) from error
-        detail = one_line(error) or "no reason given"
+        detail = one_line(error)
         remedy = "check the output store, then run the same command again"
         if is_hopeless(error):
             remedy = "check the path and this user's rights to it"

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from embedkit.errors import ConfigError
-from embedkit.tokens.tokenization import first_line
+from embedkit.errors.foreign import one_line
 
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -59,12 +59,12 @@ def _fetch(name: str, revision: str | None) -> tuple[Path, str]:
     except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
         raise ConfigError(
             f"model {label}: no such directory, and the hub has no such model or revision "
-            f"({first_line(error)}); check the name, and HF_TOKEN if it is private"
+            f"({one_line(error, only_first=True)}); check the name, and HF_TOKEN if it is private"
         ) from error
     except (HfHubHTTPError, OSError) as error:
+        what = one_line(error, only_first=True)
         raise ConfigError(
-            f"model {label}: the hub could not be read ({first_line(error)}); give a directory, or "
-            "try again"
+            f"model {label}: the hub could not be read ({what}); give a directory, or try again"
         ) from error
     commit = Path(path).name
     if not _COMMIT.fullmatch(commit):

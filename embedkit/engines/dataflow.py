@@ -21,6 +21,7 @@ from embedkit.encoders.hardware import Gpu
 from embedkit.encoders.kinds import read_model
 from embedkit.encoders.spec import ModelSpec
 from embedkit.errors import ConfigError, RejectsExceededError
+from embedkit.errors.foreign import one_line
 from embedkit.errors.urls import holds_secret
 from embedkit.flow.complete import account_of_complete
 from embedkit.flow.prepare import Job, prepare
@@ -125,7 +126,7 @@ def _pipeline(options: PipelineOptions) -> beam.Pipeline:
         return beam.Pipeline(options=options)
     except ValueError as error:
         # Beam's own checks, such as that of the project's name.
-        raise ConfigError(" ".join(str(error).split())) from error
+        raise ConfigError(one_line(error)) from error
 
 
 def model_on_workers(

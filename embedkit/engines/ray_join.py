@@ -12,6 +12,7 @@ import ray
 from embedkit.actors.private_ray import connect
 from embedkit.engines.signals import handlers_kept
 from embedkit.errors import ConfigError
+from embedkit.errors.foreign import one_line
 
 _CONNECT_SECONDS = 10.0
 
@@ -31,7 +32,7 @@ def ray_on_cluster(address: str, namespace: str) -> Iterator[None]:
         with handlers_kept():
             connect(address, namespace)
     except (OSError, RuntimeError, ValueError) as error:
-        what = str(error).strip().splitlines()[0]
+        what = one_line(error, only_first=True)
         raise ConfigError(
             f"ray_address: no Ray cluster answers at {address!r} ({what}); start one with 'ray "
             "start --head', give its --ray-address, or take --engine local"

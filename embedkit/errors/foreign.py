@@ -119,8 +119,17 @@ def lacks_memory(said: str) -> bool:
     return _NO_MEMORY.search(said) is not None
 
 
-def one_line(error: BaseException | str) -> str:
-    """Returns what an error says, on one line and without a terminal's colours."""
+def one_line(error: BaseException | str, *, only_first: bool = False) -> str:
+    """Returns what an error says on one line, without secrets and a terminal's colours.
+
+    Args:
+        error: The error, or what one said.
+        only_first: Whether only the first line with text in it is wanted.
+
+    Returns:
+        At most 300 characters, or the error's class where it says nothing.
+    """
+    lines = [line for line in _COLOUR.sub("", str(error)).splitlines() if line.strip()]
     # Before it is cut, which may leave half a URL.
-    said = " ".join(without_secrets(_COLOUR.sub("", str(error))).split())
+    said = " ".join(without_secrets("\n".join(lines[:1] if only_first else lines)).split())
     return (said if len(said) <= _SHOWN else said[:_SHOWN] + "…") or type(error).__name__

@@ -18,10 +18,10 @@ from embedkit.dataset.finalize import finalize
 from embedkit.dataset.manifest import Manifest, read_manifest, restore_card, seal
 from embedkit.dataset.mend import fault_of_text, is_object
 from embedkit.dataset.rows import read_columns
-from embedkit.dataset.store_keys import one_line
 from embedkit.dataset.stores import read_all
 from embedkit.dataset.version import Version, block_of, block_order
 from embedkit.errors import IntegrityError
+from embedkit.errors.foreign import one_line
 from embedkit.flow.large_documents import reject_whole_documents
 from embedkit.flow.line_numbers import LineNumbers, place_of
 from embedkit.flow.prepare import Draft

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer, normalizers
 
 from embedkit.errors import ConfigError
+from embedkit.errors.foreign import one_line
 from embedkit.records import TOKEN_FIELDS, DocumentBlock, Reject, TokenBlock
 from embedkit.tokens.text_tokens import blank_ids, is_long, is_seen, text_slices, token_pieces
 from embedkit.tokens.tokenizer_limits import check_tokenizer
@@ -271,9 +272,9 @@ def read_tokenizer(directory: str) -> Any:
             _ = loaded.all_special_ids, loaded.pad_token_id
     # The library raises whatever its parsers raise, a bare Exception for a broken tokenizer.json.
     except Exception as error:
+        what = one_line(error, only_first=True)
         raise ConfigError(
-            f"{directory}: the tokenizer cannot be read ({first_line(error)}); download the model "
-            "again"
+            f"{directory}: the tokenizer cannot be read ({what}); download the model again"
         ) from error
     if not getattr(loaded, "is_fast", False):
         raise ConfigError(
@@ -339,12 +340,6 @@ def quiet_transformers() -> Iterator[None]:
             noise.set_verbosity(level)
             if bars:
                 noise.enable_progress_bar()
-
-
-def first_line(error: BaseException) -> str:
-    """Returns the first line of an error's message, for a message of one line."""
-    lines = str(error).strip().splitlines()
-    return lines[0].strip() if lines else type(error).__name__
 
 
 def _unknown_id(loaded: Any) -> int | None:

@@ -13,7 +13,14 @@ import pyarrow as pa
 from apache_beam.typehints.row_type import RowTypeConstraint
 from pydantic import BaseModel, ValidationError
 
-from embedkit.config import CorpusConfig, ModelConfig, OutputConfig, RecordConfig, what_is_wrong
+from embedkit.config import (
+    CorpusConfig,
+    ModelConfig,
+    OutputConfig,
+    RecordConfig,
+    sentence,
+    what_is_wrong,
+)
 from embedkit.corpus.plan import plan_corpus
 from embedkit.errors import ConfigError
 from embedkit.records import DocumentBlock
@@ -125,11 +132,11 @@ def _configured(settings: Mapping[str, Any], *configs: type[BaseModel]) -> list[
             made.append(config(**own))
         return [*made, configs[-1](**left)]
     except ValidationError as error:
-        problems = [
-            f"{'.'.join(map(str, one['loc'][:1])) or 'settings'}: {what_is_wrong(one)}"
-            for one in error.errors(include_url=False)
-        ]
-        raise ConfigError("; ".join(dict.fromkeys(problems))) from error
+        raise ConfigError(sentence(error, _problem)) from error
+
+
+def _problem(one: Mapping[str, Any]) -> str:
+    return f"{one['loc'][0] if one['loc'] else 'settings'}: {what_is_wrong(one)}"
 
 
 class _EmbedToRow(beam.PTransform):

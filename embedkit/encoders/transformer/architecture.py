@@ -8,7 +8,8 @@ from typing import Any
 
 from embedkit.encoders.weights import read_json, tensor_shapes
 from embedkit.errors import ConfigError
-from embedkit.tokens.tokenization import first_line, quiet_transformers
+from embedkit.errors.foreign import one_line
+from embedkit.tokens.tokenization import quiet_transformers
 
 _MOST_POSITIONS = 1 << 24
 _COUNTS = ("layer", "expert")
@@ -43,7 +44,7 @@ def transformer_config(directory: Path) -> Any:
         reason = (
             "it needs code from its directory, which never runs"
             if raw.get("auto_map")
-            else first_line(error)
+            else one_line(error, only_first=True)
         )
         raise ConfigError(
             f"{file}: model type {str(raw.get('model_type'))[:100]!r} cannot be used ({reason}); "
@@ -106,8 +107,9 @@ def check_architecture(config: Any, directory: Path, weights: Iterable[Path]) ->
             model = kind(config)
     # Whatever a model's constructor stumbles over: a division by zero, an assertion, a lookup.
     except Exception as error:
+        what = one_line(error, only_first=True)
         raise ConfigError(
-            f"{file}: no model can be built from it ({type(error).__name__}: {first_line(error)}); "
+            f"{file}: no model can be built from it ({type(error).__name__}: {what}); "
             "download the model again"
         ) from error
     sizes = [one.numel() for part in (model.parameters(), model.buffers()) for one in part]

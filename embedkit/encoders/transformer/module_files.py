@@ -1,5 +1,6 @@
 """The JSON files of a sentence-transformers directory, as types that check what they say."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -14,6 +15,7 @@ from pydantic import (
     model_validator,
 )
 
+from embedkit.config import sentence, what_is_wrong
 from embedkit.encoders.weights import read_json
 from embedkit.errors import ConfigError
 
@@ -196,8 +198,10 @@ def _parsed(kind: type[F], found: Any, file: Path) -> F:
     try:
         return kind.model_validate(found)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(step) for step in first["loc"])
-        reason = first["msg"].removeprefix("Value error, ")
-        value = "" if first["type"] in ("value_error", "missing") else f", found {first['input']!r}"
-        raise ConfigError(f"{file}: {place}{': ' if place else ''}{reason}{value}") from error
+        raise ConfigError(f"{file}: {sentence(error, _problem, most=1)}") from error
+
+
+def _problem(one: Mapping[str, Any]) -> str:
+    place = "".join(f"{step}." for step in one["loc"]).removesuffix(".")
+    value = "" if one["type"] in ("value_error", "missing") else f", found {one['input']!r}"
+    return f"{place}{': ' if place else ''}{what_is_wrong(one)}{value}"

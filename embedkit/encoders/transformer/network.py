@@ -12,7 +12,8 @@ from embedkit.encoders.transformer.pooling import pool, without_prompt
 from embedkit.encoders.transformer.spec import TransformerSpec
 from embedkit.encoders.weights import weights_hash
 from embedkit.errors import ConfigError, EncoderError
-from embedkit.tokens.tokenization import first_line, quiet_transformers
+from embedkit.errors.foreign import one_line
+from embedkit.tokens.tokenization import quiet_transformers
 
 
 class SentenceNetwork(nn.Module):
@@ -124,7 +125,7 @@ def _load_transformer(directory: str, attention: str) -> nn.Module:
     # Whatever the library's classes stumble over in a strange configuration.
     except Exception as error:
         raise ConfigError(
-            f"{directory}: the model cannot be loaded ({first_line(error)})"
+            f"{directory}: the model cannot be loaded ({one_line(error, only_first=True)})"
         ) from error
     _check_complete(report, directory)
     transformer: nn.Module = model

@@ -16,8 +16,9 @@ from embedkit.encoders.transformer.packing import PackShape, packs
 from embedkit.encoders.transformer.silent_openvino import openvino
 from embedkit.encoders.transformer.spec import TransformerSpec
 from embedkit.errors import ConfigError
+from embedkit.errors.foreign import one_line
 from embedkit.records import TokenBatch
-from embedkit.tokens.tokenization import first_line, quiet_transformers
+from embedkit.tokens.tokenization import quiet_transformers
 
 _HINTS = {"float32": "f32", "bfloat16": "bf16"}
 _STREAMS = 2
@@ -158,7 +159,7 @@ def _converted(
     except Exception as error:
         raise ConfigError(
             f"{spec.identity.directory}: {spec.architecture} cannot be converted to OpenVINO "
-            f"({first_line(error)}); take backend torch"
+            f"({one_line(error, only_first=True)}); take backend torch"
         ) from error
 
 
