@@ -133,7 +133,7 @@ def padding_share(loads: Iterable[EncoderLoad]) -> float:
 def busy_share(loads: Iterable[EncoderLoad]) -> float:
     """Returns the share of its time that an encoder encoded, averaged over encoders.
 
-    An encoder's time runs from its first call to its last, over all the processes that bore its
+    An encoder's time runs from its first call to its last, over all the processes that had its
     name, so the time that a restart takes counts as idle.
 
     Args:

@@ -22,11 +22,11 @@ _OF_THE_RUN = (
 
 @dataclass(frozen=True, slots=True)
 class EncoderWork:
-    """What one encoder did in a run, over all the processes that bore its name.
+    """What one encoder did in a run, over all the processes that had its name.
 
     Attributes:
         encoder: The encoder's name.
-        processes: How many processes bore it: one, and one more for every loss.
+        processes: How many processes had it: one, and one more for every loss.
         rows: Rows encoded.
         tokens: Tokens encoded.
         busy_seconds: Time spent encoding.

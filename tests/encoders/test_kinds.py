@@ -14,6 +14,8 @@ from tokenizers import Tokenizer
 from toy_kind.kind import ToyKind, save_toy
 
 from embedkit.config import JobConfig, ModelConfig
+from embedkit.dataset.validate import validate
+from embedkit.dataset.version import open_version
 from embedkit.encoders import kinds
 from embedkit.encoders.kinds import load_encoder, read_model
 from embedkit.engines.estimate import estimate_job
@@ -50,6 +52,7 @@ def by_hand(directory: str, text: str) -> np.ndarray:
 
 def test_a_version_of_another_kind_from_its_directory_to_a_search(job, toy):
     run_job(job)
+    assert validate(open_version(job.output)).problems == ()
     dataset = Dataset.latest(job.output)
     dataset.check_accounts(60)
     texts = {row["id"]: row["text"] for row in records(60)}

@@ -1,0 +1,56 @@
+"""What a transformer runs on, by what the job asks for and the GPU that its machine has."""
+
+import pytest
+
+from embedkit.config import ModelConfig
+from embedkit.encoders.hardware import Gpu
+from embedkit.encoders.spec import Placement
+from embedkit.encoders.transformer.placement import choose_placement
+from embedkit.errors import ConfigError
+
+NEW, OLD = Gpu(has_bf16=True), Gpu(has_bf16=False)
+
+
+def never():
+    raise AssertionError("asked for a GPU that cannot matter")
+
+
+def placed(find_gpu, **wishes) -> Placement:
+    return choose_placement(ModelConfig(model="m", **wishes), "bert", find_gpu)
+
+
+@pytest.mark.parametrize(
+    ("gpu", "wishes", "precision"),
+    [
+        (NEW, {}, "bfloat16"),
+        (OLD, {}, "float32"),
+        (NEW, {"device": "cuda"}, "bfloat16"),
+        (OLD, {"device": "cuda", "precision": "float16"}, "float16"),
+        (NEW, {"backend": "torch", "precision": "float32"}, "float32"),
+    ],
+)
+def test_a_gpu_is_taken_where_there_is_one(gpu, wishes, precision):
+    found = placed(lambda: gpu, batch_tokens=77, encoder_threads=3, **wishes)
+    assert found == Placement("torch", "cuda", precision, batch_tokens=77, threads=3)
+    assert placed(lambda: gpu, **wishes).batch_tokens > placed(never, device="cpu").batch_tokens
+
+
+@pytest.mark.parametrize(
+    "wishes",
+    [
+        {"device": "cpu", "backend": "torch", "precision": "float32"},
+        {"backend": "openvino", "precision": "float32"},
+        {"backend": "openvino", "device": "cpu", "precision": "float32"},
+    ],
+)
+def test_a_gpu_is_not_looked_for_where_it_cannot_matter(wishes):
+    found = placed(never, **wishes)
+    assert (found.device, found.backend) == ("cpu", wishes["backend"])
+
+
+def test_without_a_gpu_the_cpu_is_taken_unless_one_is_asked_for():
+    assert placed(lambda: None, precision="float32").device == "cpu"
+    with pytest.raises(ConfigError, match="device is cuda, but torch finds no CUDA device here"):
+        placed(lambda: None, device="cuda")
+    with pytest.raises(ConfigError, match="backend openvino runs on cpu"):
+        placed(never, device="cuda", backend="openvino")
