@@ -1,6 +1,59 @@
-"""Turns a text corpus into an embedding dataset with Apache Beam and Ray."""
+"""Turns a text corpus into an embedding dataset with Apache Beam and Ray.
+
+``run_job`` makes a dataset, ``open_version`` reads one; ``EmbedCorpus``, ``ReadCorpus`` and
+``ReadVersion`` are transforms for Beam pipelines of your own. What is listed here is loaded when it
+is first used, so importing embedkit itself loads neither Beam nor Ray, torch or pyarrow.
+
+    >>> from embedkit import JobConfig, open_version, run_job
+    >>> settings = {"inputs": ["docs.jsonl"], "id_column": "id", "model": "model"}
+    >>> result = run_job(JobConfig(**settings, output="made", engine="plain"))
+    >>> result.rows, result.rejects
+    (3, 0)
+    >>> [hit.id for hit in open_version("made").search("rain", k=1)]
+    ['rain']
+"""
 
 import logging
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+# Where each name is at home; __init__.pyi tells type checkers the same. None of them is the name of
+# a package of embedkit's, as importing that would put it in the place of the name: what is called
+# search lies behind open_version and search_text.
+_HOMES = {
+    "actors.beam_runner": ("RayBeamRunner",),
+    "actors.ray_data": ("ray_dataset",),
+    "config": ("CorpusConfig", "JobConfig", "ModelConfig", "OutputConfig", "RecordConfig"),
+    "engines.estimate": ("plan_job",),
+    "engines.run": ("run_job",),
+    "errors": ("EmbedkitError",),
+    "records": ("DocumentBlock",),
+    "reports.account": ("RunAccount",),
+    "search.exact": ("Hit",),
+    "search.query": ("encode_query", "search_text"),
+    "search.reader": ("VersionReader", "open_version"),
+    "transforms.embed_corpus": ("EmbedCorpus",),
+    "transforms.read": ("ReadCorpus",),
+    "transforms.read_version": ("ReadVersion",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = ["__version__", *_HOME_OF]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
 
 _OF_OTHER_PACKAGES = ("clients/bigquery", "yaml/yaml_ml")
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from embedkit.dataset.manifest import read_manifest
 from embedkit.dataset.rows import checked_columns, schema_of
-from embedkit.dataset.version import open_version
+from embedkit.dataset.version import find_version
 from embedkit.errors import ConfigError
 
 
@@ -40,7 +40,7 @@ def ray_dataset(path: str, columns: Sequence[str] | None = None, **options: Any)
             f"Ray Data cannot be imported ({error}); install ray[data], which is the extra data of "
             "embedkit-batch"
         ) from error
-    version = open_version(path)
+    version = find_version(path)
     if version.root.startswith("memory://"):
         raise ConfigError(f"{version.url}: in the memory of this process, where no worker reads it")
     parts = read_manifest(version).parts

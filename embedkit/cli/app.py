@@ -3,12 +3,12 @@
 import json
 import logging
 import re
-from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
+from embedkit import __version__
 from embedkit.cli.exits import run_to_exit
 from embedkit.cli.logs import display_named, hits_text, say, set_up_logs, summary, table
 from embedkit.cli.options import job_command, read_job
@@ -55,7 +55,7 @@ Root = Annotated[
 
 def _say_version(asked: bool) -> None:
     if asked:
-        say(f"embedkit {metadata.version('embedkit')}")
+        say(f"embedkit {__version__}")
         raise typer.Exit
 
 
@@ -118,12 +118,12 @@ def run(
 @job_command
 def plan(inputs: Inputs = None, *, settings: dict[str, Any], as_json: Json = False) -> None:
     """Say what a run would read and how long it may take; run nothing."""
-    from embedkit.engines.estimate import estimate_job
+    from embedkit.engines.estimate import plan_job
 
     set_up_logs("text")
     if "max_reject_share" in settings:
         _LOG.warning("--max-reject-share has no effect: a plan rejects nothing")
-    estimate = estimate_job(read_job(inputs or [], settings, output="."))
+    estimate = plan_job(read_job(inputs or [], settings, output="."))
     say(json.dumps(estimate.to_dict()) if as_json else estimate.to_text())
 
 
@@ -172,10 +172,10 @@ def search(
 def validate(root: Root, *, as_json: Json = False) -> None:
     """Read a version back and check everything that its manifest says."""
     from embedkit.dataset.validate import validate as validate_version
-    from embedkit.dataset.version import open_version
+    from embedkit.dataset.version import find_version
 
     set_up_logs("text")
-    report = validate_version(open_version(root))
+    report = validate_version(find_version(root))
     say(json.dumps(report.to_dict()) if as_json else report.to_text())
     if report.problems:
         raise typer.Exit(4)

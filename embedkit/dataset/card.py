@@ -196,7 +196,7 @@ def _query_snippet(described: Mapping[str, Any]) -> str:
     else:
         said = "The query has no prompt, as the documents had none."
     code = [
-        "from embedkit.search.query import encode_query",
+        "from embedkit import encode_query",
         f'query = encode_query(".", "what to look for", prompt={_quoted(prompt)})',
     ]
     # Of a model that names no pooling, sentence-transformers assumes this one.

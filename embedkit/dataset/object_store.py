@@ -58,8 +58,11 @@ def object_store(root: str) -> "ObjectStore":
         # Another writer's objects must be seen, so a listing is never taken from memory.
         system = kind(use_listings_cache=False, **patience(protocol), **options)
     except (ImportError, ValueError, OSError) as error:
-        extra = f"embedkit[{_EXTRAS[protocol]}]" if protocol in _EXTRAS else "its fsspec package"
-        raise ConfigError(f"{root}: {one_line(error)}; check it, or install {extra}") from error
+        package = "its fsspec package"
+        if protocol in _EXTRAS:
+            extra = _EXTRAS[protocol]
+            package = f"{extra}fs, which is the extra {extra} of embedkit-batch"
+        raise ConfigError(f"{root}: {one_line(error)}; check it, or install {package}") from error
     path = system._strip_protocol(root)
     if protocol == "memory":
         return MemoryStore(root, system, path)

@@ -374,10 +374,10 @@ def latest_name(store: Store) -> str | None:
     return name
 
 
-def open_version(path: str) -> Version:
-    """Opens a version by its own path, or the latest one by its root's.
+def find_version(path: str) -> Version:
+    """Finds a version by its own path, or the latest one by its root's.
 
-    A version that is still growing, or was not published, can be opened by its path.
+    A version that is still growing, or was not published, is found by its path.
 
     Raises:
         ConfigError: Neither is there.

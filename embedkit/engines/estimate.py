@@ -114,7 +114,7 @@ def _chunker(config: CorpusConfig, model: ModelSpec) -> Chunker | None:
     return None if config.chunk == "none" else ChunkerFactory(config, model.tokenizer)()
 
 
-def estimate_job(config: JobConfig) -> Estimate:
+def plan_job(config: JobConfig) -> Estimate:
     """Estimates a job from its plan and a sample of its documents; nothing is encoded or written.
 
     Raises:

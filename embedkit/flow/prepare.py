@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
+from embedkit import __version__
 from embedkit.config import CorpusConfig, JobConfig, ModelConfig, OutputConfig, RecordConfig
 from embedkit.corpus.chunking import Chunker, chunk_size, make_chunker
 from embedkit.corpus.plan import Plan, plan_corpus
@@ -135,8 +136,8 @@ def describe_vectors(
         **model.description(),
         "ingredients": ingredients,
         "libraries": {
-            name: importlib.metadata.version(name)
-            for name in ("embedkit", "pyarrow", *model.libraries)
+            "embedkit": __version__,
+            **{name: importlib.metadata.version(name) for name in ("pyarrow", *model.libraries)},
         },
     }
 

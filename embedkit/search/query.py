@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedkit.config import ModelConfig
-from embedkit.dataset.manifest import read_manifest
-from embedkit.dataset.version import Version, open_version
+from embedkit.dataset.manifest import Manifest, read_manifest
+from embedkit.dataset.version import Version, find_version
 from embedkit.encoders.kinds import query_config, read_model
 from embedkit.encoders.local_client import LocalConnection
 from embedkit.encoders.spec import ModelSpec
@@ -26,12 +26,16 @@ _LOG = logging.getLogger("embedkit")
 def search_text(
     root: str,
     text: str,
-    k: int,
+    k: int = 10,
     model: str | None = None,
     prompt_name: str | None = None,
     prompt: str | None = None,
 ) -> list[Hit]:
-    """Finds the rows of a dataset nearest to a text, which is encoded as by ``encode_query``.
+    """Finds the rows of a dataset nearest to a text.
+
+        >>> from embedkit import search_text
+        >>> [hit.id for hit in search_text("embeddings", "0 one", k=1, model="model")]
+        ['doc-00000']
 
     Args:
         root: The dataset's root, or one version of it.
@@ -45,10 +49,14 @@ def search_text(
         ConfigError: The text is empty, there is no such dataset or model, or the model is another
             one.
     """
-    query = encode_query(root, text, model, prompt_name, prompt)
-    version = open_version(root)
-    hits = search(version, query.reshape(1, -1), k)[0]
+    version = find_version(root)
     manifest = read_manifest(version)
+    query = QueryEncoder(version, manifest, model, prompt_name, prompt).encode(text)
+    return with_places(search(version, query, k)[0], manifest)
+
+
+def with_places(hits: list[Hit], manifest: Manifest) -> list[Hit]:
+    """Returns hits with the line of each in its file, and its place for a person."""
     numbers = LineNumbers.of_version(manifest)
     return [_in_its_file(hit, numbers, manifest.input_format) for hit in hits]
 
@@ -65,17 +73,7 @@ def encode_query(
     prompt_name: str | None = None,
     prompt: str | None = None,
 ) -> NDArray[np.float32]:
-    """Encodes a text to be compared with the vectors of a dataset.
-
-    It is encoded by the dataset's model, in float32, with the prompt that the model has for
-    queries, if it has one. Where prompts play a part, the log says which.
-
-    Args:
-        root: The dataset's root, or one version of it.
-        text: What to look for.
-        model: The model's directory, where it is no longer where the run found it.
-        prompt_name: Name of another prompt of the model's.
-        prompt: The prompt itself.
+    """Encodes a text to be compared with the vectors of a dataset, see ``QueryEncoder``.
 
     Returns:
         The vector, shape (dimension,).
@@ -84,24 +82,63 @@ def encode_query(
         ConfigError: The text is empty, there is no such dataset or model, or the model is another
             one.
     """
-    if not text.strip():
-        raise ConfigError("the text to look for is empty; give some words")
-    if prompt is not None and prompt_name is not None:
-        raise ConfigError("both prompt and prompt_name are given; take one of them")
-    version = open_version(root)
-    described = read_manifest(version).description
-    config, spec = _model_of(version, described, model)
-    if prompt_name is not None or (prompt is None and dict(spec.tokenizer.prompts).get("query")):
-        prompt_name = prompt_name or "query"
-        spec = read_model(config.model_copy(update={"prompt": None, "prompt_name": prompt_name}))
-    elif prompt:
-        spec = read_model(config.model_copy(update={"prompt": prompt}))
-    _say_prompts(described["prompt"], spec.tokenizer.prompt, given=prompt is not None)
-    ids, offsets, _ = load_tokenizer(spec.tokenizer).encode([text])
-    vector: NDArray[np.float32] = next(
-        LocalConnection(spec)().encode_all([TokenBatch(ids, offsets)])
-    )[0]
-    return vector
+    version = find_version(root)
+    encoder = QueryEncoder(version, read_manifest(version), model, prompt_name, prompt)
+    return encoder.encode(text)
+
+
+class QueryEncoder:
+    """Encodes texts to be compared with the vectors of a version.
+
+    They are encoded by the version's model, in float32, with the prompt that the model has for
+    queries, if it has one. Where prompts play a part, the log says which.
+
+    Args:
+        version: The version.
+        manifest: Its manifest.
+        model: The model's directory, where it is no longer where the run found it.
+        prompt_name: Name of another prompt of the model's.
+        prompt: The prompt itself.
+
+    Raises:
+        ConfigError: There is no such model or prompt, or the model is another one.
+    """
+
+    def __init__(
+        self,
+        version: Version,
+        manifest: Manifest,
+        model: str | None = None,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+    ) -> None:
+        if prompt is not None and prompt_name is not None:
+            raise ConfigError("both prompt and prompt_name are given; take one of them")
+        described = manifest.description
+        config, spec = _model_of(version, described, model)
+        if prompt_name is not None or (
+            prompt is None and dict(spec.tokenizer.prompts).get("query")
+        ):
+            prompt_name = prompt_name or "query"
+            changed = {"prompt": None, "prompt_name": prompt_name}
+            spec = read_model(config.model_copy(update=changed))
+        elif prompt:
+            spec = read_model(config.model_copy(update={"prompt": prompt}))
+        _say_prompts(described["prompt"], spec.tokenizer.prompt, given=prompt is not None)
+        self._tokenizer = load_tokenizer(spec.tokenizer)
+        self._client = LocalConnection(spec)()
+
+    def encode(self, text: str) -> NDArray[np.float32]:
+        """Returns the vector of a text, shape (dimension,).
+
+        Raises:
+            ConfigError: The text is empty.
+        """
+        if not text.strip():
+            raise ConfigError("the text to look for is empty; give some words")
+        ids, offsets, _ = self._tokenizer.encode([text])
+        vector: NDArray[np.float32] = next(self._client.encode_all([TokenBatch(ids, offsets)]))[0]
+        return vector
 
 
 def _model_of(

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from embedkit.dataset.manifest import Part, read_manifest
 from embedkit.dataset.rows import checked_columns, read_columns, schema_of
-from embedkit.dataset.version import Version, open_version
+from embedkit.dataset.version import Version, find_version
 from embedkit.transforms.blocks import BlockTransform
 
 
@@ -58,7 +58,7 @@ class ReadVersion(BlockTransform):
         ...     batches = pipeline | ReadVersion("embeddings", columns=["id", "n_tokens"])
         ...     tokens = batches | beam.Map(lambda batch: sum(batch["n_tokens"].to_pylist()))
         ...     _ = tokens | beam.CombineGlobally(sum) | beam.Map(print)
-        177
+        718
 
     Attributes:
         path: The dataset's root, for its newest version, or one version of it; a path or URL.
@@ -74,7 +74,7 @@ class ReadVersion(BlockTransform):
 
     def expand(self, pipeline: beam.Pipeline) -> beam.PCollection:
         """Spreads the parts over the workers and reads them there."""
-        version = open_version(self.path)
+        version = find_version(self.path)
         parts = read_manifest(version).parts
         columns = None
         if parts:

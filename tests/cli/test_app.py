@@ -13,7 +13,6 @@ import sys
 import termios
 import threading
 from collections.abc import Callable
-from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +34,7 @@ from running import (
     write_jsonl,
 )
 
+import embedkit
 from embedkit.config import JobConfig
 
 pytestmark = pytest.mark.usefixtures("logging_restored")
@@ -454,7 +454,7 @@ def test_version_and_help_by_their_short_names_and_as_a_module():
     done = subprocess.run(
         [sys.executable, "-m", "embedkit", "--version"], capture_output=True, text=True, check=True
     )
-    assert done.stdout == f"embedkit {metadata.version('embedkit')}\n"
+    assert done.stdout == f"embedkit {embedkit.__version__}\n"
     assert call("--version").out == done.stdout
     for name in ([], ["run"], ["search"]):
         assert call(*name, "-h").out == call(*name, "--help").out != ""

@@ -8,7 +8,7 @@ from raylets import ROWS
 
 from embedkit.actors.metrics import EXPORTED
 
-_AGENT = "Ray's metrics agent is not installed here: pip install 'embedkit[cluster]'"
+_AGENT = "Ray's metrics agent is not installed here: pip install 'ray[default]'"
 pytest.importorskip("opencensus", reason=_AGENT)
 parser = pytest.importorskip("prometheus_client.parser", reason=_AGENT)
 

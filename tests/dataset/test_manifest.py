@@ -14,9 +14,9 @@ from embedkit.dataset.publication import publish
 from embedkit.dataset.version import (
     Version,
     create_or_check_plan,
+    find_version,
     fingerprint,
     latest,
-    open_version,
     version_name,
 )
 from embedkit.errors import ConfigError, IntegrityError, ResumableError
@@ -221,20 +221,20 @@ class TestOpenVersion:
     def test_by_root_and_by_path(self, complete, job):
         other = Version(complete.root, "v0")
         job.write(other)
-        assert open_version(complete.root) == complete
-        assert open_version(complete.url + "/") == complete
-        assert open_version(other.url) == other
+        assert find_version(complete.root) == complete
+        assert find_version(complete.url + "/") == complete
+        assert find_version(other.url) == other
 
     def test_neither(self, tmp_path):
         with pytest.raises(ConfigError, match="neither a version nor a root"):
-            open_version(str(tmp_path))
+            find_version(str(tmp_path))
         with pytest.raises(ConfigError, match="neither a version nor a root"):
-            open_version(str(tmp_path / "none" / "v1"))
+            find_version(str(tmp_path / "none" / "v1"))
 
     def test_by_url(self, tmp_path, job):
         version = Version(f"memory://{tmp_path.name}", "v1")
         job.complete(version)
-        assert open_version(version.root) == open_version(version.url) == version
+        assert find_version(version.root) == find_version(version.url) == version
 
 
 @pytest.mark.parametrize(

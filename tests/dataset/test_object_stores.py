@@ -15,7 +15,7 @@ from embedkit.dataset.manifest import read_manifest
 from embedkit.dataset.mend import mend
 from embedkit.dataset.stores import open_store, probe
 from embedkit.dataset.validate import validate
-from embedkit.dataset.version import Version, find_versions, latest, open_version
+from embedkit.dataset.version import Version, find_version, find_versions, latest
 from embedkit.errors import ConfigError, StoreError
 from embedkit.search.exact import search
 
@@ -214,7 +214,7 @@ class TestS3:
             ConfigError, match=rf"cannot write the output: s3://{bucket}-none/root/"
         ):
             probe(store)
-        for find in (open_version, find_versions):
+        for find in (find_version, find_versions):
             with pytest.raises(
                 ConfigError, match=rf"cannot read.*{bucket}-none.*check the path and"
             ):

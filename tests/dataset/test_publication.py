@@ -15,7 +15,7 @@ from embedkit.dataset.publication import (
 )
 from embedkit.dataset.stores import open_store
 from embedkit.dataset.validate import validate
-from embedkit.dataset.version import Version, find_versions, latest, open_version
+from embedkit.dataset.version import Version, find_version, find_versions, latest
 from embedkit.errors import ConfigError, IntegrityError
 
 
@@ -64,8 +64,8 @@ def test_without_any_published_version_a_root_has_no_latest(versions, job):
     job.write(second)
     assert find_versions(first.root) == [first, second]
     with pytest.raises(ConfigError, match=r"v1 \(complete\), v2 \(unfinished\); give the path"):
-        open_version(first.root)
-    assert open_version(first.url) == first
+        find_version(first.root)
+    assert find_version(first.url) == first
 
 
 def test_where_there_is_no_other_latest_names_one_that_is_not_published(versions, job):

@@ -12,7 +12,7 @@ from embedkit.dataset.describe import describe
 from embedkit.dataset.device import record_device, recorded_device
 from embedkit.dataset.mend import mend
 from embedkit.dataset.validate import validate
-from embedkit.dataset.version import Version, create_or_check_plan, open_version
+from embedkit.dataset.version import Version, create_or_check_plan, find_version
 from embedkit.errors import EmbedkitError
 from embedkit.search.exact import search
 
@@ -86,15 +86,15 @@ def half(make_job, tmp_path_factory) -> Path:
 
 
 def information(root: str) -> None:
-    json.dumps(describe(open_version(root)))
+    json.dumps(describe(find_version(root)))
 
 
 def nearest(root: str) -> None:
-    search(open_version(root), np.ones(8, dtype=np.float32), 3)
+    search(find_version(root), np.ones(8, dtype=np.float32), 3)
 
 
 def validation(root: str) -> None:
-    report = validate(open_version(root))
+    report = validate(find_version(root))
     if report.problems:
         raise EmbedkitError(report.problems[0])
 
@@ -180,7 +180,7 @@ def test_the_next_run_makes_marks_anew(whole, job, tmp_path, name, how):
     mend(version)
     job.complete(version)
     assert validate(version).problems == ()
-    assert open_version(str(root)) == version
+    assert find_version(str(root)) == version
     assert (root / "v1" / "_SUCCESS").read_bytes() == (whole / "v1" / "_SUCCESS").read_bytes()
 
 

@@ -18,7 +18,7 @@ from embedkit.dataset.validate import validate
 from embedkit.dataset.version import open_version
 from embedkit.encoders import kinds
 from embedkit.encoders.kinds import load_encoder, read_model
-from embedkit.engines.estimate import estimate_job
+from embedkit.engines.estimate import plan_job
 from embedkit.engines.run import run_job
 from embedkit.errors import ConfigError, EncoderError
 from embedkit.search.query import search_text
@@ -81,7 +81,7 @@ def test_what_only_the_kind_knows_names_another_version(job, toy):
 
 
 def test_its_speed_is_its_own_guess(job):
-    found = estimate_job(job)
+    found = plan_job(job)
     assert found.seconds == pytest.approx(found.start_seconds + found.tokens / 1e6)
 
 

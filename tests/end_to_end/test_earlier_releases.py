@@ -12,7 +12,7 @@ from running import Dataset
 
 from embedkit.dataset.describe import describe
 from embedkit.dataset.validate import validate
-from embedkit.dataset.version import Version, open_version
+from embedkit.dataset.version import Version, find_version
 from embedkit.engines.run import run_job
 
 JOBS = [
@@ -51,7 +51,7 @@ def test_a_complete_version_is_found_and_left_as_it_is(release, name, tmp_path):
     done = run_job(job(release, name, root))
     assert (done.already_complete, done.version) == (True, version_of(release, name))
     assert contents(root) == before
-    version = open_version(str(root))
+    version = find_version(str(root))
     assert version.url == done.dataset
     assert validate(version).problems == ()
     described = describe(version)

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from embedkit.dataset.validate import validate
-from embedkit.dataset.version import open_version
+from embedkit.dataset.version import find_version
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -44,7 +44,7 @@ def test_everything_is_accounted_for(report, frame, prose_run):
     assert (reason["reason"], reason["count"]) == ("empty_text", 2)
     assert {one["doc_id"] for one in reason["examples"]} == {"470", "994"}
     assert report["rejects"]["share"] == pytest.approx(2 / 1000)
-    assert validate(open_version(str(prose_run.dataset.folder))).problems == ()
+    assert validate(find_version(str(prose_run.dataset.folder))).problems == ()
 
 
 def test_tokens_and_truncation(report, frame, prose_run):

@@ -9,14 +9,14 @@ from tiny_models import save_transformer
 
 from embedkit.corpus.sampling import _SAMPLED_BYTES
 from embedkit.dataset.commit import committed
-from embedkit.engines.estimate import estimate_job, expected_work
+from embedkit.engines.estimate import expected_work, plan_job
 from embedkit.engines.run import run_job
 from embedkit.flow.prepare import prepare
 
 
 def test_a_sample_that_is_everything_estimates_nothing_wrongly(make_job, tmp_path):
     config = make_job(split_bytes=1 << 20)
-    found = estimate_job(config)
+    found = plan_job(config)
     assert not (tmp_path / "out").exists()
     result = run_job(config)
     assert (found.files, found.skipped_files, found.splits) == (3, 0, 1)
@@ -41,7 +41,7 @@ def test_a_sample_of_a_larger_corpus_is_near(tiny_model, tmp_path, chunk):
         call_tokens=4096,
         **settings,
     )
-    found = estimate_job(config)
+    found = plan_job(config)
     result = run_job(config)
     assert found.rows == pytest.approx(result.rows, rel=0.1)
     assert found.tokens == pytest.approx(result.tokens, rel=0.1)
@@ -52,7 +52,7 @@ def test_a_trial_is_no_larger_than_its_limit(tiny_model, tmp_path):
     corpus = write_corpus(tmp_path / "in", shards=2, rows=300)
     settings = {"split_bytes": 1 << 20, "limit": 40}
     config = tiny_job(tiny_model, corpus, tmp_path / "out", **settings)
-    found = estimate_job(config)
+    found = plan_job(config)
     result = run_job(config)
     assert found.records == result.documents == 40
     assert found.rows == pytest.approx(result.rows, abs=4)
@@ -62,14 +62,14 @@ def test_a_trial_is_no_larger_than_its_limit(tiny_model, tmp_path):
 def test_files_that_are_passed_over_are_counted(make_job, tmp_path, caplog):
     (tmp_path / "in" / "_notes.txt").write_text("x")
     with caplog.at_level(logging.WARNING):
-        found = estimate_job(make_job())
+        found = plan_job(make_job())
     assert (found.files, found.skipped_files) == (3, 1)
     assert "files      3, and 1 skipped\n" in found.to_text()
 
 
 def test_an_empty_corpus(tiny_model, tmp_path):
     empty = write_jsonl(tmp_path / "empty.jsonl", [])
-    found = estimate_job(tiny_job(tiny_model, empty, tmp_path / "out"))
+    found = plan_job(tiny_job(tiny_model, empty, tmp_path / "out"))
     assert (found.files, found.rows, found.tokens, found.truncated_share) == (1, 0, 0, 0)
     assert found.seconds == found.start_seconds
 
@@ -79,12 +79,12 @@ def test_models_that_name_their_sizes_otherwise(architecture, tmp_path):
     """DistilBERT has `dim` and `n_layers`, T5 `d_model` and `d_ff`."""
     model = save_transformer(tmp_path / architecture, architecture)
     file = write_jsonl(tmp_path / "a.jsonl", records(50))
-    found = estimate_job(tiny_job(model, file, tmp_path / "out"))
+    found = plan_job(tiny_job(model, file, tmp_path / "out"))
     assert 0 < found.seconds < 60
 
 
 def test_as_text_and_as_json(make_job):
-    found = estimate_job(make_job())
+    found = plan_job(make_job())
     names = [line.split("  ")[0] for line in found.to_text().splitlines()]
     assert names == ["files", "bytes", "splits", "rows", "tokens", "truncated", "time", "model"]
     assert json.loads(json.dumps(found.to_dict())) == found.to_dict()
@@ -127,7 +127,7 @@ def test_blank_lines_are_no_documents_and_rejects_are(make_job, tiny_model, tmp_
     assert file.stat().st_size > 2 * _SAMPLED_BYTES
     found = expected_work(job, job.plan.splits, {})
     assert found.documents == pytest.approx(4000, rel=0.05)
-    planned = estimate_job(job.config)
+    planned = plan_job(job.config)
     assert planned.rows == pytest.approx(3000, rel=0.05)
     assert planned.rejects == pytest.approx(1000, rel=0.05)
     assert f"about {planned.rejects:,} of {found.documents:,} records" in planned.to_text()
@@ -135,11 +135,11 @@ def test_blank_lines_are_no_documents_and_rejects_are(make_job, tiny_model, tmp_
 
 def test_what_is_committed_is_not_planned_again(make_job):
     config = make_job()
-    before = estimate_job(config)
+    before = plan_job(config)
     assert before.committed_rows == 0
     assert before.seconds > before.start_seconds > 0
     run_job(config)
-    after = estimate_job(config)
+    after = plan_job(config)
     assert after.committed_rows == 180
     assert after.seconds == pytest.approx(after.start_seconds, abs=0.5)
     assert "committed  180 rows" in after.to_text()

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from embedkit.cli.app import app
 from embedkit.dataset.validate import validate
-from embedkit.dataset.version import Version, open_version
+from embedkit.dataset.version import Version, find_version
 from embedkit.engines import run
 from embedkit.engines.run import run_job
 from embedkit.errors import ConfigError, IntegrityError
@@ -99,7 +99,7 @@ def test_stopped_and_torn_anywhere_the_next_run_ends_in_the_same_bytes(
             assert contents(stopped) == undisturbed, kind
             if kind != "plan":
                 assert any(path.name in message for message in warnings.messages), kind
-    assert validate(open_version(str(stopped.parent))).problems == ()
+    assert validate(find_version(str(stopped.parent))).problems == ()
 
 
 def test_a_card_that_another_release_wrote_is_written_anew_as_this_one_does(job):
@@ -109,7 +109,7 @@ def test_a_card_that_another_release_wrote_is_written_anew_as_this_one_does(job)
     (folder / "_SUCCESS").write_bytes(canonical_json(changed))
     (folder / "README.md").write_text("")
     run_job(job)
-    assert validate(open_version(str(folder))).problems == ()
+    assert validate(find_version(str(folder))).problems == ()
 
 
 @pytest.mark.parametrize("kind", ["stats", "rejects", "splits", "commits"])
@@ -154,7 +154,7 @@ def test_the_report_and_the_card_of_a_complete_version_are_made_anew(job, name, 
         path.unlink()
     else:
         os.truncate(path, 0 if how == "empty" else len(before) // 2)
-        assert any(name in one for one in validate(open_version(done.dataset)).problems)
+        assert any(name in one for one in validate(find_version(done.dataset)).problems)
     run_job(job)
     if name == "README.md":
         assert path.read_bytes() == before
@@ -163,7 +163,7 @@ def test_the_report_and_the_card_of_a_complete_version_are_made_anew(job, name, 
         assert {**now, "run": None} == {**then, "run": None}
     else:
         assert path.read_text().rstrip().endswith("</html>")
-    assert validate(open_version(done.dataset)).problems == ()
+    assert validate(find_version(done.dataset)).problems == ()
 
 
 def test_a_complete_version_of_which_more_is_torn(job):
@@ -175,7 +175,7 @@ def test_a_complete_version_of_which_more_is_torn(job):
         os.truncate(path, len(before) // 2 if len(before) > 20 else 0)
         run_job(job)
         assert path.read_bytes() == before, name
-    assert validate(open_version(str(folder.parent))).problems == ()
+    assert validate(find_version(str(folder.parent))).problems == ()
 
 
 def flipped(data: bytes) -> bytes:
@@ -258,7 +258,7 @@ def test_the_remedy_for_any_damage_to_a_complete_version_works(second_of_two, na
         # Nothing says that there has to be one.
         after.setdefault(name, before[name])
     assert after == before
-    assert open_version(str(second.parent)).name == second.name
+    assert find_version(str(second.parent)).name == second.name
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from running import Dataset, SumClient, tiny_job
 from embedkit.corpus.chunking import TokenChunker
 from embedkit.dataset.commit import SplitEnd
 from embedkit.dataset.manifest import read_manifest
-from embedkit.dataset.version import open_version
+from embedkit.dataset.version import find_version
 from embedkit.engines.run import run_job
 from embedkit.errors import IntegrityError
 from embedkit.flow.encode import encode_tokens
@@ -104,7 +104,7 @@ def test_a_run_tells_its_lines_and_places_in_words(tiny_model: str, tmp_path: Pa
     run_job(job.model_copy(update={"max_reject_share": 0.5}))
     folder = Dataset.only(tmp_path / "out").folder
     wanted = {"lines": 48, "blank": 1, "headers": 1, "continued": 1, "records": 45}
-    manifest = read_manifest(open_version(str(folder)))
+    manifest = read_manifest(find_version(str(folder)))
     assert (manifest.lines, manifest.input_format) == (wanted, "auto")
     report = json.loads((folder / "report" / "report.json").read_text())
     assert report["counts"]["lines"] == wanted

@@ -6,6 +6,9 @@ import tomllib
 from pathlib import Path
 
 from manifests import K8S, Document, pods, tool
+from packaging.specifiers import SpecifierSet
+
+import embedkit
 
 ROOT = K8S.parent
 DOCKERFILE = K8S / "images" / "Dockerfile"
@@ -43,9 +46,8 @@ def test_versions_are_those_of_the_constraints_and_the_project() -> None:
     pinned = key_values(ROOT / "constraints.txt", "==")
     assert VERSIONS["RAY_VERSION"] == pinned["ray"]
     assert VERSIONS["BEAM_VERSION"] == pinned["apache-beam"]
-    assert VERSIONS["EMBEDKIT_VERSION"] == PROJECT["version"]
-    lowest = PROJECT["requires-python"].removeprefix(">=")
-    assert VERSIONS["PYTHON_VERSION"].split(".") >= lowest.split(".")
+    assert VERSIONS["EMBEDKIT_VERSION"] == embedkit.__version__
+    assert VERSIONS["PYTHON_VERSION"] in SpecifierSet(PROJECT["requires-python"])
 
 
 def test_the_dockerfile_writes_no_version_of_its_own() -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from releases import FIXTURES, copy_of_root
 
 from embedkit.dataset.manifest import read_manifest
-from embedkit.dataset.version import open_version
+from embedkit.dataset.version import find_version
 from embedkit.errors import ConfigError, IntegrityError
 from embedkit.transforms import read_version
 from embedkit.transforms.read_version import ReadVersion, RecordBatchCoder
@@ -58,7 +58,7 @@ def test_a_file_that_the_manifest_does_not_list_is_not_read(tmp_path):
 
 
 def test_a_version_without_rows_is_an_empty_collection(monkeypatch):
-    empty = replace(read_manifest(open_version(str(ROOT))), parts=())
+    empty = replace(read_manifest(find_version(str(ROOT))), parts=())
     monkeypatch.setattr(read_version, "read_manifest", lambda version: empty)
     assert results(lambda p: p | ReadVersion(str(ROOT), ["id"])) == []
 

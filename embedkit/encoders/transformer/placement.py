@@ -55,8 +55,8 @@ def _backend(config: ModelConfig, device: str, architecture: str) -> str:
     if config.backend == "openvino":
         if not _openvino_is_installed():
             raise ConfigError(
-                "backend is openvino, but it is not installed; install embedkit[openvino], or take "
-                "backend torch"
+                "backend is openvino, but it is not installed; install openvino, which is the "
+                "extra openvino of embedkit-batch, or take backend torch"
             )
         return "openvino"
     if config.backend == "torch" or device != "cpu" or config.precision == "float16":
