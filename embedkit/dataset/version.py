@@ -3,17 +3,17 @@
 import json
 import os
 import re
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from embedkit.dataset.recipe import fingerprint, naming
 from embedkit.dataset.store_keys import is_local, normalize_root
 from embedkit.dataset.stores import Store, create, open_store, refused
 from embedkit.errors import ConfigError, IntegrityError
 from embedkit.errors.urls import without_user
-from embedkit.formats.canonical import CHECKSUM, canonical_json, checksum_holds, with_checksum
-from embedkit.records import digest
+from embedkit.formats.canonical import CHECKSUM, checksum_holds, with_checksum
 
 LATEST = "LATEST"
 _MARKS = ("_meta/plan.json", "_meta/manifest.json", "_SUCCESS")
@@ -23,11 +23,6 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _BLOCK = re.compile(r"\d{5,}-\d{5,}")
 _SPLIT = re.compile(r"\d{5,}")
 _NO_PLAN = "restore it, or remove it and run the version's own job again, which writes it anew"
-_FIXED_BY_PLAN = {
-    "fingerprint": ("another model or other settings of it", "vectors"),
-    "inputs_digest": ("other inputs", "inputs"),
-    "job_digest": ("other settings of its rows", "job"),
-}
 
 
 @dataclass(frozen=True)
@@ -129,6 +124,10 @@ class Version:
         """The mark of a complete version that was published, with its number among those."""
         return self.key("_PUBLISHED")
 
+    def is_begun(self) -> bool:
+        """Whether the version has its plan."""
+        return self.store.size(self.plan_key) is not None
+
     def is_complete(self) -> bool:
         """Whether every record of the corpus is in the version, and the version will not change."""
         store = self.store
@@ -189,26 +188,6 @@ def is_version_name(name: str) -> bool:
     return _NAME.fullmatch(name) is not None and name != LATEST
 
 
-def fingerprint(ingredients: Mapping[str, Any]) -> str:
-    """Returns the hash of all that changes a vector, 32 hex digits.
-
-    Args:
-        ingredients: Names and JSON values; the order of the names does not matter.
-    """
-    return digest(canonical_json(ingredients).decode())
-
-
-def version_name(fingerprint: str, inputs_digest: str, job_digest: str) -> str:
-    """Names a version after what is in it, so that the same job finds it again.
-
-    Args:
-        fingerprint: What changes a vector.
-        inputs_digest: Which records are read.
-        job_digest: What else changes the dataset, such as its columns.
-    """
-    return "v" + digest(fingerprint, inputs_digest, job_digest)[:12]
-
-
 def create_or_check_plan(version: Version, plan_json: str, *, renew: bool = False) -> str:
     """Creates the plan of a version unless it has one.
 
@@ -239,13 +218,12 @@ def create_or_check_plan(version: Version, plan_json: str, *, renew: bool = Fals
             raise
         version.store.replace(version.plan_key, data)
         return plan_json
-    for name, (what, settings) in _FIXED_BY_PLAN.items():
-        if ours.get(name) != theirs.get(name):
-            said = (
-                differences(_input_files(ours), _input_files(theirs), absent="not there")
-                if name == "inputs_digest"
-                else differences(ours.get(settings), theirs.get(settings))
-            ) or (f"{name} {theirs.get(name)}, this job has {ours.get(name)}")
+    for name, (what, facts_of) in _FIXED_BY_PLAN.items():
+        if _fixed(ours, name) != _fixed(theirs, name):
+            absent = "not there" if name == "inputs_digest" else "not set"
+            said = differences(facts_of(ours), facts_of(theirs), absent) or (
+                f"{name} {theirs.get(name)}, this job has {ours.get(name)}"
+            )
             if renew:
                 raise IntegrityError(
                     f"{version.url_of(version.plan_key)}: not this version's plan ({said}); "
@@ -284,6 +262,31 @@ def _input_files(plan: Mapping[str, Any]) -> dict[str, str] | None:
         return {source: f"{size} bytes ({etag})" for source, _, size, etag, *_ in files or ()}
     except (TypeError, ValueError):
         return None
+
+
+def _vectors(plan: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Returns what the vectors of a plan are named after, where it says so."""
+    ingredients = plan.get("vectors")
+    return naming(ingredients) if isinstance(ingredients, dict) else None
+
+
+def _settings(plan: Mapping[str, Any]) -> Any:
+    return plan.get("job")
+
+
+def _fixed(plan: Mapping[str, Any], name: str) -> Any:
+    if name == "fingerprint" and isinstance(plan.get("vectors"), dict):
+        # The first release hashed more than names a version by now.
+        return fingerprint(plan["vectors"])
+    return plan.get(name)
+
+
+_FIXED_BY_PLAN: dict[str, tuple[str, Callable[[Mapping[str, Any]], Any]]] = {
+    "fingerprint": ("another model or other settings of it", _vectors),
+    "inputs_digest": ("other inputs", _input_files),
+    "job_digest": ("other settings of its rows", _settings),
+}
+"""What a plan fixes: how it is called, and the facts behind it."""
 
 
 def _shown(value: Any, absent: str) -> str:

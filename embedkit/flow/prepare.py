@@ -9,13 +9,27 @@ from functools import cached_property
 from typing import Any
 
 from embedkit import __version__
-from embedkit.config import CorpusConfig, JobConfig, ModelConfig, OutputConfig, RecordConfig
+from embedkit.config import (
+    CorpusConfig,
+    EngineConfig,
+    JobConfig,
+    ModelConfig,
+    OutputConfig,
+    RecordConfig,
+)
 from embedkit.corpus.chunking import Chunker, chunk_size, make_chunker
 from embedkit.corpus.plan import Plan, plan_corpus
 from embedkit.dataset.mend import mend
+from embedkit.dataset.recipe import (
+    fingerprint,
+    fingerprint_of_first_release,
+    numerics_of,
+    recipe_of,
+    version_name,
+)
 from embedkit.dataset.schema import PartOptions
 from embedkit.dataset.stores import probe
-from embedkit.dataset.version import Version, create_or_check_plan, fingerprint, version_name
+from embedkit.dataset.version import Version, create_or_check_plan
 from embedkit.encoders.kinds import read_model
 from embedkit.encoders.spec import ModelSpec
 from embedkit.errors import IntegrityError
@@ -65,7 +79,7 @@ class Draft:
         model: The model, every ``auto`` resolved.
         plan: The splits.
         version: Where the dataset goes.
-        fingerprint: Hash of all that changes a vector.
+        fingerprint: Hash of the vectors' recipe and precision.
         description: What the manifest and every part say of the vectors.
     """
 
@@ -116,13 +130,14 @@ def describe_vectors(
         model: The model, resolved.
         model_config: The model as it was asked for.
         mark: The fingerprint.
-        ingredients: What the fingerprint is made of.
+        ingredients: All that plays a part in a vector, by name.
     """
     for_queries = dict(model.tokenizer.prompts).get("query")
     return {
         "model": model_config.model,
         "revision": model.identity.revision,
         "weights_hash": model.identity.weights_hash,
+        "recipe": recipe_of(ingredients),
         "fingerprint": mark,
         "dimension": model.vectors.dimension,
         "normalized": model.vectors.normalize,
@@ -134,6 +149,7 @@ def describe_vectors(
         "precision": model.placement.precision,
         "device": model.placement.device,
         **model.description(),
+        "numerics": numerics_of(ingredients),
         "ingredients": ingredients,
         "libraries": {
             "embedkit": __version__,
@@ -196,8 +212,9 @@ def begin_version(
 ) -> Draft:
     """Opens or joins the version of a plan, and settles all that is written into it.
 
-    The version's name is derived from the fingerprint, the inputs and the settings that shape
-    rows, so the same job finds what it has already written, and another job writes elsewhere.
+    The version's name is derived from the recipe and precision of its vectors, the inputs and the
+    settings that shape rows, so the same job finds what it has already written, on whatever device,
+    and another job writes elsewhere.
 
     Args:
         model_config: The model as it was asked for.
@@ -214,22 +231,10 @@ def begin_version(
     room = model.tokenizer.max_content_tokens
     if records.chunk != "none" and room is not None:
         chunk_size(records, room)
-    ingredients = vector_ingredients(model, records)
-    mark = fingerprint(ingredients)
-    shape = _shape_of_rows(records, output)
-    if not plan.inputs_digest:
-        shape["splits"] = len(plan.splits)
-    job_digest = digest(json.dumps(shape, sort_keys=True))
-    trial = records.limit if isinstance(records, CorpusConfig) else None
-    version = _version(output, version_name(mark, plan.inputs_digest, job_digest), trial)
-    identity: dict[str, Any] = {
-        "fingerprint": mark,
-        "vectors": ingredients,
-        "job": shape,
-        "job_digest": job_digest,
-        "inputs_digest": plan.inputs_digest,
-    }
-    probe(version.store)
+    identity = _identity(model, plan, records, output)
+    named = _versions(identity, records, output)
+    probe(named[-1].store)
+    version = _begun(named)
     identity["corpus"] = json.loads(plan.to_json())
     # A name that was derived from the job tells that a plan which cannot be read was this one.
     derived = output.version is None
@@ -237,25 +242,69 @@ def begin_version(
     for torn in mend(version):
         _LOG.warning("%s", torn)
     plan = _standing_plan(version, stored).with_secrets(plan)
-    description = describe_vectors(model, model_config, mark, ingredients)
+    mark = json.loads(stored)["fingerprint"]
+    description = describe_vectors(model, model_config, mark, identity["vectors"])
     description |= {"vector_dtype": output.vector_dtype, "stores_text": output.store_text}
-    if trial is not None:
+    if (trial := _trial(records)) is not None:
         description["trial"] = trial
     return Draft(records, output, model, plan, version, mark, description)
 
 
-def _version(output: OutputConfig, derived: str, trial: int | None) -> Version:
-    name = output.version or derived
-    # Named after its size, so that the whole corpus may have the name that was given.
-    return Version(output.output, name if trial is None else f"{name}-trial-{trial}")
+def _identity(
+    model: ModelSpec, plan: Plan, records: RecordConfig, output: OutputConfig
+) -> dict[str, Any]:
+    """Returns what tells a version from others, and what its name is derived from."""
+    ingredients = vector_ingredients(model, records)
+    shape = _shape_of_rows(records, output)
+    if not plan.inputs_digest:
+        shape["splits"] = len(plan.splits)
+    return {
+        "fingerprint": fingerprint(ingredients),
+        "vectors": ingredients,
+        "job": shape,
+        "job_digest": digest(json.dumps(shape, sort_keys=True)),
+        "inputs_digest": plan.inputs_digest,
+    }
+
+
+def _versions(
+    identity: dict[str, Any], records: RecordConfig, output: OutputConfig
+) -> list[Version]:
+    """Returns the version of the name that was given, or those of names derived from an identity.
+
+    The last one is to be begun; one before it has the name that the first release derived.
+    """
+    names = (
+        [output.version]
+        if output.version
+        else [
+            version_name(mark, identity["inputs_digest"], identity["job_digest"])
+            for mark in (fingerprint_of_first_release(identity["vectors"]), identity["fingerprint"])
+        ]
+    )
+    trial = _trial(records)
+    if trial is not None:
+        # Named after its size, so that the whole corpus may have the name that was given.
+        names = [f"{name}-trial-{trial}" for name in names]
+    return [Version(output.output, name) for name in names]
+
+
+def _begun(versions: list[Version]) -> Version:
+    *earlier, last = versions
+    return next((version for version in earlier if version.is_begun()), last)
+
+
+def _trial(records: RecordConfig) -> int | None:
+    return records.limit if isinstance(records, CorpusConfig) else None
 
 
 def version_of_job(config: JobConfig, model: ModelSpec, plan: Plan) -> Version:
-    """Returns the version that a job writes, without writing anything."""
-    mark = fingerprint(vector_ingredients(model, config))
-    job_digest = digest(json.dumps(_shape_of_rows(config, config), sort_keys=True))
-    derived = version_name(mark, plan.inputs_digest, job_digest)
-    return _version(config, derived, config.limit)
+    """Returns the version that a job writes, without writing anything.
+
+    Raises:
+        StoreError: The store failed.
+    """
+    return _begun(_versions(_identity(model, plan, config, config), config, config))
 
 
 def _standing_plan(version: Version, stored: str) -> Plan:
@@ -270,11 +319,16 @@ def _standing_plan(version: Version, stored: str) -> Plan:
 
 
 def _shape_of_rows(records: RecordConfig, output: OutputConfig) -> dict[str, Any]:
-    settings = CorpusConfig if isinstance(records, CorpusConfig) else RecordConfig
+    """Returns the settings that decide which rows a version has, and which columns.
+
+    Those of the first release are always among them, later ones only where they are not neutral.
+    """
+    others = {**ModelConfig.model_fields, **OutputConfig.model_fields, **EngineConfig.model_fields}
     names = {
         name
-        for name, field in settings.model_fields.items()
-        if name in _ALWAYS_IN_ROWS or getattr(records, name) != field.default
+        for name, field in type(records).model_fields.items()
+        if name not in others
+        and (name in _ALWAYS_IN_ROWS or getattr(records, name) != field.get_default())
     }
     shape = records.model_dump(mode="json", include=names - _NOT_IN_ROWS)
     shape |= {"vector_dtype": output.vector_dtype, "store_text": output.store_text}

@@ -15,9 +15,7 @@ from embedkit.dataset.version import (
     Version,
     create_or_check_plan,
     find_version,
-    fingerprint,
     latest,
-    version_name,
 )
 from embedkit.errors import ConfigError, IntegrityError, ResumableError
 from embedkit.formats.canonical import sha256
@@ -269,16 +267,6 @@ def test_the_plan_is_created_once(version):
     version.store.replace(version.plan_key, b"{")
     with pytest.raises(IntegrityError, match=r"plan\.json: not valid JSON"):
         create_or_check_plan(version, plan)
-
-
-def test_names_come_from_what_is_in_a_version():
-    mark = fingerprint({"weights": "a", "max_tokens": 256})
-    assert mark == fingerprint({"max_tokens": 256, "weights": "a"})
-    assert mark != fingerprint({"max_tokens": 257, "weights": "a"})
-    name = version_name(mark, "inputs", "job")
-    assert len(name) == 13
-    assert name == version_name(mark, "inputs", "job")
-    assert len({name, version_name(mark, "inputsj", "ob"), version_name(mark, "inputs", "j")}) == 3
 
 
 def test_describe_a_complete_and_a_growing_version(complete, job, tmp_path):

@@ -136,7 +136,7 @@ def test_a_run_stopped_after_its_last_block_says_the_same_of_its_device(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(run, "complete", stop)
+        patched.setattr(run, "complete_version", stop)
         with pytest.raises(KeyboardInterrupt):
             run_job(job)
     result = run_job(job)

@@ -3,15 +3,19 @@
 import json
 import pickle
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from running import Dataset, records, tiny_job, write_corpus, write_jsonl
 from tiny_models import save_transformer
 
-from embedkit.config import JobConfig, OutputConfig
+from embedkit.config import CorpusConfig, JobConfig, OutputConfig
 from embedkit.dataset.manifest import read_manifest
+from embedkit.dataset.recipe import recipe_of
 from embedkit.dataset.version import Version
+from embedkit.encoders.kinds import read_model
+from embedkit.encoders.spec import ModelSpec
 from embedkit.engines.run import run_job
 from embedkit.errors import ConfigError, InputError
 from embedkit.flow.prepare import Job, part_options, prepare, vector_ingredients
@@ -34,7 +38,6 @@ VECTORS = {
     "dimensions": 8,
     "prompt": "passage: ",
     "precision": "bfloat16",
-    "batch_tokens": 64,
     "chunk": "sentences",
 }
 ROWS = {
@@ -49,6 +52,8 @@ ROWS = {
     "store_text": True,
 }
 NEITHER = {
+    "backend": "openvino",
+    "batch_tokens": 64,
     "engine": "local",
     "workers": 3,
     "calls_in_flight": 4,
@@ -128,6 +133,42 @@ def test_a_setting_of_a_later_release_at_its_default_renames_no_version(config):
     }
 
 
+def test_a_new_setting_at_its_neutral_value_renames_no_version(config):
+    class LaterCorpus(CorpusConfig):
+        sort_rows: bool = False
+        keep_markup: str | None = None
+
+    class LaterJob(LaterCorpus, JobConfig):
+        pass
+
+    first = prepare(config)
+    later = LaterJob(**config.model_dump())
+    assert prepare(later).version == first.version
+    assert prepared(later, sort_rows=True).version != first.version
+    assert prepared(later, keep_markup="b").version != first.version
+
+
+def on(model: ModelSpec, **placement: object) -> ModelSpec:
+    return replace(model, placement=replace(model.placement, **placement))
+
+
+def test_the_device_that_happened_to_be_there_names_no_version(config):
+    model = read_model(config)
+    there = on(model, device="cuda", backend="torch", batch_tokens=99)
+    first, second = prepare(config, model), prepare(config, there)
+    assert (first.version, first.fingerprint) == (second.version, second.fingerprint)
+    assert first.description["recipe"] == second.description["recipe"]
+    assert second.description["numerics"] == {
+        "backend": "torch",
+        "batch_tokens": 99,
+        "device": "cuda",
+        "precision": "float32",
+    }
+    half = prepare(config, on(model, precision="bfloat16"))
+    assert half.version != first.version
+    assert half.description["recipe"] == first.description["recipe"]
+
+
 def test_a_job_travels_to_workers(config):
     job = prepared(config, chunk="tokens", chunk_tokens=12)
     there = pickle.loads(pickle.dumps(job))
@@ -155,6 +196,7 @@ def test_the_description_says_how_the_vectors_were_made(config):
         "device": "cpu",
         "vector_dtype": "float16",
         "stores_text": False,
+        "recipe": recipe_of(vector_ingredients(job.model, config)),
         "ingredients": vector_ingredients(job.model, config.model_copy()),
     }
     assert {name: said[name] for name in expected} == expected
