@@ -9,19 +9,22 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from beam_running import results
 from running import Dataset, records, tiny_job, write_jsonl
 from tokenizers import Tokenizer
-from toy_kind.kind import ToyKind, save_toy
+from toy_kind.kind import ToyKind, ToySpec, save_toy
 
-from embedkit.config import JobConfig, ModelConfig
+from embedkit.config import CorpusConfig, JobConfig, ModelConfig, OutputConfig
 from embedkit.dataset.validate import validate
-from embedkit.dataset.version import open_version
+from embedkit.dataset.version import find_version
 from embedkit.encoders import kinds
 from embedkit.encoders.kinds import load_encoder, read_model
 from embedkit.engines.estimate import plan_job
 from embedkit.engines.run import run_job
 from embedkit.errors import ConfigError, EncoderError
+from embedkit.flow.encode import call_batches
 from embedkit.search.query import search_text
+from embedkit.transforms.embed_corpus import EmbedCorpus
 
 
 @pytest.fixture
@@ -52,7 +55,7 @@ def by_hand(directory: str, text: str) -> np.ndarray:
 
 def test_a_version_of_another_kind_from_its_directory_to_a_search(job, toy):
     run_job(job)
-    assert validate(open_version(job.output)).problems == ()
+    assert validate(find_version(job.output)).problems == ()
     dataset = Dataset.latest(job.output)
     dataset.check_accounts(60)
     texts = {row["id"]: row["text"] for row in records(60)}
@@ -78,6 +81,26 @@ def test_what_only_the_kind_knows_names_another_version(job, toy):
     said = Path(toy) / "toy.json"
     said.write_text(json.dumps(json.loads(said.read_text()) | {"scale": 2.0}))
     assert run_job(job).dataset != first
+
+
+@pytest.mark.parametrize("mixed", [True, False])
+def test_the_spec_says_how_calls_are_cut_whatever_runs_them(job, monkeypatch, mixed):
+    """Packs of rows of one length fill badly: a way that forgot to ask would only be slower."""
+    said = []
+
+    def cut(batch, call_tokens, mixed):
+        said.append(mixed)
+        return call_batches(batch, call_tokens, mixed)
+
+    monkeypatch.setattr("embedkit.flow.encode.call_batches", cut)
+    monkeypatch.setattr(ToySpec, "mixed_calls", mixed)
+    run_job(job)
+    assert set(said) == {mixed}
+    said.clear()
+    output = OutputConfig(output=job.output, version="beam")
+    model, corpus = ModelConfig(model=job.model), CorpusConfig(inputs=job.inputs)
+    assert [one.rows for one in results(lambda p: p | EmbedCorpus(model, output, corpus))] == [60]
+    assert set(said) == {mixed}
 
 
 def test_its_speed_is_its_own_guess(job):
