@@ -7,7 +7,7 @@ others build on it.
 
 import json
 from collections.abc import Container, Iterator, Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass, replace
+from dataclasses import asdict, astuple, dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from embedkit.dataset.identity import add_digests, id_digest
 from embedkit.dataset.parquet import part_table, read_table, write_part
 from embedkit.dataset.schema import PartOptions
+from embedkit.dataset.sources import SourceRange, count_sources
 from embedkit.dataset.stores import create, read_all
 from embedkit.dataset.version import Version, block_of, block_order, split_of
 from embedkit.errors import IntegrityError
@@ -25,6 +26,19 @@ from embedkit.records import EmbeddingBlock, LineCounts
 from embedkit.vectors import Vectors
 
 _Lines = tuple[Count, Count, Count, Count, Count]
+
+
+@dataclass(frozen=True)
+class Origin(JsonRecord):
+    """Where the rows of a part were taken from, if not encoded for it.
+
+    Attributes:
+        version: Name of the version.
+        part: Its Parquet file, relative to it.
+    """
+
+    version: str
+    part: str
 
 
 @dataclass(frozen=True)
@@ -48,6 +62,10 @@ class CommitRecord(JsonRecord):
         stats_size: Bytes of its statistics; 0 in records of the first release.
         stats_sha256: SHA-256 of its statistics as hex; empty in records of the first release.
         rejects_sha256: The same of its rejects; empty where there are none, too.
+        origin: The part that its rows were taken over from; None where they were encoded for it.
+        sources: Its rows by input file; empty where there are none or too many to be named, and in
+            records of the first release.
+        source_range: The input files of its rows, where they are too many to be named.
     """
 
     block_id: str
@@ -66,6 +84,10 @@ class CommitRecord(JsonRecord):
     stats_size: Count = 0
     stats_sha256: str = ""
     rejects_sha256: str = ""
+    # An attempt of the first release at the same block says nothing of these.
+    origin: Origin | None = field(default=None, compare=False)
+    sources: dict[str, Count] = field(default_factory=dict, compare=False)
+    source_range: SourceRange | None = field(default=None, compare=False)
 
     def with_statistics(self, stats: bytes) -> "CommitRecord":
         """Returns the record with what tells these statistics of the block from others."""
@@ -341,6 +363,7 @@ def _account(block: EmbeddingBlock, max_tokens: int) -> CommitRecord:
             f"block {block.block_id}: an id occurs twice; without unique ids in the input, leave "
             "the id column out"
         )
+    sources, source_range = count_sources(rows.column("source"))
     return replace(
         record_without_rows(block.block_id, block.documents, len(block.rejects)),
         rows=rows.num_rows,
@@ -350,6 +373,8 @@ def _account(block: EmbeddingBlock, max_tokens: int) -> CommitRecord:
         tokens_encoded=block.tokens_encoded,
         truncated=int(pc.sum(rows.column("truncated")).as_py() or 0),
         nulled=sum(one.count for one in block.nulled),
+        sources=sources,
+        source_range=source_range,
     )
 
 

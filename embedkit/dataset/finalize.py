@@ -120,7 +120,7 @@ class Totals:
         for record in records:
             totals.documents[record.block_id.partition("-")[0]] += record.documents
             if record.part is not None:
-                totals.parts.append(Part(record.part, record.size, record.sha256, record.rows))
+                totals.parts.append(part_of(record, record.part))
         return totals
 
     def add(self, other: "Totals") -> None:
@@ -131,6 +131,11 @@ class Totals:
         self.parts += other.parts
         self.documents.update(other.documents)
         self.with_rejects += other.with_rejects
+
+
+def part_of(record: CommitRecord, path: str) -> Part:
+    """Returns what the manifest says of a part that a record names."""
+    return Part(path, record.size, record.sha256, record.rows, record.sources, record.source_range)
 
 
 def _totals_of(version: Version, blocks: Sequence[str]) -> Totals:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator
 
 from embedkit.dataset.schema import FORMAT
+from embedkit.dataset.sources import SourceRange
 from embedkit.dataset.stores import create
 from embedkit.dataset.version import Version
 from embedkit.errors import ConfigError, IntegrityError
@@ -45,12 +46,18 @@ class Part(JsonRecord):
         size: In bytes.
         sha256: As hex.
         rows: Number of rows.
+        sources: The rows by input file; empty where these are too many to be named, and in
+            versions of the first release, whose parts themselves tell.
+        source_range: The input files, where they are too many to be named.
     """
 
     path: Annotated[str, AfterValidator(_part_path)]
     size: Count
     sha256: str
     rows: Count
+    # What another release says of the same part.
+    sources: dict[str, Count] = field(default_factory=dict, compare=False)
+    source_range: SourceRange | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

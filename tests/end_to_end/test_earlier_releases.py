@@ -1,6 +1,7 @@
 """Versions that earlier releases wrote: finished, validated and described by this one."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -84,6 +85,11 @@ def test_a_half_done_version_is_finished(release, name, tmp_path):
     assert 0 < sum(committed) < done.rows == fresh.rows
     assert ours.table.drop_columns("embedding").equals(theirs.table.drop_columns("embedding"))
     assert ours.rejects == theirs.rejects
+    for part in ours.manifest["parts"]:
+        block = Path(part["path"]).stem.removeprefix("part-")
+        before_sources = f"{done.version}/_meta/commits/{block}.json" in before
+        found = Counter(pq.read_table(ours.folder / part["path"])["source"].to_pylist())
+        assert part["sources"] == ({} if before_sources and release == "0.1.0" else found)
     for mine, other in zip(ours.table["embedding"], theirs.table["embedding"], strict=True):
         np.testing.assert_allclose(mine.values, other.values, atol=2e-3)
 
