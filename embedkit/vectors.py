@@ -73,9 +73,23 @@ class Vectors:
         return len(self.offsets) - 1
 
     @property
-    def matrix(self) -> NDArray[Any]:
+    def stacked(self) -> NDArray[Any]:
         """All vectors in the order of the rows, as a view, shape (vectors, width)."""
         return self.values.reshape(-1, self.width)
+
+    @property
+    def matrix(self) -> NDArray[Any]:
+        """The one vector of every row, as a view, shape (rows, width).
+
+        Raises:
+            IntegrityError: Rows have any number of vectors.
+        """
+        if self.offsets is not None:
+            raise IntegrityError(
+                "vectors: these rows have any number of them, but what is asked for knows only "
+                "rows of one vector"
+            )
+        return self.stacked
 
     @property
     def counts(self) -> NDArray[np.int32]:
@@ -92,15 +106,15 @@ class Vectors:
     def of_row(self, row: int) -> NDArray[Any]:
         """Returns the vectors of a row as a view, shape (its vectors, width)."""
         if self.offsets is None:
-            return self.matrix[row : row + 1]
-        return self.matrix[self.offsets[row] : self.offsets[row + 1]]
+            return self.stacked[row : row + 1]
+        return self.stacked[self.offsets[row] : self.offsets[row + 1]]
 
     def take(self, rows: NDArray[np.intp]) -> "Vectors":
         """Returns the given rows, in the given order."""
         if self.offsets is None:
-            return Vectors(self.matrix[rows].reshape(-1), self.width)
+            return Vectors(self.stacked[rows].reshape(-1), self.width)
         places, offsets = places_of_rows(self.offsets, rows)
-        return Vectors(self.matrix[places].reshape(-1), self.width, offsets)
+        return Vectors(self.stacked[places].reshape(-1), self.width, offsets)
 
     def to_arrow(self) -> pa.Array:
         """Returns the vectors as a column, without a copy of contiguous values.

@@ -40,7 +40,9 @@ def test_rows_of_many_vectors_there_and_back(dtype, counts, data):
     wanted = rows[start : start + length]
     assert len(part) == length
     assert [part.of_row(row).tolist() for row in range(length)] == plain(wanted)
-    assert part.matrix.tolist() == [vector for row in plain(wanted) for vector in row]
+    assert part.stacked.tolist() == [vector for row in plain(wanted) for vector in row]
+    with pytest.raises(IntegrityError, match="rows have any number of them"):
+        _ = part.matrix
     assert part.to_arrow().to_pylist() == plain(wanted)
     picks = st.lists(st.integers(0, len(rows) - 1), max_size=9) if rows else st.just([])
     chosen = data.draw(picks)

@@ -136,7 +136,9 @@ def _columns(schema: pa.Schema) -> Iterable[tuple[str, ...]]:
     for column in schema:
         kind = str(column.type)
         if column.name == "embedding":
-            kind = f"{column.type.value_type} x {column.type.list_size}"
+            many = pa.types.is_list(column.type)
+            one = column.type.value_type if many else column.type
+            kind = f"{'any number of ' if many else ''}{one.value_type} x {one.list_size}"
         meaning = _MEANINGS.get(column.name, "metadata of the input")
         yield _literal(column.name), _literal(kind), meaning
 

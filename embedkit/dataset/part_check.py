@@ -70,7 +70,7 @@ class PartCheck:
             self._check_columns(file.schema_arrow, name)
             for batch in file.iter_batches(ROWS_AT_ONCE):
                 hashes.append(id_hashes(batch.column("id")))
-                vectors.add(Vectors.from_arrow(batch.column("embedding")).matrix)
+                vectors.add(Vectors.from_arrow(batch.column("embedding")).stacked)
         found = np.concatenate(hashes)
         if len(found) != part.rows:
             faults.append(f"{len(found)} rows, expected {part.rows}")

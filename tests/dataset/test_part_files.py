@@ -5,7 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -201,41 +200,3 @@ def test_every_own_column_has_a_place(make_block, make_options):
 
     schema = part_schema(make_block().rows.schema, make_options(store_text=True))
     assert RESERVED_COLUMNS - set(schema.names) == {"input_ids"}
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_rows_of_many_vectors_there_and_back(make_block, dtype, tmp_path, monkeypatch):
-    """As of a model that gives a vector per token: of no, of one and of many tokens."""
-    # So that pieces end within the rows, and one row is larger than a piece.
-    monkeypatch.setattr("embedkit.dataset.parquet._COMPONENTS_AT_ONCE", 64)
-    random = np.random.default_rng(0)
-    counts = [3, 0, 1, 17, 2, 2, 0]
-    rows = [random.standard_normal((count, 8)).astype(np.float32) for count in counts]
-    block = make_block(rows=len(rows))
-    column = Vectors.from_rows(rows, 8).to_arrow()
-    field = pa.field("embedding", column.type, nullable=False)
-    place = block.rows.schema.get_field_index("embedding")
-    block = block.with_rows(block.rows.set_column(place, field, column))
-    assert block.vectors.counts.tolist() == counts
-    file = tmp_path / "part.parquet"
-    options = PartOptions(8, vector_dtype=dtype, many_vectors=True)
-    file.write_bytes(write_part(block, options))
-    expected = [vectors.astype(dtype).tolist() for vectors in rows]
-    table = read_table(file.read_bytes(), "x")
-    assert table.schema.field("embedding").type == options.vector_type
-    vectors = Vectors.from_arrow(table.column("embedding"))
-    assert vectors.values.dtype == dtype
-    assert [vectors.of_row(row).tolist() for row in range(len(vectors))] == expected
-    assert table.column("embedding").to_pylist() == expected
-    query = f"SELECT id, embedding::FLOAT[8][] FROM '{file}' ORDER BY row_index"
-    ids, found = zip(*duckdb.sql(query).fetchall(), strict=True)
-    assert list(ids) == block.rows.column("id").to_pylist()
-    assert [list(map(list, row)) for row in found] == expected
-    sliced = block.with_rows(block.rows.slice(2, 3))
-    part = read_table(write_part(sliced, options), "x").column("embedding")
-    assert part.to_pylist() == expected[2:5]
-
-
-def test_a_block_of_many_vectors_is_not_written_where_rows_have_one(make_block, make_options):
-    with pytest.raises(IntegrityError, match="block 00000-00000: "):
-        write_part(make_block(), make_options(many_vectors=True))
