@@ -77,6 +77,13 @@ class LocalStore:
             if prefix or not key.startswith(f"{TEMPORARY}/"):
                 yield key
 
+    def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
+        """Yields the same keys with their sizes; of a file that goes meanwhile, nothing."""
+        for key in self.list(prefix):
+            size = self.size(key)
+            if size is not None:
+                yield key, size
+
     def matching(self, prefix: str) -> Container[str]:
         """Returns the keys that begin with a prefix, looked for one by one.
 

@@ -7,17 +7,16 @@ of somebody's making, and is an error that names it.
 """
 
 import json
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping
 
-from embedkit.dataset.commit import CommitRecord, committed
+from embedkit.dataset.commit import CommitRecord, checked_record
 from embedkit.dataset.device import record_device
 from embedkit.dataset.manifest import Manifest, read_manifest
 from embedkit.dataset.parquet import read_table
 from embedkit.dataset.publication import keep_number, mend_number
 from embedkit.dataset.rejects import fault_of_lines, fault_of_rejects
-from embedkit.dataset.stores import READERS, read_all
-from embedkit.dataset.version import Version, block_of
+from embedkit.dataset.stores import read_all
+from embedkit.dataset.version import Version, block_of, block_order
 from embedkit.errors import IntegrityError
 from embedkit.formats.canonical import sha256
 
@@ -41,9 +40,9 @@ def mend(version: Version) -> list[str]:
     mending.marks()
     mending.damage_of_complete()
     if not version.is_complete():
-        mending.remove_torn("_meta/commits/")
+        records = mending.commits()
         mending.remove_torn("_meta/splits/")
-        mending.committed_blocks()
+        mending.committed_blocks(records)
         mending.leftovers()
     return mending.found
 
@@ -114,20 +113,40 @@ class _Mending:
         if not version.is_complete():
             return
         manifest = read_manifest(version)
-        is_damaged = self._has_torn_records(manifest) or bool(self._torn_blocks(by_size=True))
+        is_damaged = self._is_damaged(manifest)
         if "device_name" in manifest.description and (is_damaged or self.found):
             record_device(version, manifest.description["device_name"])
         if is_damaged:
             self._begin_anew(version.manifest_key, None)
 
-    def _has_torn_records(self, manifest: Manifest) -> bool:
-        for folder, count in (("commits", manifest.blocks), ("splits", manifest.splits)):
-            keys = list(self._store.list(self._version.key(f"_meta/{folder}/")))
-            if len(keys) < count or not all(
-                is_object(data) for _, data in read_all(self._store, keys)
-            ):
-                return True
-        return False
+    def _is_damaged(self, manifest: Manifest) -> bool:
+        ends = list(self._store.list(self._version.key("_meta/splits/")))
+        if len(ends) < manifest.splits or not all(
+            is_object(data) for _, data in read_all(self._store, ends)
+        ):
+            return True
+        records, torn = self._read_commits()
+        if torn or len(records) < manifest.blocks:
+            return True
+        return bool(self._torn_blocks(records, by_size=True))
+
+    def _read_commits(self) -> tuple[dict[str, CommitRecord], list[str]]:
+        """Returns the commit records in block order, and the keys of those that are torn."""
+        records: dict[str, CommitRecord] = {}
+        torn: list[str] = []
+        keys = self._store.list(self._version.key("_meta/commits/"))
+        for key, data in read_all(self._store, keys):
+            block = block_of(key)
+            try:
+                if block is not None:
+                    records[block] = checked_record(self._version, block, key, data)
+                    continue
+            except IntegrityError:
+                if is_object(data):
+                    raise
+            if not is_object(data):
+                torn.append(key)
+        return dict(sorted(records.items(), key=lambda item: block_order(item[0]))), torn
 
     def _begin_anew(self, key: str, fault: str | None) -> None:
         """Takes the marks of a complete version away, that one last."""
@@ -142,22 +161,29 @@ class _Mending:
             if not is_object(data):
                 self._remove(key, "not a JSON object")
 
-    def committed_blocks(self) -> None:
+    def commits(self) -> dict[str, CommitRecord]:
+        """Takes away the commit records that are no JSON; returns the others."""
+        records, torn = self._read_commits()
+        for key in torn:
+            self._remove(key, "not a JSON object")
+        return records
+
+    def committed_blocks(self, records: Mapping[str, CommitRecord]) -> None:
         """Takes back the commit of every block of which something is torn."""
-        for block, torn in self._torn_blocks().items():
+        for block, torn in self._torn_blocks(records).items():
             # First, as a block without a record is only one that is not done yet.
             self._remove(self._version.commit_key(block), None)
             for key, fault in torn:
                 self._remove(key, fault)
 
-    def _torn_blocks(self, by_size: bool = False) -> _Faults:
+    def _torn_blocks(self, records: Mapping[str, CommitRecord], by_size: bool = False) -> _Faults:
         """Returns the keys and faults of each block of which something is torn.
 
         Args:
+            records: The commit records.
             by_size: Whether statistics are only asked for their size.
         """
         version = self._version
-        records = committed(version)
         faults: _Faults = {}
         parts = {version.key(one.part): one for one in records.values() if one.part is not None}
         self._check_sizes(faults, parts, lambda record: record.size)
@@ -176,10 +202,11 @@ class _Mending:
         files: dict[str, CommitRecord],
         size_of: Callable[[CommitRecord], int],
     ) -> None:
-        with ThreadPoolExecutor(READERS) as pool:
-            sizes = list(pool.map(self._store.size, files))
-        for (key, record), size in zip(files.items(), sizes, strict=True):
-            expected = size_of(record)
+        if not files:
+            return
+        sizes = dict(self._store.sizes(next(iter(files)).rpartition("/")[0] + "/"))
+        for key, record in files.items():
+            size, expected = sizes.get(key), size_of(record)
             # Records of the first release do not say how large their statistics are.
             if not size or (expected and size != expected):
                 fault = "gone" if size is None else f"{size} bytes, expected {expected}"
@@ -210,7 +237,7 @@ class _Mending:
     def _check(
         self,
         faults: _Faults,
-        records: dict[str, CommitRecord],
+        records: Mapping[str, CommitRecord],
         key_of: Callable[[str], str],
         fault_of: Callable[[bytes, CommitRecord], str | None],
     ) -> None:

@@ -138,12 +138,17 @@ class ObjectStore:
 
     def list(self, prefix: str) -> Iterator[str]:
         """Yields the keys below a prefix, sorted."""
+        for key, _ in self.sizes(prefix):
+            yield key
+
+    def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
+        """Yields the same keys with their sizes, by the same listing."""
         with store_errors(self._url, prefix, "list", self._errors):
             self._system.invalidate_cache()
-            found = sorted(self._system.find(f"{self._base}/{prefix}".rstrip("/")))
+            found = self._system.find(f"{self._base}/{prefix}".rstrip("/"), detail=True)
         start = len(self._base) + 1
-        for path in found:
-            yield path[start:]
+        for path in sorted(found):
+            yield path[start:], int(found[path]["size"])
 
     def matching(self, prefix: str) -> Container[str]:
         """Returns the keys that begin with a prefix; fsspec lists no less than a folder."""
@@ -218,6 +223,14 @@ class _RangeReader:
 class S3Store(ObjectStore):
     """Objects of Amazon S3 or a service that speaks its protocol, created by If-None-Match."""
 
+    def read(self, key: str) -> bytes:
+        """Returns an object's bytes."""
+        path = self._path(key)
+        with store_errors(self._url, key, "read", self._errors, missing=True):
+            # In ranges at once it would ask for the size first, of every small record as well.
+            data: bytes = self._system.cat_file(path, max_concurrency=1)
+            return data
+
     def size(self, key: str) -> int | None:
         """Returns an object's size in bytes, or None where there is no such object."""
         bucket, name = self._split(self._path(key))
@@ -228,8 +241,8 @@ class S3Store(ObjectStore):
                 return None
         return int(answer["ContentLength"])
 
-    def list(self, prefix: str) -> Iterator[str]:
-        """Yields the keys below a prefix page by page, in the service's order, which is sorted."""
+    def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
+        """Yields keys and sizes page by page, in the service's order, which is sorted."""
         bucket, folder = self._split(f"{self._base}/{prefix}")
         start = len(folder) - len(prefix)
         page: dict[str, Any] = {"Bucket": bucket, "Prefix": folder}
@@ -237,7 +250,7 @@ class S3Store(ObjectStore):
             with store_errors(self._url, prefix, "list", self._errors):
                 answer = self._system.call_s3("list_objects_v2", **page)
             for entry in answer.get("Contents", ()):
-                yield entry["Key"][start:]
+                yield entry["Key"][start:], int(entry["Size"])
             if not answer.get("IsTruncated"):
                 return
             page["ContinuationToken"] = answer["NextContinuationToken"]
@@ -312,10 +325,10 @@ class MemoryStore(ObjectStore):
         with self._lock:
             return super().size(key)
 
-    def list(self, prefix: str) -> Iterator[str]:
-        """Yields the keys below a prefix, sorted."""
+    def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
+        """Yields the keys below a prefix with their sizes, sorted."""
         with self._lock:
-            found = list(super().list(prefix))
+            found = list(super().sizes(prefix))
         yield from found
 
     def folders(self) -> Sequence[str]:

@@ -60,6 +60,10 @@ class Store(Protocol):
         """Yields the keys below a prefix that is empty or ends in '/', as they are now, sorted."""
         ...
 
+    def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
+        """Yields the same keys with the size of each in bytes, by the same listing."""
+        ...
+
     def matching(self, prefix: str) -> Container[str]:
         """Returns the keys that begin with a prefix, to be asked with ``in``.
 

@@ -62,6 +62,13 @@ def test_a_listing_is_sorted_fresh_and_only_below_its_prefix(store):
     assert list(store.list("v/data/")) == ["v/data/a", "v/data/aa", "v/data/b"]
 
 
+def test_a_listing_tells_sizes(store):
+    for key, size in (("v/data/b", 3), ("v/data/a", 0), ("w/d", 5)):
+        store.create(key, bytes(size))
+    assert list(store.sizes("v/data/")) == [("v/data/a", 0), ("v/data/b", 3)]
+    assert list(store.sizes("v/none/")) == []
+
+
 def test_keys_that_begin_with_a_prefix(store):
     assert "v/commits/00001-00000.json" not in store.matching("v/commits/00001-")
     wanted = ["v/commits/00001-00000.json", "v/commits/00001-00001.json"]

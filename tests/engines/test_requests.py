@@ -1,0 +1,130 @@
+"""What an S3 store is asked while a version grows and is completed, counted on the wire."""
+
+import json
+from collections import Counter
+from functools import partial
+from urllib.parse import parse_qs, urlsplit
+
+import aiobotocore.httpsession
+import pytest
+from blocks import MAX_TOKENS, Job, make_block, make_options
+
+from embedkit.config import JobConfig
+from embedkit.dataset.commit import commit_block, end_split
+from embedkit.dataset.version import Version
+from embedkit.engines.run import run_job
+
+_RUNNING = {
+    "LIST _meta/commits": 1,
+    "PUT data": 1,
+    "PUT _meta/stats": 1,
+    "PUT _meta/commits": 1,
+    "PUT _meta/splits": 1,
+}
+_FINISHING = {
+    # Once to see that there is none yet, once to count, once to add up.
+    "GET _meta/commits": 3,
+    "GET _meta/splits": 2,
+    "GET _meta/stats": 1,
+    "HEAD data": 1,
+    "GET data": 2,
+}
+_PLACES = ("_meta/commits", "_meta/splits", "_meta/stats", "data", "rejects")
+
+
+@pytest.fixture
+def requests(bucket, monkeypatch) -> Counter[str]:
+    """Counts requests by method and folder; a listing is a LIST."""
+    counted: Counter[str] = Counter()
+    send = aiobotocore.httpsession.AIOHTTPSession.send
+
+    async def counting(session, request):
+        url = urlsplit(request.url)
+        query = parse_qs(url.query)
+        listed = query.get("prefix", [""])[0]
+        method = "LIST" if "list-type" in query else request.method
+        place = next((one for one in _PLACES if f"/{one}/" in (listed or url.path)), "rest")
+        counted[f"{method} {place}"] += 1
+        return await send(session, request)
+
+    monkeypatch.setattr(aiobotocore.httpsession.AIOHTTPSession, "send", counting)
+    return counted
+
+
+@pytest.fixture
+def job_of(tiny_model, bucket, tmp_path):
+    """Makes a job over so many files of one record each, which are splits of one block each."""
+
+    def make(files: int):
+        folder = tmp_path / f"corpus-{files}"
+        folder.mkdir()
+        for number in range(files):
+            text = {"text": f"record {number} of {files} " + 3500 * " "}
+            folder.joinpath(f"{number:03}.jsonl").write_text(json.dumps(text) + "\n")
+        output = f"s3://{bucket}/{files}"
+        return JobConfig(
+            pooling="mean",
+            inputs=(str(folder),),
+            model=tiny_model,
+            output=output,
+            engine="plain",
+            split_bytes=4096,
+        )
+
+    return make
+
+
+def grown(few: Counter[str], many: Counter[str], blocks: int) -> dict[str, float]:
+    """How many requests more there are for each block more."""
+    return {
+        name: (many[name] - few[name]) / blocks
+        for name in sorted(few.keys() | many.keys())
+        if many[name] != few[name]
+    }
+
+
+def counted(requests: Counter[str], work) -> Counter[str]:
+    requests.clear()
+    work()
+    return Counter(requests)
+
+
+def test_a_run_asks_a_constant_of_the_store_for_each_split_of_one_block(job_of, requests):
+    jobs = [job_of(files) for files in (2, 7, 12)]
+    few, some, many = (counted(requests, partial(run_job, job)) for job in jobs)
+    each = grown(few, some, 5)
+    assert each == grown(some, many, 5)
+    assert {name: each.get(name, 0) for name in _RUNNING} == _RUNNING
+    finishing = {name: count for name, count in each.items() if name not in _RUNNING}
+    assert finishing.keys() <= _FINISHING.keys()
+    assert all(count <= _FINISHING[name] for name, count in finishing.items())
+
+
+def test_a_block_asks_the_same_however_much_is_committed(bucket, requests):
+    asked = []
+    for before in (1, 40):
+        version = Version(f"s3://{bucket}/{before}", "v1")
+        blocks = [make_block(split, 0, 2) for split in range(before + 1)]
+        Job(blocks[:-1]).write(version)
+        split = blocks[-1].split_id
+
+        def work(version=version, split=split, block=blocks[-1]):
+            committed = version.committed_of(split)
+            assert not version.split_is_done(split, committed)
+            assert block.block_id not in committed
+            commit_block(version, block, make_options(), MAX_TOKENS, b"{}")
+            end_split(version, split, 1, 2)
+
+        asked.append(counted(requests, work))
+    assert asked[0] == asked[1]
+    assert asked[0] == _RUNNING | {"GET _meta/commits": 1}
+
+
+def test_a_complete_version_is_found_so_by_its_records_and_one_listing_of_each_folder(
+    job_of, requests
+):
+    few, many = job_of(2), job_of(7)
+    for job in (few, many):
+        run_job(job)
+    asked = [counted(requests, partial(run_job, job)) for job in (few, many)]
+    assert grown(*asked, 5) == {"GET _meta/commits": 1, "GET _meta/splits": 1}
