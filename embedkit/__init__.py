@@ -24,19 +24,24 @@ __version__ = "0.1.0"
 # search lies behind open_version and search_text.
 _HOMES = {
     "actors.beam_runner": ("RayBeamRunner",),
+    "actors.map_batches": ("EmbedBatches",),
     "actors.ray_data": ("ray_dataset",),
     "config": ("CorpusConfig", "JobConfig", "ModelConfig", "OutputConfig", "RecordConfig"),
     "engines.estimate": ("plan_job",),
     "engines.run": ("run_job",),
     "errors": ("EmbedkitError",),
+    "flow.embed_batches": ("EmbedExamples", "part_rejects"),
+    "flow.embed_texts": ("TextEmbedder",),
     "records": ("DocumentBlock",),
     "reports.account": ("RunAccount",),
     "search.exact": ("Hit",),
     "search.query": ("encode_query", "search_text"),
     "search.reader": ("VersionReader", "open_version"),
     "transforms.embed_corpus": ("EmbedCorpus",),
+    "transforms.ml_transform": ("TextEmbeddings",),
     "transforms.read": ("ReadCorpus",),
     "transforms.read_version": ("ReadVersion",),
+    "transforms.run_inference": ("EncoderHandler", "PartRejects"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -1,4 +1,5 @@
 from embedkit.actors.beam_runner import RayBeamRunner as RayBeamRunner
+from embedkit.actors.map_batches import EmbedBatches as EmbedBatches
 from embedkit.actors.ray_data import ray_dataset as ray_dataset
 from embedkit.config import CorpusConfig as CorpusConfig
 from embedkit.config import JobConfig as JobConfig
@@ -8,6 +9,9 @@ from embedkit.config import RecordConfig as RecordConfig
 from embedkit.engines.estimate import plan_job as plan_job
 from embedkit.engines.run import run_job as run_job
 from embedkit.errors import EmbedkitError as EmbedkitError
+from embedkit.flow.embed_batches import EmbedExamples as EmbedExamples
+from embedkit.flow.embed_batches import part_rejects as part_rejects
+from embedkit.flow.embed_texts import TextEmbedder as TextEmbedder
 from embedkit.records import DocumentBlock as DocumentBlock
 from embedkit.reports.account import RunAccount as RunAccount
 from embedkit.search.exact import Hit as Hit
@@ -16,7 +20,10 @@ from embedkit.search.query import search_text as search_text
 from embedkit.search.reader import VersionReader as VersionReader
 from embedkit.search.reader import open_version as open_version
 from embedkit.transforms.embed_corpus import EmbedCorpus as EmbedCorpus
+from embedkit.transforms.ml_transform import TextEmbeddings as TextEmbeddings
 from embedkit.transforms.read import ReadCorpus as ReadCorpus
 from embedkit.transforms.read_version import ReadVersion as ReadVersion
+from embedkit.transforms.run_inference import EncoderHandler as EncoderHandler
+from embedkit.transforms.run_inference import PartRejects as PartRejects
 
 __version__: str

@@ -423,8 +423,15 @@ def what_is_wrong(problem: Mapping[str, Any]) -> str:
     return message
 
 
+def named_problem(problem: Mapping[str, Any]) -> str:
+    """Returns what is wrong with a value, behind the setting's name."""
+    return f"{problem['loc'][0] if problem['loc'] else 'settings'}: {what_is_wrong(problem)}"
+
+
 def sentence(
-    error: ValidationError, problem: Callable[[Mapping[str, Any]], str], most: int = 20
+    error: ValidationError,
+    problem: Callable[[Mapping[str, Any]], str] = named_problem,
+    most: int = 20,
 ) -> str:
     """Returns what is wrong with settings, on one line.
 

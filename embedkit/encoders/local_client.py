@@ -13,6 +13,7 @@ from embedkit.encoders.base import Encoder
 from embedkit.encoders.kinds import load_encoder
 from embedkit.encoders.meter import EncoderLoad, LoadMeter
 from embedkit.encoders.spec import ModelSpec
+from embedkit.errors import ConfigError
 from embedkit.records import TokenBatch
 
 
@@ -31,6 +32,7 @@ class LocalClient:
 
     def encode_all(self, batches: Iterable[TokenBatch]) -> Iterator[NDArray[np.float32]]:
         """Encodes batches one after the other."""
+        _check_not_forked()
         for batch in batches:
             with (
                 self._lock,
@@ -46,12 +48,24 @@ class LocalClient:
         return [self._meter.read()]
 
 
+_loading = threading.Lock()
+_loaded_in: set[int] = set()
+
+
 @lru_cache(maxsize=2)
 def _encoder(model: ModelSpec) -> tuple[Encoder, threading.Lock]:
+    _loaded_in.add(os.getpid())
     return load_encoder(model), threading.Lock()
 
 
-_loading = threading.Lock()
+def _check_not_forked() -> None:
+    """Refuses to encode where it would hang: the threads of what the parent loaded are not here."""
+    if _loaded_in and os.getpid() not in _loaded_in:
+        raise ConfigError(
+            f"process {os.getpid()} was forked from one that had loaded a model, whose threads are "
+            "not in it; let only one of them encode, or start processes by 'spawn' (num_proc of "
+            "datasets: leave it out, as one process uses all cores)"
+        )
 
 
 @dataclass(frozen=True)
@@ -65,6 +79,13 @@ class LocalConnection:
     model: ModelSpec
 
     def __call__(self) -> LocalClient:
-        """Returns a client of this process's encoder, its load counted from here on."""
+        """Returns a client of this process's encoder, its load counted from here on.
+
+        Raises:
+            ConfigError: The model cannot be loaded, or was by the process that this one is a fork
+                of.
+            EncoderError: Its files are not what they were.
+        """
+        _check_not_forked()
         with _loading:
             return LocalClient(*_encoder(self.model))

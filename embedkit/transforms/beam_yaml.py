@@ -19,7 +19,6 @@ from embedkit.config import (
     OutputConfig,
     RecordConfig,
     sentence,
-    what_is_wrong,
 )
 from embedkit.corpus.plan import plan_corpus
 from embedkit.errors import ConfigError
@@ -132,11 +131,7 @@ def _configured(settings: Mapping[str, Any], *configs: type[BaseModel]) -> list[
             made.append(config(**own))
         return [*made, configs[-1](**left)]
     except ValidationError as error:
-        raise ConfigError(sentence(error, _problem)) from error
-
-
-def _problem(one: Mapping[str, Any]) -> str:
-    return f"{one['loc'][0] if one['loc'] else 'settings'}: {what_is_wrong(one)}"
+        raise ConfigError(sentence(error)) from error
 
 
 class _EmbedToRow(beam.PTransform):

@@ -1,5 +1,6 @@
 """The encoder of one process: loaded once, called once at a time, counted for each client."""
 
+import os
 import pickle
 import threading
 import time
@@ -11,6 +12,7 @@ from running import tiny_job
 from embedkit.encoders import local_client
 from embedkit.encoders.kinds import read_model
 from embedkit.encoders.local_client import LocalConnection
+from embedkit.errors import ConfigError
 from embedkit.records import TokenBatch
 
 
@@ -81,3 +83,19 @@ def test_each_client_counts_its_own_calls(connection, loaded):
 def test_a_connection_travels_to_other_processes(connection):
     assert pickle.loads(pickle.dumps(connection)) == connection
     assert len(pickle.dumps(connection)) < 4096
+
+
+def test_a_fork_of_the_process_that_loaded_it_is_told_so(connection, loaded):
+    client = connection()
+    batch = TokenBatch.from_lists([[1, 2]])
+    child = os.fork()
+    if child == 0:
+        refused = 0
+        for encode in (connection, lambda: next(client.encode_all([batch]))):
+            try:
+                encode()
+            except ConfigError as error:
+                refused += "was forked" in str(error)
+        os._exit(refused)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 2
+    assert next(client.encode_all([batch])).shape == (1, 2)

@@ -1,0 +1,94 @@
+"""Batches of Ray Data to the same batches with their vectors."""
+
+from typing import Any
+
+import pyarrow as pa
+
+from embedkit.flow.embed_batches import BatchEmbedder, with_columns
+from embedkit.flow.embed_texts import Connect
+
+
+class EmbedBatches(BatchEmbedder):
+    """Embeds a dataset of Ray Data: a class for ``map_batches``, whose actors load the model once.
+
+    A text that cannot be embedded has null for a vector and the reason in the column ``reject``;
+    ``part_rejects`` parts the two, and gives the vectors as lists of a fixed size.
+
+        >>> from os.path import abspath
+        >>> import ray
+        >>> from embedkit import EmbedBatches, part_rejects
+        >>> documents = ray.data.from_items([{"text": "one text"}, {"text": ""}])
+        >>> dataset = documents.map_batches(
+        ...     EmbedBatches,
+        ...     fn_constructor_kwargs={"model": abspath("model")},
+        ...     batch_format="pyarrow",
+        ...     batch_size=4096,
+        ...     concurrency=1,
+        ... )
+        >>> embedded, rejects = part_rejects(dataset)
+        >>> [len(row["embedding"]) for row in embedded.take_all()]
+        [8]
+        >>> rejects.take_all()
+        [{'text': '', 'reject': 'empty_text'}]
+
+    It takes batches of every format and returns tables of Arrow; of the formats, ``pyarrow`` alone
+    leaves nulls of other columns as they are. ``num_gpus=1`` gives each actor a GPU; on CPUs give
+    ``encoder_threads``, the cores of a machine divided by the actors on it.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        text_column: str = "text",
+        text_template: str | None = None,
+        embedding_column: str = "embedding",
+        reject_column: str = "reject",
+        connect: Connect | None = None,
+        **settings: Any,
+    ) -> None:
+        """Reads and loads the model, or connects to where it is loaded.
+
+        Args:
+            model: Model directory, which must be on every node, or a hub id.
+            text_column: Column that holds the text.
+            text_template: Joins several columns into the text, such as ``{title}. {body}``.
+            embedding_column: Column that takes the vectors.
+            reject_column: Column that takes the reasons of rejects.
+            connect: Says where encoders are, as a ``PoolConnection`` does; each actor loads the
+                model itself unless given.
+            settings: Other settings of the model, such as ``prompt``, by their names in
+                ``ModelConfig``.
+
+        Raises:
+            ConfigError: A setting or the model cannot be used.
+            EncoderError: No encoder could be reached.
+        """
+        super().__init__(
+            model,
+            text_column=text_column,
+            text_template=text_template,
+            embedding_column=embedding_column,
+            reject_column=reject_column,
+            connect=connect,
+            **settings,
+        )
+        self.embedder.load()
+
+    def __call__(self, batch: Any) -> pa.Table:
+        """Returns a batch with its vectors.
+
+        Args:
+            batch: Of any ``batch_format``.
+
+        Raises:
+            ConfigError: The batch lacks a column of the text, or has one of the new ones already.
+            EncoderError: No encoder answered.
+        """
+        columns = self.new_columns(batch)
+        if not isinstance(batch, pa.Table):
+            # Where this runs, Ray Data has been imported long since; elsewhere it takes seconds.
+            from ray.data.block import BlockAccessor, BlockType
+
+            batch = BlockAccessor.batch_to_block(batch, BlockType.ARROW)
+        return with_columns(batch, columns)

@@ -1,0 +1,295 @@
+"""Texts that a program holds to their vectors, in memory: what other libraries' adapters call.
+
+It is the flow of a run without files and versions: the same texts, cut into the same blocks, get
+the same vectors, and what a run would reject is a reject here, for the same reason.
+"""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from embedkit.config import EngineConfig, ModelConfig, RecordConfig, sentence
+from embedkit.corpus.blocks import make_blocks
+from embedkit.corpus.columns import Columns, lookup
+from embedkit.corpus.documents import Documents, Records, make_documents
+from embedkit.corpus.parts import in_parts
+from embedkit.corpus.rows import as_mapping
+from embedkit.encoders.base import EncoderClient
+from embedkit.encoders.kinds import read_model
+from embedkit.encoders.local_client import LocalConnection
+from embedkit.encoders.spec import ModelSpec
+from embedkit.errors import ConfigError
+from embedkit.flow.encode import encode_tokens
+from embedkit.records import DOCUMENT_SCHEMA
+from embedkit.tokens.tokenization import TextTokenizer, load_tokenizer, tokenize_text
+
+Connect = Callable[[], EncoderClient]
+"""Returns the client that reaches the encoders; picklable."""
+
+_SLICE_ROWS = 4096
+_SLICE_CHARS = 1 << 26
+
+
+class TextReject(NamedTuple):
+    """Why a text has no vector.
+
+    Attributes:
+        reason: A short snake_case word, the same that a run's rejects have: ``missing_column``,
+            ``wrong_type``, ``empty_text``, ``nul_byte``, ``invalid_json`` (half a surrogate pair),
+            ``too_long``, ``no_tokens`` or ``non_finite_vector``.
+        detail: One line: what is wrong and what to do about it.
+    """
+
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class EmbeddedTexts:
+    """The vectors of some texts, and what could not be embedded of them.
+
+    Attributes:
+        vectors: In the order of the texts, float32, shape (texts, dimension). A text that was
+            rejected has NaN in all places.
+        rejects: Why, by the text's place.
+    """
+
+    vectors: NDArray[np.float32]
+    rejects: Mapping[int, TextReject]
+
+    def __len__(self) -> int:
+        """Returns the number of texts."""
+        return len(self.vectors)
+
+    def __iter__(self) -> Iterator[NDArray[np.float32] | TextReject]:
+        """Yields each text's vector, float32, shape (dimension,), or its reject."""
+        for place, vector in enumerate(self.vectors):
+            yield self.rejects.get(place, vector)
+
+    def as_columns(self) -> tuple[pa.ListArray, pa.StringArray]:
+        """Returns vectors and reasons as Arrow columns, each null where the other is not.
+
+        The vectors are lists, not lists of a fixed size: of those, pyarrow up to 25 writes nulls
+        to Parquet, but does not read them.
+        """
+        good = np.ones(len(self), dtype=np.bool_)
+        good[list(self.rejects)] = False
+        offsets = np.concatenate([[0], np.cumsum(good)]).astype(np.int32) * self.vectors.shape[1]
+        vectors = pa.ListArray.from_arrays(
+            pa.array(offsets), pa.array(self.vectors[good].reshape(-1)), mask=pa.array(~good)
+        )
+        found = (self.rejects.get(place) for place in range(len(self)))
+        reasons = pa.array((None if one is None else one.reason for one in found), pa.string())
+        return vectors, reasons
+
+
+class TextEmbedder:
+    """Embeds texts in memory; any threads may share it, and processes get it by pickling.
+
+    The model is loaded by the first call in each process.
+
+        >>> from embedkit import TextEmbedder
+        >>> embedder = TextEmbedder("model")
+        >>> embedded = embedder.embed(["one text", ""])
+        >>> embedded.vectors.shape
+        (2, 8)
+        >>> embedded.rejects[1].reason
+        'empty_text'
+
+    Attributes:
+        model: The model, every ``auto`` resolved.
+    """
+
+    def __init__(
+        self,
+        model: str | ModelSpec,
+        *,
+        text_column: str = "text",
+        text_template: str | None = None,
+        connect: Connect | None = None,
+        **settings: Any,
+    ) -> None:
+        """Reads the model's files, without loading it.
+
+        Args:
+            model: Model directory, or a hub id; or what ``read_model`` returned.
+            text_column: Column that holds the text, for ``embed_columns``.
+            text_template: Joins several columns into the text, such as ``{title}. {body}``.
+            connect: Says where encoders are, as a ``PoolConnection`` of a Ray cluster does; the
+                process loads the model itself unless given.
+            settings: Other settings of the model, such as ``prompt``, by their names in
+                ``ModelConfig``.
+
+        Raises:
+            ConfigError: A setting or the model cannot be used.
+        """
+        config, self._records = checked_settings(model, text_column, text_template, settings)
+        self.model: ModelSpec = read_model(config) if isinstance(config, ModelConfig) else config
+        self._connect = connect
+        self._columns = Columns.of(self._records)
+        self._clients = threading.local()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Without what is loaded; the same whatever process asks, as caches go by it.
+        texts = (self._records.text_column, self._records.text_template)
+        return _embedder, (self.model, *texts, self._connect)
+
+    @property
+    def text_columns(self) -> tuple[str, ...]:
+        """Columns that the text is made of."""
+        return self._columns.text_names
+
+    @property
+    def optional_columns(self) -> frozenset[str]:
+        """Those of them that need not be there, as ``{title?}`` in a template."""
+        return self._columns.optional
+
+    def load(self) -> "TextEmbedder":
+        """Loads the model now, or connects to where it is loaded, and returns itself.
+
+        Raises:
+            ConfigError: The model cannot be loaded here.
+            EncoderError: No encoder could be reached.
+        """
+        _ = self._tokenizer, self._client()
+        return self
+
+    def embed(self, texts: Sequence[object]) -> EmbeddedTexts:
+        """Embeds texts; what is no text, or none that can be embedded, is a reject.
+
+        Args:
+            texts: Any values.
+
+        Raises:
+            ConfigError: The model cannot be loaded here.
+            EncoderError: No encoder answered.
+        """
+        if len(self.text_columns) != 1:
+            raise ConfigError("text_template: takes several columns; call embed_columns with them")
+        return self.embed_columns({self.text_columns[0]: texts})
+
+    def embed_rows(self, rows: Sequence[Any]) -> EmbeddedTexts:
+        """Embeds the texts of rows.
+
+        Args:
+            rows: Mappings, named tuples or ``beam.Row``; a column that one lacks is null in it.
+
+        Raises:
+            ConfigError: An element is no row, or the model cannot be loaded here.
+            EncoderError: No encoder answered.
+        """
+        mappings = [as_mapping(row) for row in rows]
+        return self.embed_columns(
+            {name: [lookup(row, name) for row in mappings] for name in self.text_columns}
+        )
+
+    def embed_columns(self, columns: Mapping[str, Sequence[object]]) -> EmbeddedTexts:
+        """Embeds the texts that rows make of their columns.
+
+        Args:
+            columns: The columns of ``text_columns``, all of one length; None where null.
+
+        Raises:
+            ConfigError: The model cannot be loaded here.
+            EncoderError: No encoder answered.
+        """
+        values = {name: [plain_value(value) for value in columns[name]] for name in columns}
+        count = len(next(iter(values.values())))
+        vectors = np.full((count, self.model.vectors.dimension), np.nan, dtype=np.float32)
+        rejects: dict[int, TextReject] = {}
+        for block in make_blocks("texts", self._documents(values), DOCUMENT_SCHEMA, self._records):
+            tokens = tokenize_text(block, self._tokenizer)
+            embedded = encode_tokens(
+                tokens,
+                self._client(),
+                EngineConfig().call_tokens,
+                mixed_calls=self.model.mixed_calls,
+            )
+            vectors[embedded.rows.column("row_index").to_numpy()] = embedded.vectors.matrix
+            for reject in embedded.rejects:
+                rejects[reject.row_index] = TextReject(reject.reason, reject.detail)
+        return EmbeddedTexts(vectors, rejects)
+
+    def _documents(self, values: Mapping[str, list[Any]]) -> Iterator[Documents]:
+        most = self._records.max_record_bytes
+        for start, stop in _slices(list(values.values())):
+            records = Records(
+                source="",
+                row_index=list(range(start, stop)),
+                columns={name: column[start:stop] for name, column in values.items()},
+            )
+            for part in in_parts(records, self._columns, most):
+                yield make_documents(part, self._columns, DOCUMENT_SCHEMA, most)
+
+    @cached_property
+    def _tokenizer(self) -> TextTokenizer:
+        return load_tokenizer(self.model.tokenizer)
+
+    def _client(self) -> EncoderClient:
+        # One for each thread: those of a pool are for one thread only.
+        client: EncoderClient | None = getattr(self._clients, "client", None)
+        if client is None:
+            client = self._clients.client = (self._connect or LocalConnection(self.model))()
+        return client
+
+
+def _embedder(
+    model: ModelSpec, text_column: str, text_template: str | None, connect: Connect | None
+) -> TextEmbedder:
+    return TextEmbedder(
+        model, text_column=text_column, text_template=text_template, connect=connect
+    )
+
+
+def checked_settings(
+    model: str | ModelSpec,
+    text_column: str,
+    text_template: str | None,
+    settings: Mapping[str, Any],
+) -> tuple[ModelConfig | ModelSpec, RecordConfig]:
+    """Checks the settings of an embedder, without a look at the model itself.
+
+    Raises:
+        ConfigError: A setting is unknown or out of range.
+    """
+    try:
+        records = RecordConfig(text_column=text_column, text_template=text_template)
+        Columns.of(records)
+        if not isinstance(model, str):
+            if settings:
+                raise ConfigError(f"{min(settings)}: is settled by the model that was read before")
+            return model, records
+        return ModelConfig(model=model, **settings), records
+    except ValidationError as error:
+        raise ConfigError(sentence(error)) from error
+
+
+def plain_value(value: Any) -> Any:
+    """Returns a scalar of NumPy or pandas as Python's, and None for one that is missing."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, str) and type(value) is not str:
+        return str.__str__(value)
+    # pandas is not needed for this, and need not be there.
+    return None if type(value).__name__ in ("NAType", "NaTType") else value
+
+
+def _slices(columns: Sequence[Sequence[Any]]) -> Iterator[tuple[int, int]]:
+    """Cuts rows so that no slice's text comes near what one Arrow batch can hold."""
+    start = size = 0
+    stop = -1
+    for stop, row in enumerate(zip(*columns, strict=True)):
+        length = sum(len(value) for value in row if isinstance(value, str))
+        if stop > start and (size + length > _SLICE_CHARS or stop - start == _SLICE_ROWS):
+            yield start, stop
+            start, size = stop, 0
+        size += length
+    if stop >= start:
+        yield start, stop + 1
