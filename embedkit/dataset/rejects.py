@@ -4,11 +4,17 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from pydantic import TypeAdapter
+
 from embedkit.dataset.commit import CommitRecord
 from embedkit.dataset.stores import read_all
 from embedkit.dataset.version import Version
 from embedkit.errors import IntegrityError
+from embedkit.errors.foreign import one_line
 from embedkit.formats.canonical import sha256
+from embedkit.records import Reject
+
+_REJECT = TypeAdapter(Reject)
 
 DAMAGED_FILE = "damaged_file"
 """The reason of a reject that stands for the rest of a file, and not for one record."""
@@ -39,6 +45,26 @@ def count_reasons(version: Version, records: Sequence[CommitRecord]) -> Counter[
 def by_frequency(reasons: Mapping[str, int]) -> dict[str, int]:
     """Returns counts by reason, most frequent first."""
     return dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0])))
+
+
+def read_rejects(version: Version, block_id: str) -> tuple[Reject, ...]:
+    """Reads the rejects of a block.
+
+    Raises:
+        IntegrityError: They are damaged.
+        FileNotFoundError: They are gone.
+        StoreError: The store failed.
+    """
+    key = version.reject_key(block_id)
+    try:
+        lines = version.store.read(key).splitlines()
+        return tuple(_REJECT.validate_python(json.loads(line)) for line in lines)
+    except ValueError as error:
+        raise IntegrityError(
+            f"{version.url_of(key)}: not the rejects of its block ({one_line(error)}); remove it "
+            f"and {version.url_of(version.commit_key(block_id))}, then run the same command again, "
+            "which encodes its block anew"
+        ) from error
 
 
 def fault_of_rejects(data: bytes, record: CommitRecord) -> str | None:

@@ -3,8 +3,10 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from embedkit.dataset.manifest import Part
 from embedkit.dataset.parquet import RESTORE, readable
@@ -12,11 +14,20 @@ from embedkit.dataset.version import Version
 from embedkit.errors import ConfigError, IntegrityError
 
 _ROWS_AT_ONCE = 16_384
+_FEW_ROWS_AT_ONCE = 1024
+_READ_AHEAD = 1 << 22
 
 
 @contextmanager
-def opened_part(version: Version, part: Part) -> Iterator[pq.ParquetFile]:
+def opened_part(
+    version: Version, part: Part, whole_columns: bool = True
+) -> Iterator[pq.ParquetFile]:
     """Opens a part for reading some of its columns.
+
+    Args:
+        version: The version.
+        part: The part.
+        whole_columns: Whether its columns are read to their end, so that each is asked for at once.
 
     Raises:
         IntegrityError: It is gone or, now or while it is read, turns out to be damaged.
@@ -30,7 +41,9 @@ def opened_part(version: Version, part: Part) -> Iterator[pq.ParquetFile]:
             f"{version.url_of(key)}: in the manifest, but gone; {RESTORE}"
         ) from error
     with file, readable(version.url_of(key)):
-        yield pq.ParquetFile(file, pre_buffer=True)
+        yield pq.ParquetFile(
+            file, pre_buffer=whole_columns, buffer_size=0 if whole_columns else _READ_AHEAD
+        )
 
 
 def read_columns(
@@ -57,6 +70,56 @@ def read_columns(
                 )
             chosen = checked_columns(file.schema_arrow, columns)
             yield from file.iter_batches(_ROWS_AT_ONCE, columns=chosen)
+
+
+def read_rows(
+    version: Version,
+    part: Part,
+    columns: Sequence[str],
+    places: NDArray[np.int64] | None = None,
+) -> pa.Table:
+    """Reads some rows of a part, and no more of the file than up to the last of them.
+
+    Args:
+        version: The version.
+        part: The part.
+        columns: Names of columns; those that the part does not have are left out.
+        places: Which rows, ascending, int64, shape (n,); all where None.
+
+    Raises:
+        IntegrityError: The part is gone or damaged, or has fewer rows.
+        StoreError: The store failed.
+    """
+    with opened_part(version, part, whole_columns=places is None) as file:
+        names = [name for name in file.schema_arrow.names if name in columns]
+        if places is None:
+            return file.read(columns=names)
+        found: list[pa.RecordBatch] = []
+        start = 0
+        for group in range(file.num_row_groups):
+            rows = file.metadata.row_group(group).num_rows
+            inside = places[(places >= start) & (places < start + rows)] - start
+            found += _picked(file, group, names, inside)
+            start += rows
+        if len(places) and places[-1] >= start:
+            raise IntegrityError(f"{version.url}/{part.path}: {start} rows, too few; {RESTORE}")
+        schema = pa.schema([file.schema_arrow.field(name) for name in names])
+        return pa.Table.from_batches(found, schema)
+
+
+def _picked(
+    file: pq.ParquetFile, group: int, names: Sequence[str], places: NDArray[np.int64]
+) -> Iterator[pa.RecordBatch]:
+    """Yields some rows of a row group, and stops behind the last of them."""
+    start = 0
+    if not len(places):
+        return
+    for batch in file.iter_batches(_FEW_ROWS_AT_ONCE, row_groups=[group], columns=names):
+        inside = places[(places >= start) & (places < start + len(batch))] - start
+        yield batch.take(pa.array(inside))
+        start += len(batch)
+        if start > places[-1]:
+            return
 
 
 def schema_of(version: Version, parts: Sequence[Part]) -> pa.Schema:

@@ -2,12 +2,9 @@
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
-
-import pyarrow as pa
 
 from embedkit.config import CorpusConfig
 from embedkit.corpus.splits import Plan
@@ -17,25 +14,14 @@ from embedkit.dataset.device import recorded_device
 from embedkit.dataset.finalize import finalize
 from embedkit.dataset.manifest import Manifest, read_manifest, restore_card, seal
 from embedkit.dataset.mend import fault_of_text, is_object
-from embedkit.dataset.rows import read_columns
-from embedkit.dataset.stores import read_all
 from embedkit.dataset.version import Version, block_of, block_order
-from embedkit.errors import IntegrityError
-from embedkit.errors.foreign import one_line
 from embedkit.flow.large_documents import reject_whole_documents
-from embedkit.flow.line_numbers import LineNumbers, place_of
+from embedkit.flow.line_numbers import LineNumbers
 from embedkit.flow.prepare import Draft
 from embedkit.flow.publish import publish_or_refuse
+from embedkit.flow.report import REPORT_HTML, REPORT_JSON, write_report
 from embedkit.reports.account import RunAccount
-from embedkit.reports.duplicates import COLUMNS, RepeatedText, text_duplicates
 from embedkit.reports.phrasing import dataset_name
-from embedkit.reports.quality import BlockStatistics
-from embedkit.reports.render import render_html
-from embedkit.reports.report import build_report, report_json
-from embedkit.reports.sample import SampledRow
-
-_REPORT_JSON = "report/report.json"
-_REPORT_HTML = "report/report.html"
 
 
 def begin_account(committed: Iterable[CommitRecord], already_complete: bool = False) -> RunAccount:
@@ -88,7 +74,7 @@ def complete_version(
     if isinstance(draft.records, CorpusConfig):
         manifest = replace(manifest, input_format=draft.records.format)
     account = _with_version(account, draft, manifest)
-    write_report(version, manifest, sorted(blocks, key=block_order), account, numbers)
+    write_report(draft, manifest, sorted(blocks, key=block_order), account, numbers)
     manifest = seal(version, manifest, dataset_card(version, manifest))
     return publish_or_refuse(draft, manifest, account)
 
@@ -112,7 +98,7 @@ def _with_version(account: RunAccount, draft: Draft, manifest: Manifest) -> RunA
         version=version.name,
         dataset=version.url,
         title=dataset_name(version.root),
-        report=version.url_of(version.key(_REPORT_HTML)),
+        report=version.url_of(version.key(REPORT_HTML)),
         files=draft.plan.files,
         bytes=draft.plan.total_bytes,
         documents=manifest.documents,
@@ -128,84 +114,18 @@ def _with_version(account: RunAccount, draft: Draft, manifest: Manifest) -> RunA
     )
 
 
-def write_report(
-    version: Version,
-    manifest: Manifest,
-    blocks: list[str],
-    account: RunAccount,
-    numbers: LineNumbers,
-) -> None:
-    """Merges the statistics of all blocks in block order and writes the report, twice.
-
-    Args:
-        version: The version, every block committed.
-        manifest: Its manifest.
-        blocks: Its blocks, in order.
-        account: What the run did, and the version holds.
-        numbers: The lines of its inputs.
-    """
-    store = version.store
-
-    columns = [*COLUMNS, *(["text"] if manifest.description.get("stores_text") else [])]
-
-    def rows() -> Iterator[pa.RecordBatch]:
-        return read_columns(version, manifest.parts, columns)
-
-    repeated = text_duplicates(rows)
-    top = tuple(replace(text, line=numbers.line_of(*_place(text))) for text in repeated.top)
-    statistics = _statistics(version, blocks).with_examples(numbers.true_line)
-    report = build_report(
-        statistics.with_lines(lambda row: numbers.line_of(*_place(row))),
-        {**manifest.description, "version": version.name},
-        replace(account, lines=numbers.counts),
-        replace(repeated, top=top),
-        partial(place_of, input_format=manifest.input_format),
-    )
-    # Replaced, not created: a run that was killed here left a report without this run's figures.
-    store.replace(version.key(_REPORT_JSON), report_json(report))
-    store.replace(version.key(_REPORT_HTML), render_html(report).encode())
-
-
-def _place(row: RepeatedText | SampledRow) -> tuple[str, int, int | None]:
-    return row.source, row.row_index, row.line
-
-
-def _statistics(version: Version, blocks: Sequence[str]) -> BlockStatistics:
-    """Adds up the statistics of all blocks, in block order."""
-    total = BlockStatistics.empty()
-    for key, data in read_all(version.store, map(version.stats_key, blocks)):
-        try:
-            total += BlockStatistics.from_json(data)
-        except (
-            ArithmeticError,
-            AttributeError,
-            LookupError,
-            RuntimeError,
-            TypeError,
-            ValueError,
-        ) as error:
-            # What is no JSON was found before; this is JSON of another shape, or with other bytes.
-            raise IntegrityError(
-                f"{version.url_of(key)}: not the statistics that were written "
-                f"({type(error).__name__}: {one_line(error)}); remove it and "
-                f"{version.url_of(version.commit_key(block_of(key) or ''))}, then run the same "
-                "command again, which encodes its block anew"
-            ) from error
-    return total
-
-
 def _restore_texts(draft: Draft, manifest: Manifest) -> None:
     """Writes the report and the card of a complete version anew where they are gone or torn."""
     version = draft.version
     if _is_torn(version, version.card_key):
         restore_card(version, dataset_card(version, manifest))
-    if not any(_is_torn(version, version.key(path)) for path in (_REPORT_JSON, _REPORT_HTML)):
+    if not any(_is_torn(version, version.key(path)) for path in (REPORT_JSON, REPORT_HTML)):
         return
     blocks = filter(None, map(block_of, version.store.list(version.key("_meta/commits/"))))
     account = RunAccount(rows_resumed=manifest.rows, tokens_resumed=manifest.tokens_encoded)
     account = _with_version(account, draft, manifest)
     numbers = _line_numbers(draft)
-    write_report(version, manifest, sorted(blocks, key=block_order), account, numbers)
+    write_report(draft, manifest, sorted(blocks, key=block_order), account, numbers)
 
 
 def _is_torn(version: Version, key: str) -> bool:

@@ -13,7 +13,7 @@ from embedkit.dataset.version import Version, block_order
 from embedkit.errors import IntegrityError, ResumableError
 from embedkit.formats.canonical import sha256
 from embedkit.records import Reject
-from embedkit.reports.quality import BlockStatistics
+from embedkit.reports.statistics import Sidecar
 
 
 def reject_whole_documents(version: Version) -> None:
@@ -81,7 +81,7 @@ def _empty(
     version: Version, block: CommitRecord, reject: Reject | None = None, line: bytes = b""
 ) -> None:
     rejects = () if reject is None else (reject,)
-    statistics = BlockStatistics.of_rejects(block.documents, rejects).to_json()
+    statistics = Sidecar.of_rejects(block.block_id, block.documents, rejects).to_json()
     version.store.replace(version.stats_key(block.block_id), statistics)
     record = record_without_rows(block.block_id, block.documents, len(rejects))
     record = replace(

@@ -13,7 +13,7 @@ from embedkit.records import (
     DocumentBlock,
     EmbeddingBlock,
 )
-from embedkit.reports.quality import BlockStatistics
+from embedkit.reports.statistics import Sidecar
 
 
 def write_block(
@@ -37,8 +37,9 @@ def write_block(
     if not options.excerpts:
         rejects = tuple(replace(reject, excerpt="") for reject in block.rejects)
         block = replace(block, rejects=rejects)
-    statistics = BlockStatistics.of(block, max_tokens, options.excerpts).to_json()
-    record = commit_block(version, block, options, max_tokens, statistics)
+    keep_texts = options.excerpts and not options.store_text
+    sidecar = Sidecar.of(block, max_tokens, keep_texts).to_json()
+    record = commit_block(version, block, options, max_tokens, sidecar)
     if block.last:
         end_split_of(block, version)
     return record

@@ -1,13 +1,19 @@
 """A histogram whose bins are the same everywhere, so that any merge of parts is exact."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from embedkit.reports.packed import Ascending, Integers
+
 _SHIFT = 13
 """Low bits of a float32 that a bin ignores; ten bits of the mantissa stay."""
+
+
+def _none() -> NDArray[np.int64]:
+    return np.empty(0, np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,8 +31,8 @@ class Histogram:
         counts: What they hold, int64, shape (b,).
     """
 
-    bins: NDArray[np.int64]
-    counts: NDArray[np.int64]
+    bins: Ascending = field(default_factory=_none)
+    counts: Integers = field(default_factory=_none)
 
     @classmethod
     def of(cls, values: NDArray[Any]) -> Self:
@@ -34,11 +40,6 @@ class Histogram:
         singles = np.minimum(values, np.finfo(np.float32).max).astype(np.float32)
         bins, counts = np.unique(singles.view(np.uint32) >> _SHIFT, return_counts=True)
         return cls(bins.astype(np.int64), counts.astype(np.int64))
-
-    @classmethod
-    def empty(cls) -> Self:
-        """Returns the histogram of nothing."""
-        return cls(np.empty(0, np.int64), np.empty(0, np.int64))
 
     def __add__(self, other: Self) -> Self:
         """Returns the histogram of both sets of values."""
@@ -88,15 +89,6 @@ class Histogram:
         """Returns the histogram of the bins that begin above a value."""
         kept = self.values > value
         return type(self)(self.bins[kept], self.counts[kept])
-
-    def to_dict(self) -> dict[str, list[int]]:
-        """Returns plain lists for JSON."""
-        return {"bins": self.bins.tolist(), "counts": self.counts.tolist()}
-
-    @classmethod
-    def from_dict(cls, data: dict[str, list[int]]) -> Self:
-        """Reads back what ``to_dict`` gave."""
-        return cls(np.array(data["bins"], np.int64), np.array(data["counts"], np.int64))
 
 
 def lowest_values(bins: NDArray[np.int64]) -> NDArray[np.float64]:

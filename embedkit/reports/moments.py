@@ -2,71 +2,87 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+_BITS = 96
+
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """Moments of n numbers in float64.
+    """Moments of n numbers.
+
+    Of each array that is taken, mean and variance are computed in float64. Sums of arrays are kept
+    as whole numbers, so that adding loses no digits, even where the means lie close together, and
+    comes out the same however the arrays are grouped and ordered.
 
     Attributes:
         count: n.
-        mean: Their mean; 0 where there are none.
-        m2: Sum of squared distances from the mean.
-        low: The smallest; infinity where there are none.
-        high: The largest; minus infinity where there are none.
+        total: Their sum in units of 2**-96.
+        squares: The sum of their squares in units of 2**-192.
+        low: The smallest; None where there are none.
+        high: The largest; None where there are none.
     """
 
     count: int = 0
-    mean: float = 0.0
-    m2: float = 0.0
-    low: float = math.inf
-    high: float = -math.inf
+    total: int = 0
+    squares: int = 0
+    low: float | None = None
+    high: float | None = None
 
     @classmethod
     def of(cls, values: NDArray[np.float64]) -> Self:
-        """Takes the moments of finite numbers, shape (n,)."""
+        """Takes the moments of finite numbers below 1e100, shape (n,)."""
         if not len(values):
             return cls()
         mean = float(values.mean())
-        spread = float(np.square(values - mean).sum())
-        return cls(len(values), mean, spread, float(values.min()), float(values.max()))
+        m2 = float(np.square(values - mean).sum())
+        return cls.around(len(values), mean, m2, float(values.min()), float(values.max()))
+
+    @classmethod
+    def around(cls, count: int, mean: float, m2: float, low: float, high: float) -> Self:
+        """Takes moments that are known.
+
+        Args:
+            count: How many numbers there are; at least one.
+            mean: Their mean.
+            m2: The sum of their squared distances from it.
+            low: The smallest.
+            high: The largest.
+        """
+        middle = round(math.ldexp(mean, _BITS))
+        squares = round(math.ldexp(m2, 2 * _BITS)) + count * middle * middle
+        return cls(count, count * middle, squares, low, high)
 
     def __add__(self, other: Self) -> Self:
-        """Returns the moments of both sets of numbers.
+        """Returns the moments of both sets of numbers."""
+        return type(self)(
+            count=self.count + other.count,
+            total=self.total + other.total,
+            squares=self.squares + other.squares,
+            low=min(_known(self.low, other.low), default=None),
+            high=max(_known(self.high, other.high), default=None),
+        )
 
-        The update of Chan, Golub and LeVeque (1979), "Updating formulae and a pairwise algorithm
-        for computing sample variances", which loses no digits when the means lie close together.
-        """
-        if not self.count or not other.count:
-            return self if self.count else other
-        count = self.count + other.count
-        delta = other.mean - self.mean
-        mean = self.mean + delta * (other.count / count)
-        m2 = self.m2 + other.m2 + delta * delta * (self.count * (other.count / count))
-        low, high = min(self.low, other.low), max(self.high, other.high)
-        return type(self)(count, mean, m2, low, high)
+    @property
+    def mean(self) -> float:
+        """Their mean; 0 where there are none."""
+        return self.total / (self.count << _BITS) if self.count else 0.0
+
+    @property
+    def m2(self) -> float:
+        """Sum of squared distances from the mean."""
+        if not self.count:
+            return 0.0
+        return (self.squares * self.count - self.total**2) / (self.count << 2 * _BITS)
 
     @property
     def deviation(self) -> float:
         """Standard deviation of the n numbers themselves, not of a population they stand for."""
         return math.sqrt(self.m2 / self.count) if self.count else 0.0
 
-    def to_dict(self) -> dict[str, Any]:
-        """Returns plain numbers for JSON, which knows no infinity: None instead."""
-        known = self.count > 0
-        return {
-            "count": self.count,
-            "mean": self.mean,
-            "m2": self.m2,
-            "low": self.low if known else None,
-            "high": self.high if known else None,
-        }
 
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Self:
-        """Reads back what ``to_dict`` gave."""
-        return cls(**data) if data["count"] else cls()
+def _known(*values: float | None) -> list[float]:
+    return [value for value in values if value is not None]

@@ -1,6 +1,6 @@
 """A report as one HTML file that needs nothing else: no script, no request, no other file."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -8,12 +8,14 @@ from typing import Any
 import jinja2
 
 from embedkit.reports import charts, phrasing
+from embedkit.reports.section import Section
+from embedkit.reports.sections import SECTIONS
 
 _FILTERS = ("count", "duration", "model_name", "noun", "percent", "plain", "significant", "size")
 _LONGEST_TEXT = 1000
 
 
-def render_html(report: Mapping[str, Any]) -> str:
+def render_html(report: Mapping[str, Any], sections: Sequence[Section[Any, Any]] = SECTIONS) -> str:
     """Renders a report.
 
     Everything that came from outside (texts, ids, sources, names of models, details of rejects) is
@@ -22,17 +24,24 @@ def render_html(report: Mapping[str, Any]) -> str:
 
     Args:
         report: What ``build_report`` gave, or ``report.json`` read back.
+        sections: The sections that it may have.
 
     Returns:
         A page that encodes to UTF-8 whatever the report holds.
     """
-    return _environment().get_template("report.html.jinja").render(report=report, charts=charts)
+    names = report.get("sections", [section.name for section in sections])
+    fragments = [section.fragment for section in sections if section.name in names]
+    folders = dict.fromkeys(fragment.parent for fragment in fragments)
+    page = _environment(tuple(folders)).get_template("report.html.jinja")
+    return page.render(
+        {**report, "charts": charts, "fragments": [fragment.name for fragment in fragments]}
+    )
 
 
 @lru_cache
-def _environment() -> jinja2.Environment:
+def _environment(folders: tuple[Path, ...]) -> jinja2.Environment:
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        loader=jinja2.FileSystemLoader([Path(__file__).parent, *folders]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

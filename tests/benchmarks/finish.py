@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pyarrow as pa
+from embedkit.reports.quality import BlockStatistics
 
 from embedkit.config import CorpusConfig, ModelConfig, OutputConfig
 from embedkit.corpus.splits import FileRange, Plan, Split
@@ -34,7 +35,6 @@ from embedkit.records import (
     Reject,
     text_hash,
 )
-from embedkit.reports.quality import BlockStatistics
 from embedkit.vectors import Vectors
 from tests.benchmarks.machine import describe_machine, watched
 

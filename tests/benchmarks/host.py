@@ -22,7 +22,7 @@ from embedkit.flow.encode import encode_tokens
 from embedkit.flow.prepare import Job, prepare
 from embedkit.flow.read import read_pending
 from embedkit.records import TokenBatch
-from embedkit.reports.quality import BlockStatistics
+from embedkit.reports.statistics import Sidecar
 from embedkit.tokens.tokenization import load_tokenizer, tokenize_text
 from tests.benchmarks.corpus import MODEL, Texts, read_texts
 from tests.benchmarks.machine import describe_machine, wait_until_quiet
@@ -119,9 +119,7 @@ def run_stages(job: Job, client: FreeClient) -> dict[str, tuple[float, float]]:
                 t, client, job.config.call_tokens, mixed_calls=job.model.mixed_calls
             ),
         )
-        stats = stage(
-            "statistics", lambda r=rows: BlockStatistics.of(r, tokenizer.max_tokens).to_json()
-        )
+        stats = stage("statistics", lambda r=rows: Sidecar.of(r, tokenizer.max_tokens).to_json())
         stage(
             "commit_block",
             lambda r=rows, s=stats: commit_block(

@@ -1,57 +1,16 @@
-"""Blocks with known contents, as the encode stage hands them over."""
+"""Blocks for reports of every kind."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
-from numpy.typing import NDArray
+import reporting
+from reporting import build_block
 from texts import MESSY
 
-from embedkit.records import EmbeddingBlock, Reject, text_hash
-from embedkit.reports.account import RunAccount
-from embedkit.reports.duplicates import text_duplicates
-from embedkit.reports.quality import BlockStatistics
-from embedkit.reports.report import Report, build_report
-from embedkit.vectors import Vectors
-
-
-def build_block(
-    texts: Sequence[str],
-    vectors: NDArray[np.floating] | None = None,
-    n_tokens: Sequence[int] | None = None,
-    max_tokens: int = 256,
-    rejects: tuple[Reject, ...] = (),
-    seq: int = 0,
-    chunks: int = 1,
-    ids: Sequence[str] | None = None,
-    source: str = "texts.jsonl",
-) -> EmbeddingBlock:
-    count = len(texts)
-    if vectors is None:
-        vectors = np.random.default_rng(seq).normal(size=(count, 8)).astype(np.float32)
-        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    lengths = np.array([len(text.split()) + 2 for text in texts] if n_tokens is None else n_tokens)
-    names = list(ids) if ids is not None else [f"{seq}/{place}" for place in range(count)]
-    rows = pa.RecordBatch.from_pydict(
-        {
-            "id": pa.array(names, pa.string()),
-            "doc_id": pa.array([f"{seq}/{place // chunks}" for place in range(count)], pa.string()),
-            "chunk_index": pa.array([place % chunks for place in range(count)], pa.int32()),
-            "char_start": pa.array([0] * count, pa.int32()),
-            "char_end": pa.array([len(text) for text in texts], pa.int32()),
-            "text_hash": pa.array([text_hash(text) for text in texts], pa.string()),
-            "source": pa.array([source] * count, pa.string()),
-            "row_index": pa.array(range(count), pa.int64()),
-            "text": pa.array(texts, pa.string()),
-            "embedding": Vectors.from_matrix(vectors).to_arrow(),
-            "n_tokens": pa.array(lengths, pa.int32()),
-            "truncated": pa.array(lengths > max_tokens, pa.bool_()),
-        }
-    )
-    documents = -(-count // chunks) + len(rejects)
-    return EmbeddingBlock("00000", seq, documents, False, rejects, rows)
+from embedkit.records import EmbeddingBlock, Reject
+from embedkit.reports.report import Report
 
 
 @pytest.fixture(scope="session")
@@ -59,57 +18,9 @@ def make_block() -> Callable[..., EmbeddingBlock]:
     return build_block
 
 
-DATASET = {
-    "version": "v0123456789ab",
-    "model": "some/model",
-    "revision": None,
-    "dimension": 8,
-    "normalized": True,
-    "prompt": "",
-    "max_tokens": 256,
-    "backend": "torch",
-    "precision": "float32",
-    "libraries": {"embedkit": "0.1.0"},
-}
-
-
 @pytest.fixture(scope="session")
 def make_report() -> Callable[..., Report]:
-    """Builds the report of blocks whose accounts add up, unless told otherwise."""
-
-    def make(
-        blocks: Sequence[EmbeddingBlock],
-        dataset: dict[str, Any] | None = None,
-        accounts: dict[str, int] | None = None,
-        run: dict[str, Any] | None = None,
-        exact: bool = True,
-    ) -> Report:
-        described = {**DATASET, **(dataset or {})}
-        statistics = (BlockStatistics.of(block, described["max_tokens"]) for block in blocks)
-        total = sum(statistics, BlockStatistics.empty())
-        counted = {
-            "files": 3,
-            "bytes": 12_345,
-            "documents": total.documents,
-            "rows": total.rows,
-            "rejects": sum(total.rejects.values()),
-        }
-        measured = {
-            "created": "2026-01-02T03:04:05Z",
-            "wall_seconds": 100.0,
-            "encode_seconds": 80.0,
-            "tokens_encoded": 80_000,
-            "encoder_busy_share": 0.97,
-            "rows_resumed": 0,
-        }
-        return build_report(
-            total,
-            described,
-            RunAccount(**{**counted, **measured, **(accounts or {}), **(run or {})}),
-            text_duplicates(lambda: [block.rows for block in blocks]) if exact else None,
-        )
-
-    return make
+    return reporting.make_report
 
 
 @pytest.fixture(scope="session")

@@ -3,16 +3,11 @@ import re
 from html.parser import HTMLParser
 
 import numpy as np
-import pytest
 
 from embedkit.records import LineCounts, Reject
-from embedkit.reports.account import RunAccount
-from embedkit.reports.duplicates import text_duplicates
-from embedkit.reports.quality import BlockStatistics
 from embedkit.reports.render import render_html
-from embedkit.reports.report import build_report, report_json
-
-DATASET = {"dimension": 8, "max_tokens": 256, "normalized": True}
+from embedkit.reports.report import report_json
+from embedkit.reports.statistics import Sidecar
 
 
 class Page(HTMLParser):
@@ -106,14 +101,11 @@ def test_the_page_is_named_after_the_dataset_and_its_model(make_report, usual_bl
     assert page.words.count(path) == 1
 
 
-def test_a_report_without_texts_shows_where_they_stand(make_block):
+def test_a_report_without_texts_shows_where_they_stand(make_report, make_block):
     texts = [f"secret {n} secret" for n in range(40)]
     block = make_block([*texts, texts[0]])
-    statistics = BlockStatistics.of(block, 256, excerpts=False)
-    assert b"secret" not in statistics.to_json()
-    rows = block.rows.drop_columns(["text"])
-    account = RunAccount(files=1, bytes=1, documents=block.documents, rows=41)
-    report = build_report(statistics, DATASET, account, text_duplicates(lambda: [rows]))
+    assert b"secret" not in Sidecar.of(block, 256).to_json()
+    report = make_report([block.with_rows(block.rows.drop_columns(["text"]))])
     page = render_html(report)
     assert "secret" not in page
     words = Page(page).words
@@ -154,9 +146,8 @@ def test_long_texts_do_not_fill_the_page(make_report, hostile_blocks, hostile_da
     assert "W" * 1001 not in html
 
 
-@pytest.mark.parametrize("exact", [True, False])
-def test_a_report_read_back_renders_the_same(make_report, usual_blocks, exact):
-    report = make_report(usual_blocks, exact=exact)
+def test_a_report_read_back_renders_the_same(make_report, usual_blocks):
+    report = make_report(usual_blocks)
     assert render_html(json.loads(report_json(report))) == render_html(report)
 
 

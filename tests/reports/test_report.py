@@ -145,11 +145,6 @@ def test_a_report_of_nothing(make_report):
     json.loads(report_json(report))
 
 
-def test_without_an_exact_count_duplicates_are_estimated(make_report, usual_blocks):
-    section = make_report(usual_blocks, exact=False)["duplicates"]
-    assert (section["exact"], section["rows"], section["texts"]) == (False, 20, None)
-
-
 def test_a_repeated_text_that_is_not_stored_is_taken_from_the_sample(make_report, make_block):
     block = make_block(["again", "again", "b"])
     bare = block.with_rows(block.rows)

@@ -27,7 +27,7 @@ class Pair:
 
 
 @dataclass(frozen=True, eq=False)
-class Similarity:
+class Comparison:
     """Cosines within a sample of n rows with different texts.
 
     Chunks of one document are not compared: they may overlap, and to be alike is in their nature.
@@ -53,7 +53,7 @@ class Similarity:
     closest: tuple[Pair, ...]
 
 
-def sample_similarity(sample: Sample, most_pairs: int = MOST_PAIRS) -> Similarity:
+def compare(sample: Sample, most_pairs: int = MOST_PAIRS) -> Comparison:
     """Compares every row of a sample with every other.
 
     Args:
@@ -77,7 +77,7 @@ def sample_similarity(sample: Sample, most_pairs: int = MOST_PAIRS) -> Similarit
     pairs = cosines[above]
     cosines[siblings] = -np.inf
     compared = ~siblings.all(axis=1)
-    return Similarity(
+    return Comparison(
         sampled=len(sample.rows),
         copies=len(usable) - len(kept),
         unusable=len(sample.rows) - len(usable),

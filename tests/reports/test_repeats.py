@@ -1,8 +1,10 @@
 import duckdb
 import pyarrow as pa
 import pytest
+from reporting import repeats_of
 
-from embedkit.reports.duplicates import text_duplicates
+from embedkit.records import text_hash
+from embedkit.reports.repeats import TextRepeats, find_repeats, hash64
 
 TEXTS = ["again", "once", "again", "twice", "only here", "again", "twice", "x" * 400, "x" * 400]
 
@@ -20,7 +22,7 @@ def test_duplicates_are_those_of_a_database(batches):
         "select count(*) n, arg_min(id, row_index), arg_min(text, row_index) "
         "from version group by text_hash having n > 1 order by n desc, text_hash"
     ).fetchall()
-    found = text_duplicates(lambda: batches)
+    found = repeats_of(*batches)
     assert [(text.count, text.id) for text in found.top] == [row[:2] for row in expected]
     assert [text.text[:150] for text in found.top] == [row[2][:150] for row in expected]
     assert found.texts == len(expected) == 3
@@ -29,34 +31,42 @@ def test_duplicates_are_those_of_a_database(batches):
 
 def test_a_version_without_texts_names_the_row(batches):
     bare = [batch.select(["id", "text_hash", "source", "row_index"]) for batch in batches]
-    first = text_duplicates(lambda: bare).top[0]
+    first = repeats_of(*bare).top[0]
     assert (first.count, first.id, first.source, first.text) == (3, "row 0", "texts.jsonl", None)
 
 
 def test_no_more_than_the_top_are_named(batches):
-    found = text_duplicates(lambda: batches, top=1)
+    found = repeats_of(*batches, top=1)
     assert [text.text for text in found.top] == ["again"]
     assert (found.rows, found.texts) == (4, 3)
 
 
-def test_reading_stops_when_all_are_named(batches):
-    passes = []
+def test_rows_are_read_once_and_only_those_that_are_named(batches):
+    read: list[list[int]] = []
+    rows = pa.Table.from_batches(batches)
 
-    def read():
-        passes.append(0)
-        for batch in batches:
-            passes[-1] += 1
-            yield batch
+    def rows_at(places):
+        read.append(places)
+        return rows.take(places)
 
-    text_duplicates(read, top=1)
-    assert passes == [3, 1]
+    hashes = (hash64(batch.column("text_hash")) for batch in batches)
+    found = find_repeats(hashes, rows_at, top=1)
+    assert read == [[0]]
+    assert [text.text for text in found.top] == ["again"]
+    assert (found.rows, found.texts) == (4, 3)
 
 
 def test_nothing_repeats(make_block):
-    found = text_duplicates(lambda: [make_block(["a", "b"]).rows])
+    found = repeats_of(make_block(["a", "b"]).rows)
     assert (found.rows, found.texts, found.top) == (0, 0, ())
-    assert text_duplicates(list).rows == 0
+    assert find_repeats([], None) == TextRepeats()
 
 
-def test_batches_may_come_from_a_generator(batches):
-    assert text_duplicates(lambda: iter(batches)) == text_duplicates(lambda: batches)
+def test_hash64_is_the_start_of_the_hash(make_block):
+    texts = ["a", "b", "", "\U0001f600"]
+    column = make_block(texts).rows.column("text_hash")
+    assert hash64(column).tolist() == [int(text_hash(text)[:16], 16) for text in texts]
+    assert hash64(column.slice(1, 2)).tolist() == hash64(column).tolist()[1:3]
+    assert hash64(column.slice(0, 0)).tolist() == []
+    chunked = pa.chunked_array([column.slice(0, 1), column.slice(2)])
+    assert hash64(chunked).tolist() == hash64(column).tolist()[:1] + hash64(column).tolist()[2:]

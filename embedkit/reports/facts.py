@@ -1,0 +1,40 @@
+"""What a report is made from besides what was measured of blocks."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from embedkit.records import Reject
+from embedkit.reports.account import RunAccount
+from embedkit.reports.repeats import TextRepeats
+from embedkit.reports.sample import Sample
+
+Place = Callable[[str, int, int | None], str]
+"""Says for a person where a record stands, given its source, ``row_index`` and line."""
+
+
+def plain_place(source: str, row_index: int, line: int | None) -> str:
+    """Says where a record stands where it is not known what its place counts."""
+    return f"row_index {row_index}" if line is None else f"line {line}"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a report is made from besides the statistics.
+
+    Attributes:
+        dataset: What the manifest says of the vectors; ``max_tokens`` must be there.
+        account: What the commit protocol says was read and written, against which the statistics
+            are held, and what the run measured of itself.
+        sample: The rows that are looked at one by one, their lines those of their files.
+        repeats: The texts that repeat, likewise.
+        examples: The first rejects of each reason, likewise.
+        place: Says where a record stands.
+    """
+
+    dataset: Mapping[str, Any]
+    account: RunAccount
+    sample: Sample
+    repeats: TextRepeats
+    examples: Mapping[str, Sequence[Reject]]
+    place: Place = plain_place

@@ -1,0 +1,25 @@
+"""The sections of the report, a module and a fragment of the page for each."""
+
+from typing import Any
+
+from embedkit.reports.section import Section
+from embedkit.reports.sections import (
+    dataset,
+    lengths,
+    records,
+    repeated,
+    run,
+    similarity,
+    vectors,
+)
+
+SECTIONS: tuple[Section[Any, Any], ...] = (
+    records.SECTION,
+    lengths.SECTION,
+    vectors.SECTION,
+    repeated.SECTION,
+    similarity.SECTION,
+    run.SECTION,
+    dataset.SECTION,
+)
+"""In the order in which the page shows them."""
