@@ -7,7 +7,7 @@ split may be read by another worker; what is merged here are hashes alone.
 
 import math
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 from types import TracebackType
@@ -149,7 +149,7 @@ class IdHashes:
         self._file.write(hashes.astype("<u8", copy=False).tobytes())
         self._counts[split_id] = self._counts.get(split_id, 0) + len(hashes)
 
-    def suspects(self, config: CorpusConfig) -> Mapping[str, Hashes]:
+    def suspects(self, config: CorpusConfig) -> dict[str, Hashes]:
         """Returns the hashes that occur more than once, by the splits that hold them, ascending.
 
         Raises:

@@ -181,7 +181,7 @@ class _Check:
             if record.rejects:
                 expected.add(version.reject_key(block))
         found = set(version.store.list(version.key("")))
-        found -= {version.published_key, version.device_key}
+        found -= {version.published_key, version.device_key, version.duplicates_key}
         for key in sorted(expected - found):
             self.add(key, "gone", AGAIN)
         for key in sorted(found - expected):
@@ -190,7 +190,7 @@ class _Check:
                 block_of(key) not in records.blocks
                 and (block_of(key) or "").partition("-")[0] not in records.splits
                 and split_of(key) not in records.splits
-                and not key.startswith(version.key("report/"))
+                and not key.startswith((version.key("report/"), version.key("_meta/ids/")))
             ):
                 self._say(
                     f"{version.url_of(key)!r}: belongs to nothing; move it out of the version"

@@ -100,6 +100,11 @@ class Version:
         return self.key("_meta/plan.json")
 
     @property
+    def duplicates_key(self) -> str:
+        """Which input records repeat an id."""
+        return self.key("_meta/duplicates.json")
+
+    @property
     def device_key(self) -> str:
         """What the encoders of the run that began the version ran on."""
         return self.key("_meta/device.json")

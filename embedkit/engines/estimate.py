@@ -6,7 +6,7 @@ from typing import Any
 
 from embedkit.config import CorpusConfig, JobConfig
 from embedkit.corpus.chunking import Chunker
-from embedkit.corpus.plan import Split, estimate, plan_corpus
+from embedkit.corpus.plan import Split, estimate, plan_inputs
 from embedkit.dataset.commit import CommitRecord, committed
 from embedkit.encoders.hardware import processor_name
 from embedkit.encoders.kinds import read_model, tokens_per_second
@@ -122,7 +122,7 @@ def plan_job(config: JobConfig) -> Estimate:
         InputError: An input cannot be used.
     """
     model = read_model(config)
-    plan = plan_corpus(config)
+    plan = plan_inputs(config)
     warn_of_idle_settings(config, model, plan)
     counter = _Counter(model, _chunker(config, model))
     found = estimate(plan, config, counter)

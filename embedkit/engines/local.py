@@ -3,7 +3,8 @@
 import logging
 import math
 import os
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import wait
 from contextlib import contextmanager
 
@@ -13,15 +14,20 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.utils.thread_pool_executor import shared_unbounded_instance
 from ray.exceptions import RayError
 
+from embedkit.actors import pool_use
 from embedkit.actors.encoder_pool import EncoderPool
+from embedkit.actors.id_looks import LookOnRay
 from embedkit.actors.private_ray import CleanPath, on_loopback, own_token, read_token_again
 from embedkit.actors.ray_watch import ray_watched
+from embedkit.config import JobConfig
+from embedkit.corpus.duplicates import Suspect
 from embedkit.corpus.plan import Split
 from embedkit.engines.beam import run_to_end
 from embedkit.engines.ray_folder import ray_folder
 from embedkit.engines.signals import handlers_kept
 from embedkit.errors import ConfigError, ResumableError
 from embedkit.errors.foreign import one_line
+from embedkit.flow.check_ids import IdLook, SpreadLooks, look_in_threads
 from embedkit.flow.prepare import Job
 from embedkit.transforms.embed_corpus import EmbedBlocks
 from embedkit.transforms.read import ReadCorpus
@@ -30,6 +36,8 @@ from embedkit.transforms.thread_runner import ThreadRunner
 _LOG = logging.getLogger("embedkit")
 _OBJECT_STORE_BYTES = 1 << 30
 _PULSE_SECONDS = 0.5
+_LOOKED_AT_HERE = 32 << 20
+"""Bytes of files of which this process knows the ids sooner than others have started."""
 
 
 @contextmanager
@@ -107,6 +115,34 @@ def encoder_pool(job: Job) -> Iterator[EncoderPool]:
             yield pool
         finally:
             pool.stop()
+
+
+def look_on_this_machine(config: JobConfig) -> SpreadLooks:
+    """Returns what looks at the ids of splits: in this process where it is little work, else Ray's.
+
+    Args:
+        config: The job.
+    """
+
+    def look(
+        look_at: Callable[[IdLook], list[Suspect]], looks: Sequence[IdLook]
+    ) -> Iterable[list[Suspect]]:
+        stored = sum(piece.stored for one in looks for piece in one.split.ranges)
+        if stored <= _LOOKED_AT_HERE:
+            return look_in_threads(look_at, looks)
+        name = f"ids-{uuid.uuid4().hex}"
+        on_ray = LookOnRay(config.max_lost_workers, config.encoder_wait, name)
+        with ray_watched(name):
+            try:
+                looking = shared_unbounded_instance().submit(lambda: list(on_ray(look_at, looks)))
+                while not wait([looking], timeout=_PULSE_SECONDS).done:
+                    pool_use.go_on(name)
+                found: list[list[Suspect]] = looking.result()
+                return found
+            finally:
+                pool_use.end(name)
+
+    return look
 
 
 def run_pipeline(job: Job, pool: EncoderPool, splits: tuple[Split, ...]) -> None:

@@ -17,8 +17,10 @@ from embedkit.encoders.local_client import LocalConnection
 from embedkit.encoders.meter import EncoderLoad, with_loads
 from embedkit.encoders.phases import phases_to
 from embedkit.engines.estimate import expected_work
+from embedkit.engines.id_check import with_ids_checked
 from embedkit.engines.progress import Display, Nothing, Watch, phases_shown, shown
 from embedkit.engines.ray_output import ray_says_in_the_log
+from embedkit.flow.check_ids import look_in_threads
 from embedkit.flow.complete import account_of_complete, begin_account, complete_version
 from embedkit.flow.embed import embed_split
 from embedkit.flow.prepare import Job, prepare
@@ -129,6 +131,7 @@ def embed_plainly(
     account: RunAccount,
 ) -> RunAccount:
     """Embeds splits one after the other in this process, without Beam or Ray."""
+    job, splits = with_ids_checked(job, splits, look_in_threads, display)
     display.phase(_LOADING)
     with phases_to(display.phase):
         client = LocalConnection(job.model)()
@@ -170,11 +173,17 @@ def embed_locally(
 ) -> RunAccount:
     """Embeds splits with Beam and Ray on this machine."""
     # Beam and Ray take seconds to load, which a finished job need not wait for.
-    from embedkit.engines.local import encoder_pool, ray_on_this_machine, run_pipeline
+    from embedkit.engines.local import (
+        encoder_pool,
+        look_on_this_machine,
+        ray_on_this_machine,
+        run_pipeline,
+    )
 
     with ExitStack() as stack:
         display.phase("starting Ray")
         stack.enter_context(ray_on_this_machine(f"embedkit-{job.version.name}"))
+        job, splits = with_ids_checked(job, splits, look_on_this_machine(job.config), display)
         pool = stack.enter_context(encoder_pool(job))
         device = _loaded(pool, display)
         record_device(job.version, device)
@@ -191,8 +200,11 @@ def embed_on_cluster(
     account: RunAccount,
 ) -> RunAccount:
     """Embeds splits with Beam and Ray on the Ray cluster that this process has joined."""
+    from embedkit.actors.id_looks import LookOnRay
     from embedkit.engines.ray_cluster import cluster_run
 
+    look = LookOnRay(job.config.max_lost_workers, job.config.encoder_wait)
+    job, splits = with_ids_checked(job, splits, look, display)
     counted = _Committed(job, before)
     with cluster_run(job, splits, counted.of_this_run) as cluster:
         device = _loaded(cluster.pool, display)

@@ -18,7 +18,7 @@ from embedkit.config import (
     RecordConfig,
 )
 from embedkit.corpus.chunking import Chunker, chunk_size, make_chunker
-from embedkit.corpus.plan import Plan, plan_corpus
+from embedkit.corpus.plan import Plan, plan_inputs
 from embedkit.dataset.mend import mend
 from embedkit.dataset.recipe import (
     fingerprint,
@@ -185,7 +185,7 @@ def prepare(config: JobConfig, model: ModelSpec | None = None) -> Job:
         InputError: An input cannot be used.
     """
     model = model or read_model(config)
-    plan = plan_corpus(config)
+    plan = plan_inputs(config)
     warn_of_idle_settings(config, model, plan)
     draft = begin_version(config, model, plan, config, config)
     return Job(**{one.name: getattr(draft, one.name) for one in fields(draft)}, config=config)

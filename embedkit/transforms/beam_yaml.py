@@ -20,7 +20,7 @@ from embedkit.config import (
     RecordConfig,
     sentence,
 )
-from embedkit.corpus.plan import plan_corpus
+from embedkit.corpus.plan import plan_inputs
 from embedkit.errors import ConfigError
 from embedkit.records import DocumentBlock
 from embedkit.reports.account import RunAccount
@@ -158,7 +158,7 @@ class _ReadRows(beam.PTransform):
 
     def expand(self, pipeline: beam.Pipeline) -> beam.PCollection:
         """The schema is the plan's."""
-        plan = plan_corpus(self._corpus)
+        plan = plan_inputs(self._corpus)
         metadata = [plan.schema.field(name) for name, _ in plan.metadata]
         columns = [("id", str), ("text", str)]
         columns += [(one.name, _COLUMN_TYPES.get(one.type, str | None)) for one in metadata]

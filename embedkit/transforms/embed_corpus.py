@@ -9,7 +9,7 @@ import apache_beam as beam
 
 from embedkit.config import CorpusConfig, EngineConfig, ModelConfig, OutputConfig, RecordConfig
 from embedkit.corpus.columns import Columns
-from embedkit.corpus.plan import Plan, plan_corpus
+from embedkit.corpus.plan import Plan, plan_inputs
 from embedkit.corpus.rows import plan_rows
 from embedkit.dataset.commit import committed
 from embedkit.dataset.schema import PartOptions
@@ -172,7 +172,7 @@ class EmbedCorpus(BlockTransform):
                 "records: applied to a pipeline, EmbedCorpus reads the inputs that a CorpusConfig "
                 "names; give one, or apply it to a PCollection of rows"
             )
-        draft = self._draft(plan_corpus(self.records))
+        draft = self._draft(plan_inputs(self.records))
         read = ReadCorpus(self.records, draft.plan, draft.make_chunker, draft.version)
         return self._completed(draft, pipeline | "ReadCorpus" >> read)
 

@@ -7,11 +7,13 @@ import apache_beam as beam
 
 from embedkit.config import CorpusConfig
 from embedkit.corpus.chunking import Chunker, chunk_documents
-from embedkit.corpus.plan import Plan, Split, plan_corpus
+from embedkit.corpus.plan import Plan, Split, plan_inputs
 from embedkit.dataset.version import Version
+from embedkit.flow.check_ids import with_known_duplicates
 from embedkit.flow.read import read_ahead, read_pending
 from embedkit.records import DocumentBlock
 from embedkit.transforms.blocks import BlockTransform
+from embedkit.transforms.check_ids import CheckIds
 
 
 class _ReadSplit(beam.DoFn):
@@ -59,15 +61,24 @@ class ReadCorpus(BlockTransform):
 
     def expand(self, pipeline: beam.Pipeline) -> beam.PCollection:
         """Spreads the splits over the workers and reads them there."""
-        plan = self.plan or plan_corpus(self.corpus)
-        read = _ReadSplit(plan, self.corpus, self.make_chunker, self.version)
-        return (
-            pipeline
-            | "Splits" >> beam.Create(plan.splits, reshuffle=False)
-            | "Spread" >> beam.Reshuffle()
-            | "ReadSplit"
-            >> beam.ParDo(read).with_output_types(DocumentBlock).with_resource_hints(**self.hints)
-        )
+        plan = self.plan or plan_inputs(self.corpus)
+        if self.version is not None:
+            # Of a complete version nothing is read.
+            known = with_known_duplicates(plan, self.corpus, self.version)
+            plan = known or (plan.with_duplicates({}) if self.version.is_complete() else plan)
+        if plan.ids_checked:
+            splits = (
+                pipeline
+                | "Splits" >> beam.Create(plan.splits, reshuffle=False)
+                | "Spread" >> beam.Reshuffle()
+            )
+        else:
+            splits = pipeline | "CheckIds" >> CheckIds(plan, self.corpus, self.version)
+        checked = plan.without_splits().with_duplicates({})
+        read = _ReadSplit(checked, self.corpus, self.make_chunker, self.version)
+        return splits | "ReadSplit" >> beam.ParDo(read).with_output_types(
+            DocumentBlock
+        ).with_resource_hints(**self.hints)
 
 
 class _Chunk(beam.DoFn):

@@ -46,11 +46,11 @@ def options(*flags: str, **changes: str | None) -> PipelineOptions:
     return PipelineOptions(["--runner=DataflowRunner", *dry, *arguments, *flags])
 
 
-def open_job(model: str, folder: Path) -> JobConfig:
+def open_job(model: str, folder: Path, id_column: str | None = None) -> JobConfig:
     """A job in which all is left open that workers decide."""
     corpus = write_corpus(folder / "in", shards=2, rows=20)
     open_ = {"backend": "auto", "device": "auto", "precision": "auto"}
-    return tiny_job(model, corpus, folder / "out", id_column="id", **open_)
+    return tiny_job(model, corpus, folder / "out", id_column=id_column, **open_)
 
 
 @pytest.fixture
@@ -126,6 +126,29 @@ def test_fusion_is_broken_between_splits_and_reading_and_nowhere_else_before_wri
         (output,) = on_gpu.steps[producer].outputs.values()
         readers = [name for name, step in on_gpu.steps.items() if output in step.inputs.values()]
         assert readers == [consumer]
+
+
+def test_ids_are_looked_at_by_workers_before_any_split_is_read(tiny_model, tmp_path):
+    job = open_job(tiny_model, tmp_path, id_column="id")
+    translated = Translated(job, DataflowConfig(accelerator=GPU), tmp_path)
+    steps = translated.steps
+    (splits,) = steps[READ].inputs.values()
+    (noted,) = [name for name, step in steps.items() if splits in step.outputs.values()]
+    # Each split comes to its reader out of a shuffle that waits for all ids.
+    assert noted == "ReadCorpus/CheckIds/Noted"
+    grouped = [
+        name for name, step in steps.items()
+        if step.spec.urn == common_urns.primitives.GROUP_BY_KEY.urn
+        and name.startswith("ReadCorpus/CheckIds/")
+    ]  # fmt: skip
+    for kind in ("ByPartition", "Suspects", "ById", "BySplit"):
+        assert any(name.startswith(f"ReadCorpus/CheckIds/{kind}") for name in grouped)
+    for name in steps:
+        if name.startswith("ReadCorpus/CheckIds/") and steps[name].environment_id:
+            assert translated.hints(name) == {}
+    # The driver has written the plan, and has read no id.
+    assert not translated.job.plan.ids_checked
+    assert not list(translated.job.version.store.list(translated.job.version.key("_meta/ids/")))
 
 
 def test_completion_waits_for_all_commits_by_a_side_input(on_gpu):

@@ -6,6 +6,7 @@ import pytest
 from running import job_maker
 
 from embedkit.config import JobConfig
+from embedkit.corpus.duplicates import check_ids
 from embedkit.corpus.plan import Split
 from embedkit.encoders.local_client import LocalConnection
 from embedkit.flow.embed import embed_split
@@ -25,9 +26,10 @@ def embed_some() -> Callable[[Job, Sequence[Split]], int]:
     def embed(job: Job, splits: Sequence[Split]) -> int:
         client = LocalConnection(job.model)()
         tokenizer = load_tokenizer(job.model.tokenizer)
+        plan = check_ids(job.plan, job.config)
         for split in splits:
             for _ in embed_split(
-                split, job.plan, job.config, None, tokenizer, client, 4096, job.version, job.options
+                split, plan, job.config, None, tokenizer, client, 4096, job.version, job.options
             ):
                 pass
         return sum(load.tokens for load in client.loads())
