@@ -23,6 +23,11 @@ from pydantic import (
 )
 
 MIB = 1 << 20
+RESERVED_COLUMNS = frozenset(
+    "id doc_id chunk_index char_start char_end text_hash source row_index "
+    "text input_ids n_tokens truncated line_in_range embedding".split()
+)
+"""Names of the columns of parts, which a metadata column cannot have."""
 _PATHS = ("inputs", "base", "model", "output")
 """Names of files, which need not be text; whoever opens them says so."""
 
@@ -93,9 +98,6 @@ class RecordConfig(_Config):
     def _columns(self) -> Self:
         if not self.metadata_columns:
             return self
-        # Here, not above: pyarrow would be loaded to print the help.
-        from embedkit.records import RESERVED_COLUMNS
-
         # A name may hold a colon itself, as in 'dc:title:string'.
         names = [name.rpartition(":")[0] or name for name in self.metadata_columns]
         taken = sorted(RESERVED_COLUMNS.intersection(names))

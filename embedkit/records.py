@@ -6,16 +6,12 @@ the first stage to the last, so no stage ever holds a row as Python objects.
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Self, TypeVar
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
-
-from embedkit.vectors import Vectors, flat_list, places_of_rows
 
 _Kind = TypeVar("_Kind", bound="Block")
 
@@ -46,17 +42,6 @@ TOKEN_FIELDS = (
 
 LINE_FIELD = pa.field("line_in_range", pa.int64())
 """Column of a part: a record's row, element or line from 1, a line from where its range begins."""
-
-RESERVED_COLUMNS = frozenset(
-    [
-        *DOCUMENT_SCHEMA.names,
-        *(field.name for field in TOKEN_FIELDS),
-        LINE_FIELD.name,
-        "embedding",
-    ]
-)
-"""Names that a metadata column cannot have."""
-
 
 EXCERPT = 200
 """Characters of a record that its reject shows."""
@@ -301,68 +286,6 @@ class DocumentBlock(Block):
 
 class TokenBlock(Block):
     """A DocumentBlock's rows plus ``TOKEN_FIELDS``."""
-
-
-@dataclass(frozen=True)
-class EmbeddingBlock(Block):
-    """A TokenBlock's rows with ``embedding`` in the place of ``input_ids``.
-
-    Attributes:
-        tokens_encoded: Tokens that were sent to encoders for it: those of equal texts once, and
-            those of documents that became rejects for their vectors as well.
-    """
-
-    tokens_encoded: int = 0
-
-    def _header(self) -> dict[str, Any]:
-        return {**super()._header(), "tokens_encoded": self.tokens_encoded}
-
-    @property
-    def vectors(self) -> Vectors:
-        """The vectors of its rows, as a view."""
-        return Vectors.from_arrow(self.rows.column("embedding"))
-
-
-@dataclass(frozen=True, slots=True)
-class TokenBatch:
-    """Token ids of n rows without padding.
-
-    Attributes:
-        input_ids: All ids one after the other, int32, shape (tokens,).
-        offsets: Row i is ``input_ids[offsets[i]:offsets[i + 1]]``, int32, shape (n + 1,).
-    """
-
-    input_ids: NDArray[np.int32]
-    offsets: NDArray[np.int32]
-
-    def __len__(self) -> int:
-        """Returns the number of rows."""
-        return len(self.offsets) - 1
-
-    @property
-    def lengths(self) -> NDArray[np.int32]:
-        """Token count per row, int32, shape (n,)."""
-        return np.diff(self.offsets)
-
-    def take(self, rows: NDArray[np.intp]) -> "TokenBatch":
-        """Returns the given rows, in the given order, as a batch of their own."""
-        places, offsets = places_of_rows(self.offsets, rows)
-        return TokenBatch(self.input_ids[places], offsets)
-
-    @classmethod
-    def from_arrow(cls, column: pa.ListArray) -> "TokenBatch":
-        """Takes a block's column ``input_ids``, as a view."""
-        ids, offsets = flat_list(column)
-        return cls(ids.to_numpy(zero_copy_only=True), offsets)
-
-    @classmethod
-    def from_lists(cls, rows: Iterable[Sequence[int]]) -> "TokenBatch":
-        """Builds a batch from one sequence of ids per row."""
-        arrays = [np.asarray(row, dtype=np.int32) for row in rows]
-        offsets = np.zeros(len(arrays) + 1, dtype=np.int32)
-        np.cumsum([len(array) for array in arrays], out=offsets[1:])
-        ids = np.concatenate(arrays) if arrays else np.empty(0, dtype=np.int32)
-        return cls(ids, offsets)
 
 
 def digest(*parts: str) -> str:

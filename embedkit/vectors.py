@@ -1,6 +1,6 @@
-"""Vectors of rows, one per row or many, and the Arrow columns that hold them."""
+"""Flat values of rows and their Arrow columns: token ids, and vectors, one per row or many."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from embedkit.errors import IntegrityError
+from embedkit.records import Block
 
 _TYPES = {"float32": pa.float32(), "float16": pa.float16()}
 
@@ -174,6 +175,68 @@ class Vectors:
             flat = [vectors.reshape(-1) for vectors in several]
             np.concatenate(flat, out=values, casting="no")
         return cls(values, width, offsets)
+
+
+@dataclass(frozen=True)
+class EmbeddingBlock(Block):
+    """A TokenBlock's rows with ``embedding`` in the place of ``input_ids``.
+
+    Attributes:
+        tokens_encoded: Tokens that were sent to encoders for it: those of equal texts once, and
+            those of documents that became rejects for their vectors as well.
+    """
+
+    tokens_encoded: int = 0
+
+    def _header(self) -> dict[str, Any]:
+        return {**super()._header(), "tokens_encoded": self.tokens_encoded}
+
+    @property
+    def vectors(self) -> Vectors:
+        """The vectors of its rows, as a view."""
+        return Vectors.from_arrow(self.rows.column("embedding"))
+
+
+@dataclass(frozen=True, slots=True)
+class TokenBatch:
+    """Token ids of n rows without padding.
+
+    Attributes:
+        input_ids: All ids one after the other, int32, shape (tokens,).
+        offsets: Row i is ``input_ids[offsets[i]:offsets[i + 1]]``, int32, shape (n + 1,).
+    """
+
+    input_ids: NDArray[np.int32]
+    offsets: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        """Returns the number of rows."""
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> NDArray[np.int32]:
+        """Token count per row, int32, shape (n,)."""
+        return np.diff(self.offsets)
+
+    def take(self, rows: NDArray[np.intp]) -> "TokenBatch":
+        """Returns the given rows, in the given order, as a batch of their own."""
+        places, offsets = places_of_rows(self.offsets, rows)
+        return TokenBatch(self.input_ids[places], offsets)
+
+    @classmethod
+    def from_arrow(cls, column: pa.ListArray) -> "TokenBatch":
+        """Takes a block's column ``input_ids``, as a view."""
+        ids, offsets = flat_list(column)
+        return cls(ids.to_numpy(zero_copy_only=True), offsets)
+
+    @classmethod
+    def from_lists(cls, rows: Iterable[Sequence[int]]) -> "TokenBatch":
+        """Builds a batch from one sequence of ids per row."""
+        arrays = [np.asarray(row, dtype=np.int32) for row in rows]
+        offsets = np.zeros(len(arrays) + 1, dtype=np.int32)
+        np.cumsum([len(array) for array in arrays], out=offsets[1:])
+        ids = np.concatenate(arrays) if arrays else np.empty(0, dtype=np.int32)
+        return cls(ids, offsets)
 
 
 def flat_list(column: pa.ListArray) -> tuple[pa.Array, NDArray[np.int32]]:

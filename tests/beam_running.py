@@ -12,8 +12,8 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from running import SumClient
 
 from embedkit.errors import EncoderError
-from embedkit.records import TokenBatch
 from embedkit.transforms.errors import one_line_errors
+from embedkit.vectors import TokenBatch
 
 logging.getLogger("apache_beam").setLevel(logging.ERROR)
 

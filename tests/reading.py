@@ -12,7 +12,7 @@ import pyarrow as pa
 import zstandard
 
 from embedkit.config import CorpusConfig
-from embedkit.corpus.chunking import Chunker
+from embedkit.corpus.chunks import Chunker
 from embedkit.corpus.formats import read_split
 from embedkit.corpus.plan import Plan, plan_corpus
 from embedkit.records import DocumentBlock, LineCounts, Reject

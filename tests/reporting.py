@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from embedkit.records import EmbeddingBlock, Reject, text_hash
+from embedkit.records import Reject, text_hash
 from embedkit.reports.account import RunAccount
 from embedkit.reports.facts import Facts
 from embedkit.reports.repeats import TextRepeats, find_repeats, hash64
@@ -16,7 +16,7 @@ from embedkit.reports.sample import RowKeys, Sample, Wanted, read_sample
 from embedkit.reports.section import Section
 from embedkit.reports.sections import SECTIONS, records
 from embedkit.reports.statistics import Statistics
-from embedkit.vectors import Vectors
+from embedkit.vectors import EmbeddingBlock, Vectors
 
 DATASET = {
     "version": "v0123456789ab",

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from embedkit.config import JobConfig
-from embedkit.records import TokenBatch
+from embedkit.vectors import TokenBatch
 
 WORDS = (
     "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "

@@ -11,21 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from embedkit.config import RESERVED_COLUMNS
 from embedkit.records import (
     DOCUMENT_SCHEMA,
-    RESERVED_COLUMNS,
     TOKEN_FIELDS,
     Block,
     DocumentBlock,
-    EmbeddingBlock,
     Reject,
-    TokenBatch,
     TokenBlock,
     digest,
     place_id,
     text_hash,
 )
-from embedkit.vectors import Vectors
+from embedkit.vectors import EmbeddingBlock, TokenBatch, Vectors
 
 TEXTS = st.text(st.characters(exclude_categories=("Cs",)))
 ROWS = st.lists(st.lists(st.integers(0, 30_000), max_size=9), max_size=12)

@@ -13,7 +13,7 @@ from embedkit.encoders.kinds import load_encoder
 from embedkit.encoders.meter import EncoderLoad, LoadMeter
 from embedkit.encoders.phases import phases_to
 from embedkit.encoders.spec import ModelSpec
-from embedkit.records import TokenBatch
+from embedkit.vectors import TokenBatch
 
 _PHASES = "embedkit-phases"
 

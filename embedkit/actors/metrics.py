@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from ray.util.metrics import Counter, Gauge
 
-from embedkit.encoders.meter import EncoderLoad, busy_share, padding_share, work_by_encoder
+from embedkit.encoders.meter import EncoderLoad, busy_share, padding_share
+from embedkit.flow.account import work_by_encoder
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from embedkit.actors.metrics import repeated_calls
 from embedkit.actors.private_ray import join
 from embedkit.errors import EncoderError
 from embedkit.errors.foreign import one_line
-from embedkit.records import TokenBatch
+from embedkit.vectors import TokenBatch
 
 _MOST_TRIES = 4
 _CALLS_AHEAD = 4

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from embedkit.config import RecordConfig
 from embedkit.corpus.arrow_values import row_bytes
-from embedkit.corpus.chunking import Chunker, Spans, chunk_rows
+from embedkit.corpus.chunks import Chunker, Spans, chunk_rows
 from embedkit.corpus.documents import MOST_RECORD_BYTES, Documents, empty_rows
 from embedkit.records import PLACE_SCHEMA, DocumentBlock, Nulled, Reject, add_nulled
 

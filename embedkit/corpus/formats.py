@@ -6,7 +6,7 @@ from functools import partial
 
 from embedkit.config import CorpusConfig
 from embedkit.corpus.blocks import make_blocks
-from embedkit.corpus.chunking import Chunker
+from embedkit.corpus.chunks import Chunker
 from embedkit.corpus.columns import Columns
 from embedkit.corpus.csv_records import read_csv
 from embedkit.corpus.documents import MOST_RECORD_BYTES, Documents, Records, make_documents

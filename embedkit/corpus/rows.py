@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from embedkit.config import RecordConfig
+from embedkit.config import RESERVED_COLUMNS, RecordConfig
 from embedkit.corpus.blocks import make_blocks
-from embedkit.corpus.chunking import Chunker
+from embedkit.corpus.chunks import Chunker
 from embedkit.corpus.columns import Columns, lookup
 from embedkit.corpus.documents import Documents, Records, make_documents
 from embedkit.corpus.metadata_types import declared_types, infer_type, parse_type
 from embedkit.corpus.parts import in_parts
 from embedkit.corpus.splits import Plan, Split
 from embedkit.errors import ConfigError
-from embedkit.records import DOCUMENT_SCHEMA, RESERVED_COLUMNS, DocumentBlock, digest
+from embedkit.records import DOCUMENT_SCHEMA, DocumentBlock, digest
 
 Row = Mapping[str, Any]
 Kinds = dict[str, frozenset[str]]

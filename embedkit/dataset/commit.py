@@ -22,8 +22,8 @@ from embedkit.dataset.version import Version, block_of, block_order, split_of
 from embedkit.errors import IntegrityError
 from embedkit.formats.canonical import sha256
 from embedkit.formats.json_record import REDO, Count, JsonRecord
-from embedkit.records import EmbeddingBlock, LineCounts
-from embedkit.vectors import Vectors
+from embedkit.records import LineCounts
+from embedkit.vectors import EmbeddingBlock, Vectors
 
 _Lines = tuple[Count, Count, Count, Count, Count]
 

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 from embedkit.dataset.schema import PartOptions, metadata_columns, part_schema
 from embedkit.errors import IntegrityError
 from embedkit.errors.foreign import one_line
-from embedkit.records import LINE_FIELD, EmbeddingBlock
-from embedkit.vectors import Vectors
+from embedkit.records import LINE_FIELD
+from embedkit.vectors import EmbeddingBlock, Vectors
 
 ROW_GROUP_BYTES = 64 << 20
 _COMPONENTS_AT_ONCE = 1 << 19

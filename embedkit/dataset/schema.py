@@ -6,7 +6,8 @@ from typing import Final
 
 import pyarrow as pa
 
-from embedkit.records import LINE_FIELD, RESERVED_COLUMNS
+from embedkit.config import RESERVED_COLUMNS
+from embedkit.records import LINE_FIELD
 from embedkit.vectors import vector_type
 
 FORMAT: Final = "1"

@@ -6,7 +6,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from embedkit.records import TokenBatch
+from embedkit.vectors import TokenBatch
 
 
 class Encoder(Protocol):

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedkit.encoders.normalization import doubtful_rows, normalized
-from embedkit.records import TokenBatch
+from embedkit.vectors import TokenBatch
 
 
 class Backend(Protocol):

@@ -14,7 +14,7 @@ from embedkit.encoders.kinds import load_encoder
 from embedkit.encoders.meter import EncoderLoad, LoadMeter
 from embedkit.encoders.spec import ModelSpec
 from embedkit.errors import ConfigError
-from embedkit.records import TokenBatch
+from embedkit.vectors import TokenBatch
 
 
 class LocalClient:

@@ -2,11 +2,9 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-
-from embedkit.reports.account import EncoderWork, RunAccount
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,25 +100,6 @@ class LoadMeter:
         )
 
 
-def work_by_encoder(loads: Iterable[EncoderLoad]) -> tuple[EncoderWork, ...]:
-    """Adds up the loads of every encoder's processes, in the order of the encoders' names.
-
-    Args:
-        loads: The last known load of every encoder process of a run.
-    """
-    found: dict[str, EncoderWork] = {}
-    for load in loads:
-        sums = found.get(load.encoder, EncoderWork(load.encoder, 0, 0, 0, 0.0))
-        found[load.encoder] = EncoderWork(
-            load.encoder,
-            sums.processes + 1,
-            sums.rows + load.rows,
-            sums.tokens + load.tokens,
-            sums.busy_seconds + load.busy_seconds,
-        )
-    return tuple(found[name] for name in sorted(found, key=lambda name: (len(name), name)))
-
-
 def padding_share(loads: Iterable[EncoderLoad]) -> float:
     """Returns the share of what encoders computed that was fill; 0 where nothing was encoded."""
     tokens = computed = 0
@@ -161,22 +140,3 @@ def encode_seconds(loads: Iterable[EncoderLoad]) -> float:
     if not worked:
         return 0.0
     return max(load.last_end for load in worked) - min(load.first_start for load in worked)
-
-
-def with_loads(
-    account: RunAccount, loads: Sequence[EncoderLoad], device: str | None = None
-) -> RunAccount:
-    """Returns the account of a run with what its encoders did.
-
-    Args:
-        account: The account so far.
-        loads: The last known load of every encoder process.
-        device: Name of what they ran on.
-    """
-    return replace(
-        account,
-        encode_seconds=encode_seconds(loads),
-        encoder_busy_share=busy_share(loads),
-        by_encoder=work_by_encoder(loads),
-        device=device,
-    )

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from embedkit.config import CorpusConfig, JobConfig
-from embedkit.corpus.chunking import Chunker
+from embedkit.corpus.chunks import Chunker
 from embedkit.corpus.plan import Split, estimate, plan_inputs
 from embedkit.dataset.commit import CommitRecord, committed
 from embedkit.encoders.hardware import processor_name

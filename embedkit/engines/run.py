@@ -14,12 +14,13 @@ from embedkit.dataset.commit import CommitRecord, committed, done_splits
 from embedkit.dataset.device import record_device
 from embedkit.encoders.hardware import processor_name
 from embedkit.encoders.local_client import LocalConnection
-from embedkit.encoders.meter import EncoderLoad, with_loads
+from embedkit.encoders.meter import EncoderLoad
 from embedkit.encoders.phases import phases_to
 from embedkit.engines.estimate import expected_work
 from embedkit.engines.id_check import with_ids_checked
 from embedkit.engines.progress import Display, Nothing, Watch, phases_shown, shown
 from embedkit.engines.ray_output import ray_says_in_the_log
+from embedkit.flow.account import with_loads
 from embedkit.flow.check_ids import look_in_threads
 from embedkit.flow.complete import account_of_complete, begin_account, complete_version
 from embedkit.flow.embed import embed_split

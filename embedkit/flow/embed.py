@@ -9,7 +9,7 @@ what comes out.
 from collections.abc import Iterator
 
 from embedkit.config import CorpusConfig
-from embedkit.corpus.chunking import Chunker
+from embedkit.corpus.chunks import Chunker
 from embedkit.corpus.plan import Plan, Split
 from embedkit.dataset.commit import (
     CommitRecord,

@@ -8,13 +8,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from embedkit.encoders.base import EncoderClient
-from embedkit.records import (
-    EmbeddingBlock,
-    Reject,
-    TokenBatch,
-    TokenBlock,
-)
-from embedkit.vectors import Vectors
+from embedkit.records import Reject, TokenBlock
+from embedkit.vectors import EmbeddingBlock, TokenBatch, Vectors
 
 _MOST_CALL_ROWS = 4096
 

@@ -17,7 +17,7 @@ from embedkit.config import (
     OutputConfig,
     RecordConfig,
 )
-from embedkit.corpus.chunking import Chunker, chunk_size, make_chunker
+from embedkit.corpus.chunks import Chunker
 from embedkit.corpus.plan import Plan, plan_inputs
 from embedkit.dataset.mend import mend
 from embedkit.dataset.recipe import (
@@ -35,6 +35,7 @@ from embedkit.encoders.spec import ModelSpec
 from embedkit.errors import IntegrityError
 from embedkit.flow.idle_settings import Circumstances, idle_settings
 from embedkit.records import digest
+from embedkit.tokens.chunking import chunk_size, make_chunker
 from embedkit.tokens.tokenization import TokenizerSpec, load_tokenizer
 
 _LOG = logging.getLogger("embedkit")

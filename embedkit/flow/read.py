@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from embedkit.config import CorpusConfig
-from embedkit.corpus.chunking import Chunker
+from embedkit.corpus.chunks import Chunker
 from embedkit.corpus.formats import read_split
 from embedkit.corpus.plan import Plan, Split
 from embedkit.dataset.commit import (

@@ -9,11 +9,9 @@ from embedkit.dataset.commit import (
 )
 from embedkit.dataset.schema import PartOptions
 from embedkit.dataset.version import Version
-from embedkit.records import (
-    DocumentBlock,
-    EmbeddingBlock,
-)
+from embedkit.records import DocumentBlock
 from embedkit.reports.statistics import Sidecar
+from embedkit.vectors import EmbeddingBlock
 
 
 def write_block(

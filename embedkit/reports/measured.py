@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from embedkit.records import EmbeddingBlock
+from embedkit.vectors import EmbeddingBlock
 
 _ROWS_AT_ONCE = 1024
 

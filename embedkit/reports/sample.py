@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from embedkit.records import LINE_FIELD, EmbeddingBlock
+from embedkit.records import LINE_FIELD
 from embedkit.reports.packed import Hashes, Integers, Texts
-from embedkit.vectors import Vectors
+from embedkit.vectors import EmbeddingBlock, Vectors
 
 MOST_ROWS = 512
 """Rows of a sample, unless their vectors are very long."""

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
-from embedkit.records import EmbeddingBlock, Reject
+from embedkit.records import Reject
 from embedkit.reports.earlier import keys_of_0_1, sections_of_0_1
 from embedkit.reports.measured import Measured
 from embedkit.reports.packed import pack, unpack
@@ -17,6 +17,7 @@ from embedkit.reports.repeats import hash64
 from embedkit.reports.sample import RowKeys
 from embedkit.reports.section import Measure, Section
 from embedkit.reports.sections import SECTIONS, records
+from embedkit.vectors import EmbeddingBlock
 
 Sections = Sequence[Section[Any, Any]]
 

@@ -11,11 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from embedkit.config import RESERVED_COLUMNS
 from embedkit.dataset.manifest import Manifest, Part, read_manifest
 from embedkit.dataset.rows import opened_part
 from embedkit.dataset.version import Version
 from embedkit.errors import ConfigError
-from embedkit.records import LINE_FIELD, RESERVED_COLUMNS
+from embedkit.records import LINE_FIELD
 from embedkit.vectors import Vectors
 
 METRICS = ("cosine", "dot", "euclidean", "manhattan")

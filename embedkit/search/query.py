@@ -16,9 +16,9 @@ from embedkit.encoders.local_client import LocalConnection
 from embedkit.encoders.spec import ModelSpec
 from embedkit.errors import ConfigError
 from embedkit.flow.line_numbers import LineNumbers, place_of
-from embedkit.records import TokenBatch
 from embedkit.search.exact import Hit, search
 from embedkit.tokens.tokenization import load_tokenizer
+from embedkit.vectors import TokenBatch
 
 _LOG = logging.getLogger("embedkit")
 

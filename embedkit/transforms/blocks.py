@@ -7,7 +7,7 @@ from typing import Any
 import apache_beam as beam
 
 from embedkit.config import RecordConfig
-from embedkit.corpus.chunking import Chunker
+from embedkit.corpus.chunks import Chunker
 from embedkit.corpus.plan import Plan
 from embedkit.corpus.rows import (
     Kinds,
@@ -19,7 +19,8 @@ from embedkit.corpus.rows import (
     row_split,
     value_kinds,
 )
-from embedkit.records import Block, DocumentBlock, EmbeddingBlock, TokenBlock
+from embedkit.records import Block, DocumentBlock, TokenBlock
+from embedkit.vectors import EmbeddingBlock
 
 
 class BlockCoder(beam.coders.Coder):

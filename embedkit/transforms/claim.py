@@ -7,7 +7,7 @@ from typing import Any
 import apache_beam as beam
 
 from embedkit.config import CorpusConfig
-from embedkit.corpus.chunking import Chunker
+from embedkit.corpus.chunks import Chunker
 from embedkit.corpus.plan import Plan
 from embedkit.dataset.version import Version
 from embedkit.flow.read import SplitSource, read_claimed

@@ -7,8 +7,9 @@ import apache_beam as beam
 
 from embedkit.encoders.base import EncoderClient
 from embedkit.flow.encode import encode_tokens
-from embedkit.records import EmbeddingBlock, TokenBlock
+from embedkit.records import TokenBlock
 from embedkit.transforms.blocks import BlockTransform
+from embedkit.vectors import EmbeddingBlock
 
 
 class _Encode(beam.DoFn):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import apache_beam as beam
 
 from embedkit.config import CorpusConfig
-from embedkit.corpus.chunking import Chunker, chunk_documents
+from embedkit.corpus.chunks import Chunker, chunk_documents
 from embedkit.corpus.plan import Plan, Split, plan_inputs
 from embedkit.dataset.version import Version
 from embedkit.flow.check_ids import with_known_duplicates

@@ -11,8 +11,9 @@ from embedkit.dataset.schema import PartOptions
 from embedkit.dataset.version import Version
 from embedkit.flow.read import is_pending
 from embedkit.flow.write import write_block
-from embedkit.records import DocumentBlock, EmbeddingBlock
+from embedkit.records import DocumentBlock
 from embedkit.transforms.blocks import BlockTransform
+from embedkit.vectors import EmbeddingBlock
 
 
 class _Write(beam.DoFn):

@@ -11,7 +11,7 @@ import ray
 from embedkit.actors.pool_client import PoolClient
 from embedkit.encoders.meter import EncoderLoad, LoadMeter
 from embedkit.errors import ConfigError, EmbedkitError, EncoderError
-from embedkit.records import TokenBatch
+from embedkit.vectors import TokenBatch
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -22,7 +22,7 @@ from embedkit.encoders.kinds import load_encoder, read_model
 from embedkit.encoders.meter import busy_share
 from embedkit.encoders.spec import ModelSpec
 from embedkit.errors import ConfigError, EncoderError
-from embedkit.records import TokenBatch
+from embedkit.vectors import TokenBatch
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -21,9 +21,9 @@ from embedkit.flow.embed import embed_split
 from embedkit.flow.encode import encode_tokens
 from embedkit.flow.prepare import Job, prepare
 from embedkit.flow.read import read_pending
-from embedkit.records import TokenBatch
 from embedkit.reports.statistics import Sidecar
 from embedkit.tokens.tokenization import load_tokenizer, tokenize_text
+from embedkit.vectors import TokenBatch
 from tests.benchmarks.corpus import MODEL, Texts, read_texts
 from tests.benchmarks.machine import describe_machine, wait_until_quiet
 from tests.benchmarks.speed import spread

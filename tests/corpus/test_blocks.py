@@ -15,7 +15,7 @@ from embedkit.config import CorpusConfig
 from embedkit.corpus import blocks as blocks_module
 from embedkit.corpus import compression, csv_records, parquet_records
 from embedkit.corpus.blocks import make_blocks
-from embedkit.corpus.chunking import Spans
+from embedkit.corpus.chunks import Spans
 from embedkit.corpus.columns import Columns
 from embedkit.corpus.documents import Documents, Records, make_documents
 from embedkit.records import DOCUMENT_SCHEMA, DocumentBlock

@@ -32,7 +32,7 @@ from embedkit.transforms.read import ReadCorpus
 _PROGRAM = """
 import json, os, pickle, sys
 connect = pickle.loads(bytes.fromhex(sys.argv[1]))
-from embedkit.records import TokenBatch
+from embedkit.vectors import (TokenBatch)
 import ray
 for line in sys.stdin:
     if line.strip() == "connect":

@@ -8,7 +8,7 @@ from blocks import Job, make_block, make_options, small_job
 
 from embedkit.dataset.schema import PartOptions
 from embedkit.dataset.version import Version
-from embedkit.records import EmbeddingBlock
+from embedkit.vectors import EmbeddingBlock
 
 
 @pytest.fixture(name="make_block", scope="session")

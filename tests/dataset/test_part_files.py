@@ -196,7 +196,8 @@ def test_damaged_bytes_are_named():
 
 def test_every_own_column_has_a_place(make_block, make_options):
     """A new column of the blocks must be added to the parts on purpose."""
-    from embedkit.records import RESERVED_COLUMNS
+    from embedkit.config import RESERVED_COLUMNS
 
     schema = part_schema(make_block().rows.schema, make_options(store_text=True))
     assert RESERVED_COLUMNS - set(schema.names) == {"input_ids"}
+    assert set(schema.names) <= RESERVED_COLUMNS

@@ -9,8 +9,8 @@ from embedkit.encoders.checked import CheckedEncoder
 from embedkit.encoders.hardware import device_is_lost
 from embedkit.encoders.kinds import load_encoder, read_model
 from embedkit.encoders.normalization import doubtful_rows, normalized
-from embedkit.records import TokenBatch
 from embedkit.tokens.tokenization import load_tokenizer
+from embedkit.vectors import TokenBatch
 
 BATCH = TokenBatch.from_lists([[1, 2, 3], [4], [5, 6], [7]])
 GOOD = np.array([[3, 4], [1, 0], [0, 2], [6, 8]], dtype=np.float32)

@@ -13,7 +13,7 @@ from embedkit.encoders import local_client
 from embedkit.encoders.kinds import read_model
 from embedkit.encoders.local_client import LocalConnection
 from embedkit.errors import ConfigError
-from embedkit.records import TokenBatch
+from embedkit.vectors import TokenBatch
 
 
 class SlowEncoder:

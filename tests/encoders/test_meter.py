@@ -5,14 +5,9 @@ import threading
 import pytest
 
 from embedkit.encoders import meter as meter_module
-from embedkit.encoders.meter import (
-    EncoderLoad,
-    EncoderWork,
-    LoadMeter,
-    busy_share,
-    padding_share,
-    work_by_encoder,
-)
+from embedkit.encoders.meter import EncoderLoad, LoadMeter, busy_share, padding_share
+from embedkit.flow.account import work_by_encoder
+from embedkit.reports.account import EncoderWork
 
 
 class Clock:

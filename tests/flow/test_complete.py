@@ -8,7 +8,8 @@ import pytest
 from embedkit.config import OutputConfig
 from embedkit.dataset.manifest import Manifest
 from embedkit.dataset.version import Version
-from embedkit.encoders.meter import EncoderLoad, with_loads
+from embedkit.encoders.meter import EncoderLoad
+from embedkit.flow.account import with_loads
 from embedkit.flow.publish import why_not_published
 from embedkit.reports.account import RunAccount
 

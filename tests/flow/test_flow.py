@@ -34,11 +34,11 @@ from embedkit.records import (
     TOKEN_FIELDS,
     DocumentBlock,
     Reject,
-    TokenBatch,
     TokenBlock,
     text_hash,
 )
 from embedkit.tokens.tokenization import TokenizerSpec, load_tokenizer
+from embedkit.vectors import TokenBatch
 
 ID_LISTS = st.lists(st.lists(st.integers(1, 30_000), min_size=1, max_size=6), max_size=40)
 LENGTHS = hnp.arrays(np.int32, st.integers(0, 60), elements=st.integers(1, 50))

@@ -10,7 +10,6 @@ import pytest
 from reading import read_corpus
 from running import Dataset, SumClient, tiny_job
 
-from embedkit.corpus.chunking import TokenChunker
 from embedkit.dataset.commit import SplitEnd
 from embedkit.dataset.manifest import read_manifest
 from embedkit.dataset.version import find_version
@@ -21,6 +20,7 @@ from embedkit.flow.line_numbers import LineNumbers, place_of
 from embedkit.flow.read import without_documents
 from embedkit.records import DocumentBlock, LineCounts, text_hash
 from embedkit.search.query import search_text
+from embedkit.tokens.chunking import TokenChunker
 from embedkit.tokens.tokenization import TokenizerSpec, load_tokenizer, tokenize_text
 
 

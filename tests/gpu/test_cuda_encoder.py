@@ -7,8 +7,8 @@ from tiny_models import SENTENCES
 
 from embedkit.config import ModelConfig
 from embedkit.encoders.kinds import load_encoder, read_model
-from embedkit.records import TokenBatch
 from embedkit.tokens.tokenization import load_tokenizer
+from embedkit.vectors import TokenBatch
 
 TEXTS = [f"{first} {second}" for first in SENTENCES for second in SENTENCES]
 

@@ -9,8 +9,9 @@ import reporting
 from reporting import build_block
 from texts import MESSY
 
-from embedkit.records import EmbeddingBlock, Reject
+from embedkit.records import Reject
 from embedkit.reports.report import Report
+from embedkit.vectors import EmbeddingBlock
 
 
 @pytest.fixture(scope="session")

@@ -5,8 +5,9 @@ from dataclasses import replace
 
 from reporting import make_report
 
-from embedkit.records import EmbeddingBlock, Nulled, add_nulled
+from embedkit.records import Nulled, add_nulled
 from embedkit.reports.sections import records
+from embedkit.vectors import EmbeddingBlock
 
 FIRST = Nulled("price", 2, "float 9.99 in a.jsonl, expected int64")
 SECOND = Nulled("price", 7, "str 'x' in b.jsonl, expected int64")

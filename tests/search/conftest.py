@@ -9,7 +9,7 @@ from running import job_maker
 
 from embedkit.config import JobConfig
 from embedkit.dataset.version import Version
-from embedkit.records import EmbeddingBlock
+from embedkit.vectors import EmbeddingBlock
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from embedkit.encoders.checked import CheckedEncoder
 from embedkit.encoders.hardware import FindGpu
 from embedkit.encoders.spec import ModelIdentity, ModelSpec, Placement, VectorSpec
 from embedkit.encoders.weights import file_hash, tokenizer_hash
-from embedkit.records import TokenBatch
 from embedkit.tokens.tokenization import TokenizerSpec, load_tokenizer
+from embedkit.vectors import TokenBatch
 
 
 @dataclass(frozen=True)

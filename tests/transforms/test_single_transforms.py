@@ -32,7 +32,7 @@ from embedkit.errors import ConfigError
 from embedkit.flow.encode import encode_tokens
 from embedkit.flow.prepare import ChunkerFactory
 from embedkit.flow.read import read_pending
-from embedkit.records import DocumentBlock, EmbeddingBlock, Reject, TokenBlock
+from embedkit.records import DocumentBlock, Reject, TokenBlock
 from embedkit.tokens.tokenization import TokenizerSpec, load_tokenizer, tokenize_text
 from embedkit.transforms.blocks import BlocksFromRows, RowsFromBlocks
 from embedkit.transforms.encode import EncodeTokens
@@ -40,6 +40,7 @@ from embedkit.transforms.read import ChunkDocuments, ReadCorpus
 from embedkit.transforms.report import CompleteVersion
 from embedkit.transforms.tokenize import TokenizeText
 from embedkit.transforms.write import SkipCommitted, WriteEmbeddings
+from embedkit.vectors import EmbeddingBlock
 
 OPTIONS = PartOptions(dimension=4, file_metadata={})
 

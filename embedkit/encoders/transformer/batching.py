@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from embedkit.records import TokenBatch
+from embedkit.vectors import TokenBatch
 
 
 def token_batches(lengths: NDArray[np.int32], budget: int) -> list[NDArray[np.intp]]:

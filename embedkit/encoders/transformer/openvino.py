@@ -17,8 +17,8 @@ from embedkit.encoders.transformer.silent_openvino import openvino
 from embedkit.encoders.transformer.spec import TransformerSpec
 from embedkit.errors import ConfigError
 from embedkit.errors.foreign import one_line
-from embedkit.records import TokenBatch
 from embedkit.tokens.tokenization import quiet_transformers
+from embedkit.vectors import TokenBatch
 
 _HINTS = {"float32": "f32", "bfloat16": "bf16"}
 _STREAMS = 2

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from embedkit.records import TokenBatch
+from embedkit.vectors import TokenBatch
 
 # Above a tenth, a padded batch of rows of similar lengths costs less.
 _MOST_FILL = 0.1

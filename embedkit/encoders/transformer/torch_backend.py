@@ -10,7 +10,7 @@ from embedkit.encoders.transformer.batching import padded, token_batches
 from embedkit.encoders.transformer.network import load_network
 from embedkit.encoders.transformer.spec import TransformerSpec
 from embedkit.errors import EncoderError
-from embedkit.records import TokenBatch
+from embedkit.vectors import TokenBatch
 
 _DTYPES = {
     "float32": torch.float32,

@@ -13,8 +13,8 @@ from embedkit.config import ModelConfig
 from embedkit.encoders.kinds import load_encoder, read_model
 from embedkit.encoders.spec import ModelSpec
 from embedkit.encoders.transformer.module_files import ACTIVATIONS
-from embedkit.records import TokenBatch
 from embedkit.tokens.tokenization import load_tokenizer
+from embedkit.vectors import TokenBatch
 
 BACKENDS = {"torch": 2e-6, "openvino": 2e-5}
 MODES = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from embedkit.encoders.transformer.batching import padded, token_batches
-from embedkit.records import TokenBatch
+from embedkit.vectors import TokenBatch
 
 lengths = hnp.arrays(np.int32, st.integers(0, 60), elements=st.integers(0, 300))
 

@@ -14,7 +14,7 @@ from sentence_transformers.base.modules import Dense
 from embedkit.config import ModelConfig
 from embedkit.encoders.kinds import load_encoder, read_model
 from embedkit.errors import ConfigError, EncoderError
-from embedkit.records import TokenBatch
+from embedkit.vectors import TokenBatch
 
 
 @pytest.fixture

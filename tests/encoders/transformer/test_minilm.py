@@ -12,8 +12,8 @@ from texts import FOREIGN, paragraphs, topics_of_python
 
 from embedkit.config import ModelConfig
 from embedkit.encoders.kinds import load_encoder, read_model
-from embedkit.records import TokenBatch
 from embedkit.tokens.tokenization import load_tokenizer
+from embedkit.vectors import TokenBatch
 
 EXACT = {("torch", "float32"): 2e-5, ("openvino", "float32"): 1e-4}
 HALF = [("torch", "bfloat16"), ("openvino", "bfloat16")]

@@ -13,8 +13,8 @@ from embedkit.encoders.spec import ModelSpec
 from embedkit.encoders.transformer.batching import token_batches
 from embedkit.encoders.transformer.packing import packs
 from embedkit.encoders.transformer.spec import PACKED_ARCHITECTURES
-from embedkit.records import TokenBatch
 from embedkit.tokens.tokenization import load_tokenizer
+from embedkit.vectors import TokenBatch
 
 
 def spec_of(directory: str, **settings: Any) -> ModelSpec:

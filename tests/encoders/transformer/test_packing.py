@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from embedkit.encoders.transformer.packing import PackShape, packs
-from embedkit.records import TokenBatch
+from embedkit.vectors import TokenBatch
 
 PAD = 7
 lengths = hnp.arrays(np.int32, st.integers(0, 80), elements=st.integers(0, 40))

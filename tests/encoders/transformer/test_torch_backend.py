@@ -6,7 +6,7 @@ import torch
 
 from embedkit.encoders.transformer.torch_backend import TorchBackend
 from embedkit.errors import EncoderError
-from embedkit.records import TokenBatch
+from embedkit.vectors import TokenBatch
 
 
 class Scarce(torch.nn.Module):

@@ -15,14 +15,10 @@ from reading import corpus_config, read_corpus, write
 from texts import MESSY
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
-from embedkit.corpus.chunking import (
-    Chunker,
-    TokenChunker,
-    chunk_documents,
-    make_chunker,
-)
+from embedkit.corpus.chunks import Chunker, chunk_documents
 from embedkit.errors import ConfigError
 from embedkit.records import text_hash
+from embedkit.tokens.chunking import TokenChunker, make_chunker
 
 KINDS = ["tokens", "sentences", "paragraphs"]
 
@@ -262,7 +258,7 @@ def test_a_long_text_is_split_in_windows_as_if_at_once(
     text = prose(60_000)
     made = chunker(kind, tokenizer, 30, overlap)
     whole = made.spans([text])
-    monkeypatch.setattr("embedkit.corpus.chunking._WINDOW", 2000)
+    monkeypatch.setattr("embedkit.tokens.chunking._WINDOW", 2000)
     assert made.spans([text]) == whole
 
 
