@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
-from embedkit.dataset.commit import commit_block, end_split
+from embedkit.dataset.commit import commit_block
 from embedkit.dataset.finalize import finalize
 from embedkit.dataset.manifest import Manifest, seal
 from embedkit.dataset.publication import publish
@@ -107,9 +107,6 @@ class Job:
         create_or_check_plan(version, json.dumps({"fingerprint": "f" * 32}))
         for block in self.blocks:
             commit_block(version, block, self.options, MAX_TOKENS, b'{"stats": 1}')
-            if block.last:
-                documents = block.documents_before + block.documents
-                end_split(version, block.split_id, block.seq + 1, documents)
 
     def complete(self, version: Version) -> Manifest:
         manifest = self.seal(version)

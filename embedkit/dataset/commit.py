@@ -7,7 +7,7 @@ others build on it.
 
 import json
 from collections.abc import Container, Iterator, Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +22,7 @@ from embedkit.dataset.version import Version, block_of, block_order, split_of
 from embedkit.errors import IntegrityError
 from embedkit.formats.canonical import sha256
 from embedkit.formats.json_record import REDO, Count, JsonRecord
-from embedkit.records import LineCounts
+from embedkit.records import Block, LineCounts
 from embedkit.vectors import EmbeddingBlock, Vectors
 
 _Lines = tuple[Count, Count, Count, Count, Count]
@@ -111,16 +111,27 @@ class SplitEnd(JsonRecord):
     documents: Count
     lines: tuple[_Lines, ...] = ()
 
+    @classmethod
+    def of(cls, block: Block) -> "SplitEnd":
+        """Returns the end of the split that a block is the last of."""
+        documents = block.documents_before + block.documents
+        lines = tuple(map(_counts, block.lines))
+        return cls(block.split_id, block.seq + 1, documents, lines)
+
     @property
     def line_counts(self) -> tuple[LineCounts, ...]:
         """What the lines of each range are."""
         return tuple(LineCounts(*counts) for counts in self.lines)
 
 
+def _counts(lines: LineCounts) -> _Lines:
+    return lines.lines, lines.blank, lines.headers, lines.continued, lines.records
+
+
 def commit_block(
     version: Version, block: EmbeddingBlock, options: PartOptions, max_tokens: int, stats: bytes
 ) -> CommitRecord:
-    """Writes a block's part, rejects and statistics, and commits them.
+    """Writes a block's part, rejects and statistics, commits them, and ends its split with it.
 
     Args:
         version: Where it goes.
@@ -134,13 +145,21 @@ def commit_block(
 
     Raises:
         IntegrityError: The block does not account for its documents, or something that an
-            earlier attempt left is damaged or of another block.
+            earlier attempt left is damaged or of another block, or the split ended otherwise.
         StoreError: The store failed; the same call again is safe.
     """
+    record = standing_record(version, block.block_id) or _commit(
+        version, block, options, max_tokens, stats
+    )
+    if block.last:
+        end_split(version, SplitEnd.of(block))
+    return record
+
+
+def _commit(
+    version: Version, block: EmbeddingBlock, options: PartOptions, max_tokens: int, stats: bytes
+) -> CommitRecord:
     key = version.commit_key(block.block_id)
-    standing = standing_record(version, block.block_id)
-    if standing is not None:
-        return standing
     record = _account(block, max_tokens)
     if record.rows:
         record = _with_part(record, version, block, options)
@@ -170,36 +189,26 @@ def commit_block(
     return standing
 
 
-def end_split(
-    version: Version,
-    split_id: str,
-    blocks: int,
-    documents: int,
-    lines: Sequence[LineCounts] = (),
-) -> None:
+def end_split(version: Version, end: SplitEnd) -> None:
     """Records that a split was read to its end.
 
     Args:
         version: Where its blocks go.
-        split_id: The split.
-        blocks: Number of its blocks.
-        documents: Input records in them, rejects included.
-        lines: What the lines of each range of the split are.
+        end: What it consists of.
 
     Raises:
-        IntegrityError: An earlier attempt found another number of either.
+        IntegrityError: An earlier attempt found another number of blocks or documents.
         StoreError: The store failed; the same call again is safe.
     """
-    key = version.split_key(split_id)
-    end = SplitEnd(split_id, blocks, documents, tuple(map(astuple, lines)))
+    key = version.split_key(end.split_id)
     if create(version.store, key, end.to_json()):
         return
     standing = SplitEnd.from_json(version.store.read(key), version.url_of(key))
     if replace(standing, lines=end.lines) != end:
         raise IntegrityError(
             f"{version.url_of(key)}: says {standing.blocks} blocks and {standing.documents} "
-            f"documents, this attempt read {blocks} and {documents}; the input has changed since, "
-            "so give the job another version name"
+            f"documents, this attempt read {end.blocks} and {end.documents}; the input has "
+            "changed since, so give the job another version name"
         )
 
 

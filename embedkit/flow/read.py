@@ -10,13 +10,14 @@ from embedkit.corpus.chunks import Chunker
 from embedkit.corpus.formats import read_split
 from embedkit.corpus.plan import Plan, Split
 from embedkit.dataset.commit import (
+    SplitEnd,
+    end_split,
     standing_end,
     standing_record,
 )
 from embedkit.dataset.identity import id_digest
 from embedkit.dataset.version import Version
 from embedkit.errors import ConfigError
-from embedkit.flow.write import end_split_of
 from embedkit.records import (
     DocumentBlock,
     Reject,
@@ -133,7 +134,7 @@ def read_pending(
         if version is None or block.block_id not in committed:
             yield block
         elif block.last:
-            end_split_of(block, version)
+            end_split(version, SplitEnd.of(block))
 
 
 def _check_continued(version: Version, before: str, rows: int) -> None:
@@ -172,7 +173,7 @@ def is_pending(block: DocumentBlock, version: Version) -> bool:
             "other records another version name"
         )
     if record is not None and block.last:
-        end_split_of(block, version)
+        end_split(version, SplitEnd.of(block))
     return record is None
 
 

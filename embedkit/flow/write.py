@@ -5,11 +5,9 @@ from dataclasses import replace
 from embedkit.dataset.commit import (
     CommitRecord,
     commit_block,
-    end_split,
 )
 from embedkit.dataset.schema import PartOptions
 from embedkit.dataset.version import Version
-from embedkit.records import DocumentBlock
 from embedkit.reports.statistics import Sidecar
 from embedkit.vectors import EmbeddingBlock
 
@@ -38,12 +36,4 @@ def write_block(
     keep_texts = options.excerpts and not options.store_text
     sidecar = Sidecar.of(block, max_tokens, keep_texts).to_json()
     record = commit_block(version, block, options, max_tokens, sidecar)
-    if block.last:
-        end_split_of(block, version)
     return record
-
-
-def end_split_of(block: DocumentBlock | EmbeddingBlock, version: Version) -> None:
-    """Records that a split ends with this block, which must be its last."""
-    documents = block.documents_before + block.documents
-    end_split(version, block.split_id, block.seq + 1, documents, block.lines)

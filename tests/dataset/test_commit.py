@@ -301,26 +301,36 @@ def test_committed_reads_only_what_it_does_not_know(version, make_block, make_op
 def test_blocks_are_ordered_by_number_and_not_by_digit(version, make_block, make_options):
     for split in (100_000, 99_999, 2):
         commit(version, make_block(split, rows=1), make_options())
-        end_split(version, f"{split:05d}", 1, 1)
+        end_split(version, SplitEnd(f"{split:05d}", 1, 1))
     order = ["00002", "99999", "100000"]
     assert list(committed(version)) == [f"{split}-00000" for split in order]
     assert list(ended_splits(version)) == order
 
 
+def test_a_split_ends_with_its_last_block(version, make_block, make_options):
+    commit(version, make_block(2, 0, last=False), make_options())
+    assert ended_splits(version) == {}
+    commit(version, make_block(2, 1, rejects=1, before=5), make_options())
+    assert ended_splits(version) == {"00002": SplitEnd("00002", 2, 11)}
+    version.store.remove(version.split_key("00002"))
+    commit(version, make_block(2, 1, rejects=1, before=5), make_options())
+    assert ended_splits(version) == {"00002": SplitEnd("00002", 2, 11)}
+
+
 def test_a_split_ends_once(version):
-    end_split(version, "00007", 3, 40)
-    end_split(version, "00007", 3, 40)
+    end_split(version, SplitEnd("00007", 3, 40))
+    end_split(version, SplitEnd("00007", 3, 40))
     assert ended_splits(version) == {"00007": SplitEnd("00007", 3, 40)}
     with pytest.raises(IntegrityError, match="says 3 blocks and 40 documents, this attempt read 3"):
-        end_split(version, "00007", 3, 41)
+        end_split(version, SplitEnd("00007", 3, 41))
 
 
 def test_a_split_is_done_when_all_of_its_blocks_are_committed(version, make_block, make_options):
     assert not version.split_is_done("00000")
-    end_split(version, "00000", 2, 10)
-    commit(version, make_block(0, 1), make_options())
+    end_split(version, SplitEnd("00000", 2, 10))
+    commit(version, make_block(0, 1, before=5), make_options())
     assert not version.split_is_done("00000")
-    commit(version, make_block(0, 0), make_options())
+    commit(version, make_block(0, 0, last=False), make_options())
     assert version.split_is_done("00000")
     blocks = version.committed_of("00000")
     assert "00000-00001" in blocks
@@ -329,9 +339,9 @@ def test_a_split_is_done_when_all_of_its_blocks_are_committed(version, make_bloc
 
 def test_the_splits_that_are_done_are_told_from_one_listing(version, make_block, make_options):
     for split, seq in [(0, 0), (0, 1), (1, 1), (2, 0), (3, 0)]:
-        commit(version, make_block(split, seq), make_options())
+        commit(version, make_block(split, seq, last=False), make_options())
     for split in (0, 1, 3):
-        end_split(version, f"{split:05d}", 2 if split < 2 else 1, 10)
+        end_split(version, SplitEnd(f"{split:05d}", 2 if split < 2 else 1, 10))
     done = done_splits(version, committed(version))
     assert done == {"00000", "00003"}
     assert done == {f"{split:05d}" for split in range(4) if version.split_is_done(f"{split:05d}")}

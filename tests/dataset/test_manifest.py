@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from embedkit.dataset.commit import commit_block, committed, end_split
+from embedkit.dataset.commit import SplitEnd, commit_block, committed, end_split
 from embedkit.dataset.describe import describe
 from embedkit.dataset.finalize import finalize
 from embedkit.dataset.manifest import Manifest, read_manifest, seal
@@ -82,11 +82,11 @@ def test_a_block_that_is_not_committed(written, job):
 
 
 def test_a_split_or_block_that_the_plan_does_not_have(written, job, make_block):
-    end_split(written, "00009", 1, 5)
+    end_split(written, SplitEnd("00009", 1, 5))
     with pytest.raises(IntegrityError, match=r"_meta/splits/00009\.json: of a split that the plan"):
         finalize(written, job.splits, job.description)
     written.store.remove(written.split_key("00009"))
-    commit_block(written, make_block(0, 2), job.options, 32, b"{}")
+    commit_block(written, make_block(0, 2, last=False), job.options, 32, b"{}")
     with pytest.raises(
         IntegrityError, match=r"_meta/commits/00000-00002\.json.*no committed block"
     ):

@@ -18,7 +18,7 @@ from running import Dataset, SumClient, records, write_corpus, write_jsonl
 
 from embedkit.config import CorpusConfig
 from embedkit.corpus.plan import plan_corpus
-from embedkit.dataset.commit import committed, ended_splits
+from embedkit.dataset.commit import SplitEnd, committed, end_split, ended_splits
 from embedkit.dataset.finalize import finalize
 from embedkit.dataset.manifest import seal
 from embedkit.dataset.publication import publish
@@ -28,7 +28,7 @@ from embedkit.errors import EncoderError, InputError, ResumableError
 from embedkit.flow.embed import embed_split
 from embedkit.flow.encode import call_batches, encode_tokens
 from embedkit.flow.read import read_ahead, read_pending
-from embedkit.flow.write import end_split_of, write_block
+from embedkit.flow.write import write_block
 from embedkit.records import (
     DOCUMENT_SCHEMA,
     TOKEN_FIELDS,
@@ -441,6 +441,7 @@ def test_the_same_block_written_twice_stands_once(corpus, version):
 
 def test_the_end_record_counts_all_documents_of_the_split(version):
     rows = token_block([[1], [2]]).rows.select(DOCUMENT_SCHEMA.names)
-    end_split_of(DocumentBlock("00004", 2, 3, True, (), rows, documents_before=20), version)
+    block = DocumentBlock("00004", 2, 3, True, (), rows, documents_before=20)
+    end_split(version, SplitEnd.of(block))
     end = ended_splits(version)["00004"]
     assert (end.blocks, end.documents) == (3, 23)
