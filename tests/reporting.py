@@ -42,6 +42,7 @@ def build_block(
     chunks: int = 1,
     ids: Sequence[str] | None = None,
     source: str = "texts.jsonl",
+    split: int = 0,
 ) -> EmbeddingBlock:
     count = len(texts)
     if vectors is None:
@@ -66,7 +67,7 @@ def build_block(
         }
     )
     documents = -(-count // chunks) + len(rejects)
-    return EmbeddingBlock("00000", seq, documents, False, rejects, rows)
+    return EmbeddingBlock(f"{split:05d}", seq, documents, True, rejects, rows)
 
 
 def read_of(blocks: Sequence[EmbeddingBlock]) -> Callable[[Sequence[Wanted]], list[pa.Table]]:

@@ -36,7 +36,7 @@ class Measured:
     @cached_property
     def _norms_and_directions(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         # einsum without BLAS: its sums do not depend on how many threads there are.
-        vectors = self.block.vectors.matrix
+        vectors = self.block.vectors.stacked
         norms = np.empty(len(vectors))
         directions = np.zeros(vectors.shape[1])
         for start in range(0, len(vectors), _ROWS_AT_ONCE):

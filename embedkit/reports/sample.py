@@ -229,7 +229,7 @@ class Sample:
 
     Attributes:
         rows: The rows, by ascending key.
-        vectors: Their vectors, float32, shape (rows, dimension).
+        vectors: Their vectors, float32, shape (rows, dimension); of a row with many, their sum.
     """
 
     rows: tuple[SampledRow, ...] = ()
@@ -278,7 +278,7 @@ def read_sample(keys: RowKeys, read: ReadRows, texts: bool = False) -> Sample:
     vectors: list[NDArray[np.float32]] = []
     for ours, table in zip(blocks.values(), tables, strict=True):
         rows += _sampled(ours, table)
-        vectors.append(Vectors.from_arrow(table.column("embedding")).matrix.astype(np.float32))
+        vectors.append(_one_each(Vectors.from_arrow(table.column("embedding"))))
     if not rows:
         return Sample()
     order = sorted(range(len(rows)), key=lambda place: (rows[place].key, rows[place].id))
@@ -294,6 +294,14 @@ def _sampled(keys: RowKeys, table: pa.Table | pa.RecordBatch) -> Iterator[Sample
         yield SampledRow(
             **{**row, "key": key, "text": excerpt(row.get("text", text)), "line": line}
         )
+
+
+def _one_each(vectors: Vectors) -> NDArray[np.float32]:
+    matrix: NDArray[np.float32] = vectors.stacked.astype(np.float32)
+    if vectors.offsets is None:
+        return matrix
+    ends = np.concatenate([np.zeros((1, vectors.width)), np.cumsum(matrix, axis=0, dtype=float)])
+    return np.diff(ends[vectors.offsets], axis=0).astype(np.float32)
 
 
 def keys_of(ids: pa.Array | pa.ChunkedArray) -> NDArray[np.uint64]:

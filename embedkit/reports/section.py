@@ -88,7 +88,7 @@ class Section(Generic[Measure, Figures]):
     figures: Callable[[Measure, Facts], Figures]
     findings: Callable[[Figures, Facts], Iterable[Finding]] = _no_findings
 
-    @property
+    @cached_property
     def name(self) -> str:
         """The name of the section, under which its statistic stands in sidecars."""
         return Path(self.file).stem
@@ -98,7 +98,7 @@ class Section(Generic[Measure, Figures]):
         """The template of the section."""
         return Path(self.file).with_suffix(".html.jinja")
 
-    @property
+    @cached_property
     def measures(self) -> bool:
         """Whether anything is measured of blocks."""
         return self.statistic is not Nothing

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 from reporting import read_of, sample_of
 
 from embedkit.reports.sample import MOST_ROWS, RowKeys, Sample, excerpt, keys_of, read_sample
+from embedkit.vectors import Vectors
 
 SIZES = [300, 3, 0, 600, 20, 1, *[45] * 20]
 CODEC = TypeAdapter(RowKeys)
@@ -145,6 +146,19 @@ def test_very_long_vectors_are_fewer(make_block):
     ]
     assert len(sample_of(blocks[0]).rows) == 128
     assert len(sample_of(*blocks).rows) == 128
+
+
+def test_a_row_of_many_vectors_is_seen_as_their_sum(make_block):
+    random = np.random.default_rng(4)
+    many = [random.normal(size=(n % 4, 8)).astype(np.float32) for n in range(60)]
+    rows = make_block([f"text {n}" for n in range(60)]).rows
+    place = rows.schema.get_field_index("embedding")
+    column = Vectors.from_rows(many, 8).to_arrow()
+    block = make_block([]).with_rows(rows.set_column(place, "embedding", column))
+    sample = sample_of(block)
+    assert len(sample.rows) == 60
+    for row, vector in zip(sample.rows, sample.vectors, strict=True):
+        assert np.allclose(vector, many[row.row_index].sum(axis=0), atol=1e-5)
 
 
 def test_a_sample_of_nothing():

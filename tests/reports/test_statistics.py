@@ -183,6 +183,7 @@ def test_a_sidecar_is_small_whatever_is_in_its_block(make_block, dimension, shap
     block = make_block(texts, rows, tokens, 256, rejects, ids=ids)
     data = Sidecar.of(block, 256).to_json()
     assert len(data) <= 16 << 10
+    assert len(data) < rows.nbytes / 1000
     assert b"secret" not in data
     assert not any(name.encode() in data for name in ids)
 
@@ -204,7 +205,7 @@ def test_another_process_writes_the_same_bytes(blocks, tmp_path):
     path.write_bytes(blocks[4].to_ipc())
     program = (
         "import sys; from pathlib import Path\n"
-        "from embedkit.records import EmbeddingBlock\n"
+        "from embedkit.vectors import EmbeddingBlock\n"
         "from embedkit.reports.statistics import Sidecar\n"
         "block = EmbeddingBlock.from_ipc(Path(sys.argv[1]).read_bytes())\n"
         "sys.stdout.buffer.write(Sidecar.of(block, 256).to_json())"

@@ -54,11 +54,6 @@ class VectorNorms:
             zero=self.zero + other.zero,
         )
 
-    @property
-    def rows(self) -> int:
-        """All rows."""
-        return self.norms.count + self.non_finite
-
 
 @dataclass(frozen=True)
 class Norms:
