@@ -4,7 +4,6 @@ A block is rows plus what its commit must account for. Its rows are one Arrow re
 the first stage to the last, so no stage ever holds a row as Python objects.
 """
 
-import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields, replace
@@ -286,23 +285,3 @@ class DocumentBlock(Block):
 
 class TokenBlock(Block):
     """A DocumentBlock's rows plus ``TOKEN_FIELDS``."""
-
-
-def digest(*parts: str) -> str:
-    """Returns a 128-bit BLAKE2b hex digest of strings, unambiguous in where each one ends."""
-    hasher = hashlib.blake2b(digest_size=16)
-    for part in parts:
-        data = part.encode("utf-8", "surrogatepass")
-        hasher.update(len(data).to_bytes(8, "little"))
-        hasher.update(data)
-    return hasher.hexdigest()
-
-
-def place_id(source: str, row_index: int) -> str:
-    """Derives the id of a record without one from its place, stable across runs and machines."""
-    return digest(source, str(row_index))
-
-
-def text_hash(text: str) -> str:
-    """Returns the 128-bit BLAKE2b hex digest of a text, by which equal texts are found."""
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

@@ -12,7 +12,8 @@ from embedkit.dataset.manifest import Manifest, seal
 from embedkit.dataset.publication import publish
 from embedkit.dataset.schema import PartOptions
 from embedkit.dataset.version import Version, create_or_check_plan
-from embedkit.records import DOCUMENT_SCHEMA, TOKEN_FIELDS, Reject, text_hash
+from embedkit.hashes.digests import text_hash
+from embedkit.records import DOCUMENT_SCHEMA, TOKEN_FIELDS, Reject
 from embedkit.vectors import EmbeddingBlock, Vectors
 
 MAX_TOKENS = 32

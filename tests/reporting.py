@@ -7,7 +7,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from embedkit.records import Reject, text_hash
+from embedkit.hashes.digests import text_hash
+from embedkit.records import Reject
 from embedkit.reports.account import RunAccount
 from embedkit.reports.facts import Facts
 from embedkit.reports.repeats import TextRepeats, find_repeats, hash64

@@ -12,17 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from embedkit.config import RESERVED_COLUMNS
-from embedkit.records import (
-    DOCUMENT_SCHEMA,
-    TOKEN_FIELDS,
-    Block,
-    DocumentBlock,
-    Reject,
-    TokenBlock,
-    digest,
-    place_id,
-    text_hash,
-)
+from embedkit.hashes.digests import digest, place_id, text_hash
+from embedkit.records import DOCUMENT_SCHEMA, TOKEN_FIELDS, Block, DocumentBlock, Reject, TokenBlock
 from embedkit.vectors import EmbeddingBlock, TokenBatch, Vectors
 
 TEXTS = st.text(st.characters(exclude_categories=("Cs",)))

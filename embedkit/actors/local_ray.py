@@ -32,7 +32,7 @@ from embedkit.actors.pool_client import PoolClient, PoolConnection
 from embedkit.actors.private_ray import environment, join, on_loopback, read_token_again
 from embedkit.encoders.spec import ModelSpec
 from embedkit.errors import ConfigError, EncoderError
-from embedkit.records import digest
+from embedkit.hashes.digests import digest
 
 _LOG = logging.getLogger("embedkit")
 _MARK = "EMBEDKIT_LOCAL_RAY"

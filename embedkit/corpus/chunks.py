@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from embedkit.records import text_hash
+from embedkit.hashes.digests import text_hash
 
 Spans = list[tuple[int, int]]
 

@@ -3,7 +3,6 @@
 from bisect import bisect_left
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
-from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,8 @@ from numpy.typing import NDArray
 from embedkit.corpus.columns import Columns, Problems, make_ids, make_texts, too_long
 from embedkit.corpus.metadata_values import Unfit, metadata_array
 from embedkit.corpus.names import is_unicode
-from embedkit.records import DOCUMENT_SCHEMA, EXCERPT, LineCounts, Reject, text_hash
+from embedkit.hashes.digests import place_ids, text_hash
+from embedkit.records import DOCUMENT_SCHEMA, EXCERPT, LineCounts, Reject
 
 MOST_RECORD_BYTES = 1 << 30
 """Arrow counts the bytes of a batch of strings in 31 bits, so no record may come near that."""
@@ -200,21 +200,6 @@ def excerpt(value: object) -> str:
     return "".join(
         char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text[:EXCERPT]
     )
-
-
-def place_ids(source: str, row_index: Sequence[int]) -> list[str]:
-    """Returns ``place_id`` of many records of one source, which it hashes only once."""
-    head = blake2b(digest_size=16)
-    name = source.encode("utf-8", "surrogatepass")
-    head.update(len(name).to_bytes(8, "little"))
-    head.update(name)
-    ids = []
-    for row in row_index:
-        hasher = head.copy()
-        number = b"%d" % row
-        hasher.update(len(number).to_bytes(8, "little") + number)
-        ids.append(hasher.hexdigest())
-    return ids
 
 
 def _ids(records: Records, columns: Columns, problems: Problems) -> list[str]:

@@ -9,7 +9,6 @@ import math
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from hashlib import blake2b
 from types import TracebackType
 from typing import Self
 
@@ -21,6 +20,7 @@ from embedkit.corpus.columns import Columns, Problems, make_ids
 from embedkit.corpus.formats import read_records
 from embedkit.corpus.splits import Plan, Split
 from embedkit.errors import InputError
+from embedkit.hashes.digests import hash_of, hashes_of
 from embedkit.hashes.uniqueness import repeated
 
 Hashes = NDArray[np.uint64]
@@ -101,7 +101,7 @@ def find_suspects(split: Split, config: CorpusConfig, hashes: Hashes) -> list[Su
         InputError: A file cannot be read, or is not the one that was planned.
     """
     return [
-        Suspect(_digest(batch.ids[place], 16), batch.source, batch.row_index[place])
+        Suspect(hash_of(batch.ids[place].encode()), batch.source, batch.row_index[place])
         for batch in _ids(split, config)
         for place in np.flatnonzero(_among(_hashes(batch.ids), hashes))
     ]
@@ -214,11 +214,7 @@ def _ids(split: Split, config: CorpusConfig) -> Iterator[_Ids]:
 
 
 def _hashes(ids: Iterable[str]) -> Hashes:
-    return np.frombuffer(b"".join(_digest(name, 8) for name in ids), dtype="<u8")
-
-
-def _digest(name: str, size: int) -> bytes:
-    return blake2b(name.encode(), digest_size=size).digest()
+    return np.frombuffer(hashes_of(ids, 8), dtype="<u8")
 
 
 def _among(hashes: Hashes, candidates: Hashes) -> NDArray[np.bool_]:

@@ -22,7 +22,7 @@ from embedkit.corpus.sources import Listing, list_inputs
 from embedkit.corpus.splits import FileRange, Plan, Split
 from embedkit.corpus.trial import first_documents
 from embedkit.errors import ConfigError, InputError
-from embedkit.records import digest
+from embedkit.hashes.digests import digest
 
 __all__ = ["CorpusEstimate", "FileRange", "Plan", "Split", "estimate", "plan_corpus", "plan_inputs"]
 

@@ -16,7 +16,8 @@ from embedkit.corpus.metadata_types import declared_types, infer_type, parse_typ
 from embedkit.corpus.parts import in_parts
 from embedkit.corpus.splits import Plan, Split
 from embedkit.errors import ConfigError
-from embedkit.records import DOCUMENT_SCHEMA, DocumentBlock, digest
+from embedkit.hashes.digests import digest
+from embedkit.records import DOCUMENT_SCHEMA, DocumentBlock
 
 Row = Mapping[str, Any]
 Kinds = dict[str, frozenset[str]]

@@ -5,7 +5,6 @@ they are of, whether they are all of it, and the key of what was read, so that o
 is left to be read, whoever wrote them and whenever it was killed.
 """
 
-import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from embedkit.dataset.stores import create, read_all
 from embedkit.dataset.version import Version
 from embedkit.formats.canonical import canonical_json, checksum_holds, with_checksum
+from embedkit.hashes.digests import hash_of
 
 Hashes = NDArray[np.uint64]
 
@@ -183,4 +183,4 @@ def read_duplicates(version: Version, key: str) -> dict[str, tuple[tuple[str, in
 
 
 def _checksum(data: bytes) -> bytes:
-    return hashlib.blake2b(data, digest_size=_CHECKSUM_BYTES).digest()
+    return hash_of(data, _CHECKSUM_BYTES)

@@ -1,21 +1,19 @@
 """Digests of ids: of one id for finding repeats, of a set of ids for comparing datasets."""
 
-import hashlib
 from collections.abc import Iterable
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from embedkit.hashes.digests import hashes_of
+
 _BYTES = 16
 
 
 def id_hashes(ids: pa.Array) -> NDArray[np.uint64]:
     """Returns the 128-bit BLAKE2b hashes of ids, as pairs of uint64, shape (rows, 2)."""
-    joined = b"".join(
-        [hashlib.blake2b(value.encode(), digest_size=_BYTES).digest() for value in ids.to_pylist()]
-    )
-    return np.frombuffer(joined, dtype="<u8").reshape(-1, 2)
+    return np.frombuffer(hashes_of(ids.to_pylist()), dtype="<u8").reshape(-1, 2)
 
 
 def id_digest(ids: pa.Array) -> str:

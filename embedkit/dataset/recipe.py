@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from embedkit.formats.canonical import canonical_json
-from embedkit.records import digest
+from embedkit.hashes.digests import digest
 
 NUMERICS = ("backend", "batch_tokens", "device", "precision")
 """Ingredients of a vector that are not of its recipe."""

@@ -33,7 +33,7 @@ from embedkit.dataset.id_files import (
 )
 from embedkit.dataset.version import Version
 from embedkit.errors import IntegrityError
-from embedkit.records import digest
+from embedkit.hashes.digests import digest
 
 _LOG = logging.getLogger("embedkit")
 _THREADS = 4

@@ -34,7 +34,7 @@ from embedkit.encoders.kinds import read_model
 from embedkit.encoders.spec import ModelSpec
 from embedkit.errors import IntegrityError
 from embedkit.flow.idle_settings import Circumstances, idle_settings
-from embedkit.records import digest
+from embedkit.hashes.digests import digest
 from embedkit.tokens.chunking import chunk_size, make_chunker
 from embedkit.tokens.tokenization import TokenizerSpec, load_tokenizer
 

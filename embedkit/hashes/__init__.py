@@ -1,1 +1,1 @@
-"""Hashes of records: which of many occur more than once."""
+"""Hashes of texts, ids and records, and which of many occur more than once."""

@@ -1,6 +1,5 @@
 """The rows of a version that a report looks at one by one."""
 
-import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
@@ -11,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from embedkit.hashes.digests import hashes_of
 from embedkit.records import LINE_FIELD
 from embedkit.reports.packed import Hashes, Integers, Texts
 from embedkit.vectors import EmbeddingBlock, Vectors
@@ -306,8 +306,7 @@ def _one_each(vectors: Vectors) -> NDArray[np.float32]:
 
 def keys_of(ids: pa.Array | pa.ChunkedArray) -> NDArray[np.uint64]:
     """Returns the keys by which rows are chosen, uint64, shape (n,)."""
-    digests = (hashlib.blake2b(one.encode(), digest_size=8).digest() for one in ids.to_pylist())
-    return np.frombuffer(b"".join(digests), "<u8").astype(np.uint64)
+    return np.frombuffer(hashes_of(ids.to_pylist(), 8), "<u8").astype(np.uint64)
 
 
 def excerpt(text: str) -> str:

@@ -28,7 +28,8 @@ from embedkit.dataset.version import Version
 from embedkit.encoders.kinds import read_model
 from embedkit.flow.complete import begin_account, complete_version
 from embedkit.flow.prepare import Draft, begin_version
-from embedkit.records import DOCUMENT_SCHEMA, TOKEN_FIELDS, Reject, text_hash
+from embedkit.hashes.digests import text_hash
+from embedkit.records import DOCUMENT_SCHEMA, TOKEN_FIELDS, Reject
 from embedkit.vectors import EmbeddingBlock, Vectors
 from tests.benchmarks.machine import describe_machine, watched
 

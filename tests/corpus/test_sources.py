@@ -18,7 +18,7 @@ from reading import COMPRESS, corpus_config, read_corpus, read_plan, write
 from embedkit.corpus.plan import plan_corpus
 from embedkit.corpus.sources import list_inputs
 from embedkit.errors import ConfigError, InputError, ResumableError
-from embedkit.records import place_id
+from embedkit.hashes.digests import place_id
 
 
 @pytest.fixture

@@ -29,14 +29,8 @@ from embedkit.flow.embed import embed_split
 from embedkit.flow.encode import call_batches, encode_tokens
 from embedkit.flow.read import read_ahead, read_pending
 from embedkit.flow.write import write_block
-from embedkit.records import (
-    DOCUMENT_SCHEMA,
-    TOKEN_FIELDS,
-    DocumentBlock,
-    Reject,
-    TokenBlock,
-    text_hash,
-)
+from embedkit.hashes.digests import text_hash
+from embedkit.records import DOCUMENT_SCHEMA, TOKEN_FIELDS, DocumentBlock, Reject, TokenBlock
 from embedkit.tokens.tokenization import TokenizerSpec, load_tokenizer
 from embedkit.vectors import TokenBatch
 

@@ -18,7 +18,8 @@ from embedkit.errors import IntegrityError
 from embedkit.flow.encode import encode_tokens
 from embedkit.flow.line_numbers import LineNumbers, place_of
 from embedkit.flow.read import without_documents
-from embedkit.records import DocumentBlock, LineCounts, text_hash
+from embedkit.hashes.digests import text_hash
+from embedkit.records import DocumentBlock, LineCounts
 from embedkit.search.query import search_text
 from embedkit.tokens.chunking import TokenChunker
 from embedkit.tokens.tokenization import TokenizerSpec, load_tokenizer, tokenize_text

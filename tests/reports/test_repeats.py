@@ -3,7 +3,7 @@ import pyarrow as pa
 import pytest
 from reporting import repeats_of
 
-from embedkit.records import text_hash
+from embedkit.hashes.digests import text_hash
 from embedkit.reports.repeats import TextRepeats, find_repeats, hash64
 
 TEXTS = ["again", "once", "again", "twice", "only here", "again", "twice", "x" * 400, "x" * 400]

@@ -17,7 +17,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
 from embedkit.corpus.chunks import Chunker, chunk_documents
 from embedkit.errors import ConfigError
-from embedkit.records import text_hash
+from embedkit.hashes.digests import text_hash
 from embedkit.tokens.chunking import TokenChunker, make_chunker
 
 KINDS = ["tokens", "sentences", "paragraphs"]
