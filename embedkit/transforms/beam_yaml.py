@@ -1,6 +1,6 @@
 """The transforms as Beam YAML offers them: settings in, rows to rows.
 
-``pipelines/beam_yaml_provider.yaml`` names these functions. Every setting is one of the
+``beam_yaml_provider.yaml`` names these functions. Every setting is one of the
 configuration's own, flat, as in a job file.
 """
 

@@ -22,8 +22,8 @@ from embedkit.config import JobConfig
 from embedkit.encoders.local_client import LocalConnection
 from embedkit.engines import dataflow
 from embedkit.engines.dataflow import DataflowConfig, build_pipeline, check_for_dataflow
+from embedkit.engines.dataflow_flags import _schemas, parse, settings, template_metadata
 from embedkit.errors import ConfigError, RejectsExceededError
-from pipelines.dataflow import _schemas, parse, settings, template_metadata
 
 GPU = "type:nvidia-l4;count:1;install-nvidia-driver"
 IMAGE = "registry.example.com/embedkit/beam:1"
@@ -401,7 +401,7 @@ def test_a_complete_version_is_not_sent_again(job, monkeypatch):
 
 # --- the command line and the template ---
 
-METADATA = Path(dataflow.__file__).parents[2] / "pipelines" / "dataflow_metadata.json"
+METADATA = Path(dataflow.__file__).with_name("dataflow_metadata.json")
 
 
 def test_a_command_line_is_read_into_the_job_the_workers_and_beams_options():
@@ -506,7 +506,7 @@ def test_no_setting_has_the_name_of_one_of_beams_options():
 
 
 def test_the_templates_metadata_is_that_of_the_settings():
-    remedy = f"write it anew: python -m pipelines.dataflow --write_metadata {METADATA.name}"
+    remedy = f"write it anew: embedkit dataflow --write_metadata {METADATA}"
     assert json.loads(METADATA.read_text()) == template_metadata(), remedy
 
 

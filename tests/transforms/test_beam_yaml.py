@@ -10,13 +10,11 @@ from apache_beam.yaml.yaml_provider import InlineProvider, load_providers
 from running import Dataset, records, write_corpus
 
 from embedkit.config import CorpusConfig, ModelConfig, OutputConfig, RecordConfig
+from embedkit.engines.beam_yaml import PROVIDER, run_yaml
 from embedkit.errors import ConfigError
 from embedkit.transforms import beam_yaml as transforms
-from pipelines import beam_yaml
-from pipelines.beam_yaml import run_yaml
 
-PIPELINES = Path(beam_yaml.__file__).parent
-PROVIDER = PIPELINES / "beam_yaml_provider.yaml"
+PIPELINES = Path(__file__).parents[2] / "pipelines"
 
 
 @pytest.fixture
