@@ -78,5 +78,5 @@ def test_beam_yaml_runs_a_pipeline_with_its_variables(tmp_path):
     ]
     file.write_text(yaml.safe_dump({"pipeline": {"type": "chain", "transforms": steps}}))
     assert call("beam-yaml", str(file), "--word", "corpus").code == 0
-    with pytest.raises(Exception, match="unexpected elements .*vectors"):
+    with pytest.raises(Exception, match=r"unexpected elements .*vectors"):
         call("beam-yaml", str(file), "--word=vectors")
