@@ -3,7 +3,7 @@
 import time
 import uuid
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -13,8 +13,11 @@ from ray.exceptions import RayActorError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from embedkit.corpus.plan import Split
+from embedkit.dataset.commit import CommitRecord
 from embedkit.errors import ResumableError
 from embedkit.flow.read import Claim
+from embedkit.flow.tally import Tally
+from embedkit.records import Block
 
 MOST_CRASHES = 2
 
@@ -31,6 +34,9 @@ class QueueState:
         blocks: Blocks that were finished.
         quarantined: Blocks that killed their worker twice.
         started: Workers that have asked for a split.
+        documents: Documents that the version accounts for, those of earlier tries included.
+        documents_of_run: Those of this run.
+        rejects: Rejects of this run.
     """
 
     waiting: int
@@ -39,6 +45,9 @@ class QueueState:
     blocks: int
     quarantined: tuple[str, ...]
     started: frozenset[str]
+    documents: int = 0
+    documents_of_run: int = 0
+    rejects: int = 0
 
 
 @dataclass(frozen=True)
@@ -83,6 +92,7 @@ class Ledger:
         lost: Workers that were given up; one that lives on all the same gets nothing more.
         blocks: Blocks that workers have finished.
         ended: When nothing was left to do, or None before.
+        tally: Counts what workers say they have committed.
     """
 
     splits: deque[Split]
@@ -91,11 +101,18 @@ class Ledger:
     lost: set[str] = field(default_factory=set)
     blocks: int = 0
     ended: float | None = None
+    tally: Tally = field(default_factory=Tally)
 
     @classmethod
-    def of(cls, splits: Iterable[Split]) -> "Ledger":
-        """Begins with all splits waiting, those that take longest first: short tails at the end."""
-        return cls(deque(sorted(splits, key=_size, reverse=True)))
+    def of(cls, splits: Iterable[Split], documents: Mapping[str, int] | None = None) -> "Ledger":
+        """Begins with all splits waiting, those that take longest first: short tails at the end.
+
+        Args:
+            splits: The splits.
+            documents: Documents that earlier tries have committed, by split.
+        """
+        waiting = deque(sorted(splits, key=_size, reverse=True))
+        return cls(waiting, tally=Tally(documents))
 
     def claim(self, name: str, now: float) -> Claim | None:
         """Gives a worker its next split, or None where none waits."""
@@ -186,6 +203,9 @@ class Ledger:
             self.blocks,
             tuple(self.quarantined),
             frozenset(self.workers),
+            self.tally.documents,
+            self.tally.documents - self.tally.documents_before,
+            self.tally.rejects,
         )
 
 
@@ -196,8 +216,8 @@ def _size(split: Split) -> int:
 class SplitQueue:
     """A ledger as a Ray actor."""
 
-    def __init__(self, splits: tuple[Split, ...]) -> None:
-        self._ledger = Ledger.of(splits)
+    def __init__(self, splits: tuple[Split, ...], documents: Mapping[str, int]) -> None:
+        self._ledger = Ledger.of(splits, documents)
 
     def claim(self, worker: str) -> Claim | None:
         """See ``Ledger.claim``."""
@@ -206,6 +226,10 @@ class SplitQueue:
     def begin(self, worker: str, block_id: str | None) -> bool:
         """See ``Ledger.begin``."""
         return self._ledger.begin(worker, block_id)
+
+    def count(self, split_id: str, before: int, documents: int, rejects: int) -> None:
+        """See ``Tally.count``."""
+        self._ledger.tally.count(split_id, before, documents, rejects)
 
     def retire(self, worker: str) -> None:
         """See ``Ledger.retire``."""
@@ -266,6 +290,15 @@ class QueueConnection:
         goes_on: bool = _answer(self._queue.begin.remote(self.worker, block_id))
         return goes_on
 
+    def on_commit(self, block: Block, record: CommitRecord) -> None:
+        """Says that this worker has committed a block; waits for no answer.
+
+        What the worker asks next is answered after this was counted.
+        """
+        self._queue.count.remote(
+            block.split_id, block.documents_before, record.documents, record.rejects
+        )
+
 
 def _answer(call: "ray.ObjectRef") -> Any:
     try:
@@ -287,17 +320,23 @@ class RunQueue:
     Args:
         splits: The splits that are left to do.
         namespace: The run's Ray namespace.
+        documents: Documents that earlier tries have committed, by split.
 
     Raises:
         ResumableError: From every method that asks it: its process was lost.
     """
 
-    def __init__(self, splits: tuple[Split, ...], namespace: str) -> None:
+    def __init__(
+        self,
+        splits: tuple[Split, ...],
+        namespace: str,
+        documents: Mapping[str, int] | None = None,
+    ) -> None:
         self._namespace = namespace
         self._name = f"embedkit-{uuid.uuid4().hex[:8]}-splits"
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         options = {"name": self._name, "num_cpus": 0, "scheduling_strategy": here}
-        self._actor = ray.remote(SplitQueue).options(**options).remote(splits)
+        self._actor = ray.remote(SplitQueue).options(**options).remote(splits, documents or {})
 
     def connection(self, worker: str) -> QueueConnection:
         """Returns a worker's way to the queue."""

@@ -1,6 +1,7 @@
 """How many encoders fit where they are to run, and what each of them takes."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from embedkit.config import EncoderRange, JobConfig
@@ -29,7 +30,7 @@ class Fitting:
 
 
 def fit(config: JobConfig, device: str, nodes: list[dict[str, float]]) -> Fitting:
-    """Fits a run to a cluster.
+    """Fits a job to a cluster.
 
     On GPUs an encoder takes its GPU and one CPU, and a worker one CPU. Without GPUs an encoder
     takes a node's CPUs and workers share them with it, as its own threads leave gaps enough.
@@ -55,6 +56,31 @@ def fit(config: JobConfig, device: str, nodes: list[dict[str, float]]) -> Fittin
     most = max(1, sum(count // each for count in cpus))
     asked = config.encoders or EncoderRange(1, most)
     return Fitting(asked, each, 0.0, config.encoder_threads or each, 0)
+
+
+def fit_machine(config: JobConfig, device: str, resources: Mapping[str, float]) -> Fitting:
+    """Fits the encoders of a job to one machine, which is theirs alone.
+
+    There is one for each GPU, or one for all CPUs, unless the job says otherwise.
+
+    Args:
+        config: The job.
+        device: ``cpu`` or ``cuda``.
+        resources: The machine's resources, by their names in Ray.
+    """
+    on_gpu = device == "cuda"
+    per_gpu = config.encoders_per_gpu
+    count = max(1, int(resources.get("GPU", 0))) * per_gpu if on_gpu else 1
+    if config.encoders is not None:
+        count = config.encoders.most
+    share = resources.get("CPU", 1) / count
+    return Fitting(
+        encoders=EncoderRange(count, count),
+        encoder_cpus=min(1.0, share) if on_gpu else max(1e-3, math.floor(share)),
+        encoder_gpus=1.0 / per_gpu if on_gpu else 0.0,
+        threads=config.encoder_threads,
+        worker_cpus=0,
+    )
 
 
 def wanted_workers(config: JobConfig, fitting: Fitting, encoders: int, cpus: float) -> int:

@@ -22,6 +22,8 @@ from embedkit.errors import EmbedkitError
 _LOG = logging.getLogger("embedkit")
 _PHASE_SECONDS = 0.2
 
+LOADING = "loading the model"
+
 
 @dataclass(frozen=True)
 class Snapshot:

@@ -8,7 +8,6 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
 import ray
@@ -38,20 +37,11 @@ class Supervisor:
         fitting: How it fits the cluster.
         pool: Its encoders.
         queue: Its splits.
-        counts: Returns the documents and rejects that the run has committed so far.
     """
 
-    def __init__(
-        self,
-        job: Job,
-        fitting: Fitting,
-        pool: EncoderPool,
-        queue: RunQueue,
-        counts: Callable[[], tuple[int, int]],
-    ) -> None:
+    def __init__(self, job: Job, fitting: Fitting, pool: EncoderPool, queue: RunQueue) -> None:
         self._metrics = RunMetrics(job.version.name)
         self._shown = -math.inf
-        self._counts = counts
         self._job = job
         self._fitting = fitting
         self._pool = pool
@@ -92,11 +82,10 @@ class Supervisor:
 
     def _show_metrics(self) -> None:
         self._shown = time.monotonic()
-        documents, rejects = self._counts()
         self._metrics.show(
             RunState(
-                documents=documents,
-                rejects=rejects,
+                documents=self.state.documents_of_run,
+                rejects=self.state.rejects,
                 splits_waiting=self.state.waiting,
                 splits_claimed=self.state.claimed,
                 workers=len(self._workers),

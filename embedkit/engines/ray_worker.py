@@ -52,6 +52,7 @@ class Worker(threading.Thread):
             mixed_calls=job.model.mixed_calls,
             version=job.version,
             options=job.options,
+            on_commit=queue.connection(name).on_commit,
         )
 
     def run(self) -> None:

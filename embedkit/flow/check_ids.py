@@ -7,10 +7,8 @@ A worker looks at one split at a time. Whoever runs the workers merges hashes an
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
 from embedkit.config import CorpusConfig
 from embedkit.corpus.duplicates import (
@@ -33,10 +31,10 @@ from embedkit.dataset.id_files import (
 )
 from embedkit.dataset.version import Version
 from embedkit.errors import IntegrityError
+from embedkit.flow.map_splits import MapSplits
 from embedkit.hashes.digests import digest
 
 _LOG = logging.getLogger("embedkit")
-_THREADS = 4
 _ROUNDS = 3
 """Times that splits are read whose files are torn as soon as they are written."""
 
@@ -86,18 +84,8 @@ class LookAtIds:
         return []
 
 
-class SpreadLooks(Protocol):
-    """Spreads looks over workers."""
-
-    def __call__(
-        self, look_at: Callable[[IdLook], list[Suspect]], looks: Sequence[IdLook]
-    ) -> Iterable[list[Suspect]]:
-        """Returns what each look found, in the order of the looks."""
-        ...
-
-
 def check_ids_by_workers(
-    plan: Plan, corpus: CorpusConfig, version: Version, spread: SpreadLooks
+    plan: Plan, corpus: CorpusConfig, version: Version, map_splits: MapSplits
 ) -> Plan:
     """Notes in each split the records that repeat an id, found by workers.
 
@@ -107,7 +95,7 @@ def check_ids_by_workers(
         plan: The plan that the version was begun with.
         corpus: How its files are read.
         version: The version.
-        spread: Reaches the workers.
+        map_splits: Reaches the workers.
 
     Raises:
         InputError: So many ids repeat that the column holds none, or a file cannot be read.
@@ -118,9 +106,9 @@ def check_ids_by_workers(
         return known
     keys = {split.split_id: ids_key(split, corpus) for split in plan.splits}
     look_at = LookAtIds(corpus, version)
-    suspects = _suspects(plan, keys, look_at, spread)
+    suspects = _suspects(plan, keys, look_at, map_splits)
     held = [split for split in plan.splits if split.split_id in suspects]
-    found = spread(look_at, [IdLook(split, suspects[split.split_id]) for split in held])
+    found = map_splits(look_at, [IdLook(split, suspects[split.split_id]) for split in held])
     names = [split.split_id for split in held]
     duplicates = later_ones(zip(names, found, strict=True))
     write_duplicates(version, _all_keys(keys), duplicates)
@@ -159,7 +147,7 @@ def _all_keys(keys: dict[str, str]) -> str:
 
 
 def _suspects(
-    plan: Plan, keys: dict[str, str], look_at: LookAtIds, spread: SpreadLooks
+    plan: Plan, keys: dict[str, str], look_at: LookAtIds, map_splits: MapSplits
 ) -> dict[str, Hashes]:
     """Returns the hashes that occur more than once, by the splits that hold them."""
     version = look_at.version
@@ -168,7 +156,7 @@ def _suspects(
         left = [split for split in plan.splits if split.split_id not in done]
         if left:
             _LOG.info("looking for repeated ids in %d of %d splits", len(left), len(plan.splits))
-            for _ in spread(look_at, [IdLook(split) for split in left]):
+            for _ in map_splits(look_at, [IdLook(split) for split in left]):
                 pass
             done = hashed_splits(version, keys)
         with IdHashes() as merged:
@@ -210,11 +198,3 @@ def kept_hashes(split: Split, corpus: CorpusConfig, version: Version) -> Iterato
                 "it and run the same command again"
             )
         yield hashes
-
-
-def look_in_threads(
-    look_at: Callable[[IdLook], list[Suspect]], looks: Sequence[IdLook]
-) -> Iterator[list[Suspect]]:
-    """Looks at splits in this process, a few at a time, as some of them may wait for a store."""
-    with ThreadPoolExecutor(_THREADS, thread_name_prefix="ids") as threads:
-        yield from threads.map(look_at, looks)

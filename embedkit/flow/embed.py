@@ -19,6 +19,7 @@ from embedkit.dataset.version import Version
 from embedkit.encoders.base import EncoderClient
 from embedkit.flow.encode import encode_tokens
 from embedkit.flow.read import read_ahead, read_pending
+from embedkit.flow.tally import OnCommit
 from embedkit.flow.write import write_block
 from embedkit.tokens.tokenization import TextTokenizer, tokenize_text
 
@@ -34,6 +35,7 @@ def embed_split(
     version: Version,
     options: PartOptions,
     mixed_calls: bool = False,
+    on_commit: OnCommit | None = None,
 ) -> Iterator[CommitRecord]:
     """Takes one split from its files to its commit records: the diagram as a function.
 
@@ -48,6 +50,7 @@ def embed_split(
         version: Where the blocks go; what it has committed is passed over.
         options: How parts are written.
         mixed_calls: Whether a call has rows of all lengths, see ``ModelSpec.mixed_calls``.
+        on_commit: Hears of each block when it is committed.
 
     Yields:
         A commit record per block, as soon as it stands.
@@ -66,4 +69,5 @@ def embed_split(
             version,
             options,
             tokenizer.max_tokens,
+            on_commit,
         )

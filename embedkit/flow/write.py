@@ -8,12 +8,17 @@ from embedkit.dataset.commit import (
 )
 from embedkit.dataset.schema import PartOptions
 from embedkit.dataset.version import Version
+from embedkit.flow.tally import OnCommit
 from embedkit.reports.statistics import Sidecar
 from embedkit.vectors import EmbeddingBlock
 
 
 def write_block(
-    block: EmbeddingBlock, version: Version, options: PartOptions, max_tokens: int
+    block: EmbeddingBlock,
+    version: Version,
+    options: PartOptions,
+    max_tokens: int,
+    on_commit: OnCommit | None = None,
 ) -> CommitRecord:
     """Writes and commits a block, with its statistics beside it.
 
@@ -22,6 +27,7 @@ def write_block(
         version: Where it goes.
         options: How parts are written.
         max_tokens: Tokens of a row that the model saw at most.
+        on_commit: Hears of the block when it is committed.
 
     Returns:
         The commit record that stands in the version now, this attempt's or an earlier one's.
@@ -36,4 +42,6 @@ def write_block(
     keep_texts = options.excerpts and not options.store_text
     sidecar = Sidecar.of(block, max_tokens, keep_texts).to_json()
     record = commit_block(version, block, options, max_tokens, sidecar)
+    if on_commit is not None:
+        on_commit(block, record)
     return record

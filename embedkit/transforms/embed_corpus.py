@@ -20,6 +20,7 @@ from embedkit.encoders.local_client import LocalConnection
 from embedkit.errors import ConfigError, RejectsExceededError
 from embedkit.flow.complete import begin_account, complete_version
 from embedkit.flow.prepare import Draft, begin_version
+from embedkit.flow.tally import OnCommit
 from embedkit.records import DocumentBlock
 from embedkit.reports.account import RunAccount
 from embedkit.tokens.tokenization import TokenizerSpec
@@ -44,6 +45,7 @@ class EmbedBlocks(BlockTransform):
         mixed_calls: Whether a call has rows of all lengths, see ``ModelSpec.mixed_calls``.
         version: Where the parts go.
         options: How they are written.
+        on_commit: Picklable; hears of each block when it is committed, in its worker.
     """
 
     tokenizer: TokenizerSpec
@@ -52,6 +54,7 @@ class EmbedBlocks(BlockTransform):
     mixed_calls: bool
     version: Version
     options: PartOptions
+    on_commit: OnCommit | None = None
 
     def expand(self, blocks: beam.PCollection) -> beam.PCollection:
         """The diagram of the flow, from documents on."""
@@ -63,7 +66,9 @@ class EmbedBlocks(BlockTransform):
             | "TokenizeText" >> TokenizeText(self.tokenizer)
             | "EncodeTokens" >> encode
             | "WriteEmbeddings"
-            >> WriteEmbeddings(self.version, self.options, self.tokenizer.max_tokens)
+            >> WriteEmbeddings(
+                self.version, self.options, self.tokenizer.max_tokens, self.on_commit
+            )
         )
 
 

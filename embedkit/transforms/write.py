@@ -10,6 +10,7 @@ from embedkit.dataset.commit import CommitRecord
 from embedkit.dataset.schema import PartOptions
 from embedkit.dataset.version import Version
 from embedkit.flow.read import is_pending
+from embedkit.flow.tally import OnCommit
 from embedkit.flow.write import write_block
 from embedkit.records import DocumentBlock
 from embedkit.transforms.blocks import BlockTransform
@@ -17,7 +18,14 @@ from embedkit.vectors import EmbeddingBlock
 
 
 class _Write(beam.DoFn):
-    def __init__(self, version: Version, options: PartOptions, max_tokens: int) -> None:
+    def __init__(
+        self,
+        version: Version,
+        options: PartOptions,
+        max_tokens: int,
+        on_commit: OnCommit | None,
+    ) -> None:
+        self._on_commit = on_commit
         self._version = version
         self._options = options
         self._max_tokens = max_tokens
@@ -25,7 +33,7 @@ class _Write(beam.DoFn):
         self._rejects = Metrics.counter("embedkit", "rejects")
 
     def process(self, block: EmbeddingBlock) -> Iterator[CommitRecord]:
-        record = write_block(block, self._version, self._options, self._max_tokens)
+        record = write_block(block, self._version, self._options, self._max_tokens, self._on_commit)
         self._rows.inc(record.rows)
         self._rejects.inc(record.rejects)
         yield record
@@ -42,15 +50,17 @@ class WriteEmbeddings(BlockTransform):
         version: Where the parts go.
         options: How they are written.
         max_tokens: Tokens of a row that the model saw at most.
+        on_commit: Picklable; hears of each block when it is committed, in its worker.
     """
 
     version: Version
     options: PartOptions
     max_tokens: int
+    on_commit: OnCommit | None = None
 
     def expand(self, blocks: beam.PCollection) -> beam.PCollection:
         """One step."""
-        write = _Write(self.version, self.options, self.max_tokens)
+        write = _Write(self.version, self.options, self.max_tokens, self.on_commit)
         return blocks | "Write" >> beam.ParDo(write).with_output_types(CommitRecord)
 
 

@@ -6,8 +6,8 @@ import re
 import pytest
 
 from embedkit.engines import ray_folder as module
-from embedkit.engines.local import ray_start_errors
 from embedkit.engines.ray_folder import ray_folder
+from embedkit.engines.ray_start import ray_start_errors
 from embedkit.errors import ConfigError, ResumableError
 
 

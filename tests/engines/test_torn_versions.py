@@ -14,6 +14,7 @@ from embedkit.cli.app import app
 from embedkit.dataset.validate import validate
 from embedkit.dataset.version import Version, find_version
 from embedkit.engines import run
+from embedkit.engines.plain import PlainWork
 from embedkit.engines.run import run_job
 from embedkit.errors import ConfigError, IntegrityError
 from embedkit.flow.prepare import prepare
@@ -41,14 +42,15 @@ def job(make_job, tmp_path):
 def stopped(job, monkeypatch):
     """The folder of the job's version, all splits done but one, and nothing completed."""
     settled = prepare(job)
-    embed = run._EMBED["plain"]
+    embed = PlainWork.run
 
-    def all_but_the_last(job, splits, before, display, started):
-        embed(job, splits[:-1], before, display, started)
+    def all_but_the_last(work):
+        work.splits = work.splits[:-1]
+        embed(work)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setitem(run._EMBED, "plain", all_but_the_last)
+        patched.setattr(PlainWork, "run", all_but_the_last)
         with pytest.raises(KeyboardInterrupt):
             run_job(job)
     return Path(settled.version.url)

@@ -24,8 +24,8 @@ from embedkit.flow.check_ids import (
     IdLook,
     check_ids_by_workers,
     kept_hashes,
-    look_in_threads,
 )
+from embedkit.flow.map_splits import map_in_threads
 
 
 class Workers:
@@ -229,7 +229,7 @@ def test_in_threads_and_across_formats_as_duckdb_counts(tmp_path: Path, version:
     write(tmp_path / "in/b.csv.gz", ["id,text", *(f"{n},x" for n in third[1])])
     pq.write_table(pa.table({"id": third[2], "text": ["x"] * 800}), tmp_path / "in/c.parquet", 99)
     corpus = corpus_config(tmp_path / "in", id_column="id", split_bytes=1000)
-    plan = check_ids_by_workers(plan_inputs(corpus), corpus, version, look_in_threads)
+    plan = check_ids_by_workers(plan_inputs(corpus), corpus, version, map_in_threads)
     read = read_plan(plan, corpus)
     seen = duckdb.from_arrow(pa.table({"id": ids}))
     [(distinct,)] = seen.aggregate("count(distinct id)").fetchall()

@@ -16,7 +16,8 @@ from embedkit.corpus.plan import plan_inputs
 from embedkit.dataset.version import Version
 from embedkit.errors import InputError
 from embedkit.flow import check_ids as flow
-from embedkit.flow.check_ids import check_ids_by_workers, look_in_threads
+from embedkit.flow.check_ids import check_ids_by_workers
+from embedkit.flow.map_splits import map_in_threads
 from embedkit.transforms.check_ids import CheckIds
 from embedkit.transforms.read import ReadCorpus
 
@@ -85,7 +86,7 @@ def test_what_other_engines_keep_is_taken_from_there(
     # Now that the hashes stand, nobody reads all ids again, be it on this engine or on another.
     monkeypatch.setattr(flow, "id_hashes", None)
     assert splits() == expected
-    assert list(check_ids_by_workers(plan, corpus, version, look_in_threads).splits) == expected
+    assert list(check_ids_by_workers(plan, corpus, version, map_in_threads).splits) == expected
     assert {path: path.read_bytes() for path in tmp_path.rglob("_meta/ids/*")} == kept
     # And what repeats is known as well, so that reading begins at once.
     monkeypatch.setattr("embedkit.transforms.read.CheckIds", None)

@@ -1,11 +1,11 @@
-"""Looks at the ids of splits as Ray tasks, each of which may lose its worker."""
+"""A function over splits as Ray tasks, each of which may lose its worker."""
 
 import logging
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic
 
 import ray
 from ray.exceptions import (
@@ -19,9 +19,8 @@ from ray.exceptions import (
 
 from embedkit.actors import pool_use
 from embedkit.actors.split_queue import MOST_CRASHES
-from embedkit.corpus.duplicates import Suspect
 from embedkit.errors import EncoderError, ResumableError, error_in_traceback
-from embedkit.flow.check_ids import IdLook
+from embedkit.flow.map_splits import OfSplit, Result
 
 _LOG = logging.getLogger("embedkit")
 _POLL_SECONDS = 0.5
@@ -29,8 +28,8 @@ _LOST = (WorkerCrashedError, NodeDiedError, ObjectLostError, OutOfMemoryError)
 
 
 @dataclass(frozen=True)
-class LookOnRay:
-    """Spreads looks over the CPUs of the Ray that this process has joined.
+class MapOnRay:
+    """Maps a function over splits on the CPUs of the Ray that this process has joined.
 
     Attributes:
         most_lost: Tasks that may be lost, with their process or their node.
@@ -44,9 +43,9 @@ class LookOnRay:
     use: str = ""
 
     def __call__(
-        self, look_at: Callable[[IdLook], list[Suspect]], looks: Sequence[IdLook]
-    ) -> Iterator[list[Suspect]]:
-        """Yields what each look found, in the order of the looks.
+        self, function: Callable[[OfSplit], Result], items: Sequence[OfSplit], /
+    ) -> Iterator[Result]:
+        """Yields what the function returned of each item, in their order.
 
         Raises:
             EmbedkitError: What stopped one of them.
@@ -55,12 +54,11 @@ class LookOnRay:
         """
         with pool_use.inside(self.use):
             self._wait_for_room()
-            run = _Running(look_at, looks, self.most_lost)
+            run = _Running(function, items, self.most_lost)
             try:
                 for found in run.results():
                     pool_use.go_on(self.use)
-                    if found is not None:
-                        yield found
+                    yield from found
             finally:
                 run.cancel()
 
@@ -72,8 +70,8 @@ class LookOnRay:
             if time.monotonic() > deadline:
                 ray.cancel(placed)
                 raise EncoderError(
-                    f"no CPU of the Ray cluster could be had in {self.timeout:.0f} s to look for "
-                    "repeated ids; give the cluster room, then run the same command again"
+                    f"no CPU of the Ray cluster could be had in {self.timeout:.0f} s to read "
+                    "splits; give the cluster room, then run the same command again"
                 )
 
 
@@ -81,48 +79,48 @@ def _nothing() -> None:
     return None
 
 
-def look_at_ids(look_at: Callable[[IdLook], list[Suspect]], look: IdLook) -> list[Suspect]:
-    """Looks at one split: the task, after which Ray names its process."""
-    return look_at(look)
+def work_on_split(function: Callable[[OfSplit], Result], item: OfSplit) -> Result:
+    """Calls the function: the task, after which Ray names its process."""
+    return function(item)
 
 
-class _Running:
+class _Running(Generic[OfSplit, Result]):
     """Tasks that are waiting, running and done; no more are sent than CPUs can take soon."""
 
     def __init__(
         self,
-        look_at: Callable[[IdLook], list[Suspect]],
-        looks: Sequence[IdLook],
+        function: Callable[[OfSplit], Result],
+        items: Sequence[OfSplit],
         most_lost: int,
     ) -> None:
         # Ray itself would try for ever what kills its worker by taking too much memory.
-        self._task = ray.remote(look_at_ids).options(
+        self._task = ray.remote(work_on_split).options(
             num_cpus=1, max_retries=0, scheduling_strategy="SPREAD"
         )
-        self._look_at = look_at
-        self._looks = looks
+        self._function = function
+        self._items = items
         self._most_lost = most_lost
-        self._waiting = deque(range(len(looks)))
+        self._waiting = deque(range(len(items)))
         self._running: dict[Any, int] = {}
-        self._done: dict[int, list[Suspect]] = {}
+        self._done: dict[int, Result] = {}
         self._crashes: Counter[int] = Counter()
         self._lost = 0
 
-    def results(self) -> Iterator[list[Suspect] | None]:
-        """Yields what was found, in order, and None now and then while that is waited for."""
-        for place in range(len(self._looks)):
+    def results(self) -> Iterator[tuple[Result, ...]]:
+        """Yields each result, in order, and now and then nothing while one is waited for."""
+        for place in range(len(self._items)):
             while place not in self._done:
                 self._send()
                 for ended in ray.wait(list(self._running), timeout=_POLL_SECONDS)[0]:
                     self._take(ended)
-                yield None
-            yield self._done.pop(place)
+                yield ()
+            yield (self._done.pop(place),)
 
     def _send(self) -> None:
         most = 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))
         while self._waiting and len(self._running) < most:
             place = self._waiting.popleft()
-            self._running[self._task.remote(self._look_at, self._looks[place])] = place
+            self._running[self._task.remote(self._function, self._items[place])] = place
 
     def _take(self, ended: Any) -> None:
         place = self._running.pop(ended)
@@ -137,13 +135,13 @@ class _Running:
             raise known from error
 
     def _lose(self, place: int, error: RayError) -> None:
-        split = self._looks[place].split
+        split = self._items[place].split
         self._lost += 1
         # A node that is gone says nothing of what was read on it.
         self._crashes[place] += not isinstance(error, NodeDiedError | ObjectLostError)
         said = next(iter(str(error).splitlines()), type(error).__name__)
         _LOG.warning(
-            "the worker that looked for repeated ids in split %s is gone: %s; another takes over",
+            "the worker that read split %s is gone: %s; another takes over",
             split.split_id,
             said,
         )

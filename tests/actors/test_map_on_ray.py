@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from embedkit.actors.id_looks import LookOnRay
+from embedkit.actors.map_on_ray import MapOnRay
 from embedkit.corpus.duplicates import Suspect
 from embedkit.corpus.splits import FileRange, Split
 from embedkit.errors import InputError, ResumableError
@@ -48,7 +48,7 @@ def looked(folder: Path) -> list[str]:
 
 
 def test_results_come_in_order_from_other_processes(tmp_path):
-    found = list(LookOnRay(most_lost=0, timeout=60)(Look(tmp_path), LOOKS))
+    found = list(MapOnRay(most_lost=0, timeout=60)(Look(tmp_path), LOOKS))
     assert [one.row_index for (one,) in found] == list(range(12))
     assert looked(tmp_path) == [look.split.split_id for look in LOOKS]
     pids = {int(path.name.rpartition("-")[2]) for path in tmp_path.iterdir()}
@@ -56,7 +56,7 @@ def test_results_come_in_order_from_other_processes(tmp_path):
 
 
 def test_a_killed_process_costs_its_split_alone(tmp_path):
-    found = list(LookOnRay(most_lost=1, timeout=60)(Look(tmp_path, kills=1), LOOKS))
+    found = list(MapOnRay(most_lost=1, timeout=60)(Look(tmp_path, kills=1), LOOKS))
     assert [one.row_index for (one,) in found] == list(range(12))
     names = [look.split.split_id for look in LOOKS]
     assert looked(tmp_path) == sorted([*names, "00003"])
@@ -64,14 +64,14 @@ def test_a_killed_process_costs_its_split_alone(tmp_path):
 
 def test_a_split_that_kills_two_is_named(tmp_path):
     with pytest.raises(ResumableError, match=r"reading split 00003 killed 2 workers.*\(/in/3\)"):
-        list(LookOnRay(most_lost=5, timeout=60)(Look(tmp_path, kills=9), LOOKS))
+        list(MapOnRay(most_lost=5, timeout=60)(Look(tmp_path, kills=9), LOOKS))
 
 
 def test_no_more_are_lost_than_may_be(tmp_path):
     with pytest.raises(ResumableError, match="1 workers were lost, more than --max-lost-workers 0"):
-        list(LookOnRay(most_lost=0, timeout=60)(Look(tmp_path, kills=1), LOOKS))
+        list(MapOnRay(most_lost=0, timeout=60)(Look(tmp_path, kills=1), LOOKS))
 
 
 def test_an_error_is_the_one_that_was_raised(tmp_path):
     with pytest.raises(InputError, match=r"^/in/5: no such file; check the inputs$"):
-        list(LookOnRay(most_lost=0, timeout=60)(Look(tmp_path, fails=True), LOOKS))
+        list(MapOnRay(most_lost=0, timeout=60)(Look(tmp_path, fails=True), LOOKS))
