@@ -8,10 +8,13 @@ from urllib.parse import parse_qs, urlsplit
 import aiobotocore.httpsession
 import pytest
 from blocks import MAX_TOKENS, Job, make_block, make_options
+from running import records, tiny_job, write_jsonl
 
 from embedkit.config import JobConfig
 from embedkit.dataset.commit import commit_block, end_split
 from embedkit.dataset.version import Version
+from embedkit.engines.plain import PlainWork
+from embedkit.engines.progress import Nothing, Snapshot
 from embedkit.engines.run import run_job
 
 _RUNNING = {
@@ -128,3 +131,44 @@ def test_a_complete_version_is_found_so_by_its_records_and_one_listing_of_each_f
         run_job(job)
     asked = [counted(requests, partial(run_job, job)) for job in (few, many)]
     assert grown(*asked, 5) == {"GET _meta/commits": 1, "GET _meta/splits": 1}
+
+
+class Recorder(Nothing):
+    """A display that is shown a moment every so many seconds."""
+
+    def __init__(self, interval: float) -> None:
+        self.interval = interval
+        self.shown: list[Snapshot] = []
+
+    def show(self, snapshot: Snapshot) -> None:
+        self.shown.append(snapshot)
+
+
+def test_the_store_is_asked_for_blocks_and_not_for_progress(
+    tiny_model, bucket, requests, tmp_path, monkeypatch
+):
+    file = write_jsonl(tmp_path / "in.jsonl", records(80))
+    work = PlainWork.run
+
+    def run(interval: float) -> tuple[Counter[str], list[Snapshot]]:
+        settings = {"output": f"s3://{bucket}/{interval}", "block_rows": 4, "split_bytes": 1 << 20}
+        job = tiny_job(tiny_model, file, tmp_path).model_copy(update=settings)
+        asked: Counter[str] = Counter()
+        monkeypatch.setattr(
+            PlainWork, "run", lambda work_: asked.update(counted(requests, partial(work, work_)))
+        )
+        display = Recorder(interval)
+        run_job(job, display)
+        return asked, display.shown
+
+    once, moments = run(3600.0)
+    assert once["PUT data"] == once["PUT _meta/commits"] == 20
+    assert sum(count for name, count in once.items() if name.startswith("LIST")) <= 1
+    assert len(moments) == 1
+    often, moments = run(0.001)
+    assert often == once
+    assert len(moments) > 20
+    documents = [one.documents for one in moments]
+    assert documents == sorted(documents)
+    assert documents[-1] == 80
+    assert len(set(documents)) > 5
