@@ -1,6 +1,5 @@
 """Blocks with random vectors, and versions made of them."""
 
-import json
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,9 +8,10 @@ import pyarrow as pa
 from embedkit.dataset.commit import commit_block
 from embedkit.dataset.finalize import finalize
 from embedkit.dataset.manifest import Manifest, seal
+from embedkit.dataset.plan_file import VersionPlan, create_or_check_plan
 from embedkit.dataset.publication import publish
 from embedkit.dataset.schema import PartOptions
-from embedkit.dataset.version import Version, create_or_check_plan
+from embedkit.dataset.version import Version
 from embedkit.hashes.digests import text_hash
 from embedkit.records import DOCUMENT_SCHEMA, TOKEN_FIELDS, Reject
 from embedkit.vectors import EmbeddingBlock, Vectors
@@ -105,7 +105,7 @@ class Job:
         return list(dict.fromkeys(block.split_id for block in self.blocks))
 
     def write(self, version: Version) -> None:
-        create_or_check_plan(version, json.dumps({"fingerprint": "f" * 32}))
+        create_or_check_plan(version, VersionPlan("f" * 32))
         for block in self.blocks:
             commit_block(version, block, self.options, MAX_TOKENS, b'{"stats": 1}')
 

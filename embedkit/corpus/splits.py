@@ -3,10 +3,12 @@
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pyarrow as pa
 
 from embedkit.corpus.metadata_types import parse_type
+from embedkit.formats.json_record import Count, JsonRecord
 from embedkit.records import DOCUMENT_SCHEMA
 
 
@@ -61,6 +63,47 @@ class Split:
     ranges: tuple[FileRange, ...]
     duplicates: tuple[tuple[str, int], ...] = ()
     documents: int | None = None
+
+
+_File = tuple[str, str, Count, str, str, str]
+_Place = tuple[Count, Count, Count, Count | None]
+
+
+@dataclass(frozen=True)
+class SplitRecord(JsonRecord):
+    """A split as it stands in a plan on disk.
+
+    Attributes:
+        split_id: See ``Split``.
+        ranges: The number of each file among the plan's input files, and the range's place in it.
+        duplicates: See ``Split``.
+        documents: See ``Split``.
+    """
+
+    split_id: str
+    ranges: tuple[tuple[Count, Count, Count, Count, Count | None], ...]
+    duplicates: tuple[tuple[str, int], ...] = ()
+    documents: Count | None = None
+
+
+@dataclass(frozen=True)
+class PlanRecord(JsonRecord):
+    """A plan as it stands on disk; see ``Plan``.
+
+    Attributes:
+        input_files: Source, URL, size, etag, format and compression of each file.
+    """
+
+    base: str
+    metadata: tuple[tuple[str, str], ...]
+    input_files: tuple[_File, ...]
+    splits: tuple[SplitRecord, ...]
+    files: Count
+    total_bytes: Count
+    inputs_digest: str
+    skipped: tuple[str, ...] = ()
+    skipped_files: Count = 0
+    ids_checked: bool = True
 
 
 @dataclass(frozen=True)
@@ -138,55 +181,69 @@ class Plan:
             for split in self.splits
         )
 
-    def to_json(self) -> str:
-        """Writes the plan as one JSON object; each file stands in it once."""
-        files: dict[tuple[str | int, ...], int] = {}
-        splits = [
-            {
-                "split_id": split.split_id,
-                "ranges": [
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the plan as JSON values; each file stands among them once."""
+        files: dict[_File, int] = {}
+        splits = tuple(
+            SplitRecord(
+                split.split_id,
+                tuple(
                     (files.setdefault(_file(piece), len(files)), *_place(piece))
                     for piece in split.ranges
-                ],
-                "duplicates": split.duplicates,
-                **({} if split.documents is None else {"documents": split.documents}),
-            }
+                ),
+                split.duplicates,
+                split.documents,
+            )
             for split in self.splits
-        ]
-        settled = {name: getattr(self, name) for name in _SETTLED}
-        if not self.ids_checked:
-            settled["ids_checked"] = False
-        return json.dumps(
-            {**settled, "metadata": self.metadata, "input_files": list(files), "splits": splits}
         )
+        settled = {name: getattr(self, name) for name in _SETTLED}
+        return PlanRecord(input_files=tuple(files), splits=splits, **settled).to_dict()
+
+    @classmethod
+    def of_dict(cls, values: Mapping[str, Any]) -> "Plan":
+        """Reads back what ``to_dict`` gave, of this release or another.
+
+        Raises:
+            ValueError: It is no plan; the message says why.
+        """
+        record = PlanRecord.of_dict(values)
+        files = record.input_files
+        try:
+            splits = tuple(
+                Split(
+                    split.split_id,
+                    tuple(
+                        FileRange(*files[number], start, end, stored, rows)
+                        for number, start, end, stored, rows in split.ranges
+                    ),
+                    split.duplicates,
+                    split.documents,
+                )
+                for split in record.splits
+            )
+        except IndexError as error:
+            raise ValueError("a range of a file that the plan does not have") from error
+        return cls(splits=splits, **{name: getattr(record, name) for name in _SETTLED})
+
+    def to_json(self) -> str:
+        """Writes the plan as one JSON object."""
+        return json.dumps(self.to_dict())
 
     @classmethod
     def from_json(cls, text: str) -> "Plan":
         """Reads back what ``to_json`` wrote."""
-        data = json.loads(text)
-        files = data["input_files"]
-        splits = tuple(
-            Split(
-                split["split_id"],
-                tuple(FileRange(*files[number], *place) for number, *place in split["ranges"]),
-                tuple((source, row) for source, row in split["duplicates"]),
-                split.get("documents"),
-            )
-            for split in data["splits"]
-        )
-        settled = {name: data[name] for name in _SETTLED} | {"skipped": tuple(data["skipped"])}
-        settled["ids_checked"] = data.get("ids_checked", True)
-        metadata = tuple((name, kind) for name, kind in data["metadata"])
-        return cls(metadata=metadata, splits=splits, **settled)
+        return cls.of_dict(json.loads(text))
 
 
-_SETTLED = ("base", "files", "total_bytes", "inputs_digest", "skipped", "skipped_files")
+_SETTLED = (
+    "base", "files", "total_bytes", "inputs_digest", "skipped", "skipped_files", "metadata",
+    "ids_checked",
+)  # fmt: skip
 
 
-def _file(piece: FileRange) -> tuple[str | int, ...]:
-    facts = (piece.source, piece.url, piece.size, piece.etag, piece.format, piece.compression)
-    return facts
+def _file(piece: FileRange) -> _File:
+    return piece.source, piece.url, piece.size, piece.etag, piece.format, piece.compression
 
 
-def _place(piece: FileRange) -> tuple[int | None, ...]:
-    return (piece.start, piece.end, piece.stored, piece.rows)
+def _place(piece: FileRange) -> _Place:
+    return piece.start, piece.end, piece.stored, piece.rows

@@ -15,13 +15,14 @@ import pyarrow.compute as pc
 
 from embedkit.dataset.identity import add_digests, id_digest
 from embedkit.dataset.parquet import part_table, read_table, write_part
+from embedkit.dataset.record import REDO, Record
 from embedkit.dataset.schema import PartOptions
 from embedkit.dataset.sources import SourceRange, count_sources
 from embedkit.dataset.stores import create, read_all
 from embedkit.dataset.version import Version, block_of, block_order, split_of
 from embedkit.errors import IntegrityError
 from embedkit.formats.canonical import sha256
-from embedkit.formats.json_record import REDO, Count, JsonRecord
+from embedkit.formats.json_record import Count, JsonRecord
 from embedkit.records import Block, LineCounts
 from embedkit.vectors import EmbeddingBlock, Vectors
 
@@ -42,7 +43,7 @@ class Origin(JsonRecord):
 
 
 @dataclass(frozen=True)
-class CommitRecord(JsonRecord):
+class CommitRecord(Record):
     """What a block added to its version.
 
     Attributes:
@@ -95,7 +96,7 @@ class CommitRecord(JsonRecord):
 
 
 @dataclass(frozen=True)
-class SplitEnd(JsonRecord):
+class SplitEnd(Record):
     """What a split consists of, known once it was read to its end.
 
     Attributes:

@@ -5,8 +5,9 @@ from typing import Any
 from embedkit.dataset.commit import committed, ended_splits
 from embedkit.dataset.finalize import Totals
 from embedkit.dataset.manifest import read_manifest
+from embedkit.dataset.plan_file import planned_splits
 from embedkit.dataset.publication import is_published
-from embedkit.dataset.version import Version, planned_splits
+from embedkit.dataset.version import Version
 
 
 def describe(version: Version) -> dict[str, Any]:

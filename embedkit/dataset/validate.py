@@ -24,6 +24,7 @@ from embedkit.dataset.manifest import (
 from embedkit.dataset.mend import fault_of_statistics, fault_of_text, is_object
 from embedkit.dataset.parquet import RESTORE, read_table
 from embedkit.dataset.part_check import PartCheck, PartFindings
+from embedkit.dataset.plan_file import planned_splits, read_plan
 from embedkit.dataset.publication import fault_of_number, is_published, newest_published
 from embedkit.dataset.record_check import AGAIN, Records, read_records
 from embedkit.dataset.rejects import fault_of_rejects
@@ -32,8 +33,6 @@ from embedkit.dataset.version import (
     Version,
     block_of,
     latest_name,
-    planned_splits,
-    read_plan,
     split_of,
 )
 from embedkit.errors import IntegrityError
@@ -246,7 +245,7 @@ class _Check:
             self._say(str(error))
             return
         mark = manifest.description.get("fingerprint")
-        if plan.get("fingerprint", mark) != mark or splits not in (None, manifest.splits):
+        if plan.fingerprint != mark or splits not in (None, manifest.splits):
             self.add(version.plan_key, "the plan of another version")
 
     def _fault_of_card(self, data: bytes) -> str | None:

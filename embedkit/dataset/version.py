@@ -3,26 +3,22 @@
 import json
 import os
 import re
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Container
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from embedkit.dataset.recipe import fingerprint, naming
 from embedkit.dataset.store_keys import is_local, normalize_root
-from embedkit.dataset.stores import Store, create, open_store, refused
+from embedkit.dataset.stores import Store, open_store, refused
 from embedkit.errors import ConfigError, IntegrityError
 from embedkit.errors.urls import without_user
-from embedkit.formats.canonical import CHECKSUM, checksum_holds, with_checksum
 
 LATEST = "LATEST"
 _MARKS = ("_meta/plan.json", "_meta/manifest.json", "_SUCCESS")
 _MOST_NAMED = 10
-_MOST_SHOWN = 100
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _BLOCK = re.compile(r"\d{5,}-\d{5,}")
 _SPLIT = re.compile(r"\d{5,}")
-_NO_PLAN = "restore it, or remove it and run the version's own job again, which writes it anew"
 
 
 @dataclass(frozen=True)
@@ -191,154 +187,6 @@ class CommittedBlocks:
 def is_version_name(name: str) -> bool:
     """Whether a version can have a name."""
     return _NAME.fullmatch(name) is not None and name != LATEST
-
-
-def create_or_check_plan(version: Version, plan_json: str, *, renew: bool = False) -> str:
-    """Creates the plan of a version unless it has one.
-
-    Args:
-        version: The version to begin or to join.
-        plan_json: A JSON object; what its ``fingerprint``, ``inputs_digest`` and ``job_digest``
-            name must be the same for all who write to a version.
-        renew: Whether a plan that cannot be read is replaced by this one.
-
-    Returns:
-        The plan that stands, which is an earlier run's where there was one.
-
-    Raises:
-        ConfigError: The version was begun with another model, other inputs or other settings.
-        IntegrityError: The plan that stands is damaged.
-        StoreError: The store failed.
-    """
-    ours = json.loads(plan_json)
-    data = json.dumps(with_checksum(ours), sort_keys=True).encode()
-    if create(version.store, version.plan_key, data):
-        return plan_json
-    try:
-        theirs = read_plan(version)
-        if "fingerprint" not in theirs:
-            raise IntegrityError(f"{version.url_of(version.plan_key)}: not a plan; {_NO_PLAN}")
-    except IntegrityError:
-        if not renew:
-            raise
-        version.store.replace(version.plan_key, data)
-        return plan_json
-    for name, (what, facts_of) in _FIXED_BY_PLAN.items():
-        if _fixed(ours, name) != _fixed(theirs, name):
-            absent = "not there" if name == "inputs_digest" else "not set"
-            said = differences(facts_of(ours), facts_of(theirs), absent) or (
-                f"{name} {theirs.get(name)}, this job has {ours.get(name)}"
-            )
-            if renew:
-                raise IntegrityError(
-                    f"{version.url_of(version.plan_key)}: not this version's plan ({said}); "
-                    f"{_NO_PLAN}"
-                )
-            raise ConfigError(
-                f"{version.url} was begun with {what} ({said}); give this job another version "
-                "name, or none"
-            )
-    return json.dumps(theirs)
-
-
-def differences(ours: Any, theirs: Any, absent: str = "not set") -> str:
-    """Says in which settings two jobs differ, such as ``text_column: title, was text``.
-
-    Args:
-        ours: Names and values; or none, where they are not known.
-        theirs: Those of an earlier job.
-        absent: What is said of a name that one of them lacks.
-    """
-    if not isinstance(ours, dict) or not isinstance(theirs, dict):
-        return ""
-    found = [
-        f"{name}: {_shown(ours.get(name), absent)}, was {_shown(theirs.get(name), absent)}"
-        for name in sorted(ours.keys() | theirs.keys())
-        if ours.get(name) != theirs.get(name)
-    ]
-    return "; ".join(found[:_MOST_NAMED])
-
-
-def _input_files(plan: Mapping[str, Any]) -> dict[str, str] | None:
-    """Returns what a plan tells of its input files, by their names."""
-    corpus = plan.get("corpus")
-    files = corpus.get("input_files") if isinstance(corpus, dict) else None
-    try:
-        return {source: f"{size} bytes ({etag})" for source, _, size, etag, *_ in files or ()}
-    except (TypeError, ValueError):
-        return None
-
-
-def _vectors(plan: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Returns what the vectors of a plan are named after, where it says so."""
-    ingredients = plan.get("vectors")
-    return naming(ingredients) if isinstance(ingredients, dict) else None
-
-
-def _settings(plan: Mapping[str, Any]) -> Any:
-    return plan.get("job")
-
-
-def _fixed(plan: Mapping[str, Any], name: str) -> Any:
-    if name == "fingerprint" and isinstance(plan.get("vectors"), dict):
-        # The first release hashed more than names a version by now.
-        return fingerprint(plan["vectors"])
-    return plan.get(name)
-
-
-_FIXED_BY_PLAN: dict[str, tuple[str, Callable[[Mapping[str, Any]], Any]]] = {
-    "fingerprint": ("another model or other settings of it", _vectors),
-    "inputs_digest": ("other inputs", _input_files),
-    "job_digest": ("other settings of its rows", _settings),
-}
-"""What a plan fixes: how it is called, and the facts behind it."""
-
-
-def _shown(value: Any, absent: str) -> str:
-    if value is None or value == [] or value == "":
-        return absent
-    shown = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
-    return shown if len(shown) <= _MOST_SHOWN else shown[:_MOST_SHOWN] + "…"
-
-
-def planned_splits(version: Version) -> int | None:
-    """Returns the number of splits of a version's plan, or None where it does not say.
-
-    Raises:
-        IntegrityError: The plan is damaged.
-        StoreError: The store failed.
-    """
-    try:
-        plan = read_plan(version)
-    except FileNotFoundError:
-        return None
-    corpus = plan.get("corpus")
-    splits = corpus.get("splits") if isinstance(corpus, dict) else None
-    return len(splits) if isinstance(splits, list) else None
-
-
-def read_plan(version: Version) -> dict[str, Any]:
-    """Reads the plan that stands.
-
-    Raises:
-        FileNotFoundError: There is none.
-        IntegrityError: It is damaged.
-        StoreError: The store failed.
-    """
-    try:
-        plan = json.loads(version.store.read(version.plan_key))
-        if not isinstance(plan, dict):
-            raise ValueError(f"a {type(plan).__name__}, expected an object")
-    except ValueError as error:
-        raise IntegrityError(
-            f"{version.url_of(version.plan_key)}: not valid JSON ({error}); {_NO_PLAN}"
-        ) from error
-    if not checksum_holds(plan):
-        raise IntegrityError(
-            f"{version.url_of(version.plan_key)}: changed after it was written; {_NO_PLAN}"
-        )
-    plan.pop(CHECKSUM, None)
-    return plan
 
 
 def latest(root: str) -> Version:

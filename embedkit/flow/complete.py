@@ -1,23 +1,22 @@
 """From committed blocks to a complete version: manifest, report, card."""
 
-import json
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
 from embedkit.config import CorpusConfig
-from embedkit.corpus.splits import Plan
 from embedkit.dataset.card import dataset_card
 from embedkit.dataset.commit import CommitRecord, ended_splits
 from embedkit.dataset.device import recorded_device
 from embedkit.dataset.finalize import finalize
 from embedkit.dataset.manifest import Manifest, read_manifest, restore_card, seal
 from embedkit.dataset.mend import fault_of_text, is_object
+from embedkit.dataset.plan_file import read_plan
 from embedkit.dataset.version import Version, block_of, block_order
 from embedkit.flow.large_documents import reject_whole_documents
 from embedkit.flow.line_numbers import LineNumbers
-from embedkit.flow.prepare import Draft
+from embedkit.flow.prepare import Draft, standing_plan
 from embedkit.flow.publish import publish_or_refuse
 from embedkit.flow.report import REPORT_HTML, REPORT_JSON, write_report
 from embedkit.reports.account import RunAccount
@@ -83,8 +82,7 @@ def _line_numbers(draft: Draft) -> LineNumbers:
     plan = draft.plan
     if not plan.splits:
         # A worker that completes a version does not carry them.
-        stored = json.loads(draft.version.store.read(draft.version.plan_key))
-        plan = Plan.from_json(json.dumps(stored["corpus"]))
+        plan = standing_plan(draft.version, read_plan(draft.version))
     return LineNumbers.of(plan.splits, ended_splits(draft.version))
 
 

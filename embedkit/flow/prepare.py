@@ -4,7 +4,7 @@ import importlib.metadata
 import json
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -20,6 +20,7 @@ from embedkit.config import (
 from embedkit.corpus.chunks import Chunker
 from embedkit.corpus.plan import Plan, plan_inputs
 from embedkit.dataset.mend import mend
+from embedkit.dataset.plan_file import VersionPlan, create_or_check_plan
 from embedkit.dataset.recipe import (
     fingerprint,
     fingerprint_of_first_release,
@@ -29,7 +30,7 @@ from embedkit.dataset.recipe import (
 )
 from embedkit.dataset.schema import PartOptions
 from embedkit.dataset.stores import probe
-from embedkit.dataset.version import Version, create_or_check_plan
+from embedkit.dataset.version import Version
 from embedkit.encoders.kinds import read_model
 from embedkit.encoders.spec import ModelSpec
 from embedkit.errors import IntegrityError
@@ -236,15 +237,15 @@ def begin_version(
     named = _versions(identity, records, output)
     probe(named[-1].store)
     version = _begun(named)
-    identity["corpus"] = json.loads(plan.to_json())
     # A name that was derived from the job tells that a plan which cannot be read was this one.
     derived = output.version is None
-    stored = create_or_check_plan(version, json.dumps(identity, sort_keys=True), renew=derived)
+    ours = replace(identity, corpus=plan.to_dict())
+    standing = create_or_check_plan(version, ours, renew=derived)
     for torn in mend(version):
         _LOG.warning("%s", torn)
-    plan = _standing_plan(version, stored).with_secrets(plan)
-    mark = json.loads(stored)["fingerprint"]
-    description = describe_vectors(model, model_config, mark, identity["vectors"])
+    plan = standing_plan(version, standing).with_secrets(plan)
+    mark = standing.fingerprint
+    description = describe_vectors(model, model_config, mark, identity.vectors)
     description |= {"vector_dtype": output.vector_dtype, "stores_text": output.store_text}
     if (trial := _trial(records)) is not None:
         description["trial"] = trial
@@ -253,24 +254,22 @@ def begin_version(
 
 def _identity(
     model: ModelSpec, plan: Plan, records: RecordConfig, output: OutputConfig
-) -> dict[str, Any]:
+) -> VersionPlan:
     """Returns what tells a version from others, and what its name is derived from."""
     ingredients = vector_ingredients(model, records)
     shape = _shape_of_rows(records, output)
     if not plan.inputs_digest:
         shape["splits"] = len(plan.splits)
-    return {
-        "fingerprint": fingerprint(ingredients),
-        "vectors": ingredients,
-        "job": shape,
-        "job_digest": digest(json.dumps(shape, sort_keys=True)),
-        "inputs_digest": plan.inputs_digest,
-    }
+    return VersionPlan(
+        fingerprint=fingerprint(ingredients),
+        vectors=ingredients,
+        job=shape,
+        job_digest=digest(json.dumps(shape, sort_keys=True)),
+        inputs_digest=plan.inputs_digest,
+    )
 
 
-def _versions(
-    identity: dict[str, Any], records: RecordConfig, output: OutputConfig
-) -> list[Version]:
+def _versions(identity: VersionPlan, records: RecordConfig, output: OutputConfig) -> list[Version]:
     """Returns the version of the name that was given, or those of names derived from an identity.
 
     The last one is to be begun; one before it has the name that the first release derived.
@@ -279,8 +278,8 @@ def _versions(
         [output.version]
         if output.version
         else [
-            version_name(mark, identity["inputs_digest"], identity["job_digest"])
-            for mark in (fingerprint_of_first_release(identity["vectors"]), identity["fingerprint"])
+            version_name(mark, identity.inputs_digest, identity.job_digest)
+            for mark in (fingerprint_of_first_release(identity.vectors), identity.fingerprint)
         ]
     )
     trial = _trial(records)
@@ -308,14 +307,18 @@ def version_of_job(config: JobConfig, model: ModelSpec, plan: Plan) -> Version:
     return _begun(_versions(_identity(model, plan, config, config), config, config))
 
 
-def _standing_plan(version: Version, stored: str) -> Plan:
+def standing_plan(version: Version, stored: VersionPlan) -> Plan:
+    """Returns the splits of the plan that stands.
+
+    Raises:
+        IntegrityError: It has other than splits.
+    """
     try:
-        return Plan.from_json(json.dumps(json.loads(stored)["corpus"]))
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        return Plan.of_dict(stored.corpus)
+    except ValueError as error:
         raise IntegrityError(
-            f"{version.url_of(version.plan_key)}: not the plan that was written "
-            f"({type(error).__name__}: {error}); restore it, or remove it and run the version's "
-            "own job again, which writes it anew"
+            f"{version.url_of(version.plan_key)}: not the plan that was written ({error}); "
+            "restore it, or remove it and run the version's own job again, which writes it anew"
         ) from error
 
 

@@ -4,7 +4,7 @@ A field with a default may be missing: the record was written before there was s
 field that this release does not know is kept, and stands again in what is written of the record.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -17,13 +17,10 @@ from pydantic import (
     model_validator,
 )
 
-from embedkit.errors import IntegrityError
 from embedkit.formats.canonical import CHECKSUM, canonical_json, checksum_in_holds, with_checksum
 
 Count = NonNegativeInt
 """Whole numbers, not negative."""
-
-REDO = "remove it and run the version's job again, which encodes its block anew"
 
 
 @dataclass(frozen=True)
@@ -81,20 +78,18 @@ class JsonRecord:
         return record
 
     @classmethod
-    def from_json(cls, data: bytes, name: str) -> Self:
-        """Reads a record of a block or split.
-
-        Args:
-            data: What ``to_json`` wrote, of this release or another.
-            name: What an error calls it.
+    def of_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Reads a record that stands in another one, as ``to_dict`` gave it.
 
         Raises:
-            IntegrityError: It is not such a record, or not as it was written.
+            ValueError: It is not such a record; the message says why.
         """
         try:
-            return cls.parse(data)
-        except ValueError as error:
-            raise IntegrityError(f"{name}: {error}; {REDO}") from error
+            # JSON values have lists for tuples.
+            record: Self = _adapter(cls).validate_python(values, strict=False)
+        except ValidationError as error:
+            raise ValueError(_fault(error)) from error
+        return record
 
 
 _ADAPTERS: dict[type, TypeAdapter[Any]] = {}

@@ -221,3 +221,31 @@ def test_reading_a_plan_of_another_process(tmp_path: Path) -> None:
     corpus = read_corpus(corpus_of(tmp_path), id_column="id")
     assert len(corpus.rejects) == 10
     assert len(corpus.texts) == 94
+
+
+def test_a_plan_of_another_release_lacks_fields_and_has_others(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": "a"}\n')
+    plan = plan_corpus(corpus_config(tmp_path))
+    stored = plan.to_dict()
+    for name in ("skipped", "skipped_files", "ids_checked"):
+        del stored[name]
+    for name in ("duplicates", "documents"):
+        del stored["splits"][0][name]
+    assert Plan.of_dict(stored) == plan
+    stored["splits"][0]["tokens"] = 3
+    assert Plan.of_dict(stored | {"budget": None}) == plan
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"splits": None}, "wrong or missing fields splits"),
+        ({"input_files": [["a", "b"]]}, "wrong or missing fields input_files"),
+        ({"input_files": []}, "a range of a file that the plan does not have"),
+    ],
+)
+def test_what_is_wrong_with_a_plan_is_said(tmp_path, change, fault):
+    (tmp_path / "a.jsonl").write_text('{"text": "a"}\n')
+    stored = plan_corpus(corpus_config(tmp_path)).to_dict() | change
+    with pytest.raises(ValueError, match=fault):
+        Plan.of_dict(stored)

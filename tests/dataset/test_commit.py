@@ -19,10 +19,10 @@ from embedkit.dataset.commit import (
     record_without_rows,
 )
 from embedkit.dataset.parquet import write_part
+from embedkit.dataset.record import Record
 from embedkit.dataset.version import Version
 from embedkit.errors import IntegrityError
 from embedkit.formats.canonical import sha256
-from embedkit.formats.json_record import JsonRecord
 
 STATS = b'{"rows": 5}'
 
@@ -252,7 +252,7 @@ def test_another_record_of_the_same_block_is_an_error(version, make_block, make_
 
 def test_a_record_without_a_field_that_has_a_default_is_of_an_earlier_release():
     @dataclasses.dataclass(frozen=True)
-    class Grown(JsonRecord):
+    class Grown(Record):
         rows: int
         blanks: int = 0
 

@@ -1,11 +1,13 @@
 """What names a version, and what does not."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from releases import FIXTURES, copy_of_root, version_of
 
+from embedkit.dataset.plan_file import VersionPlan, create_or_check_plan, read_plan
 from embedkit.dataset.recipe import (
     fingerprint,
     fingerprint_of_first_release,
@@ -13,8 +15,9 @@ from embedkit.dataset.recipe import (
     recipe_of,
     version_name,
 )
-from embedkit.dataset.version import Version, create_or_check_plan
+from embedkit.dataset.version import Version
 from embedkit.errors import ConfigError
+from embedkit.formats.canonical import with_checksum
 
 INGREDIENTS = {
     "weights": "a",
@@ -70,31 +73,37 @@ def test_all_else_is_of_the_recipe(name):
     assert fingerprint(other) != fingerprint(INGREDIENTS)
 
 
-def plan_of_first_release(name: str) -> dict:
-    root, version = FIXTURES / "0.1.0" / "root", version_of("0.1.0", name)
-    return json.loads((root / version / "_meta" / "plan.json").read_text())
+def plan_of_first_release(name: str) -> VersionPlan:
+    return read_plan(Version(str(FIXTURES / "0.1.0" / "root"), version_of("0.1.0", name)))
 
 
 @pytest.mark.parametrize("name", ["complete", "half-done"])
 def test_names_of_the_first_release_are_known(name):
     plan = plan_of_first_release(name)
-    mark = fingerprint_of_first_release(plan["vectors"])
-    assert mark == plan["fingerprint"]
-    assert version_name(mark, plan["inputs_digest"], plan["job_digest"]) == version_of(
-        "0.1.0", name
-    )
+    mark = fingerprint_of_first_release(plan.vectors)
+    assert mark == plan.fingerprint
+    assert version_name(mark, plan.inputs_digest, plan.job_digest) == version_of("0.1.0", name)
 
 
 def test_a_version_that_the_first_release_began_is_joined_whatever_the_device(tmp_path: Path):
     root = copy_of_root("0.1.0", tmp_path / "root")
     version = Version(str(root), "nightly")
     plan = plan_of_first_release("named-half-done")
-    vectors = plan["vectors"] | {"device": "cuda", "batch_tokens": 1, "layers": None}
-    ours = {**plan, "vectors": vectors, "fingerprint": fingerprint(vectors)}
-    del ours["checksum"]
-    standing = json.loads(create_or_check_plan(version, json.dumps(ours)))
-    assert standing == {name: value for name, value in plan.items() if name != "checksum"}
-    ours["vectors"] = vectors | {"precision": "bfloat16", "prompt": "x"}
+    vectors = plan.vectors | {"device": "cuda", "batch_tokens": 1, "layers": None}
+    ours = replace(plan, vectors=vectors, fingerprint=fingerprint(vectors))
+    assert create_or_check_plan(version, ours) == plan
+    other = replace(ours, vectors=vectors | {"precision": "bfloat16", "prompt": "x"})
     with pytest.raises(ConfigError) as caught:
-        create_or_check_plan(version, json.dumps(ours))
+        create_or_check_plan(version, other)
     assert "(precision: bfloat16, was float32; prompt: x, was counted )" in str(caught.value)
+
+
+def test_fields_of_a_later_release_stay_in_the_plan(tmp_path: Path):
+    version = Version(str(tmp_path), "v1")
+    plan = VersionPlan("a", vectors={"weights": "w"})
+    later = with_checksum(plan.to_dict() | {"budget": {"rows": 3}})
+    version.store.create(version.plan_key, json.dumps(later).encode())
+    standing = create_or_check_plan(version, plan)
+    assert standing == plan
+    assert standing.unknown == {"budget": {"rows": 3}}
+    assert json.loads(standing.to_json()) == later

@@ -11,8 +11,9 @@ import pytest
 from embedkit.dataset.describe import describe
 from embedkit.dataset.device import record_device, recorded_device
 from embedkit.dataset.mend import mend
+from embedkit.dataset.plan_file import VersionPlan, create_or_check_plan
 from embedkit.dataset.validate import validate
-from embedkit.dataset.version import Version, create_or_check_plan, find_version
+from embedkit.dataset.version import Version, find_version
 from embedkit.errors import EmbedkitError
 from embedkit.search.exact import search
 
@@ -148,7 +149,7 @@ def test_the_next_run_makes_anew_what_is_torn(half, whole, job, tmp_path, name, 
     path = damage(root, name, how)
     version = Version(str(root), "v1")
     try:
-        create_or_check_plan(version, json.dumps({"fingerprint": "f" * 32}), renew=True)
+        create_or_check_plan(version, VersionPlan("f" * 32), renew=True)
         torn = mend(version)
         job.complete(version)
     except EmbedkitError as error:

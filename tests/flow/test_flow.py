@@ -1,7 +1,6 @@
 """The flow as plain functions, over an encoder that costs nothing."""
 
 import itertools
-import json
 import threading
 import time
 import weakref
@@ -21,9 +20,10 @@ from embedkit.corpus.plan import plan_corpus
 from embedkit.dataset.commit import SplitEnd, committed, end_split, ended_splits
 from embedkit.dataset.finalize import finalize
 from embedkit.dataset.manifest import seal
+from embedkit.dataset.plan_file import VersionPlan, create_or_check_plan
 from embedkit.dataset.publication import publish
 from embedkit.dataset.schema import PartOptions
-from embedkit.dataset.version import Version, create_or_check_plan
+from embedkit.dataset.version import Version
 from embedkit.errors import EncoderError, InputError, ResumableError
 from embedkit.flow.embed import embed_split
 from embedkit.flow.encode import call_batches, encode_tokens
@@ -281,7 +281,7 @@ def corpus(tmp_path: Path) -> CorpusConfig:
 @pytest.fixture
 def version(tmp_path: Path) -> Version:
     version = Version(str(tmp_path / "out"), "v1")
-    create_or_check_plan(version, json.dumps({"fingerprint": "x"}))
+    create_or_check_plan(version, VersionPlan("x"))
     return version
 
 
@@ -373,7 +373,7 @@ def test_a_pass_after_a_loss_does_only_what_is_left(corpus, version, tiny_model,
     assert sum(len(call) for call in client.calls) == 50 - rows
     resumed = complete(corpus, version)
     whole = Version(str(tmp_path / "whole"), "v1")
-    create_or_check_plan(whole, json.dumps({"fingerprint": "x"}))
+    create_or_check_plan(whole, VersionPlan("x"))
     run(corpus, whole, SumClient(), tiny_model)
     assert resumed.part_hashes == complete(corpus, whole).part_hashes
     resumed.check_accounts(50)

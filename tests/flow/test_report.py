@@ -13,7 +13,8 @@ from reporting import build_block, make_report
 
 from embedkit.dataset import rows as dataset_rows
 from embedkit.dataset.finalize import finalize
-from embedkit.dataset.version import Version, create_or_check_plan
+from embedkit.dataset.plan_file import VersionPlan, create_or_check_plan
+from embedkit.dataset.version import Version
 from embedkit.errors import IntegrityError
 from embedkit.flow import report as flow_report
 from embedkit.flow.line_numbers import LineNumbers
@@ -47,7 +48,7 @@ class Written:
 
     def __init__(self, root: Path, blocks: list[EmbeddingBlock], **options: object) -> None:
         self.version = Version(str(root), "v1")
-        create_or_check_plan(self.version, json.dumps({"fingerprint": "f" * 32}))
+        create_or_check_plan(self.version, VersionPlan("f" * 32))
         self.options = make_options(**{"store_text": True, "excerpts": True, **options})
         for block in blocks:
             write_block(block, self.version, self.options, 256)

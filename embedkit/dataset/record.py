@@ -1,0 +1,30 @@
+"""Records of the blocks and splits of a version, whose errors name them and the remedy."""
+
+from dataclasses import dataclass
+from typing import Self
+
+from embedkit.errors import IntegrityError
+from embedkit.formats.json_record import JsonRecord
+
+REDO = "remove it and run the version's job again, which encodes its block anew"
+
+
+@dataclass(frozen=True)
+class Record(JsonRecord):
+    """A record of a block or split."""
+
+    @classmethod
+    def from_json(cls, data: bytes, name: str) -> Self:
+        """Reads a record.
+
+        Args:
+            data: What ``to_json`` wrote, of this release or another.
+            name: What an error calls it.
+
+        Raises:
+            IntegrityError: It is not such a record, or not as it was written.
+        """
+        try:
+            return cls.parse(data)
+        except ValueError as error:
+            raise IntegrityError(f"{name}: {error}; {REDO}") from error
