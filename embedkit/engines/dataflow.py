@@ -25,7 +25,7 @@ from embedkit.errors.foreign import one_line
 from embedkit.errors.urls import holds_secret
 from embedkit.flow.complete import account_of_complete
 from embedkit.flow.prepare import Job, prepare
-from embedkit.transforms.embed_corpus import MakeVersion
+from embedkit.transforms.embed import MakeVersion
 from embedkit.transforms.read import ReadCorpus
 
 _DRIVER = "install-nvidia-driver"

@@ -27,7 +27,7 @@ from embedkit.engines.ray_encoders import loaded, ray_encoders
 from embedkit.flow.map_splits import OfSplit, Result
 from embedkit.flow.prepare import Job
 from embedkit.flow.tally import OnCommit, Tally
-from embedkit.transforms.embed_corpus import EmbedBlocks
+from embedkit.transforms.embed import EmbedBlocks
 from embedkit.transforms.read import ReadCorpus
 from embedkit.transforms.thread_runner import ThreadRunner
 
@@ -139,15 +139,8 @@ def run_pipeline(job: Job, pool: EncoderPool, splits: Sequence[Split], on_commit
         make_chunker=job.make_chunker,
         version=job.version,
     )
-    _ = blocks | "EmbedBlocks" >> EmbedBlocks(
-        tokenizer=job.model.tokenizer,
-        connect=pool.connection,
-        call_tokens=job.config.call_tokens,
-        mixed_calls=job.model.mixed_calls,
-        version=job.version,
-        options=job.options,
-        on_commit=on_commit,
-    )
+    embed = EmbedBlocks(job, pool.connection, job.config.call_tokens, on_commit)
+    _ = blocks | "EmbedBlocks" >> embed
     # A worker may be busy with other things for long when the pool is lost.
     running = shared_unbounded_instance().submit(run_to_end, pipeline)
     while not wait([running], timeout=_PULSE_SECONDS).done:

@@ -14,11 +14,10 @@ from embedkit.encoders.meter import EncoderLoad
 from embedkit.encoders.phases import phases_to
 from embedkit.encoders.spec import ModelSpec
 from embedkit.engines.progress import LOADING, Display
-from embedkit.flow.embed import embed_split
+from embedkit.flow.embed import embed_splits
 from embedkit.flow.map_splits import OfSplit, Result, map_in_threads
 from embedkit.flow.prepare import Job
 from embedkit.flow.tally import Tally, documents_by_split
-from embedkit.tokens.tokenization import load_tokenizer
 
 
 class PlainEngine:
@@ -76,24 +75,8 @@ class PlainWork:
 
     def run(self) -> None:
         """Embeds the splits."""
-        job = self.job
-        tokenizer = load_tokenizer(job.model.tokenizer)
-        chunker = job.make_chunker() if job.make_chunker else None
-        for split in self.splits:
-            for _ in embed_split(
-                split,
-                job.plan,
-                job.config,
-                chunker,
-                tokenizer,
-                self.client,
-                job.config.call_tokens,
-                job.version,
-                job.options,
-                job.model.mixed_calls,
-                self.tally.on_commit,
-            ):
-                pass
+        for _ in embed_splits(self.splits, self.job, self.client, self.tally.on_commit):
+            pass
 
     def documents(self) -> int:
         """Returns the documents that the version accounts for by now."""

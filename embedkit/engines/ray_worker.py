@@ -14,8 +14,8 @@ from embedkit.engines.beam import run_to_end
 from embedkit.engines.ray_join import alive_nodes
 from embedkit.errors import EmbedkitError, ResumableError
 from embedkit.flow.prepare import Job
-from embedkit.transforms.claim import ReadClaimed
-from embedkit.transforms.embed_corpus import EmbedBlocks
+from embedkit.transforms.embed import EmbedBlocks
+from embedkit.transforms.read import ReadClaimed
 
 
 class Worker(threading.Thread):
@@ -38,21 +38,10 @@ class Worker(threading.Thread):
         self._pipeline = beam.Pipeline(
             runner=self._runner, options=PipelineOptions(flags=[], pickle_library="cloudpickle")
         )
-        blocks = self._pipeline | "ReadClaimed" >> ReadClaimed(
-            source=queue.connection(name),
-            corpus=job.config,
-            plan=job.plan,
-            version=job.version,
-            make_chunker=job.make_chunker,
-        )
+        source = queue.connection(name)
+        blocks = self._pipeline | "ReadClaimed" >> ReadClaimed(source, job)
         _ = blocks | "EmbedBlocks" >> EmbedBlocks(
-            tokenizer=job.model.tokenizer,
-            connect=pool.connection,
-            call_tokens=job.config.call_tokens,
-            mixed_calls=job.model.mixed_calls,
-            version=job.version,
-            options=job.options,
-            on_commit=queue.connection(name).on_commit,
+            job, pool.connection, job.config.call_tokens, source.on_commit
         )
 
     def run(self) -> None:

@@ -1,4 +1,4 @@
-"""One split from its files to its commit records.
+"""The flow from files or documents to commit records.
 
     splits -> DocumentBlock -> TokenBlock -> EmbeddingBlock -> part and commit record
 
@@ -6,68 +6,80 @@ The Beam transforms wrap these same functions, so an engine decides where the wo
 what comes out.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from embedkit.config import CorpusConfig
-from embedkit.corpus.chunks import Chunker
-from embedkit.corpus.plan import Plan, Split
-from embedkit.dataset.commit import (
-    CommitRecord,
-)
-from embedkit.dataset.schema import PartOptions
-from embedkit.dataset.version import Version
+from embedkit.corpus.plan import Split
+from embedkit.dataset.commit import CommitRecord
 from embedkit.encoders.base import EncoderClient
 from embedkit.flow.encode import encode_tokens
+from embedkit.flow.prepare import Draft, Job
 from embedkit.flow.read import read_ahead, read_pending
 from embedkit.flow.tally import OnCommit
-from embedkit.flow.write import write_block
-from embedkit.tokens.tokenization import TextTokenizer, tokenize_text
+from embedkit.flow.write import write_embeddings
+from embedkit.records import DocumentBlock
+from embedkit.tokens.tokenization import load_tokenizer, tokenize_text
 
 
-def embed_split(
-    split: Split,
-    plan: Plan,
-    config: CorpusConfig,
-    chunker: Chunker | None,
-    tokenizer: TextTokenizer,
-    client: EncoderClient,
-    call_tokens: int,
-    version: Version,
-    options: PartOptions,
-    mixed_calls: bool = False,
-    on_commit: OnCommit | None = None,
+def embed_splits(
+    splits: Iterable[Split], job: Job, client: EncoderClient, on_commit: OnCommit | None = None
 ) -> Iterator[CommitRecord]:
-    """Takes one split from its files to its commit records: the diagram as a function.
+    """Takes splits from their files to their commit records, one after the other.
 
     Args:
-        split: The split to embed.
-        plan: The plan it belongs to.
-        config: How records become rows.
-        chunker: Cuts documents into chunks, or None.
-        tokenizer: The model's tokenizer.
+        splits: The splits, or those of them that are left to do.
+        job: The settled job; what its version has committed is passed over.
+        client: Reaches the encoders.
+        on_commit: Hears of each block when it is committed.
+
+    Yields:
+        A commit record per block, as soon as it stands.
+
+    Raises:
+        InputError: A file cannot be read, or is not the one that was planned.
+        EncoderError: No encoder answered.
+        StoreError: The store failed.
+    """
+    chunker = job.make_chunker() if job.make_chunker else None
+    blocks = (
+        block
+        for split in splits
+        for block in read_ahead(read_pending(split, job.plan, job.config, chunker, job.version))
+    )
+    return embed_blocks(blocks, job, client, job.config.call_tokens, on_commit)
+
+
+def embed_blocks(
+    blocks: Iterable[DocumentBlock],
+    draft: Draft,
+    client: EncoderClient,
+    call_tokens: int,
+    on_commit: OnCommit | None = None,
+) -> Iterator[CommitRecord]:
+    """Takes blocks of documents to their commit records: tokenize, encode, write.
+
+    Args:
+        blocks: Blocks that the version does not have yet.
+        draft: The version to be made.
         client: Reaches the encoders.
         call_tokens: Most tokens of one call to an encoder.
-        version: Where the blocks go; what it has committed is passed over.
-        options: How parts are written.
-        mixed_calls: Whether a call has rows of all lengths, see ``ModelSpec.mixed_calls``.
         on_commit: Hears of each block when it is committed.
 
     Yields:
         A commit record per block, as soon as it stands.
     """
-    pending = read_pending(split, plan, config, chunker, version)
-    for documents in read_ahead(pending):
+    tokenizer = load_tokenizer(draft.model.tokenizer)
+    for documents in blocks:
         # Without names for them, so that no block's vectors stay while the next are made.
-        yield write_block(
+        yield write_embeddings(
             encode_tokens(
                 tokenize_text(documents, tokenizer),
                 client,
                 call_tokens,
-                options.vector_dtype,
-                mixed_calls,
+                draft.options.vector_dtype,
+                draft.model.mixed_calls,
             ),
-            version,
-            options,
+            draft.version,
+            draft.options,
             tokenizer.max_tokens,
             on_commit,
         )

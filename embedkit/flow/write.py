@@ -13,7 +13,7 @@ from embedkit.reports.statistics import Sidecar
 from embedkit.vectors import EmbeddingBlock
 
 
-def write_block(
+def write_embeddings(
     block: EmbeddingBlock,
     version: Version,
     options: PartOptions,

@@ -22,6 +22,8 @@ from embedkit.corpus.rows import (
 from embedkit.records import Block, DocumentBlock, TokenBlock
 from embedkit.vectors import EmbeddingBlock
 
+MakeChunker = Callable[[], Chunker | None]
+
 
 class BlockCoder(beam.coders.Coder):
     """Codes blocks as Arrow IPC streams, so a user's own step may shuffle them."""
@@ -97,17 +99,27 @@ class _MetadataKinds(beam.CombineFn):
         return accumulator
 
 
-class _BlocksOfSplit(beam.DoFn):
-    def __init__(
-        self, records: RecordConfig, make_chunker: Callable[[], Chunker | None] | None
-    ) -> None:
-        self._records = records
+class ChunkingFn(beam.DoFn):
+    """A DoFn with a chunker of its own in each worker.
+
+    Attributes:
+        chunker: It, or None where documents stay whole.
+    """
+
+    def __init__(self, make_chunker: MakeChunker | None) -> None:
         self._make_chunker = make_chunker
-        self._chunker: Chunker | None = None
+        self.chunker: Chunker | None = None
 
     def setup(self) -> None:
+        """Makes the chunker."""
         if self._make_chunker is not None:
-            self._chunker = self._make_chunker()
+            self.chunker = self._make_chunker()
+
+
+class _BlocksOfSplit(ChunkingFn):
+    def __init__(self, records: RecordConfig, make_chunker: MakeChunker | None) -> None:
+        super().__init__(make_chunker)
+        self._records = records
 
     def process(
         self, group: tuple[str, Iterable[dict[str, Any] | None]], kinds: Kinds
@@ -115,7 +127,7 @@ class _BlocksOfSplit(beam.DoFn):
         split_id, rows = group
         metadata = row_metadata(kinds, self._records)
         present = (row for row in rows if row is not None)
-        yield from blocks_from_rows(split_id, present, self._records, metadata, self._chunker)
+        yield from blocks_from_rows(split_id, present, self._records, metadata, self.chunker)
 
 
 @dataclass
@@ -136,7 +148,7 @@ class BlocksFromRows(BlockTransform):
 
     records: RecordConfig = field(default_factory=RecordConfig)
     shards: int = 64
-    make_chunker: Callable[[], Chunker | None] | None = None
+    make_chunker: MakeChunker | None = None
 
     @property
     def plan(self) -> Plan:

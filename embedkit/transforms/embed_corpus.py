@@ -1,8 +1,6 @@
 """The whole flow as one transform."""
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import apache_beam as beam
@@ -11,107 +9,15 @@ from embedkit.config import CorpusConfig, EngineConfig, ModelConfig, OutputConfi
 from embedkit.corpus.columns import Columns
 from embedkit.corpus.plan import Plan, plan_inputs
 from embedkit.corpus.rows import plan_rows
-from embedkit.dataset.commit import committed
-from embedkit.dataset.schema import PartOptions
-from embedkit.dataset.version import Version
-from embedkit.encoders.base import EncoderClient
 from embedkit.encoders.kinds import read_model
 from embedkit.encoders.local_client import LocalConnection
-from embedkit.errors import ConfigError, RejectsExceededError
-from embedkit.flow.complete import begin_account, complete_version
+from embedkit.errors import ConfigError
 from embedkit.flow.prepare import Draft, begin_version
-from embedkit.flow.tally import OnCommit
 from embedkit.records import DocumentBlock
-from embedkit.reports.account import RunAccount
-from embedkit.tokens.tokenization import TokenizerSpec
 from embedkit.transforms.blocks import BlocksFromRows, BlockTransform
-from embedkit.transforms.encode import EncodeTokens
+from embedkit.transforms.embed import Connect, MakeVersion
 from embedkit.transforms.read import ChunkDocuments, ReadCorpus
-from embedkit.transforms.report import CompleteVersion
-from embedkit.transforms.tokenize import TokenizeText
-from embedkit.transforms.write import SkipCommitted, WriteEmbeddings
-
-Connect = Callable[[], EncoderClient]
-
-
-@dataclass
-class EmbedBlocks(BlockTransform):
-    """DocumentBlocks -> CommitRecords: tokenize, encode, write.
-
-    Attributes:
-        tokenizer: The model's tokenizer, maximum length and prompt.
-        connect: Picklable; called once per worker, returns the client that reaches the encoders.
-        call_tokens: Most tokens of one call to an encoder.
-        mixed_calls: Whether a call has rows of all lengths, see ``ModelSpec.mixed_calls``.
-        version: Where the parts go.
-        options: How they are written.
-        on_commit: Picklable; hears of each block when it is committed, in its worker.
-    """
-
-    tokenizer: TokenizerSpec
-    connect: Connect
-    call_tokens: int
-    mixed_calls: bool
-    version: Version
-    options: PartOptions
-    on_commit: OnCommit | None = None
-
-    def expand(self, blocks: beam.PCollection) -> beam.PCollection:
-        """The diagram of the flow, from documents on."""
-        encode = EncodeTokens(
-            self.connect, self.call_tokens, self.options.vector_dtype, self.mixed_calls
-        )
-        return (
-            blocks
-            | "TokenizeText" >> TokenizeText(self.tokenizer)
-            | "EncodeTokens" >> encode
-            | "WriteEmbeddings"
-            >> WriteEmbeddings(
-                self.version, self.options, self.tokenizer.max_tokens, self.on_commit
-            )
-        )
-
-
-@dataclass
-class MakeVersion(BlockTransform):
-    """DocumentBlocks -> the one RunAccount of the complete version.
-
-    Attributes:
-        draft: The version to be made, as ``begin_version`` or ``prepare`` settled it.
-        connect: Picklable; called once per worker, returns the client that reaches the encoders.
-        call_tokens: Most tokens of one call to an encoder.
-        hints: Beam's resource hints for all steps from the blocks to their commits, which stay on
-            one worker and so need one environment.
-        further_splits: A PCollection of ids of splits that the draft's plan does not have.
-    """
-
-    draft: Draft
-    connect: Connect
-    call_tokens: int
-    hints: Mapping[str, str] = field(default_factory=dict)
-    further_splits: beam.PCollection | None = None
-
-    def expand(self, blocks: beam.PCollection) -> beam.PCollection:
-        """Embeds the blocks, then completes the version."""
-        embed = EmbedBlocks(
-            tokenizer=self.draft.model.tokenizer,
-            connect=self.connect,
-            call_tokens=self.call_tokens,
-            mixed_calls=self.draft.model.mixed_calls,
-            version=self.draft.version,
-            options=self.draft.options,
-        ).with_resource_hints(**self.hints)
-        return blocks | "EmbedBlocks" >> embed | "CompleteVersion" >> self._completion()
-
-    def _completion(self) -> CompleteVersion:
-        version = self.draft.version
-        # Read before anything is encoded, so a bundle that runs twice reports the same figures.
-        account = begin_account(committed(version).values(), version.is_complete())
-        return CompleteVersion(
-            complete=partial(_complete, self.draft, account),
-            splits=tuple(split.split_id for split in self.draft.plan.splits),
-            also=self.further_splits,
-        )
+from embedkit.transforms.write import SkipCommitted
 
 
 @dataclass
@@ -238,13 +144,6 @@ class EmbedCorpus(BlockTransform):
                     f"documents: the rows have no column {', '.join(missing)}, but "
                     f"{', '.join(names)}; name another text column, or map the rows"
                 )
-
-
-def _complete(draft: Draft, account: RunAccount, splits: list[str]) -> RunAccount:
-    result = complete_version(draft, account, splits)
-    if result.refusal is not None:
-        raise RejectsExceededError(result.refusal)
-    return result
 
 
 def _holds_blocks(documents: beam.PCollection) -> bool:

@@ -1,42 +1,43 @@
 """Splits to DocumentBlocks."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import apache_beam as beam
 
 from embedkit.config import CorpusConfig
-from embedkit.corpus.chunks import Chunker, chunk_documents
+from embedkit.corpus.chunks import chunk_documents
 from embedkit.corpus.plan import Plan, Split, plan_inputs
 from embedkit.dataset.version import Version
 from embedkit.flow.check_ids import with_known_duplicates
-from embedkit.flow.read import read_ahead, read_pending
+from embedkit.flow.prepare import Job
+from embedkit.flow.read import SplitSource, read_ahead, read_claimed, read_pending
 from embedkit.records import DocumentBlock
-from embedkit.transforms.blocks import BlockTransform
+from embedkit.transforms.blocks import BlockTransform, ChunkingFn, MakeChunker
 from embedkit.transforms.check_ids import CheckIds
 
 
-class _ReadSplit(beam.DoFn):
+class _ReadFn(ChunkingFn):
+    """A DoFn that reads splits."""
+
     def __init__(
         self,
         plan: Plan,
         corpus: CorpusConfig,
-        make_chunker: Callable[[], Chunker | None] | None,
+        make_chunker: MakeChunker | None,
         version: Version | None,
     ) -> None:
+        super().__init__(make_chunker)
         self._plan = plan.without_splits()
         self._corpus = corpus
-        self._make_chunker = make_chunker
         self._version = version
-        self._chunker: Chunker | None = None
 
-    def setup(self) -> None:
-        if self._make_chunker is not None:
-            self._chunker = self._make_chunker()
 
+class _ReadSplit(_ReadFn):
     def process(self, split: Split) -> Iterator[DocumentBlock]:
         yield from read_ahead(
-            read_pending(split, self._plan, self._corpus, self._chunker, self._version)
+            read_pending(split, self._plan, self._corpus, self.chunker, self._version)
         )
 
 
@@ -55,7 +56,7 @@ class ReadCorpus(BlockTransform):
 
     corpus: CorpusConfig
     plan: Plan | None = None
-    make_chunker: Callable[[], Chunker | None] | None = None
+    make_chunker: MakeChunker | None = None
     version: Version | None = None
     hints: Mapping[str, str] = field(default_factory=dict)
 
@@ -81,16 +82,43 @@ class ReadCorpus(BlockTransform):
         ).with_resource_hints(**self.hints)
 
 
-class _Chunk(beam.DoFn):
-    def __init__(self, make_chunker: Callable[[], Chunker]) -> None:
-        self._make_chunker = make_chunker
-        self._chunker: Chunker
+class _ReadClaimed(_ReadFn):
+    # Beam compares the annotation with the element's type, which it cannot for a Protocol.
+    def process(self, source: Any) -> Iterator[DocumentBlock]:
+        yield from read_claimed(source, self._plan, self._corpus, self.chunker, self._version)
 
-    def setup(self) -> None:
-        self._chunker = self._make_chunker()
 
+@dataclass
+class ReadClaimed(BlockTransform):
+    """Pipeline -> DocumentBlocks of the splits that a shared queue hands to this pipeline's worker.
+
+    Several pipelines of one worker each may share a queue: a fast worker then takes more splits
+    than a slow one, which a pipeline that divides its elements beforehand cannot do.
+
+    Attributes:
+        source: The worker's way to the queue; picklable.
+        job: The job that the splits are of; what its version has committed is not read again.
+    """
+
+    source: SplitSource
+    job: Job
+
+    def expand(self, pipeline: beam.Pipeline) -> beam.PCollection:
+        """Reads until the queue is empty."""
+        job = self.job
+        read = _ReadClaimed(job.plan, job.config, job.make_chunker, job.version)
+        return (
+            pipeline
+            | "Queue" >> beam.Create([self.source], reshuffle=False)
+            | "ReadClaimed" >> beam.ParDo(read).with_output_types(DocumentBlock)
+        )
+
+
+class _Chunk(ChunkingFn):
     def process(self, block: DocumentBlock) -> Iterator[DocumentBlock]:
-        yield block.with_rows(chunk_documents(block.rows, self._chunker))
+        if self.chunker is not None:
+            block = block.with_rows(chunk_documents(block.rows, self.chunker))
+        yield block
 
 
 @dataclass
@@ -104,7 +132,7 @@ class ChunkDocuments(BlockTransform):
         make_chunker: Makes the chunker in each worker.
     """
 
-    make_chunker: Callable[[], Chunker]
+    make_chunker: MakeChunker
 
     def expand(self, blocks: beam.PCollection) -> beam.PCollection:
         """One step."""

@@ -11,7 +11,7 @@ from embedkit.dataset.schema import PartOptions
 from embedkit.dataset.version import Version
 from embedkit.flow.read import is_pending
 from embedkit.flow.tally import OnCommit
-from embedkit.flow.write import write_block
+from embedkit.flow.write import write_embeddings
 from embedkit.records import DocumentBlock
 from embedkit.transforms.blocks import BlockTransform
 from embedkit.vectors import EmbeddingBlock
@@ -33,7 +33,9 @@ class _Write(beam.DoFn):
         self._rejects = Metrics.counter("embedkit", "rejects")
 
     def process(self, block: EmbeddingBlock) -> Iterator[CommitRecord]:
-        record = write_block(block, self._version, self._options, self._max_tokens, self._on_commit)
+        record = write_embeddings(
+            block, self._version, self._options, self._max_tokens, self._on_commit
+        )
         self._rows.inc(record.rows)
         self._rejects.inc(record.rejects)
         yield record

@@ -7,7 +7,7 @@ tokenizer that it needs.
 import argparse
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedkit.config import JobConfig
+from embedkit.corpus.plan import Split
 from embedkit.dataset.commit import commit_block
 from embedkit.encoders.hardware import usable_cores
-from embedkit.flow.embed import embed_split
+from embedkit.flow.embed import embed_splits
 from embedkit.flow.encode import encode_tokens
 from embedkit.flow.prepare import Job, prepare
 from embedkit.flow.read import read_pending
@@ -58,27 +59,14 @@ def job_of(corpus: Path, output: Path) -> Job:
 
 def run_flow(job: Job, client: FreeClient, workers: int) -> float:
     """Takes all splits from their files to their commits on some threads; returns the seconds."""
-    tokenizers = [load_tokenizer(job.model.tokenizer) for _ in job.plan.splits]
 
-    def embed(place: int) -> int:
-        split = job.plan.splits[place]
-        records = embed_split(
-            split,
-            job.plan,
-            job.config,
-            None,
-            tokenizers[place],
-            client,
-            job.config.call_tokens,
-            job.version,
-            job.options,
-            job.model.mixed_calls,
-        )
-        return sum(record.rows for record in records)
+    def embed(splits: Sequence[Split]) -> int:
+        return sum(record.rows for record in embed_splits(splits, job, client))
 
+    splits = job.plan.splits
     start = time.perf_counter()
     with ThreadPoolExecutor(workers) as threads:
-        rows = sum(threads.map(embed, range(len(job.plan.splits))))
+        rows = sum(threads.map(embed, [splits[first::workers] for first in range(workers)]))
     seconds = time.perf_counter() - start
     if not rows:
         raise RuntimeError("the flow wrote nothing: its version was complete before")

@@ -273,7 +273,7 @@ def test_a_run_over_a_changing_file_completes_once_it_is_restored(
     job = tiny_job(tiny_model, path, tmp_path / "out", store_text=True, split_bytes=1 << 20)
     status = path.stat()
 
-    original = embed.write_block
+    original = embed.write_embeddings
     written = []
 
     def write_and_cut(*arguments: object) -> object:
@@ -284,7 +284,7 @@ def test_a_run_over_a_changing_file_completes_once_it_is_restored(
         return record
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(embed, "write_block", write_and_cut)
+        patch.setattr(embed, "write_embeddings", write_and_cut)
         with pytest.raises(InputError, match=r"a\.jsonl: changed \("):
             run_job(job)
     assert written

@@ -26,7 +26,7 @@ from embedkit.config import ModelConfig
 from embedkit.encoders.kinds import read_model
 from embedkit.errors import ConfigError
 from embedkit.flow.prepare import prepare
-from embedkit.transforms.embed_corpus import MakeVersion
+from embedkit.transforms.embed import MakeVersion
 from embedkit.transforms.read import ReadCorpus
 
 _PROGRAM = """

@@ -1,6 +1,7 @@
 """Jobs over small corpora, run without an engine."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 from running import job_maker
@@ -9,9 +10,8 @@ from embedkit.config import JobConfig
 from embedkit.corpus.duplicates import check_ids
 from embedkit.corpus.plan import Split
 from embedkit.encoders.local_client import LocalConnection
-from embedkit.flow.embed import embed_split
+from embedkit.flow.embed import embed_splits
 from embedkit.flow.prepare import Job
-from embedkit.tokens.tokenization import load_tokenizer
 
 
 @pytest.fixture
@@ -25,13 +25,9 @@ def embed_some() -> Callable[[Job, Sequence[Split]], int]:
 
     def embed(job: Job, splits: Sequence[Split]) -> int:
         client = LocalConnection(job.model)()
-        tokenizer = load_tokenizer(job.model.tokenizer)
-        plan = check_ids(job.plan, job.config)
-        for split in splits:
-            for _ in embed_split(
-                split, plan, job.config, None, tokenizer, client, 4096, job.version, job.options
-            ):
-                pass
+        checked = replace(job, plan=check_ids(job.plan, job.config))
+        for _ in embed_splits(splits, checked, client):
+            pass
         return sum(load.tokens for load in client.loads())
 
     return embed

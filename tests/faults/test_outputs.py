@@ -21,7 +21,7 @@ from embedkit.engines.run import run_job
 from embedkit.flow.complete import complete_version
 from embedkit.flow.prepare import prepare
 from embedkit.reports.account import RunAccount
-from embedkit.transforms.embed_corpus import EmbedBlocks
+from embedkit.transforms.embed import EmbedBlocks
 from embedkit.transforms.read import ReadCorpus
 
 pytestmark = pytest.mark.timeout(900)
@@ -147,13 +147,7 @@ def test_bundles_that_run_three_times(many_blocks, undisturbed, tmp_path):
     records = (
         pipeline
         | ReadCorpus(job.config, job.plan, job.make_chunker, version=None)
-        | EmbedBlocks(
-            job.model.tokenizer,
-            LocalConnection(job.model),
-            job.config.call_tokens,
-            job.version,
-            job.options,
-        )
+        | EmbedBlocks(job, LocalConnection(job.model), job.config.call_tokens)
     )
     _ = records | beam.Map(noted, str(tmp_path / "notes"))
     pipeline.run().wait_until_finish()

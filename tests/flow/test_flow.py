@@ -6,6 +6,7 @@ import time
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from running import Dataset, SumClient, records, write_corpus, write_jsonl
 
-from embedkit.config import CorpusConfig
+from embedkit.config import CorpusConfig, JobConfig
 from embedkit.corpus.plan import plan_corpus
 from embedkit.dataset.commit import SplitEnd, committed, end_split, ended_splits
 from embedkit.dataset.finalize import finalize
@@ -25,10 +26,10 @@ from embedkit.dataset.publication import publish
 from embedkit.dataset.schema import PartOptions
 from embedkit.dataset.version import Version
 from embedkit.errors import EncoderError, InputError, ResumableError
-from embedkit.flow.embed import embed_split
+from embedkit.flow.embed import embed_splits
 from embedkit.flow.encode import call_batches, encode_tokens
 from embedkit.flow.read import read_ahead, read_pending
-from embedkit.flow.write import write_block
+from embedkit.flow.write import write_embeddings
 from embedkit.hashes.digests import text_hash
 from embedkit.records import DOCUMENT_SCHEMA, TOKEN_FIELDS, DocumentBlock, Reject, TokenBlock
 from embedkit.tokens.tokenization import TokenizerSpec, load_tokenizer
@@ -290,13 +291,15 @@ OPTIONS = PartOptions(dimension=4, file_metadata={"embedkit.model": "sums"})
 
 def run(corpus: CorpusConfig, version: Version, client: SumClient, model: str) -> int:
     """The plain flow over every split; returns the number of new commits."""
-    plan = plan_corpus(corpus)
-    tokenizer = load_tokenizer(TokenizerSpec(model, 24))
-    commits = 0
-    for split in plan.splits:
-        for _ in embed_split(split, plan, corpus, None, tokenizer, client, 100, version, OPTIONS):
-            commits += 1
-    return commits
+    job = SimpleNamespace(
+        config=JobConfig(**dict(corpus), model=model, output=version.root, call_tokens=100),
+        plan=plan_corpus(corpus),
+        version=version,
+        options=OPTIONS,
+        model=SimpleNamespace(tokenizer=TokenizerSpec(model, 24), mixed_calls=False),
+        make_chunker=None,
+    )
+    return sum(1 for _ in embed_splits(job.plan.splits, job, client))
 
 
 def complete(corpus: CorpusConfig, version: Version) -> Dataset:
@@ -427,9 +430,9 @@ def test_a_split_of_rejects_alone_commits_without_a_part(tmp_path, version, tiny
 
 def test_the_same_block_written_twice_stands_once(corpus, version):
     block = encode_tokens(token_block([[1, 2], [3]]), SumClient(), 100)
-    first = write_block(block, version, OPTIONS, 24)
+    first = write_embeddings(block, version, OPTIONS, 24)
     files = {path: path.stat().st_mtime_ns for path in Path(version.url).rglob("*.*")}
-    assert write_block(block, version, OPTIONS, 24) == first
+    assert write_embeddings(block, version, OPTIONS, 24) == first
     assert {path: path.stat().st_mtime_ns for path in Path(version.url).rglob("*.*")} == files
 
 

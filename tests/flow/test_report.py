@@ -19,7 +19,7 @@ from embedkit.errors import IntegrityError
 from embedkit.flow import report as flow_report
 from embedkit.flow.line_numbers import LineNumbers
 from embedkit.flow.report import gather, write_report
-from embedkit.flow.write import write_block
+from embedkit.flow.write import write_embeddings
 from embedkit.records import Reject
 from embedkit.reports.account import RunAccount
 from embedkit.vectors import EmbeddingBlock
@@ -51,7 +51,7 @@ class Written:
         create_or_check_plan(self.version, VersionPlan("f" * 32))
         self.options = make_options(**{"store_text": True, "excerpts": True, **options})
         for block in blocks:
-            write_block(block, self.version, self.options, 256)
+            write_embeddings(block, self.version, self.options, 256)
         self.ids = [block.block_id for block in blocks]
         splits = [block.split_id for block in blocks]
         self.manifest = finalize(self.version, splits, DRAFT)

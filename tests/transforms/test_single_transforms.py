@@ -35,9 +35,9 @@ from embedkit.flow.read import read_pending
 from embedkit.records import DocumentBlock, Reject, TokenBlock
 from embedkit.tokens.tokenization import TokenizerSpec, load_tokenizer, tokenize_text
 from embedkit.transforms.blocks import BlocksFromRows, RowsFromBlocks
+from embedkit.transforms.complete import CompleteVersion
 from embedkit.transforms.encode import EncodeTokens
 from embedkit.transforms.read import ChunkDocuments, ReadCorpus
-from embedkit.transforms.report import CompleteVersion
 from embedkit.transforms.tokenize import TokenizeText
 from embedkit.transforms.write import SkipCommitted, WriteEmbeddings
 from embedkit.vectors import EmbeddingBlock

@@ -1,0 +1,98 @@
+"""DocumentBlocks to commit records, and to a complete version."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+import apache_beam as beam
+
+from embedkit.dataset.commit import committed
+from embedkit.encoders.base import EncoderClient
+from embedkit.errors import RejectsExceededError
+from embedkit.flow.complete import begin_account, complete_version
+from embedkit.flow.prepare import Draft
+from embedkit.flow.tally import OnCommit
+from embedkit.reports.account import RunAccount
+from embedkit.transforms.blocks import BlockTransform
+from embedkit.transforms.complete import CompleteVersion
+from embedkit.transforms.encode import EncodeTokens
+from embedkit.transforms.tokenize import TokenizeText
+from embedkit.transforms.write import WriteEmbeddings
+
+Connect = Callable[[], EncoderClient]
+"""Returns the client that reaches the encoders; picklable."""
+
+
+@dataclass
+class EmbedBlocks(BlockTransform):
+    """DocumentBlocks -> CommitRecords: tokenize, encode, write.
+
+    Attributes:
+        draft: The version to be made, as ``begin_version`` or ``prepare`` settled it.
+        connect: Picklable; called once per worker, returns the client that reaches the encoders.
+        call_tokens: Most tokens of one call to an encoder.
+        on_commit: Picklable; hears of each block when it is committed, in its worker.
+    """
+
+    draft: Draft
+    connect: Connect
+    call_tokens: int
+    on_commit: OnCommit | None = None
+
+    def expand(self, blocks: beam.PCollection) -> beam.PCollection:
+        """The diagram of the flow, from documents on."""
+        draft, options = self.draft, self.draft.options
+        tokenizer = draft.model.tokenizer
+        encode = EncodeTokens(
+            self.connect, self.call_tokens, options.vector_dtype, draft.model.mixed_calls
+        )
+        write = WriteEmbeddings(draft.version, options, tokenizer.max_tokens, self.on_commit)
+        return (
+            blocks
+            | "TokenizeText" >> TokenizeText(tokenizer)
+            | "EncodeTokens" >> encode
+            | "WriteEmbeddings" >> write
+        )
+
+
+@dataclass
+class MakeVersion(BlockTransform):
+    """DocumentBlocks -> the one RunAccount of the complete version.
+
+    Attributes:
+        draft: The version to be made, as ``begin_version`` or ``prepare`` settled it.
+        connect: Picklable; called once per worker, returns the client that reaches the encoders.
+        call_tokens: Most tokens of one call to an encoder.
+        hints: Beam's resource hints for all steps from the blocks to their commits, which stay on
+            one worker and so need one environment.
+        further_splits: A PCollection of ids of splits that the draft's plan does not have.
+    """
+
+    draft: Draft
+    connect: Connect
+    call_tokens: int
+    hints: Mapping[str, str] = field(default_factory=dict)
+    further_splits: beam.PCollection | None = None
+
+    def expand(self, blocks: beam.PCollection) -> beam.PCollection:
+        """Embeds the blocks, then completes the version."""
+        embed = EmbedBlocks(self.draft, self.connect, self.call_tokens)
+        embed = embed.with_resource_hints(**self.hints)
+        return blocks | "EmbedBlocks" >> embed | "CompleteVersion" >> self._completion()
+
+    def _completion(self) -> CompleteVersion:
+        version = self.draft.version
+        # Read before anything is encoded, so a bundle that runs twice reports the same figures.
+        account = begin_account(committed(version).values(), version.is_complete())
+        return CompleteVersion(
+            complete=partial(_complete, self.draft, account),
+            splits=tuple(split.split_id for split in self.draft.plan.splits),
+            also=self.further_splits,
+        )
+
+
+def _complete(draft: Draft, account: RunAccount, splits: list[str]) -> RunAccount:
+    result = complete_version(draft, account, splits)
+    if result.refusal is not None:
+        raise RejectsExceededError(result.refusal)
+    return result
