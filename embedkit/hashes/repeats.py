@@ -1,21 +1,22 @@
-"""Which hashes occur more than once, how often and where first, found by many processes.
+"""Which hashes of a long sequence occur more than once, how often and where first.
 
-The hashes are dealt out by their leading bits: each process writes those of what it reads into a
-file of its own, ordered by hash, and each range of hashes is then looked at by itself. So no
-process holds all of them, and what is found does not depend on how many there were.
+Found by many processes, none of which holds all of them: each writes the hashes of what it reads
+into a file of its own, sorted, and each range of hashes is then looked at by itself, in all files.
+What is found does not depend on how many processes and files there were.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-_MOST_IN_BUCKET = 1 << 21
-_MOST_BUCKETS = 1 << 12
 TOP = 10
-"""The most repeated hashes, which are named."""
+"""The most frequent hashes, which are named."""
+
+_MOST_IN_RANGE = 1 << 21
+_MOST_RANGES = 1 << 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +26,12 @@ class RepeatedHash:
     Attributes:
         value: The hash.
         count: How often it occurs.
-        place: The lowest of its places.
+        first: Where it does first, counted from 0 in the whole sequence.
     """
 
     value: int
     count: int
-    place: int
+    first: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class RepeatedHashes:
     Attributes:
         occurrences: How often they occur, together.
         hashes: How many they are.
-        top: The most frequent of them, most first; of equally frequent ones the lowest.
+        top: The most frequent of them, most first; of equally frequent ones the lowest first.
     """
 
     occurrences: int = 0
@@ -55,104 +56,70 @@ class RepeatedHashes:
         )
 
 
-@dataclass(frozen=True, eq=False)
-class PlacedHashes:
-    """Hashes with the place of each, ascending by hash.
-
-    Attributes:
-        hashes: Their bits are evenly spread, uint64, shape (n,).
-        places: uint32, shape (n,).
-    """
-
-    hashes: NDArray[np.uint64]
-    places: NDArray[np.uint32]
-
-    @classmethod
-    def of(cls, arrays: Iterable[tuple[int, NDArray[np.uint64]]]) -> "PlacedHashes":
-        """Takes hashes from some places.
-
-        Args:
-            arrays: The number of each place, and the hashes there in any order.
-        """
-        found = list(arrays)
-        hashes = np.concatenate([np.empty(0, np.uint64), *(one for _, one in found)])
-        lengths = [len(one) for _, one in found]
-        places = np.repeat(np.array([place for place, _ in found], np.uint32), lengths)
-        order = np.argsort(hashes, kind="stable")
-        return cls(hashes[order], places[order])
-
-    def bounds(self, buckets: int) -> NDArray[np.int64]:
-        """Returns where each bucket begins and the last one ends, shape (buckets + 1,).
-
-        Args:
-            buckets: A power of two.
-        """
-        if buckets == 1:
-            return np.array([0, len(self.hashes)])
-        leading = self.hashes >> np.uint64(64 - (buckets.bit_length() - 1))
-        bounds: NDArray[np.int64] = np.searchsorted(leading, np.arange(buckets + 1))
-        return bounds
-
-    def repeated(self) -> RepeatedHashes:
-        """Finds those that occur more than once."""
-        if not len(self.hashes):
-            return RepeatedHashes()
-        starts = np.flatnonzero(np.concatenate([[True], self.hashes[1:] != self.hashes[:-1]]))
-        counts = np.diff(starts, append=len(self.hashes))
-        first = np.minimum.reduceat(self.places, starts)
-        several = counts > 1
-        values, counts, first = self.hashes[starts[several]], counts[several], first[several]
-        # As many as are named, and no order among the many others.
-        most = np.argsort(-counts, kind="stable")[:TOP]
-        top = zip(values[most].tolist(), counts[most].tolist(), first[most].tolist(), strict=True)
-        return RepeatedHashes(
-            int(counts.sum()), len(counts), tuple(RepeatedHash(*one) for one in top)
-        )
-
-
 @dataclass(frozen=True, slots=True)
 class HashFile:
-    """Placed hashes in a file of this machine.
+    """Consecutive hashes of the sequence, sorted, in a file of this machine.
 
     Attributes:
-        path: The file: all hashes, then all places.
-        bounds: Where each bucket begins among them, and the last one ends.
+        path: The file: all hashes, then the place of each among these.
+        start: How many hashes of the sequence are before these.
+        bounds: Where each range of hashes begins in the file, and the last one ends.
     """
 
     path: str
+    start: int
     bounds: tuple[int, ...]
 
-    def read(self, bucket: int) -> PlacedHashes:
-        """Reads those of one bucket."""
-        start, stop = self.bounds[bucket : bucket + 2]
-        whole = self.bounds[-1]
+    @classmethod
+    def write(cls, path: Path, hashes: NDArray[np.uint64], start: int, ranges: int) -> "HashFile":
+        """Writes hashes.
+
+        Args:
+            path: The file.
+            hashes: In the order of the sequence, their bits evenly spread, shape (n,); n < 2**32.
+            start: How many hashes of the sequence are before these.
+            ranges: A power of two.
+        """
+        order = np.argsort(hashes, kind="stable")
+        ordered = hashes[order]
+        with path.open("wb") as file:
+            ordered.tofile(file)
+            order.astype(np.uint32).tofile(file)
+        firsts = [(number << 64) // ranges for number in range(ranges)]
+        begins = np.searchsorted(ordered, np.array(firsts, np.uint64))
+        return cls(str(path), start, (*begins.tolist(), len(ordered)))
+
+    def read(self, number: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+        """Reads one range of hashes, and where each stands in the sequence."""
+        begin, end = self.bounds[number : number + 2]
         with open(self.path, "rb") as file:
-            file.seek(8 * start)
-            hashes = np.fromfile(file, np.uint64, stop - start)
-            file.seek(8 * whole + 4 * start)
-            return PlacedHashes(hashes, np.fromfile(file, np.uint32, stop - start))
+            file.seek(8 * begin)
+            hashes = np.fromfile(file, np.uint64, end - begin)
+            file.seek(8 * self.bounds[-1] + 4 * begin)
+            return hashes, np.fromfile(file, np.uint32, end - begin) + np.int64(self.start)
 
 
-def bucket_count(hashes: int) -> int:
-    """Returns into how many buckets hashes are dealt, so that each fits well into memory."""
-    buckets = 1
-    while buckets < _MOST_BUCKETS and hashes > buckets * _MOST_IN_BUCKET:
-        buckets *= 2
-    return buckets
+def range_count(hashes: int) -> int:
+    """Returns into how many ranges so many hashes are parted, so that one is small in memory."""
+    ranges = 1
+    while ranges < _MOST_RANGES and hashes > ranges * _MOST_IN_RANGE:
+        ranges *= 2
+    return ranges
 
 
-def write_hashes(placed: PlacedHashes, buckets: int, path: Path) -> HashFile:
-    """Writes hashes to a file, for ``repeated_in``."""
-    with path.open("wb") as file:
-        placed.hashes.tofile(file)
-        placed.places.tofile(file)
-    return HashFile(str(path), tuple(placed.bounds(buckets).tolist()))
-
-
-def repeated_in(bucket: int, files: Sequence[HashFile]) -> RepeatedHashes:
-    """Finds the hashes of one bucket that occur more than once in all of the files."""
-    parts = [file.read(bucket) for file in files]
-    hashes = np.concatenate([part.hashes for part in parts])
+def repeated_in(number: int, files: Sequence[HashFile]) -> RepeatedHashes:
+    """Finds the hashes of one range that occur more than once in all of the files."""
+    read = [file.read(number) for file in files]
+    hashes = np.concatenate([found for found, _ in read])
+    if not len(hashes):
+        return RepeatedHashes()
     order = np.argsort(hashes, kind="stable")
-    places = np.concatenate([part.places for part in parts])
-    return PlacedHashes(hashes[order], places[order]).repeated()
+    hashes, places = hashes[order], np.concatenate([found for _, found in read])[order]
+    begins = np.flatnonzero(np.concatenate([[True], hashes[1:] != hashes[:-1]]))
+    counts = np.diff(begins, append=len(hashes))
+    first = np.minimum.reduceat(places, begins)
+    several = counts > 1
+    values, counts, first = hashes[begins[several]], counts[several], first[several]
+    most = np.argsort(-counts, kind="stable")[:TOP]
+    top = zip(values[most].tolist(), counts[most].tolist(), first[most].tolist(), strict=True)
+    return RepeatedHashes(int(counts.sum()), len(counts), tuple(RepeatedHash(*one) for one in top))
