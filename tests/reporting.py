@@ -8,10 +8,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from embedkit.hashes.digests import text_hash
-from embedkit.records import Reject
+from embedkit.hashes.repeats import RepeatedHashes
+from embedkit.records import EmbeddingBlock, Reject
 from embedkit.reports.account import RunAccount
 from embedkit.reports.facts import Facts
-from embedkit.reports.repeats import TextRepeats, find_repeats, hash64
+from embedkit.reports.repeats import TextRepeats, hash64, name_repeats
 from embedkit.reports.report import Report, build_report
 from embedkit.reports.sample import RowKeys, Sample, Wanted, read_sample
 from embedkit.reports.section import Section
@@ -94,7 +95,7 @@ def sample_of(*blocks: EmbeddingBlock, texts: bool = True) -> Sample:
     return read_sample(keys, read_of(blocks), texts)
 
 
-def repeats_of(*batches: pa.RecordBatch, top: int = 10) -> TextRepeats:
+def repeats_of(*batches: pa.RecordBatch) -> TextRepeats:
     """Finds the repeated texts of rows."""
 
     def read(places: list[int]) -> pa.Table:
@@ -102,8 +103,8 @@ def repeats_of(*batches: pa.RecordBatch, top: int = 10) -> TextRepeats:
         rows = pa.Table.from_batches(batches)
         return rows.select([c for c in columns if c in rows.schema.names]).take(pa.array(places))
 
-    hashes = (hash64(batch.column("text_hash")) for batch in batches)
-    return find_repeats(hashes, read, top)
+    hashes = [hash64(batch.column("text_hash")) for batch in batches]
+    return name_repeats(RepeatedHashes.of(np.concatenate(hashes)), read)
 
 
 def make_report(

@@ -13,7 +13,9 @@ from embedkit.dataset.finalize import finalize
 from embedkit.dataset.manifest import Manifest, read_manifest, restore_card, seal
 from embedkit.dataset.mend import fault_of_text, is_object
 from embedkit.dataset.plan_file import read_plan
+from embedkit.dataset.processes import processes
 from embedkit.dataset.version import Version, block_of, block_order
+from embedkit.flow.gather import processes_for
 from embedkit.flow.large_documents import reject_whole_documents
 from embedkit.flow.line_numbers import LineNumbers
 from embedkit.flow.prepare import Draft, standing_plan
@@ -66,16 +68,22 @@ def complete_version(
     if splits is None:
         splits = [split.split_id for split in draft.plan.splits]
     device = recorded_device(version) or account.device or draft.model.placement.device
-    manifest = finalize(version, splits, {**draft.description, "device_name": device})
-    blocks = filter(None, map(block_of, version.store.list(version.key("_meta/commits/"))))
-    numbers = _line_numbers(draft)
-    manifest = numbers.described(manifest)
-    if isinstance(draft.records, CorpusConfig):
-        manifest = replace(manifest, input_format=draft.records.format)
-    account = _with_version(account, draft, manifest)
-    write_report(draft, manifest, sorted(blocks, key=block_order), account, numbers)
+    blocks = _committed_blocks(version)
+    with processes(processes_for(len(blocks))) as each:
+        manifest = finalize(version, splits, {**draft.description, "device_name": device}, each)
+        numbers = _line_numbers(draft)
+        manifest = numbers.described(manifest)
+        if isinstance(draft.records, CorpusConfig):
+            manifest = replace(manifest, input_format=draft.records.format)
+        account = _with_version(account, draft, manifest)
+        write_report(draft, manifest, blocks, account, numbers, each)
     manifest = seal(version, manifest, dataset_card(version, manifest))
     return publish_or_refuse(draft, manifest, account)
+
+
+def _committed_blocks(version: Version) -> list[str]:
+    found = filter(None, map(block_of, version.store.list(version.key("_meta/commits/"))))
+    return sorted(found, key=block_order)
 
 
 def _line_numbers(draft: Draft) -> LineNumbers:
@@ -119,11 +127,12 @@ def _restore_texts(draft: Draft, manifest: Manifest) -> None:
         restore_card(version, dataset_card(version, manifest))
     if not any(_is_torn(version, version.key(path)) for path in (REPORT_JSON, REPORT_HTML)):
         return
-    blocks = filter(None, map(block_of, version.store.list(version.key("_meta/commits/"))))
+    blocks = _committed_blocks(version)
     account = RunAccount(rows_resumed=manifest.rows, tokens_resumed=manifest.tokens_encoded)
     account = _with_version(account, draft, manifest)
     numbers = _line_numbers(draft)
-    write_report(draft, manifest, sorted(blocks, key=block_order), account, numbers)
+    with processes(processes_for(len(blocks))) as each:
+        write_report(draft, manifest, blocks, account, numbers, each)
 
 
 def _is_torn(version: Version, key: str) -> bool:

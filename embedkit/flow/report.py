@@ -1,109 +1,31 @@
 """The report of a version: the statistics of its blocks added up, and the rows that it shows."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from embedkit.dataset.manifest import Manifest, Part
+from embedkit.dataset.processes import Each, here
 from embedkit.dataset.rejects import read_rejects
 from embedkit.dataset.rows import read_rows
-from embedkit.dataset.stores import read_all
 from embedkit.dataset.version import Version, block_of
-from embedkit.errors import IntegrityError
-from embedkit.errors.foreign import one_line
+from embedkit.flow.gather import PARTS_AT_ONCE, gather
 from embedkit.flow.line_numbers import LineNumbers, place_of
 from embedkit.flow.prepare import Draft
 from embedkit.reports.account import RunAccount
 from embedkit.reports.facts import Facts
 from embedkit.reports.render import render_html
-from embedkit.reports.repeats import COLUMNS, TextRepeats, find_repeats, hash64
+from embedkit.reports.repeats import COLUMNS, TextRepeats, name_repeats
 from embedkit.reports.report import build_report, report_json
 from embedkit.reports.sample import Sample, Wanted, read_sample
 from embedkit.reports.sections import records
-from embedkit.reports.statistics import Sidecar, Statistics
 
 REPORT_JSON = "report/report.json"
 REPORT_HTML = "report/report.html"
-
-_Item = TypeVar("_Item")
-_Result = TypeVar("_Result")
-
-_BLOCKS_AT_ONCE = 256
-_PARTS_AT_ONCE = 4
-
-
-@dataclass(frozen=True, eq=False)
-class Gathered:
-    """What the sidecars of consecutive blocks say.
-
-    Attributes:
-        statistics: Their statistics, added in block order.
-        hashes: The hashes of the texts of all their rows, in order, uint64, shape (rows,).
-    """
-
-    statistics: Statistics
-    hashes: NDArray[np.uint64]
-
-
-BlockParts = Sequence[tuple[str, Part | None]]
-"""Consecutive blocks with their parts; a block without rows has none."""
-
-Each = Callable[[Callable[[BlockParts], Gathered], Iterable[BlockParts]], Iterable[Gathered]]
-"""Calls a function with each of some items, and gives the results in their order."""
-
-
-def gather(version: Version, blocks: BlockParts) -> Gathered:
-    """Reads the sidecars of consecutive blocks; of larger blocks also the text hashes in the parts.
-
-    Raises:
-        IntegrityError: A sidecar or part is damaged.
-        StoreError: The store failed.
-    """
-    keys = [version.stats_key(block) for block, _ in blocks]
-    statistics = Statistics.empty()
-    hashes: list[NDArray[np.uint64] | Part] = []
-    for (block, part), (key, data) in zip(blocks, read_all(version.store, keys), strict=True):
-        try:
-            sidecar = Sidecar.from_json(data, block)
-            statistics += sidecar.statistics
-            hashes.append(_text_hashes_of(sidecar, part))
-        except ValueError as error:
-            # What is no JSON was found before; this is JSON of another shape, or with other bytes.
-            raise IntegrityError(
-                f"{version.url_of(key)}: not the statistics that were written "
-                f"({one_line(error)}); remove it and {version.url_of(version.commit_key(block))}, "
-                "then run the same command again, which encodes its block anew"
-            ) from error
-    unread = [found for found in hashes if isinstance(found, Part)]
-    read = _in_threads(partial(_text_hashes_in, version), unread)
-    every = [next(read) if isinstance(found, Part) else found for found in hashes]
-    return Gathered(statistics, np.concatenate([*every, np.empty(0, np.uint64)]))
-
-
-def _text_hashes_of(sidecar: Sidecar, part: Part | None) -> NDArray[np.uint64] | Part:
-    """Returns the text hashes that a sidecar holds, or the part to be read for them."""
-    rows = part.rows if part else 0
-    found = sidecar.text_hashes
-    if sidecar.rows != rows or (found is not None and len(found) != rows):
-        raise ValueError(f"of {sidecar.rows} rows, where its part has {rows}")
-    return part or np.empty(0, np.uint64) if found is None else found
-
-
-def _text_hashes_in(version: Version, part: Part) -> NDArray[np.uint64]:
-    return hash64(read_rows(version, part, ["text_hash"]).column("text_hash"))
-
-
-def _in_threads(function: Callable[[_Item], _Result], items: Sequence[_Item]) -> Iterator[_Result]:
-    """Calls a function with each item, a few at a time; the results come in their order."""
-    if items:
-        with ThreadPoolExecutor(_PARTS_AT_ONCE, thread_name_prefix="parts") as pool:
-            yield from pool.map(function, items)
 
 
 def write_report(
@@ -112,7 +34,7 @@ def write_report(
     blocks: Sequence[str],
     account: RunAccount,
     numbers: LineNumbers,
-    each: Each = map,
+    each: Each = here,
 ) -> None:
     """Adds up the statistics of all blocks in block order and writes the report, twice.
 
@@ -122,7 +44,7 @@ def write_report(
         blocks: Its blocks, in order.
         account: What the run did, and the version holds.
         numbers: The lines of its inputs.
-        each: Gathers runs of blocks, which may be in other processes.
+        each: Has runs of blocks read, here or in other processes.
 
     Raises:
         IntegrityError: A sidecar, a part or a file of rejects is damaged.
@@ -130,16 +52,10 @@ def write_report(
     """
     version = draft.version
     rows = _Rows(version, manifest.parts)
-    total = Statistics.empty()
-
-    def hashes() -> Iterator[NDArray[np.uint64]]:
-        nonlocal total
-        for gathered in each(partial(gather, version), rows.in_runs(blocks)):
-            total += gathered.statistics
-            yield gathered.hashes
-
+    gathered = gather(version, blocks, manifest.parts, each)
     columns = (*COLUMNS, *(["text"] if draft.options.store_text else []))
-    repeats = find_repeats(hashes(), partial(rows.at, columns))
+    repeats = name_repeats(gathered.repeated, partial(rows.at, columns))
+    total = gathered.statistics
     counted = total.get(records.SECTION) or records.Records()
     examples = counted.examples(partial(read_rejects, version))
     facts = Facts(
@@ -167,15 +83,11 @@ class _Rows:
         self._by_block = {block_of(part.path): part for part in parts}
         self._ends = np.cumsum([part.rows for part in parts])
 
-    def in_runs(self, blocks: Sequence[str]) -> Iterator[BlockParts]:
-        """Yields blocks with their parts, many at a time."""
-        for start in range(0, len(blocks), _BLOCKS_AT_ONCE):
-            run = blocks[start : start + _BLOCKS_AT_ONCE]
-            yield [(block, self._by_block.get(block)) for block in run]
-
     def read(self, wanted: Sequence[Wanted]) -> Iterator[pa.Table]:
         """Reads rows of blocks, see ``ReadRows``."""
-        return _in_threads(self._read, wanted)
+        if wanted:
+            with ThreadPoolExecutor(PARTS_AT_ONCE, thread_name_prefix="parts") as pool:
+                yield from pool.map(self._read, wanted)
 
     def _read(self, wanted: Wanted) -> pa.Table:
         part = self._by_block[wanted.block_id]

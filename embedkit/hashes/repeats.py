@@ -48,6 +48,29 @@ class RepeatedHashes:
     hashes: int = 0
     top: tuple[RepeatedHash, ...] = ()
 
+    @classmethod
+    def of(
+        cls, hashes: NDArray[np.uint64], places: NDArray[np.int64] | None = None
+    ) -> "RepeatedHashes":
+        """Finds which of some hashes occur more than once.
+
+        Args:
+            hashes: In any order, shape (n,).
+            places: Where each stands in the sequence, shape (n,); in this order unless given.
+        """
+        if not len(hashes):
+            return cls()
+        order = np.argsort(hashes, kind="stable")
+        ordered = hashes[order]
+        begins = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
+        counts = np.diff(begins, append=len(ordered))
+        first = np.minimum.reduceat(order if places is None else places[order], begins)
+        several = counts > 1
+        values, counts, first = ordered[begins[several]], counts[several], first[several]
+        most = np.argsort(-counts, kind="stable")[:TOP]
+        top = zip(values[most].tolist(), counts[most].tolist(), first[most].tolist(), strict=True)
+        return cls(int(counts.sum()), len(counts), tuple(RepeatedHash(*one) for one in top))
+
     def __add__(self, other: "RepeatedHashes") -> "RepeatedHashes":
         """Returns what is known of both sets of hashes, of which none is in both."""
         top = sorted((*self.top, *other.top), key=lambda one: (-one.count, one.value))
@@ -111,15 +134,4 @@ def repeated_in(number: int, files: Sequence[HashFile]) -> RepeatedHashes:
     """Finds the hashes of one range that occur more than once in all of the files."""
     read = [file.read(number) for file in files]
     hashes = np.concatenate([found for found, _ in read])
-    if not len(hashes):
-        return RepeatedHashes()
-    order = np.argsort(hashes, kind="stable")
-    hashes, places = hashes[order], np.concatenate([found for _, found in read])[order]
-    begins = np.flatnonzero(np.concatenate([[True], hashes[1:] != hashes[:-1]]))
-    counts = np.diff(begins, append=len(hashes))
-    first = np.minimum.reduceat(places, begins)
-    several = counts > 1
-    values, counts, first = hashes[begins[several]], counts[several], first[several]
-    most = np.argsort(-counts, kind="stable")[:TOP]
-    top = zip(values[most].tolist(), counts[most].tolist(), first[most].tolist(), strict=True)
-    return RepeatedHashes(int(counts.sum()), len(counts), tuple(RepeatedHash(*one) for one in top))
+    return RepeatedHashes.of(hashes, np.concatenate([places for _, places in read]))

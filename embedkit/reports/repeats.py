@@ -1,6 +1,7 @@
 """Texts that more than one row has, over a whole version."""
 
-from collections.abc import Callable, Iterable
+from binascii import unhexlify
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from embedkit.hashes.uniqueness import placed_repeats
+from embedkit.hashes.repeats import RepeatedHashes
 from embedkit.records import LINE_FIELD
 from embedkit.reports.sample import excerpt
 
@@ -54,39 +55,29 @@ class TextRepeats:
     top: tuple[RepeatedText, ...] = ()
 
 
-def find_repeats(
-    hashes: Iterable[NDArray[np.uint64]],
-    read: Callable[[list[int]], pa.Table | pa.RecordBatch],
-    top: int = 10,
+def name_repeats(
+    found: RepeatedHashes, read: Callable[[list[int]], pa.Table | pa.RecordBatch]
 ) -> TextRepeats:
-    """Finds texts that occur more than once, by the first 64 bits of their hash.
+    """Names the most repeated texts.
 
-    Two different texts share those bits with a chance of about n * n / 2**65 for n texts: one in
-    forty million for a million of them.
+    They are told apart by the first 64 bits of their hash, which two different texts share with a
+    chance of about n * n / 2**65 for n texts: one in forty million for a million of them.
 
     Args:
-        hashes: The hashes of all rows in their order, see ``hash64``; they are taken once.
+        found: The hashes that occur more than once among those of all rows in their order, see
+            ``hash64``.
         read: Reads ``COLUMNS`` of some rows, and ``text`` where it is stored, given their places
             among all rows, ascending.
-        top: How many texts to name.
     """
-    rows = texts = 0
-    most: list[tuple[int, int, int]] = []
-    for found in placed_repeats(hashes):
-        rows += int(found.counts.sum()) - len(found.counts)
-        texts += len(found.counts)
-        order = np.lexsort((found.hashes, -found.counts))[:top]
-        values = (found.counts[order], found.hashes[order], found.first[order])
-        most += zip(*(column.tolist() for column in values), strict=True)
-        most = sorted(most, key=lambda one: (-one[0], one[1]))[:top]
-    counts = {first: count for count, _, first in most}
+    counts = {one.first: one.count for one in found.top}
     named: list[RepeatedText] = []
     if counts:
         places = sorted(counts)
         named = [
             _named(counts[one], row) for one, row in zip(places, _rows(read(places)), strict=True)
         ]
-    return TextRepeats(rows, texts, tuple(sorted(named, key=lambda t: (-t.count, t.text_hash))))
+    top = tuple(sorted(named, key=lambda text: (-text.count, text.text_hash)))
+    return TextRepeats(found.occurrences - found.hashes, found.hashes, top)
 
 
 def _rows(table: pa.Table | pa.RecordBatch) -> list[dict[str, Any]]:
@@ -107,5 +98,15 @@ def hash64(text_hashes: pa.Array | pa.ChunkedArray) -> NDArray[np.uint64]:
     Args:
         text_hashes: Strings of 32 hexadecimal digits each, without nulls.
     """
-    digits = "".join(text_hashes.to_pylist())
-    return np.frombuffer(bytes.fromhex(digits), dtype=">u8")[::2].astype(np.uint64)
+    arrays = text_hashes.chunks if isinstance(text_hashes, pa.ChunkedArray) else [text_hashes]
+    digits = b"".join(map(_characters, arrays))
+    return np.frombuffer(unhexlify(digits), dtype=">u8")[::2].astype(np.uint64)
+
+
+def _characters(strings: pa.StringArray) -> memoryview:
+    """Returns the characters of all strings as they lie there, one behind the other."""
+    _, offsets, characters = strings.buffers()
+    if not len(strings):
+        return memoryview(b"")
+    bounds = np.frombuffer(offsets, np.int32)[strings.offset : strings.offset + len(strings) + 1]
+    return memoryview(characters)[bounds[0] : bounds[-1]]

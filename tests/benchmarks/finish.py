@@ -1,8 +1,8 @@
 """Finishing a version of many blocks, which a writer that costs nothing has committed.
 
-The writer makes a few blocks in earnest and repeats them: parts, statistics and rejects are hard
-links, commit records and split ends are written without a sync. The version is then completed by a
-process of its own, as a run that has nothing left to encode would.
+The writer makes a few blocks in earnest and repeats them: parts and rejects are hard links, the
+other files are written without a sync, those of each block with its own name. The version is then
+completed by a process of its own, as a run that has nothing left to encode would.
 """
 
 import argparse
@@ -12,13 +12,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pyarrow as pa
-from embedkit.reports.quality import BlockStatistics
+from pydantic import TypeAdapter
 
 from embedkit.config import CorpusConfig, ModelConfig, OutputConfig
 from embedkit.corpus.splits import FileRange, Plan, Split
@@ -30,10 +30,13 @@ from embedkit.flow.complete import begin_account, complete_version
 from embedkit.flow.prepare import Draft, begin_version
 from embedkit.hashes.digests import text_hash
 from embedkit.records import DOCUMENT_SCHEMA, TOKEN_FIELDS, Reject
+from embedkit.reports.sample import RowKeys
+from embedkit.reports.statistics import Sidecar
 from embedkit.vectors import EmbeddingBlock, Vectors
 from tests.benchmarks.machine import describe_machine, watched
 
 _KINDS = 256
+_ROW_KEYS = TypeAdapter(RowKeys)
 _WITH_REJECT = 16
 _DIMENSION = 384
 _INTERVAL = 0.1
@@ -112,41 +115,67 @@ def make_draft(folder: Path, splits: int) -> Draft:
 
 def write_blocks(version: Version, blocks: int, per_split: int, rows: int) -> None:
     """Commits blocks and ends their splits, without encoding anything."""
-    kinds = _commit_kinds(version, min(_KINDS, blocks), rows)
-    scratch = Path(version.root) / "kinds"
+    kinds = [Kind.of(version, number, rows) for number in range(min(_KINDS, blocks))]
     for path in ("data", "rejects", "_meta/commits", "_meta/stats", "_meta/splits"):
         (Path(version.url) / path).mkdir(parents=True, exist_ok=True)
     root = Path(version.root)
     for split, first in enumerate(range(0, blocks, per_split)):
-        name, documents = f"{split:05d}", 0
-        count = min(per_split, blocks - first)
+        count, documents = min(per_split, blocks - first), 0
         for seq in range(count):
-            kind, record = kinds[(first + seq) % len(kinds)]
-            block = f"{name}-{seq:05d}"
-            part = version.part_key(block)
-            os.link(scratch / f"data/part-{kind}.parquet", root / part)
-            os.link(scratch / f"_meta/stats/{kind}.json", root / version.stats_key(block))
-            if record.rejects:
-                os.link(scratch / f"rejects/{kind}.jsonl", root / version.reject_key(block))
-            path = part.removeprefix(version.key(""))
-            record = replace(record, block_id=block, part=path)
-            (root / version.commit_key(block)).write_bytes(record.to_json())
-            documents += record.documents
-        lines = ((documents, 0, 0, 0, documents),)
-        end = SplitEnd(name, count, documents, lines)
-        (root / version.split_key(name)).write_bytes(end.to_json())
+            kind = kinds[(first + seq) % len(kinds)]
+            kind.commit(version, split, seq)
+            documents += kind.record.documents
+        end = SplitEnd(f"{split:05d}", count, documents, ((documents, 0, 0, 0, documents),))
+        (root / version.split_key(end.split_id)).write_bytes(end.to_json())
 
 
-def _commit_kinds(version: Version, kinds: int, rows: int) -> list[tuple[str, CommitRecord]]:
-    scratch = version.sibling("kinds")
-    options = PartOptions(dimension=_DIMENSION, file_metadata={"embedkit.fingerprint": "f"})
-    found = []
-    for number in range(kinds):
+@dataclass(frozen=True)
+class Kind:
+    """A block that was made in earnest, and stands for many.
+
+    Attributes:
+        record: Its commit record.
+        files: Its part and rejects.
+        keys: The keys of its sampled rows.
+        statistics: Its statistics as JSON, those keys left out.
+    """
+
+    record: CommitRecord
+    files: tuple[Path, Path]
+    keys: RowKeys
+    statistics: bytes
+
+    @classmethod
+    def of(cls, version: Version, number: int, rows: int) -> "Kind":
+        """Makes one of a number."""
+        scratch = version.sibling("kinds")
+        options = PartOptions(dimension=_DIMENSION, file_metadata={"embedkit.fingerprint": "f"})
         block = make_block(number, rows)
-        statistics = BlockStatistics.of(block, 256).to_json()
-        record = commit_block(scratch, block, options, 256, statistics)
-        found.append((block.block_id, record))
-    return found
+        sidecar = Sidecar.of(block, 256)
+        record = commit_block(scratch, block, options, 256, sidecar.to_json())
+        values = json.loads(sidecar.to_json()) | {"keys": None}
+        named = json.dumps(values, sort_keys=True).replace(f'"{block.block_id}"', "BLOCK")
+        root = Path(scratch.root)
+        part, reject = scratch.part_key(block.block_id), scratch.reject_key(block.block_id)
+        return cls(record, (root / part, root / reject), sidecar.statistics.keys, named.encode())
+
+    def commit(self, version: Version, split: int, seq: int) -> None:
+        """Commits it as a block of the version."""
+        root, block = Path(version.root), f"{split:05d}-{seq:05d}"
+        part = version.part_key(block)
+        os.link(self.files[0], root / part)
+        if self.record.rejects:
+            os.link(self.files[1], root / version.reject_key(block))
+        count = len(self.keys)
+        keys = replace(self.keys, splits=np.full(count, split), seqs=np.full(count, seq))
+        dumped = json.dumps(_ROW_KEYS.dump_python(keys, mode="json")).encode()
+        statistics = self.statistics.replace(b"null", dumped, 1).replace(
+            b"BLOCK", f'"{block}"'.encode()
+        )
+        (root / version.stats_key(block)).write_bytes(statistics)
+        record = replace(self.record, block_id=block, part=part.removeprefix(version.key("")))
+        record = record.with_statistics(statistics)
+        (root / version.commit_key(block)).write_bytes(record.to_json())
 
 
 def _write(folder: Path, blocks: int, per_split: int, rows: int) -> None:

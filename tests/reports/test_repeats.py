@@ -3,8 +3,9 @@ import pyarrow as pa
 import pytest
 from reporting import repeats_of
 
+from embedkit.hashes import repeats
 from embedkit.hashes.digests import text_hash
-from embedkit.reports.repeats import TextRepeats, find_repeats, hash64
+from embedkit.reports.repeats import TextRepeats, hash64, name_repeats
 
 TEXTS = ["again", "once", "again", "twice", "only here", "again", "twice", "x" * 400, "x" * 400]
 
@@ -35,10 +36,11 @@ def test_a_version_without_texts_names_the_row(batches):
     assert (first.count, first.id, first.source, first.text) == (3, "row 0", "texts.jsonl", None)
 
 
-def test_no_more_than_the_top_are_named(batches):
-    found = repeats_of(*batches, top=1)
-    assert [text.text for text in found.top] == ["again"]
-    assert (found.rows, found.texts) == (4, 3)
+def test_no_more_than_the_top_are_named(make_block):
+    texts = [str(number) for number in range(repeats.TOP + 2)]
+    found = repeats_of(make_block([*texts, *texts, texts[-1]]).rows)
+    assert found.top[0].text == texts[-1]
+    assert (len(found.top), found.texts, found.rows) == (len(texts) - 2, len(texts), len(texts) + 1)
 
 
 def test_rows_are_read_once_and_only_those_that_are_named(batches):
@@ -49,17 +51,21 @@ def test_rows_are_read_once_and_only_those_that_are_named(batches):
         read.append(places)
         return rows.take(places)
 
-    hashes = (hash64(batch.column("text_hash")) for batch in batches)
-    found = find_repeats(hashes, rows_at, top=1)
-    assert read == [[0]]
-    assert [text.text for text in found.top] == ["again"]
+    hashes = hash64(rows.column("text_hash"))
+    found = name_repeats(repeats.RepeatedHashes.of(hashes), rows_at)
+    assert read == [[0, 3, 7]]
+    assert [text.text[:5] for text in found.top] == ["again", *sorted_by_hash("twice", "x" * 400)]
     assert (found.rows, found.texts) == (4, 3)
+
+
+def sorted_by_hash(*texts: str) -> list[str]:
+    return [text[:5] for text in sorted(texts, key=text_hash)]
 
 
 def test_nothing_repeats(make_block):
     found = repeats_of(make_block(["a", "b"]).rows)
     assert (found.rows, found.texts, found.top) == (0, 0, ())
-    assert find_repeats([], None) == TextRepeats()
+    assert name_repeats(repeats.RepeatedHashes(), None) == TextRepeats()
 
 
 def test_hash64_is_the_start_of_the_hash(make_block):
