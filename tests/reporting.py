@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from embedkit.hashes.digests import text_hash
 from embedkit.hashes.repeats import RepeatedHashes
-from embedkit.records import EmbeddingBlock, Reject
+from embedkit.records import Reject
 from embedkit.reports.account import RunAccount
 from embedkit.reports.facts import Facts
 from embedkit.reports.repeats import TextRepeats, hash64, name_repeats

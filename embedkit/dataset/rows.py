@@ -16,6 +16,7 @@ from embedkit.errors import ConfigError, IntegrityError
 _ROWS_AT_ONCE = 16_384
 _FEW_ROWS_AT_ONCE = 1024
 _READ_AHEAD = 1 << 22
+_READ_WHOLE = 1 << 20
 
 
 @contextmanager
@@ -35,7 +36,9 @@ def opened_part(
     """
     key = version.key(part.path)
     try:
-        file = version.store.open(key)
+        # Of a small one a request for each column would take longer than all of its bytes.
+        small = part.size <= _READ_WHOLE
+        file = pa.BufferReader(version.store.read(key)) if small else version.store.open(key)
     except FileNotFoundError as error:
         raise IntegrityError(
             f"{version.url_of(key)}: in the manifest, but gone; {RESTORE}"

@@ -27,7 +27,7 @@ from embedkit.hashes.repeats import HashFile, RepeatedHashes, range_count, repea
 from embedkit.reports.repeats import hash64
 from embedkit.reports.statistics import Sidecar, Statistics
 
-PARTS_AT_ONCE = 4
+PARTS_AT_ONCE = 8
 """Parts that one process reads at the same time."""
 
 _FEW_BLOCKS = 4096
