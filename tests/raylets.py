@@ -171,6 +171,11 @@ def by_encoder(dataset: Dataset) -> dict[str, int]:
     return {one["encoder"]: one["rows"] for one in report["run"]["by_encoder"]}
 
 
+def documents_told(run: Run) -> int:
+    """Documents of the version by the last line of progress, which counts what workers told."""
+    return [line["progress"]["documents"] for line in run.log if "progress" in line][-1]
+
+
 def losses(run: Run) -> list[str]:
     """What a run says of lost workers."""
     return [message for message in run.messages if " was lost " in message]

@@ -30,6 +30,8 @@ from embedkit.actors.encoder_actor import EncoderActor
 from embedkit.actors.encoder_handle import answer
 from embedkit.actors.pool_client import PoolClient, PoolConnection
 from embedkit.actors.private_ray import environment, join, on_loopback, read_token_again
+from embedkit.config import EngineConfig
+from embedkit.encoders.fitting import fit_machine
 from embedkit.encoders.spec import ModelSpec
 from embedkit.errors import ConfigError, EncoderError
 from embedkit.hashes.digests import digest
@@ -118,15 +120,15 @@ class LocalRay:
         return address
 
     def _ensure_encoders(self) -> tuple[str, ...]:
-        on_gpu = self.model.placement.device == "cuda"
-        gpus = int(ray.cluster_resources().get("GPU", 0))
-        if on_gpu and not gpus:
+        resources = ray.cluster_resources()
+        engine = EngineConfig(encoders_per_gpu=self.encoders_per_gpu)
+        fitting = fit_machine(engine, self.model.placement, resources)
+        if fitting.encoder_gpus and resources.get("GPU", 0) < 1:
             raise ConfigError(
                 "the model is to run on cuda, but Ray finds no GPU on this machine; check the "
                 "accelerator and its driver, or take device cpu"
             )
-        count = gpus * self.encoders_per_gpu if on_gpu else 1
-        names = tuple(f"encoder-{number}" for number in range(count))
+        names = tuple(f"encoder-{number}" for number in range(fitting.encoders.most))
         remote = ray.remote(concurrency_groups={"observe": 1})(EncoderActor)
         actors = [
             remote.options(
@@ -134,8 +136,9 @@ class LocalRay:
                 namespace=self.namespace,
                 lifetime="detached",
                 get_if_exists=True,
+                # The runner's own processes take CPUs as they need them.
                 num_cpus=0,
-                num_gpus=1 / self.encoders_per_gpu if on_gpu else 0,
+                num_gpus=fitting.encoder_gpus,
                 max_restarts=-1,
                 # Clients repeat what a lost encoder did not answer.
                 max_task_retries=0,

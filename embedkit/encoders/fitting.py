@@ -1,10 +1,15 @@
-"""How many encoders fit where they are to run, and what each of them takes."""
+"""How many encoders fit where they are to run, and what each of them takes: here and nowhere else.
+
+One machine, the nodes of a cluster and each worker machine of Dataflow are told by their resources,
+by the names that Ray has for them.
+"""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from embedkit.config import EncoderRange, JobConfig
+from embedkit.config import EncoderRange, EngineConfig, ModelConfig
+from embedkit.encoders.spec import Placement
 from embedkit.errors import ConfigError
 
 _WORKERS_PER_GPU = 8
@@ -29,7 +34,19 @@ class Fitting:
     worker_cpus: int
 
 
-def fit(config: JobConfig, device: str, nodes: list[dict[str, float]]) -> Fitting:
+def runs_on_gpu(config: ModelConfig, resources: Mapping[str, float]) -> bool:
+    """Tells whether a model is to run on a GPU, before it is read where that is.
+
+    Args:
+        config: The model as it is asked for.
+        resources: All resources of the cluster.
+    """
+    return config.device == "cuda" or (config.device == "auto" and resources.get("GPU", 0) > 0)
+
+
+def fit_cluster(
+    config: EngineConfig, placement: Placement, nodes: Sequence[Mapping[str, float]]
+) -> Fitting:
     """Fits a job to a cluster.
 
     On GPUs an encoder takes its GPU and one CPU, and a worker one CPU. Without GPUs an encoder
@@ -37,38 +54,40 @@ def fit(config: JobConfig, device: str, nodes: list[dict[str, float]]) -> Fittin
 
     Args:
         config: The job.
-        device: ``cpu`` or ``cuda``.
-        nodes: The resources of each node, by their names in Ray.
+        placement: Where its model runs.
+        nodes: The resources of each node.
 
     Raises:
         ConfigError: No node has what an encoder needs.
     """
-    if device == "cuda":
+    if placement.device == "cuda":
         gpus = sum(node.get("GPU", 0.0) for node in nodes)
         most = max(1, math.floor(gpus)) * config.encoders_per_gpu
         share = 1.0 / config.encoders_per_gpu
         asked = config.encoders or EncoderRange(1, most)
-        return Fitting(asked, min(1.0, share), share, config.encoder_threads, 1)
+        return Fitting(asked, min(1.0, share), share, placement.threads, 1)
     cpus = [int(node["CPU"]) for node in nodes if node.get("CPU", 0) >= 1]
     if not cpus:
         raise ConfigError("no node of the Ray cluster has a CPU to give; start one with --num-cpus")
     each = config.encoder_cpus or min(cpus)
     most = max(1, sum(count // each for count in cpus))
     asked = config.encoders or EncoderRange(1, most)
-    return Fitting(asked, each, 0.0, config.encoder_threads or each, 0)
+    return Fitting(asked, each, 0.0, placement.threads or each, 0)
 
 
-def fit_machine(config: JobConfig, device: str, resources: Mapping[str, float]) -> Fitting:
+def fit_machine(
+    config: EngineConfig, placement: Placement, resources: Mapping[str, float]
+) -> Fitting:
     """Fits the encoders of a job to one machine, which is theirs alone.
 
     There is one for each GPU, or one for all CPUs, unless the job says otherwise.
 
     Args:
         config: The job.
-        device: ``cpu`` or ``cuda``.
-        resources: The machine's resources, by their names in Ray.
+        placement: Where its model runs.
+        resources: The machine's resources.
     """
-    on_gpu = device == "cuda"
+    on_gpu = placement.device == "cuda"
     per_gpu = config.encoders_per_gpu
     count = max(1, int(resources.get("GPU", 0))) * per_gpu if on_gpu else 1
     if config.encoders is not None:
@@ -78,12 +97,12 @@ def fit_machine(config: JobConfig, device: str, resources: Mapping[str, float]) 
         encoders=EncoderRange(count, count),
         encoder_cpus=min(1.0, share) if on_gpu else max(1e-3, math.floor(share)),
         encoder_gpus=1.0 / per_gpu if on_gpu else 0.0,
-        threads=config.encoder_threads,
+        threads=placement.threads,
         worker_cpus=0,
     )
 
 
-def wanted_workers(config: JobConfig, fitting: Fitting, encoders: int, cpus: float) -> int:
+def wanted_workers(config: EngineConfig, fitting: Fitting, encoders: int, cpus: float) -> int:
     """Returns how many workers a run should have.
 
     Args:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -102,7 +103,7 @@ def build_pipeline(
         workers: What the workers that encode are to have.
         options: Beam's own options.
     """
-    settled = prepare(job, model_on_workers(job, workers, options))
+    settled = prepare(job, Dataflow(workers, options).read_model(job))
     experiments = options.view_as(DebugOptions).experiments or []
     if _ONE_PROCESS not in experiments:
         # Processes in containers of their own could not find each other's Ray.
@@ -129,21 +130,34 @@ def _pipeline(options: PipelineOptions) -> beam.Pipeline:
         raise ConfigError(one_line(error)) from error
 
 
-def model_on_workers(
-    config: ModelConfig, workers: DataflowConfig, options: PipelineOptions
-) -> ModelSpec:
-    """Settles a model as workers run it, of which this machine tells nothing.
+@dataclass(frozen=True)
+class Dataflow:
+    """Dataflow as an engine: what has to be known of its workers before a pipeline is sent there.
 
-    On a GPU it is run by torch, in bfloat16 where that GPU has it; on CPUs in float32 unless the
-    job names a precision, as nobody knows which CPUs they will be.
+    Attributes:
+        workers: What the workers that encode are to have.
+        options: Beam's own options.
     """
-    accelerator = _accelerator(workers, options)
-    precision = config.precision
-    if accelerator is None:
-        on_cpu = {"device": "cpu", "precision": "float32" if precision == "auto" else precision}
-        return read_model(config.model_copy(update=on_cpu))
-    gpu = Gpu(has_bf16=not _WITHOUT_BF16.match(accelerator))
-    return read_model(config.model_copy(update={"device": "cuda"}), lambda: gpu)
+
+    workers: DataflowConfig
+    options: PipelineOptions
+
+    def read_model(self, config: ModelConfig) -> ModelSpec:
+        """Settles a model as workers run it, of which this machine tells nothing.
+
+        On a GPU it is run by torch, in bfloat16 where that GPU has it; on CPUs in float32 unless
+        the job names a precision, as nobody knows which CPUs they will be.
+
+        Raises:
+            ConfigError: The model cannot be used there.
+        """
+        accelerator = _accelerator(self.workers, self.options)
+        precision = config.precision
+        if accelerator is None:
+            on_cpu = {"device": "cpu", "precision": "float32" if precision == "auto" else precision}
+            return read_model(config.model_copy(update=on_cpu))
+        gpu = Gpu(has_bf16=not _WITHOUT_BF16.match(accelerator))
+        return read_model(config.model_copy(update={"device": "cuda"}), lambda: gpu)
 
 
 def check_for_dataflow(job: JobConfig, workers: DataflowConfig, options: PipelineOptions) -> None:

@@ -14,7 +14,7 @@ from embedkit.flow.prepare import Job
 
 
 class Engine(Protocol):
-    """Where a job runs: what has to be known of it before anything is embedded."""
+    """Where a job runs, as far as it must be known to settle it; Dataflow is one."""
 
     def read_model(self, config: JobConfig) -> ModelSpec:
         """Settles a model as the machines run it that the encoders will be on.
@@ -23,12 +23,6 @@ class Engine(Protocol):
             ConfigError: The model cannot be used there.
             EncoderError: No such machine could be had in time.
         """
-        ...
-
-    def map_splits(
-        self, function: Callable[[OfSplit], Result], items: Sequence[OfSplit], /
-    ) -> Iterable[Result]:
-        """Maps a function over splits on the engine's workers, see ``MapSplits``."""
         ...
 
 
@@ -78,6 +72,12 @@ class RunningEngine(Engine, Protocol):
 
     def __exit__(self, *error: object) -> None:
         """Leaves it."""
+        ...
+
+    def map_splits(
+        self, function: Callable[[OfSplit], Result], items: Sequence[OfSplit], /
+    ) -> Iterable[Result]:
+        """Maps a function over splits on the engine's workers, see ``MapSplits``."""
         ...
 
     def begin(

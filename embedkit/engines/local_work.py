@@ -70,7 +70,7 @@ def local_work(
         documents: Documents that earlier tries have committed, by split.
         display: Shows the phases.
     """
-    fitting = fit_machine(job.config, job.model.placement.device, ray.cluster_resources())
+    fitting = fit_machine(job.config, job.model.placement, ray.cluster_resources())
     with ray_encoders(job, fitting) as pool, ray_watched(pool.name):
         yield LocalWork(job, splits, pool, _TallyHere(documents), loaded(pool, display))
 

@@ -20,7 +20,7 @@ from embedkit.actors.split_queue import RunQueue
 from embedkit.config import JobConfig
 from embedkit.corpus.plan import Split
 from embedkit.dataset.commit import CommitRecord
-from embedkit.encoders.fitting import fit
+from embedkit.encoders.fitting import fit_cluster, runs_on_gpu
 from embedkit.encoders.kinds import read_model
 from embedkit.encoders.meter import EncoderLoad
 from embedkit.encoders.spec import ModelSpec
@@ -70,9 +70,7 @@ class RayCluster:
             ConfigError: The model cannot be used there.
             EncoderError: No such node could be had in time.
         """
-        on_gpu = config.device == "cuda" or (
-            config.device == "auto" and ray.cluster_resources().get("GPU", 0) > 0
-        )
+        on_gpu = runs_on_gpu(config, ray.cluster_resources())
         options = {"num_gpus": 1.0 / config.encoders_per_gpu} if on_gpu else {"num_cpus": 0}
         found = ray.remote(read_model).options(**options).remote(config)
         try:
@@ -99,7 +97,7 @@ class RayCluster:
     ) -> "Iterator[_ClusterWork]":
         """Starts the encoders and the queue, and waits for the encoders that the job needs."""
         nodes = [node["Resources"] for node in alive_nodes()]
-        fitting = fit(job.config, job.model.placement.device, nodes)
+        fitting = fit_cluster(job.config, job.model.placement, nodes)
         documents = documents_by_split(committed.values())
         with ray_encoders(job, fitting) as pool, run_queue(splits, documents) as queue:
             device = loaded(pool, self._display)

@@ -4,7 +4,15 @@ import re
 
 import pytest
 from processes import commits, wait_until
-from raylets import ROWS, by_encoder, check_equal, losses, one, wait_until_still
+from raylets import (
+    ROWS,
+    by_encoder,
+    check_equal,
+    documents_told,
+    losses,
+    one,
+    wait_until_still,
+)
 
 pytestmark = pytest.mark.timeout(1200)
 
@@ -21,7 +29,7 @@ def test_three_raylets_make_what_the_plain_run_makes(
     rows = by_encoder(check_equal(tmp_path / "ray", undisturbed))
     assert set(rows) == {"encoder-0", "encoder-1"}
     assert all(rows.values())
-    assert sum(rows.values()) == result["rows"] == ROWS
+    assert sum(rows.values()) == result["rows"] == documents_told(run) == ROWS
     assert not losses(run)
     assert not list((tmp_path / "ray" / ".tmp").iterdir())
     wait_until(lambda: not cluster.actors())
@@ -62,7 +70,7 @@ def test_a_worker_and_an_encoder_killed(cluster, many_blocks, undisturbed, start
     check_equal(tmp_path / "out", undisturbed)
     (line,) = losses(run)
     assert re.match(r"worker-\d was lost at block \d{5}-\d+: a Beam worker was lost: ", line)
-    assert (result["rows"], result["rejects"]) == (ROWS, 0)
+    assert (result["rows"], result["rejects"], documents_told(run)) == (ROWS, 0, ROWS)
 
 
 def test_a_raylet_joins_and_another_is_lost(cluster, many_blocks, undisturbed, start_run, tmp_path):

@@ -230,7 +230,7 @@ def test_the_model_is_settled_for_the_workers_and_not_for_this_machine(
     job, accelerator, asked, precision
 ):
     job = job.model_copy(update={"precision": asked, "batch_tokens": None})
-    model = dataflow.model_on_workers(job, DataflowConfig(accelerator=accelerator), options())
+    model = dataflow.Dataflow(DataflowConfig(accelerator=accelerator), options()).read_model(job)
     placed = model.placement
     assert (placed.backend, placed.device, placed.precision) == ("torch", "cuda", precision)
     assert placed.batch_tokens > 10_000

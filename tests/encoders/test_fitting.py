@@ -3,7 +3,8 @@
 import pytest
 
 from embedkit.config import EncoderRange, JobConfig
-from embedkit.encoders.fitting import fit, wanted_workers
+from embedkit.encoders.fitting import Fitting, fit_cluster, fit_machine, wanted_workers
+from embedkit.encoders.spec import Placement
 from embedkit.errors import ConfigError
 
 HEAD = {"memory": 1e9}
@@ -13,6 +14,12 @@ GPU_NODES = [{"CPU": 4.0}, {"CPU": 16.0, "GPU": 2.0}, {"CPU": 8.0, "GPU": 1.0}]
 
 def job(**settings) -> JobConfig:
     return JobConfig(inputs=("a",), model="m", output="o", engine="ray", **settings)
+
+
+def fit(config: JobConfig, device: str, nodes: list[dict[str, float]]) -> Fitting:
+    return fit_cluster(
+        config, Placement("torch", device, "float32", 2048, config.encoder_threads), nodes
+    )
 
 
 def test_without_gpus_an_encoder_takes_a_node_of_the_smallest_size():
@@ -71,3 +78,24 @@ def test_workers_leave_the_encoders_their_cpus_and_there_is_always_one():
     fitting = fit(config, "cuda", [{"CPU": 4.0, "GPU": 1.0}])
     assert wanted_workers(config, fitting, 1, 4.0) == 3
     assert wanted_workers(config, fitting, 1, 1.0) == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "device", "resources", "encoders", "cpus", "gpus"),
+    [
+        ({}, "cpu", {"CPU": 8.0}, 1, 8, 0.0),
+        ({"encoders": 2}, "cpu", {"CPU": 8.0}, 2, 4, 0.0),
+        ({"encoders": "1..3"}, "cpu", {"CPU": 8.0}, 3, 2, 0.0),
+        # More encoders than CPUs are placed all the same, and take turns.
+        ({"encoders": 4}, "cpu", {"CPU": 2.0}, 4, 1e-3, 0.0),
+        ({}, "cuda", {"CPU": 8.0, "GPU": 2.0}, 2, 1.0, 1.0),
+        ({"encoders_per_gpu": 4}, "cuda", {"CPU": 2.0, "GPU": 1.0}, 4, 0.5, 0.25),
+        ({"encoders": 1}, "cuda", {"CPU": 8.0, "GPU": 2.0}, 1, 1.0, 1.0),
+        ({}, "cuda", {"CPU": 8.0}, 1, 1.0, 1.0),
+    ],
+)
+def test_one_machine_is_its_encoders_alone(settings, device, resources, encoders, cpus, gpus):
+    placement = Placement("torch", device, "float32", 2048, 3)
+    fitting = fit_machine(job(**settings), placement, resources)
+    assert fitting.encoders == EncoderRange(encoders, encoders)
+    assert (fitting.encoder_cpus, fitting.encoder_gpus, fitting.threads) == (cpus, gpus, 3)

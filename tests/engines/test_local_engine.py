@@ -9,6 +9,7 @@ import ray
 from processes import alive, wait_until
 from running import Dataset, flags, records, start, tiny_job
 
+from embedkit.engines.progress import Nothing, Snapshot
 from embedkit.engines.run import run_job
 from embedkit.errors import InputError
 
@@ -22,9 +23,14 @@ def encoder_processes() -> list[psutil.Process]:
 
 
 def test_two_encoders_and_several_workers_write_what_one_process_writes(make_job, tmp_path):
+    moments: list[Snapshot] = []
+    display = Nothing()
+    display.show = moments.append
     result = run_job(
-        make_job(engine="local", encoders=2, workers=3, call_tokens=64, output=tmp_path / "beam")
+        make_job(engine="local", encoders=2, workers=3, call_tokens=64, output=tmp_path / "beam"),
+        display,
     )
+    assert moments[-1].documents == 180
     plain = run_job(make_job(output=tmp_path / "plain"))
     beam, alone = Dataset.latest(tmp_path / "beam"), Dataset.latest(tmp_path / "plain")
     beam.check_accounts(180)
