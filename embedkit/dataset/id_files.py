@@ -8,12 +8,13 @@ is left to be read, whoever wrote them and whenever it was killed.
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedkit.dataset.stores import create, read_all
+from embedkit.dataset.stores import READERS, create, read_all
 from embedkit.dataset.version import Version
 from embedkit.formats.canonical import canonical_json, checksum_holds, with_checksum
 from embedkit.hashes.digests import hash_of
@@ -87,13 +88,50 @@ def hashed_splits(version: Version, keys: Mapping[str, str]) -> dict[str, list[I
         version: The version.
         keys: By split, the key of what is to be read of it.
     """
-    found: dict[str, list[IdFile]] = {}
+    return {
+        files[0].split_id: files
+        for files in _hashed(version)
+        if keys.get(files[0].split_id) == files[0].key
+    }
+
+
+def take_hashes(version: Version, earlier: Version, keys: Mapping[str, str]) -> None:
+    """Takes the hashes of splits over that an earlier version has, under whatever number.
+
+    Args:
+        version: Where they go.
+        earlier: A version of the same root.
+        keys: By split, the key of what is to be read of it.
+
+    Raises:
+        StoreError: The store failed.
+    """
+    known = {files[0].key: files for files in _hashed(earlier)}
+    wanted = [(split, known[key]) for split, key in keys.items() if key in known]
+    with ThreadPoolExecutor(READERS, thread_name_prefix="ids") as threads:
+        for _ in threads.map(lambda one: _copy(version, earlier, *one), wanted):
+            pass
+
+
+def _copy(version: Version, earlier: Version, split_id: str, files: Iterable[IdFile]) -> None:
+    for file in files:
+        try:
+            data = earlier.store.read(file.path(earlier))
+        except FileNotFoundError:
+            return
+        if _hashes_in(data) is None:
+            return
+        create(version.store, replace(file, split_id=split_id).path(version), data)
+
+
+def _hashed(version: Version) -> list[list[IdFile]]:
+    """Returns the files of each split whose hashes are all there."""
+    found: dict[tuple[str, str], list[IdFile]] = {}
     for path in version.store.list(version.key(_FOLDER)):
-        named = _NAME.fullmatch(path.rpartition("/")[2])
-        if named and keys.get(named[1]) == named[3]:
+        if named := _NAME.fullmatch(path.rpartition("/")[2]):
             file = IdFile(named[1], int(named[2]), named[3], named[4] == "end")
-            found.setdefault(file.split_id, []).append(file)
-    return {split: sorted(files) for split, files in found.items() if _are_all(sorted(files))}
+            found.setdefault((file.split_id, file.key), []).append(file)
+    return [files for files in map(sorted, found.values()) if _are_all(files)]
 
 
 def files_of_split(version: Version, split_id: str, key: str) -> list[IdFile] | None:
@@ -135,9 +173,7 @@ def read_hashes(
     """
     by_path = {file.path(version): file for file in files}
     for path, data in read_all(version.store, by_path):
-        hashes, checksum = data[:-_CHECKSUM_BYTES], data[-_CHECKSUM_BYTES:]
-        whole = len(data) >= _CHECKSUM_BYTES and checksum == _checksum(hashes)
-        yield by_path[path], np.frombuffer(hashes, dtype="<u8") if whole else None
+        yield by_path[path], _hashes_in(data)
 
 
 def remove_hashes(version: Version, file: IdFile) -> None:
@@ -180,6 +216,12 @@ def read_duplicates(version: Version, key: str) -> dict[str, tuple[tuple[str, in
     except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError):
         # What is torn or of another making is found once more.
         return None
+
+
+def _hashes_in(data: bytes) -> Hashes | None:
+    hashes, checksum = data[:-_CHECKSUM_BYTES], data[-_CHECKSUM_BYTES:]
+    whole = len(data) >= _CHECKSUM_BYTES and checksum == _checksum(hashes)
+    return np.frombuffer(hashes, dtype="<u8") if whole else None
 
 
 def _checksum(data: bytes) -> bytes:

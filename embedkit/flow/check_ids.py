@@ -26,10 +26,11 @@ from embedkit.dataset.id_files import (
     read_duplicates,
     read_hashes,
     remove_hashes,
+    take_hashes,
     write_duplicates,
     write_hashes,
 )
-from embedkit.dataset.version import Version
+from embedkit.dataset.version import Version, latest_name
 from embedkit.errors import IntegrityError
 from embedkit.flow.map_splits import MapSplits
 from embedkit.hashes.digests import digest
@@ -89,7 +90,8 @@ def check_ids_by_workers(
 ) -> Plan:
     """Notes in each split the records that repeat an id, found by workers.
 
-    What an earlier run has found is not looked for again, be it all or some splits.
+    What an earlier run has found is not looked for again, be it all or some splits; nor are the
+    hashes of a split that the version published last has as it is now.
 
     Args:
         plan: The plan that the version was begun with.
@@ -106,6 +108,7 @@ def check_ids_by_workers(
         return known
     keys = {split.split_id: ids_key(split, corpus) for split in plan.splits}
     look_at = LookAtIds(corpus, version)
+    take_published_hashes(plan, corpus, version)
     suspects = _suspects(plan, keys, look_at, map_splits)
     held = [split for split in plan.splits if split.split_id in suspects]
     found = map_splits(look_at, [IdLook(split, suspects[split.split_id]) for split in held])
@@ -126,6 +129,26 @@ def with_known_duplicates(plan: Plan, corpus: CorpusConfig, version: Version) ->
     keys = {split.split_id: ids_key(split, corpus) for split in plan.splits}
     duplicates = read_duplicates(version, _all_keys(keys))
     return None if duplicates is None else plan.with_duplicates(duplicates)
+
+
+def take_published_hashes(plan: Plan, corpus: CorpusConfig, version: Version) -> None:
+    """Takes the hashes of splits that have not changed over from the version published last.
+
+    Raises:
+        StoreError: The store failed.
+    """
+    try:
+        name = latest_name(version.store)
+    except IntegrityError:
+        # Publishing says what is wrong with it.
+        return
+    if name is None or name == version.name:
+        return
+    keys = {split.split_id: ids_key(split, corpus) for split in plan.splits}
+    done = hashed_splits(version, keys)
+    left = {split: key for split, key in keys.items() if split not in done}
+    if left:
+        take_hashes(version, version.sibling(name), left)
 
 
 def ids_key(split: Split, corpus: CorpusConfig) -> str:

@@ -10,7 +10,7 @@ from embedkit.config import CorpusConfig
 from embedkit.corpus.chunks import chunk_documents
 from embedkit.corpus.plan import Plan, Split, plan_inputs
 from embedkit.dataset.version import Version
-from embedkit.flow.check_ids import with_known_duplicates
+from embedkit.flow.check_ids import take_published_hashes, with_known_duplicates
 from embedkit.flow.prepare import Job
 from embedkit.flow.read import SplitSource, read_ahead, read_claimed, read_pending
 from embedkit.records import DocumentBlock
@@ -67,6 +67,8 @@ class ReadCorpus(BlockTransform):
             # Of a complete version nothing is read.
             known = with_known_duplicates(plan, self.corpus, self.version)
             plan = known or (plan.with_duplicates({}) if self.version.is_complete() else plan)
+            if not plan.ids_checked:
+                take_published_hashes(plan, self.corpus, self.version)
         if plan.ids_checked:
             splits = (
                 pipeline

@@ -1,18 +1,25 @@
 """Looks at the ids of splits as Ray tasks, and what their loss looks like."""
 
+import json
 import os
 import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from embedkit.actors.map_on_ray import MapOnRay
+from embedkit.config import CorpusConfig
 from embedkit.corpus.duplicates import Suspect
+from embedkit.corpus.plan import plan_inputs
+from embedkit.corpus.raw_file import RawFile
 from embedkit.corpus.splits import FileRange, Split
+from embedkit.dataset.version import Version
 from embedkit.errors import InputError, ResumableError
-from embedkit.flow.check_ids import IdLook
+from embedkit.flow.check_ids import IdLook, check_ids_by_workers
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
@@ -75,3 +82,49 @@ def test_no_more_are_lost_than_may_be(tmp_path):
 def test_an_error_is_the_one_that_was_raised(tmp_path):
     with pytest.raises(InputError, match=r"^/in/5: no such file; check the inputs$"):
         list(MapOnRay(most_lost=0, timeout=60)(Look(tmp_path, fails=True), LOOKS))
+
+
+def write_inputs(folder: Path, rows: int) -> CorpusConfig:
+    """A file of each format whose records are far more than its beginning."""
+    folder.mkdir()
+    ids = [f"{form}-{row:06d}" for form in range(3) for row in range(rows)]
+    ids[-1] = ids[5]
+    texts = [f"{n * 0x9E3779B97F4A7C15:0400x}" for n in range(3 * rows)]
+    parts = [(ids[n * rows : (n + 1) * rows], texts[n * rows : (n + 1) * rows]) for n in range(3)]
+    lines = [json.dumps({"id": one, "text": text}) for one, text in zip(*parts[0], strict=True)]
+    (folder / "a.jsonl").write_text("\n".join(lines))
+    lines = [f"{one},{text}" for one, text in zip(*parts[1], strict=True)]
+    (folder / "b.csv").write_text("\n".join(["id,text", *lines]))
+    table = pa.table({"id": parts[2][0], "text": parts[2][1]})
+    plain = {"compression": "none", "use_dictionary": False}
+    pq.write_table(table, folder / "c.parquet", row_group_size=rows // 4, **plain)
+    return CorpusConfig(inputs=(str(folder),), id_column="id", split_bytes=1 << 20)
+
+
+def test_the_driver_reads_no_more_than_headers_and_footers(tmp_path, monkeypatch):
+    read: list[int] = []
+    original = RawFile.read
+
+    def counted(file: RawFile, size: int = -1) -> bytes:
+        data = original(file, size)
+        read.append(len(data))
+        return data
+
+    driver = []
+    for rows in (6_000, 18_000):
+        config = write_inputs(tmp_path / f"in-{rows}", rows)
+        # In this process alone, so what its workers read is not counted.
+        with monkeypatch.context() as patched:
+            patched.setattr(RawFile, "read", counted)
+            read.clear()
+            plan = plan_inputs(config)
+            version = Version(str(tmp_path / "out"), f"v{rows}")
+            found = check_ids_by_workers(plan, config, version, MapOnRay(0, 60))
+            driver.append(sum(read))
+        assert found.duplicates == 1
+        stored = sum(path.stat().st_size for path in (tmp_path / f"in-{rows}").iterdir())
+        assert stored > rows * 3 * 400
+    few, many = driver
+    # Three times as many records, and not a record more that the driver reads; the rest is what
+    # the plan looks at of any file.
+    assert many - few < 10_000

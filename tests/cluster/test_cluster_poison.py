@@ -1,4 +1,7 @@
-"""Records that kill whoever reads or tokenizes them, and so the worker, every time."""
+"""Records that kill whoever reads or tokenizes them, and so the worker, every time.
+
+One kills whoever looks at its id, the first time.
+"""
 
 from pathlib import Path
 
@@ -12,6 +15,7 @@ pytestmark = pytest.mark.timeout(1200)
 
 POISON = Path(__file__).parent / "poison"
 SHARDS, ROWS, BLOCK = 3, 100, 10
+KILLER = 120
 
 
 @pytest.fixture
@@ -31,6 +35,7 @@ def poisoned_job(poisonous, tiny_model, tmp_path):
     def make(number: int, text: str, **changes):
         rows = records(SHARDS * ROWS)
         rows[number]["text"] += f" {text}"
+        rows[KILLER]["id"] = f"kills-once:{tmp_path}/killed"
         for shard in range(SHARDS):
             part = rows[shard * ROWS : (shard + 1) * ROWS]
             write_jsonl(tmp_path / "in" / f"shard-{shard}.jsonl", part)
@@ -57,6 +62,11 @@ def test_a_block_that_kills_its_worker_twice_becomes_rejects(poisoned_job, start
     dataset = Dataset.only(tmp_path / "out")
     dataset.check_accounts(SHARDS * ROWS)
 
+    # The one that looked at ids was another, and so is who took over.
+    assert (tmp_path / "killed").exists()
+    gone = [line for line in run.messages if "the worker that read split" in line]
+    assert len(gone) == 1
+    assert gone[0].endswith("another takes over")
     first, second, *others = losses(run)
     assert not others
     (block,) = {line.split(" was lost at block ")[1].partition(":")[0] for line in (first, second)}

@@ -12,7 +12,7 @@ import pytest
 from reading import corpus_config, read_corpus, read_plan, write
 
 from embedkit.corpus import finding
-from embedkit.corpus.duplicates import check_ids
+from embedkit.corpus.duplicates import check_ids, id_hashes
 from embedkit.corpus.plan import plan_inputs
 from embedkit.errors import InputError
 
@@ -97,6 +97,38 @@ def test_one_that_changes_after_the_plan_is_noticed(bucket: str, form: str, how:
         store.pipe_file(path, MAKE[form](2) if how == "rewritten" else MAKE[form](1) + b"  ")
     with pytest.raises(InputError, match=f"{path}.*(since the plan|was deleted|no such file)"):
         read_plan(plan, config)
+
+
+def test_of_parquet_the_id_column_alone_is_fetched(
+    bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import s3fs
+
+    texts = [f"{n * 0x9E3779B97F4A7C15:x}" * 40 for n in range(20_000)]
+    table = pa.table({"id": [f"{n}" for n in range(20_000)], "text": texts, "more": texts})
+    sink = io.BytesIO()
+    pq.write_table(table, sink, row_group_size=5_000, compression="none", use_dictionary=False)
+    s3fs.S3FileSystem().pipe_file(f"{bucket}/a.parquet", sink.getvalue())
+    config = corpus_config(f"s3://{bucket}/a.parquet", id_column="id")
+    (split,) = plan_inputs(config).splits
+    fetched = []
+    cat = s3fs.S3FileSystem._cat_file
+
+    async def counted(self: object, path: str, **more: object) -> bytes:
+        data = await cat(self, path, **more)
+        fetched.append(len(data))
+        return data
+
+    monkeypatch.setattr(s3fs.S3FileSystem, "_cat_file", counted)
+    assert sum(map(len, id_hashes(split, config))) == 20_000
+    ids = sum(
+        pq.read_metadata(sink).row_group(group).column(0).total_compressed_size
+        for group in range(4)
+    )
+    assert len(sink.getvalue()) > 20 << 20
+    # The footer, and at most one piece more than there is for each row group.
+    assert sum(fetched) < ids + 5 * (64 << 10) + (1 << 20)
+    assert len(fetched) <= 2 + 4 * 3
 
 
 def test_nothing_is_asked_twice_of_local_ones(

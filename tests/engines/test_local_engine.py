@@ -7,11 +7,17 @@ import psutil
 import pytest
 import ray
 from processes import alive, wait_until
-from running import Dataset, flags, records, start, tiny_job
+from running import Dataset, flags, records, start, tiny_job, write_corpus, write_jsonl
 
+from embedkit.corpus.duplicates import check_ids
+from embedkit.corpus.plan import plan_inputs
+from embedkit.corpus.raw_file import RawFile
+from embedkit.dataset.version import Version
+from embedkit.engines import local
 from embedkit.engines.progress import Nothing, Snapshot
 from embedkit.engines.run import run_job
 from embedkit.errors import InputError
+from embedkit.flow.check_ids import check_ids_by_workers
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("ray_session")]
 
@@ -72,3 +78,19 @@ def test_a_fault_inside_the_pipeline_is_said_as_if_there_were_no_pipeline(tiny_m
     assert faults["local"] == faults["plain"]
     assert faults["plain"].startswith(f"{bomb}: ")
     wait_until(lambda: not any(map(alive, encoder_processes())))
+
+
+def test_ids_of_more_than_a_little_are_looked_at_by_other_processes(
+    tiny_model, tmp_path, monkeypatch
+):
+    corpus = write_corpus(tmp_path / "in", shards=3, rows=40)
+    write_jsonl(tmp_path / "in" / "shard-3.jsonl", records(40, 20))
+    job = tiny_job(tiny_model, corpus, tmp_path / "out", id_column="id")
+    plan, version = plan_inputs(job), Version(str(tmp_path / "out"), "v1")
+    expected = check_ids(plan, job)
+    assert expected.duplicates == 40
+    monkeypatch.setattr(local, "_READ_HERE", 0)
+    with monkeypatch.context() as patched, local.LocalEngine(job, Nothing()) as engine:
+        # In this process alone.
+        patched.setattr(RawFile, "read", None)
+        assert check_ids_by_workers(plan, job, version, engine.map_splits) == expected

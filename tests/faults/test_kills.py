@@ -145,6 +145,25 @@ def test_the_driver_killed_and_then_told_to_stop(many_blocks, undisturbed, start
     assert again["version"] == result["version"]
 
 
+def test_killed_while_it_looks_for_repeated_ids(many_blocks, undisturbed, start_run, tmp_path):
+    output = tmp_path / "out"
+    job = many_blocks(output, engine="plain")
+    run = start_run(job)
+    wait_until(lambda: len(list(output.glob("*/_meta/ids/*"))) >= 3, run)
+    run.send_signal(signal.SIGKILL)
+    assert run.wait(60) == -signal.SIGKILL
+    assert before_the_end(output) == {}
+    standing = {path: path.stat().st_mtime_ns for path in output.glob("*/_meta/ids/*")}
+    # Another engine goes on with what it left, and looks at nothing twice.
+    finished(start_run(job.model_copy(update={"engine": "local"})))
+    check_equal(output, undisturbed)
+    assert {path: path.stat().st_mtime_ns for path in standing} == standing
+    looked = {path.name: path.read_bytes() for path in output.glob("*/_meta/ids/*")}
+    assert looked == {
+        path.name: path.read_bytes() for path in undisturbed.folder.glob("_meta/ids/*")
+    }
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("seed", [1, 2])

@@ -140,6 +140,51 @@ def test_a_split_that_changed_is_looked_at_again(
     assert found == check_ids(changed, corpus)
 
 
+def test_what_did_not_change_since_the_published_version_is_not_looked_at(
+    corpus: CorpusConfig, plan: Plan, version: Version, tmp_path: Path
+) -> None:
+    check_ids_by_workers(plan, corpus, version, Workers())
+    version.store.create("LATEST", b"v1\n")
+    # A new file before all others, so that every split has another number, and one that changed.
+    new = [json.dumps({"id": f"new-{n}", "text": "x"}) for n in range(10)]
+    write(tmp_path / "in" / "0-new.jsonl", [*new, json.dumps({"id": "5-2", "text": "x"})])
+    path = tmp_path / "in" / "1.jsonl"
+    path.write_text(path.read_text().replace("1-3", "1-x"))
+    os.utime(path, ns=(1, 1))
+    now = plan_inputs(corpus)
+    assert len(now.splits) == 7
+    second, workers = version.sibling("v2"), Workers()
+    found = check_ids_by_workers(now, corpus, second, workers)
+    read = {split.split_id: split.ranges[0].source for split in now.splits}
+    assert [read[split] for split in workers.hashed] == ["0-new.jsonl", "1.jsonl"]
+    assert found == check_ids(now, corpus)
+    assert found.duplicates == 3
+
+
+def test_what_the_published_version_has_torn_is_looked_at(
+    corpus: CorpusConfig, plan: Plan, version: Version
+) -> None:
+    check_ids_by_workers(plan, corpus, version, Workers())
+    version.store.create("LATEST", b"v1")
+    torn = Path(version.root) / id_paths(version)[2]
+    os.truncate(torn, torn.stat().st_size - 1)
+    second, workers = version.sibling("v2"), Workers()
+    found = check_ids_by_workers(plan, corpus, second, workers)
+    assert workers.hashed == ["00002"]
+    assert found == check_ids(plan, corpus)
+    assert len(id_paths(second)) == 6
+
+
+@pytest.mark.parametrize("latest", [b"v0", b"../v1", b"\xff", b"v1"])
+def test_a_latest_that_helps_nothing_harms_nothing(
+    corpus: CorpusConfig, plan: Plan, version: Version, latest: bytes
+) -> None:
+    version.store.create("LATEST", latest)
+    workers = Workers()
+    assert check_ids_by_workers(plan, corpus, version, workers) == check_ids(plan, corpus)
+    assert len(workers.hashed) == 6
+
+
 def test_other_settings_that_shape_ids_are_another_look(
     corpus: CorpusConfig, plan: Plan, version: Version
 ) -> None:

@@ -1,7 +1,8 @@
-"""Two texts that kill the process that touches them: where this folder leads the Python path.
+"""Records that kill the process that touches them: where this folder leads the Python path.
 
-One kills whoever tokenizes it, the other whoever reads it. Python runs this file at the start of
-every process; it changes the two functions when their modules are first imported.
+One text kills whoever tokenizes it, the other whoever reads it; an id kills the first who looks at
+it, which a file with the name of the rest of the id then tells. Python runs this file at the start
+of every process; it changes the functions when their modules are first imported.
 """
 
 import importlib.abc
@@ -12,6 +13,7 @@ import sys
 
 KILLS_ITS_TOKENIZER = "this text kills its tokenizer"
 KILLS_ITS_READER = "this text kills its reader"
+KILLS_ONCE = "kills-once:"
 
 
 def _die_of(text, block):
@@ -40,7 +42,21 @@ def _poison_reading(module):
     module.read_split = read_split
 
 
+def _poison_ids(module):
+    hashes = module._hashes
+
+    def _hashes(ids):
+        for one in ids:
+            if one.startswith(KILLS_ONCE) and not os.path.exists(one.removeprefix(KILLS_ONCE)):
+                open(one.removeprefix(KILLS_ONCE), "w").close()
+                os.kill(os.getpid(), signal.SIGKILL)
+        return hashes(ids)
+
+    module._hashes = _hashes
+
+
 _POISONS = {
+    "embedkit.corpus.duplicates": _poison_ids,
     "embedkit.tokens.tokenization": _poison_tokenization,
     "embedkit.corpus.formats": _poison_reading,
 }
