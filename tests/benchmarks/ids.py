@@ -81,7 +81,7 @@ def write_corpus(folder: Path, shards: int, rows: int) -> CorpusConfig:
                 number = 0 if row == 5 and shard in (3, 4) else shard * rows + row
                 text = f"record {number}, of which nothing but its id is wanted " * 3
                 file.write(json.dumps({"id": f"document-{number:09d}", "text": text}) + "\n")
-    return CorpusConfig(inputs=(str(folder),), id_column="id", split_bytes=1 << 20)
+    return CorpusConfig(inputs=(str(folder),), id_column="id", split_bytes=8 << 20)
 
 
 def look(config: CorpusConfig, output: Path, seconds: float) -> float:
@@ -102,8 +102,8 @@ def look(config: CorpusConfig, output: Path, seconds: float) -> float:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds this benchmark's options; rounds and patience are those of ``speed``."""
-    parser.add_argument("--id-shards", type=int, default=24, help="splits whose ids are read")
-    parser.add_argument("--id-rows", type=int, default=20_000, help="records of each of them")
+    parser.add_argument("--id-shards", type=int, default=48, help="splits whose ids are read")
+    parser.add_argument("--id-rows", type=int, default=40_000, help="records of each of them")
     parser.add_argument(
         "--id-wait", type=float, default=0.5, help="seconds that a split waits for its store"
     )
