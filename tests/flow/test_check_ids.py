@@ -99,7 +99,9 @@ def test_a_plan_goes_through_its_file_with_what_is_known_of_its_ids(
     checked = check_ids(plan, corpus)
     assert Plan.from_json(checked.to_json()) == checked
     # As an earlier release wrote it, which knew the ids of every plan.
-    assert "ids_checked" not in json.loads(checked.to_json())
+    earlier = {**json.loads(checked.to_json())}
+    del earlier["ids_checked"]
+    assert Plan.from_json(json.dumps(earlier)) == checked
     with pytest.raises(ConfigError, match="check_ids finds them"):
         read_plan(plan, corpus)
 
