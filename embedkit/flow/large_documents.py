@@ -4,9 +4,10 @@ Blocks know nothing of each other, so a vector that is not finite, or a lost wor
 of its own block alone. What that leaves is settled when all blocks are committed, from the records.
 """
 
-import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
+
+from pydantic import TypeAdapter
 
 from embedkit.dataset.commit import CommitRecord, committed, record_without_rows
 from embedkit.dataset.version import Version, block_order
@@ -14,6 +15,8 @@ from embedkit.errors import IntegrityError, ResumableError
 from embedkit.formats.canonical import sha256
 from embedkit.records import Reject
 from embedkit.reports.statistics import Sidecar
+
+_REJECT = TypeAdapter(Reject)
 
 
 def reject_whole_documents(version: Version) -> None:
@@ -64,9 +67,8 @@ def _is_apart(blocks: list[CommitRecord]) -> bool:
 def _reject(version: Version, blocks: list[CommitRecord]) -> None:
     store = version.store
     first, *others = blocks
-    reject = _first_reject(version, blocks)
+    reject, line = _first_reject(version, blocks)
     if not first.rejects:
-        line = (json.dumps(asdict(reject), sort_keys=True) + "\n").encode()
         store.replace(version.reject_key(first.block_id), line)
         _empty(version, first, reject, line)
     # Anew where a run was killed between the record and its part.
@@ -90,17 +92,18 @@ def _empty(
     version.store.replace(version.commit_key(block.block_id), record.to_json())
 
 
-def _first_reject(version: Version, blocks: list[CommitRecord]) -> Reject:
+def _first_reject(version: Version, blocks: list[CommitRecord]) -> tuple[Reject, bytes]:
     block = next(one for one in blocks if one.rejects)
     key = version.reject_key(block.block_id)
     try:
         data = version.store.read(key)
-        return Reject(**json.loads(data.splitlines()[0]))
+        line = data.splitlines(keepends=True)[0]
+        return _REJECT.validate_json(line), line
     except FileNotFoundError as error:
         raise ResumableError(
             f"{version.url_of(key)}: gone; run the same command again to resume"
         ) from error
-    except (IndexError, TypeError, ValueError) as error:
+    except (IndexError, ValueError) as error:
         raise IntegrityError(
             f"{version.url_of(key)}: not the rejects of its block; remove it and run the same "
             "command again, which encodes the block anew"

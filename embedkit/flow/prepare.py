@@ -3,7 +3,7 @@
 import importlib.metadata
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
@@ -44,13 +44,17 @@ _CHUNKING = ("chunk", "chunk_tokens", "chunk_overlap")
 _NOT_IN_ROWS = frozenset(
     {"inputs", "base", "follow_symlinks", "max_decompressed_bytes", *_CHUNKING}
 )
-_ALWAYS_IN_ROWS = frozenset(
+_OF_PARTS = frozenset({"vector_dtype", "store_text", "excerpts"})
+"""Settings of the output that decide what is in a part."""
+
+_OF_FIRST_RELEASE = frozenset(
     {
         "text_column", "text_template", "id_column", "metadata_columns", "max_record_bytes",
         "block_rows", "block_bytes", "format", "compression", "text_unit", "split_bytes",
+        "vector_dtype", "store_text",
     }
 )  # fmt: skip
-"""Settings of the first release. Later ones name a version only where they are not the default."""
+"""Settings that name a version whatever their values are; later ones do if they are not neutral."""
 
 
 @dataclass(frozen=True)
@@ -323,17 +327,17 @@ def standing_plan(version: Version, stored: VersionPlan) -> Plan:
 
 
 def _shape_of_rows(records: RecordConfig, output: OutputConfig) -> dict[str, Any]:
-    """Returns the settings that decide which rows a version has, and which columns.
-
-    Those of the first release are always among them, later ones only where they are not neutral.
-    """
+    """Returns the settings that decide which rows a version has, and what is said of each."""
     others = {**ModelConfig.model_fields, **OutputConfig.model_fields, **EngineConfig.model_fields}
-    names = {
+    of_rows = type(records).model_fields.keys() - others.keys() - _NOT_IN_ROWS
+    return _not_neutral(records, of_rows) | _not_neutral(output, _OF_PARTS)
+
+
+def _not_neutral(settings: RecordConfig | OutputConfig, names: Set[str]) -> dict[str, Any]:
+    fields = type(settings).model_fields
+    used = {
         name
-        for name, field in type(records).model_fields.items()
-        if name not in others
-        and (name in _ALWAYS_IN_ROWS or getattr(records, name) != field.get_default())
+        for name in names
+        if name in _OF_FIRST_RELEASE or getattr(settings, name) != fields[name].get_default()
     }
-    shape = records.model_dump(mode="json", include=names - _NOT_IN_ROWS)
-    shape |= {"vector_dtype": output.vector_dtype, "store_text": output.store_text}
-    return shape if output.excerpts is None else shape | {"excerpts": output.excerpts}
+    return settings.model_dump(mode="json", include=used)

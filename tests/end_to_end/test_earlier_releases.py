@@ -8,13 +8,15 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from releases import FIXTURES, copy_of_root, inputs_in_memory, job, releases, version_of
+from releases import FIXTURES, MODEL, copy_of_root, inputs_in_memory, job, releases, version_of
 from running import Dataset
 
 from embedkit.dataset.describe import describe
 from embedkit.dataset.validate import validate
 from embedkit.dataset.version import Version, find_version
 from embedkit.engines.run import run_job
+from embedkit.search.exact import search
+from embedkit.search.query import search_text
 
 JOBS = [
     (release, name)
@@ -92,6 +94,23 @@ def test_a_half_done_version_is_finished(release, name, tmp_path):
         assert part["sources"] == ({} if before_sources and release == "0.1.0" else found)
     for mine, other in zip(ours.table["embedding"], theirs.table["embedding"], strict=True):
         np.testing.assert_allclose(mine.values, other.values, atol=2e-3)
+
+
+@pytest.mark.parametrize(("release", "name"), COMPLETE)
+def test_a_complete_version_is_searched(release, name):
+    version = Version(str(FIXTURES / release / "root"), version_of(release, name))
+    table = Dataset(Path(version.url)).table
+    vectors = np.stack([one.values.to_numpy() for one in table["embedding"]]).astype(np.float64)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    for hits, scores in zip(search(version, vectors, k=3), vectors @ vectors.T, strict=True):
+        best = np.argsort(-scores)[:3]
+        assert [hit.score for hit in hits] == pytest.approx(scores[best], abs=1e-6)
+        assert {hit.id for hit in hits[:1]} <= set(table["id"].to_pylist())
+    row = table.slice(3, 1).to_pylist()[0]
+    (hit,) = search_text(version.url, row["text"], k=1, model=str(MODEL))
+    assert (hit.id, hit.text, hit.source) == (row["id"], row["text"], row["source"])
+    assert hit.place.startswith("line ")
+    assert hit.score == pytest.approx(1, abs=1e-5)
 
 
 @pytest.mark.parametrize(("release", "name"), HALF_DONE)

@@ -19,6 +19,7 @@ from embedkit.errors import ConfigError
 from embedkit.flow import encode as encoding
 from embedkit.flow import large_documents
 from embedkit.flow import read as reading
+from embedkit.flow.check_ids import with_known_duplicates
 from embedkit.flow.prepare import prepare
 from embedkit.flow.read import is_pending, read_pending, without_documents
 
@@ -77,8 +78,9 @@ def test_a_version_that_has_it_in_one_block_is_not_continued(job, tmp_path):
     file = folder / "_meta" / "commits" / f"{first.block_id}.json"
     file.write_bytes(replace(first, rows=40).to_json())
     with pytest.raises(ConfigError, match="earlier release"):
-        for split in settled.plan.splits:
-            list(read_pending(split, settled.plan, job, chunker, settled.version))
+        plan = with_known_duplicates(settled.plan, job, version)
+        for split in plan.splits:
+            list(read_pending(split, plan, job, chunker, version))
 
 
 WORDS = "one two three four five six seven eight nine ten ".split() * 9
@@ -96,11 +98,11 @@ def spoil(monkeypatch, tmp_path, places):
     encode = encoding._encode_rows
 
     def spoiled(rows, *how):
-        vectors = encode(rows, *how).copy()
+        vectors, tokens = encode(rows, *how)
         for number, text in enumerate(rows.column("text").to_pylist()):
             if "poison" in text:
                 vectors[number] = float("nan")
-        return vectors
+        return vectors, tokens
 
     monkeypatch.setattr(encoding, "_encode_rows", spoiled)
 
@@ -136,7 +138,9 @@ def test_a_run_that_only_completes_has_encoded_nothing(job, tmp_path, monkeypatc
     """What earlier runs encoded of the document is in their blocks no more."""
     spoil(monkeypatch, tmp_path, SPOILED["two blocks"])
     with monkeypatch.context() as patched:
-        patched.setattr(run, "complete", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patched.setattr(
+            run, "complete_version", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
+        )
         with pytest.raises(KeyboardInterrupt):
             run_job(job)
     result = run_job(job)
@@ -148,11 +152,12 @@ def test_its_blocks_are_still_those_that_were_read(job, tmp_path, monkeypatch):
     spoil(monkeypatch, tmp_path, SPOILED["two blocks"])
     run_job(job)
     settled = prepare(job)
-    (split,) = settled.plan.splits
+    plan = with_known_duplicates(settled.plan, job, settled.version)
+    (split,) = plan.splits
     chunker = settled.make_chunker()
     pending = [
         is_pending(block, settled.version)
-        for block in reading.read_split(split, settled.plan, job, chunker)
+        for block in reading.read_split(split, plan, job, chunker)
     ]
     assert len(pending) > 6
     assert not any(pending)
