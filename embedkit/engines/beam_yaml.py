@@ -6,7 +6,6 @@ from pathlib import Path
 import apache_beam as beam
 from apache_beam.options.pipeline_options import StandardOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
-from apache_beam.yaml import main as beam_yaml
 
 import embedkit.transforms
 from embedkit.errors import ConfigError
@@ -32,6 +31,14 @@ def run_yaml(file: str, arguments: list[str]) -> None:
     """
     if not Path(file).is_file():
         raise ConfigError(f"{file}: no such pipeline; check the path")
+    try:
+        # Beam's part for YAML wants what the rest does without.
+        from apache_beam.yaml import main as beam_yaml
+    except ImportError as error:
+        raise ConfigError(
+            f"Beam YAML cannot be imported ({error}); install docstring-parser and jsonschema, "
+            "which are the extra yaml of embedkit-batch"
+        ) from error
     variables = sorted(set(_VARIABLE.findall(Path(file).read_text())))
     flags = [f"--yaml_pipeline_file={file}"]
     if variables:

@@ -49,7 +49,7 @@ def _known(error: BaseException) -> EmbedkitError | None:
             "out"
         )
     if isinstance(error, ModuleNotFoundError):
-        return ConfigError(f"{what}; install embedkit again, with its dependencies")
+        return ConfigError(f"{what}; install embedkit-batch again, with its dependencies")
     if isinstance(error, FileNotFoundError) and "No usable temporary directory" in what:
         return ConfigError(
             "there is no folder for temporary files that can be written; make room in /tmp and "

@@ -89,7 +89,7 @@ def test_the_traceback_of_what_nobody_foresaw_is_shown_where_that_is_asked_for(m
         (
             "ModuleNotFoundError(\"No module named 'pandas'\")",
             2,
-            "'pandas'; install embedkit again",
+            "'pandas'; install embedkit-batch again",
         ),
         ('RuntimeError("can\'t start new thread")', 2, "'ulimit -u'"),
         ('RuntimeError("[CPU] Transpose node can\'t alloc")', 4, "too little memory"),
