@@ -18,8 +18,8 @@ from ray.exceptions import (
 )
 
 from embedkit.actors import pool_use
-from embedkit.actors.split_queue import MOST_CRASHES
 from embedkit.errors import EncoderError, ResumableError, error_in_traceback
+from embedkit.flow.ledger import MOST_CRASHES
 from embedkit.flow.map_splits import OfSplit, Result
 
 _LOG = logging.getLogger("embedkit")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO
 import typer
 from rich.console import Console
 
-from embedkit.engines.progress import Bar, Display, Lines, Nothing, clock
+from embedkit.engines.display import Bar, Display, Lines, Nothing, clock
 from embedkit.errors import EmbedkitError, error_in_traceback
 from embedkit.errors.urls import without_secrets
 

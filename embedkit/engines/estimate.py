@@ -11,7 +11,8 @@ from embedkit.dataset.commit import CommitRecord, committed
 from embedkit.encoders.hardware import processor_name
 from embedkit.encoders.kinds import read_model, tokens_per_second
 from embedkit.encoders.spec import ModelSpec
-from embedkit.engines.progress import Expected, clock
+from embedkit.engines.display import clock
+from embedkit.engines.progress import Expected
 from embedkit.flow.prepare import ChunkerFactory, Job, version_of_job, warn_of_idle_settings
 from embedkit.tokens.tokenization import load_tokenizer
 

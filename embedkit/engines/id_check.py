@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from embedkit.corpus.plan import Split
-from embedkit.engines.progress import Display
+from embedkit.engines.display import Display
 from embedkit.flow.check_ids import check_ids_by_workers
 from embedkit.flow.map_splits import MapSplits
 from embedkit.flow.prepare import Job

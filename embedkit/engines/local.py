@@ -9,7 +9,7 @@ from embedkit.corpus.plan import Split
 from embedkit.dataset.commit import CommitRecord
 from embedkit.encoders.kinds import read_model
 from embedkit.encoders.spec import ModelSpec
-from embedkit.engines.progress import Display
+from embedkit.engines.display import Display
 from embedkit.flow.map_splits import OfSplit, Result, map_in_threads
 from embedkit.flow.prepare import Job
 from embedkit.flow.tally import documents_by_split

@@ -22,7 +22,7 @@ from embedkit.corpus.plan import Split
 from embedkit.encoders.fitting import fit_machine
 from embedkit.encoders.meter import EncoderLoad
 from embedkit.engines.beam import run_to_end
-from embedkit.engines.progress import Display
+from embedkit.engines.display import Display
 from embedkit.engines.ray_encoders import loaded, ray_encoders
 from embedkit.flow.map_splits import OfSplit, Result
 from embedkit.flow.prepare import Job

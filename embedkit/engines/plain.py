@@ -13,7 +13,7 @@ from embedkit.encoders.local_client import LocalClient, LocalConnection
 from embedkit.encoders.meter import EncoderLoad
 from embedkit.encoders.phases import phases_to
 from embedkit.encoders.spec import ModelSpec
-from embedkit.engines.progress import LOADING, Display
+from embedkit.engines.display import LOADING, Display
 from embedkit.flow.embed import embed_splits
 from embedkit.flow.map_splits import OfSplit, Result, map_in_threads
 from embedkit.flow.prepare import Job

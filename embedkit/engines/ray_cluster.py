@@ -24,7 +24,7 @@ from embedkit.encoders.fitting import fit_cluster, runs_on_gpu
 from embedkit.encoders.kinds import read_model
 from embedkit.encoders.meter import EncoderLoad
 from embedkit.encoders.spec import ModelSpec
-from embedkit.engines.progress import Display
+from embedkit.engines.display import Display
 from embedkit.engines.ray_encoders import loaded, ray_encoders
 from embedkit.engines.ray_join import alive_nodes, ray_on_cluster
 from embedkit.engines.ray_supervisor import Supervisor

@@ -7,7 +7,8 @@ import ray
 
 from embedkit.actors.encoder_pool import EncoderPool
 from embedkit.encoders.fitting import Fitting
-from embedkit.engines.progress import LOADING, Display, phases_shown
+from embedkit.engines.display import LOADING, Display
+from embedkit.engines.progress import phases_shown
 from embedkit.flow.prepare import Job
 
 

@@ -14,11 +14,12 @@ import ray
 
 from embedkit.actors.encoder_pool import EncoderPool
 from embedkit.actors.metrics import RunMetrics, RunState
-from embedkit.actors.split_queue import MOST_CRASHES, RunQueue
+from embedkit.actors.split_queue import RunQueue
 from embedkit.encoders.fitting import Fitting, wanted_workers
 from embedkit.engines.ray_join import alive_nodes, draining_nodes
 from embedkit.engines.ray_worker import Worker
 from embedkit.errors import EncoderError, ResumableError, WorkerLostError
+from embedkit.flow.ledger import MOST_CRASHES
 from embedkit.flow.prepare import Job
 
 _LOG = logging.getLogger("embedkit")

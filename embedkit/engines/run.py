@@ -8,11 +8,12 @@ from embedkit.config import JobConfig
 from embedkit.dataset.commit import CommitRecord, committed, done_splits
 from embedkit.dataset.device import record_device
 from embedkit.encoders.hardware import processor_name
+from embedkit.engines.display import Display, Nothing
 from embedkit.engines.engine import RunningEngine
 from embedkit.engines.estimate import expected_work
 from embedkit.engines.id_check import with_ids_checked
 from embedkit.engines.plain import PlainEngine
-from embedkit.engines.progress import Display, Nothing, Watch, shown
+from embedkit.engines.progress import Watch, shown
 from embedkit.engines.ray_output import ray_says_in_the_log
 from embedkit.flow.account import with_loads
 from embedkit.flow.complete import account_of_complete, begin_account, complete_version

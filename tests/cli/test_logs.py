@@ -19,7 +19,7 @@ from embedkit.cli.logs import (
     table,
     visible,
 )
-from embedkit.engines.progress import Bar, Lines, Nothing
+from embedkit.engines.display import Bar, Lines, Nothing
 from embedkit.reports.account import RunAccount
 from embedkit.search.exact import Hit
 

@@ -14,7 +14,7 @@ from embedkit.corpus.plan import plan_inputs
 from embedkit.corpus.raw_file import RawFile
 from embedkit.dataset.version import Version
 from embedkit.engines import local
-from embedkit.engines.progress import Nothing, Snapshot
+from embedkit.engines.display import Nothing, Snapshot
 from embedkit.engines.run import run_job
 from embedkit.errors import InputError
 from embedkit.flow.check_ids import check_ids_by_workers

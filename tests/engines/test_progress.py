@@ -13,18 +13,8 @@ from rich.console import Console
 
 from embedkit.encoders.meter import EncoderLoad
 from embedkit.engines import progress
-from embedkit.engines.progress import (
-    Bar,
-    Display,
-    Expected,
-    Lines,
-    Nothing,
-    Snapshot,
-    Watch,
-    clock,
-    phases_shown,
-    shown,
-)
+from embedkit.engines.display import Bar, Display, Lines, Nothing, Snapshot, clock
+from embedkit.engines.progress import Expected, Watch, phases_shown, shown
 from embedkit.engines.run import run_job
 from embedkit.errors import EncoderError, StoreError
 
@@ -287,7 +277,8 @@ def test_a_run_says_what_it_is_at(make_job):
         display = Recorder()
         run_job(make_job(backend=backend, version=backend), display)
         assert display.events == [
-            "begin", "loading the model", *compiles, "completing the version", "end"
+            "begin", "looking for repeated ids", "loading the model", *compiles,
+            "completing the version", "end",
         ]  # fmt: skip
         assert display.shown[-1].share == 1
 

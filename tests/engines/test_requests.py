@@ -13,8 +13,8 @@ from running import records, tiny_job, write_jsonl
 from embedkit.config import JobConfig
 from embedkit.dataset.commit import commit_block
 from embedkit.dataset.version import Version
+from embedkit.engines.display import Nothing, Snapshot
 from embedkit.engines.plain import PlainWork
-from embedkit.engines.progress import Nothing, Snapshot
 from embedkit.engines.run import run_job
 
 _RUNNING = {

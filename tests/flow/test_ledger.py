@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 
-from embedkit.actors.split_queue import Ledger, QueueState, Release
 from embedkit.corpus.plan import FileRange, Split
+from embedkit.flow.ledger import Ledger, QueueState, Release
 
 
 def split(number: int, stored: int = 10) -> Split:
@@ -153,3 +153,10 @@ def test_a_worker_that_is_to_leave_gives_its_split_back_at_the_next_block(ledger
     claim = ledger.claim("b", 2.0)
     assert (claim.split.split_id, claim.careful) == ("00001", False)
     ledger.retire("never seen")
+
+
+def test_the_state_tells_documents_of_all_tries_and_of_this_one():
+    ledger = Ledger.of([split(0), split(1)], {"00000": 4, "00009": 30})
+    ledger.tally.count("00000", 4, 6, 1)
+    state = ledger.state(1.0)
+    assert (state.documents, state.documents_of_run, state.rejects) == (40, 6, 1)
