@@ -36,8 +36,8 @@ def run_yaml(file: str, arguments: list[str]) -> None:
         from apache_beam.yaml import main as beam_yaml
     except ImportError as error:
         raise ConfigError(
-            f"Beam YAML cannot be imported ({error}); install docstring-parser and jsonschema, "
-            "which are the extra yaml of embedkit-batch"
+            f"Beam YAML cannot be imported ({error}); install docstring-parser, jsonschema and "
+            "pandas, which are the extra yaml of embedkit-batch"
         ) from error
     variables = sorted(set(_VARIABLE.findall(Path(file).read_text())))
     flags = [f"--yaml_pipeline_file={file}"]
