@@ -24,9 +24,11 @@ __version__ = "0.1.0"
 # search lies behind open_version and search_text.
 _HOMES = {
     "actors.beam_runner": ("RayBeamRunner",),
+    "actors.local_ray": ("LocalRay",),
     "actors.map_batches": ("EmbedBatches",),
     "actors.ray_data": ("ray_dataset",),
     "config": ("CorpusConfig", "JobConfig", "ModelConfig", "OutputConfig", "RecordConfig"),
+    "encoders.kinds": ("read_model",),
     "engines.estimate": ("plan_job",),
     "engines.run": ("run_job",),
     "errors": ("EmbedkitError",),

@@ -1,4 +1,5 @@
 from embedkit.actors.beam_runner import RayBeamRunner as RayBeamRunner
+from embedkit.actors.local_ray import LocalRay as LocalRay
 from embedkit.actors.map_batches import EmbedBatches as EmbedBatches
 from embedkit.actors.ray_data import ray_dataset as ray_dataset
 from embedkit.config import CorpusConfig as CorpusConfig
@@ -6,6 +7,7 @@ from embedkit.config import JobConfig as JobConfig
 from embedkit.config import ModelConfig as ModelConfig
 from embedkit.config import OutputConfig as OutputConfig
 from embedkit.config import RecordConfig as RecordConfig
+from embedkit.encoders.kinds import read_model as read_model
 from embedkit.engines.estimate import plan_job as plan_job
 from embedkit.engines.run import run_job as run_job
 from embedkit.errors import EmbedkitError as EmbedkitError

@@ -78,3 +78,11 @@ def reference(model: str, **settings: Any) -> Reference:
         reasons = {one["doc_id"]: one["reason"] for one in dataset.rejects}
     assert len(ids) + len(reasons) == len(rows)
     return Reference(rows, dict(zip(ids, vectors, strict=True)), reasons)
+
+
+def beam_reference(model: str) -> Reference:
+    """Returns the same without half a surrogate pair, which Beam's coders do not take."""
+    run = reference(model)
+    kept = [row for row in run.rows if row["id"] != "surrogate"]
+    reasons = {name: reason for name, reason in run.reasons.items() if name != "surrogate"}
+    return Reference(kept, run.vectors, reasons)

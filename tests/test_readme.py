@@ -42,7 +42,15 @@ def run(code: str, **names: Any) -> dict[str, Any]:
 
 
 def test_every_snippet_is_run_by_a_test_below():
-    assert set(SNIPPETS) == {only("run_job"), only("EmbedCorpus"), only("RayBeamRunner")}
+    words = {
+        "EmbedBatches",
+        "EmbedCorpus",
+        "EmbedExamples",
+        "MLTransform",
+        "RayBeamRunner",
+        "run_job",
+    }
+    assert set(SNIPPETS) == set(map(only, words))
 
 
 def test_a_job_is_run_and_its_dataset_read(capsys):
@@ -71,3 +79,25 @@ def test_any_pipeline_runs_on_ray(ray_session, folder):
     run(only("RayBeamRunner"), print=note)
     said = (folder / "said").read_text().splitlines()
     assert sorted(said) == ["('corpus', 2)", "('vectors', 1)"]
+
+
+def test_rows_of_a_standing_pipeline_get_vectors_or_reasons(capsys):
+    run(only("MLTransform"))
+    assert sorted(capsys.readouterr().out.splitlines()) == [
+        "a (8,)",
+        "b empty_text",
+        "b text: empty_text: the text is empty; leave the record out",
+    ]
+
+
+def test_a_dataset_of_ray_data_is_parted(ray_session, folder, capsys):
+    run(only("EmbedBatches"), MODEL=str(folder / "model"))
+    assert "3 0" in capsys.readouterr().out
+
+
+def test_a_dataset_of_hugging_face_is_parted(capsys, monkeypatch, tmp_path):
+    import datasets.config
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
+    run(only("EmbedExamples"))
+    assert "List(Value('float32'), length=8) 3 0" in capsys.readouterr().out

@@ -29,6 +29,7 @@ from embedkit.errors import ConfigError
 from embedkit.flow.encode import encode_tokens
 from embedkit.records import DOCUMENT_SCHEMA
 from embedkit.tokens.tokenization import TextTokenizer, load_tokenizer, tokenize_text
+from embedkit.vectors import Vectors
 
 Connect = Callable[[], EncoderClient]
 """Returns the client that reaches the encoders; picklable."""
@@ -133,6 +134,7 @@ class TextEmbedder:
         config, self._records = checked_settings(model, text_column, text_template, settings)
         self.model: ModelSpec = read_model(config) if isinstance(config, ModelConfig) else config
         self._connect = connect
+        self._check_reached(getattr(connect, "model", None))
         self._columns = Columns.of(self._records)
         self._clients = threading.local()
 
@@ -212,10 +214,29 @@ class TextEmbedder:
                 EngineConfig().call_tokens,
                 mixed_calls=self.model.mixed_calls,
             )
+            self._check_width(embedded.vectors)
             vectors[embedded.rows.column("row_index").to_numpy()] = embedded.vectors.matrix
             for reject in embedded.rejects:
                 rejects[reject.row_index] = TextReject(reject.reason, reject.detail)
         return EmbeddedTexts(vectors, rejects)
+
+    def _check_reached(self, reached: ModelSpec | None) -> None:
+        ours = self.model.vector_ingredients()
+        theirs = ours if reached is None else reached.vector_ingredients()
+        other = sorted(name for name in ours | theirs if ours.get(name) != theirs.get(name))
+        if other:
+            raise ConfigError(
+                f"connect: its encoders run another model, or with other settings "
+                f"({', '.join(other)}); give both the same"
+            )
+
+    def _check_width(self, vectors: Vectors) -> None:
+        if len(vectors) and vectors.width != self.model.vectors.dimension:
+            raise ConfigError(
+                f"connect: its encoders give vectors of {vectors.width} components, but those of "
+                f"{self.model.identity.model_id} have {self.model.vectors.dimension}; give both "
+                "the same model"
+            )
 
     def _documents(self, values: Mapping[str, list[Any]]) -> Iterator[Documents]:
         most = self._records.max_record_bytes
