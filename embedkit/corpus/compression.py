@@ -80,7 +80,7 @@ class _Decompressed:
 
 @contextmanager
 def open_stream(
-    file: FileRange, max_decompressed_bytes: int, start: int = 0
+    file: FileRange, max_decompressed_bytes: int, start: int = 0, fetch: int | None = None
 ) -> Iterator[ByteStream]:
     """Opens the content of a file, decompressed.
 
@@ -88,11 +88,12 @@ def open_stream(
         file: The file; of a compressed one, the bytes before its ``end`` are read.
         max_decompressed_bytes: Most bytes that a compressed file may unpack to.
         start: Where to begin, which only a plain file can do elsewhere than at 0.
+        fetch: Bytes that one request to a store asks for at least, see ``open_input``.
 
     Raises:
         InputError: The file cannot be opened or changed since the plan.
     """
-    with open_input(file) as raw:
+    with open_input(file, fetch) as raw:
         if file.compression != "none":
             begun = file.end < file.size
             source = cast(BinaryIO, io.BytesIO(raw.read(file.end))) if begun else raw

@@ -17,7 +17,7 @@ from embedkit.corpus.csv_dialect import Dialect, check_columns, check_header
 from embedkit.corpus.csv_lines import CsvLines, TooLongError, TooManyLinesError
 from embedkit.corpus.csv_swallowed import may_swallow_records, swallows_records
 from embedkit.corpus.documents import Records, excerpt
-from embedkit.corpus.encodings import open_text, undecodable
+from embedkit.corpus.encodings import HEAD, open_text, undecodable
 from embedkit.corpus.lines import iter_lines
 from embedkit.corpus.splits import FileRange
 from embedkit.corpus.text_records import damaged, end_of
@@ -73,7 +73,7 @@ def check_csv(file: FileRange, config: CorpusConfig, names: tuple[str, ...]) -> 
     Raises:
         InputError: The header cannot be read, lacks a column or has one twice.
     """
-    with open_text(file, config) as stream:
+    with open_text(file, config, fetch=HEAD) as stream:
         reader = _Reader(stream, file, config)
         first = reader.header()
     if first and config.columns:

@@ -11,7 +11,8 @@ from embedkit.corpus.compression import ByteStream, DamagedFileError, open_strea
 from embedkit.corpus.contents import check_marked, check_unpacked
 from embedkit.corpus.splits import FileRange
 
-_HEAD = 1 << 16
+HEAD = 1 << 16
+"""Bytes that tell what a file is."""
 _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -37,7 +38,9 @@ codecs.register_error("embedkit.marked", _marked)
 
 
 @contextmanager
-def open_text(file: FileRange, config: CorpusConfig, start: int = 0) -> Iterator[ByteStream]:
+def open_text(
+    file: FileRange, config: CorpusConfig, start: int = 0, fetch: int | None = None
+) -> Iterator[ByteStream]:
     r"""Opens the content of a text file: decompressed, in UTF-8, with lines that end with ``\n``.
 
     What is not text in the file's encoding becomes bytes that are not UTF-8. Line ends of the old
@@ -48,11 +51,12 @@ def open_text(file: FileRange, config: CorpusConfig, start: int = 0) -> Iterator
         file: The file, or the range of a plain UTF-8 file.
         config: Names the encoding, or leaves it to the file's mark.
         start: Where to begin, as in ``open_stream``.
+        fetch: Bytes that one request to a store asks for at least.
 
     Raises:
         InputError: The file cannot be opened or changed since the plan.
     """
-    with open_stream(file, config.max_decompressed_bytes, start) as opened:
+    with open_stream(file, config.max_decompressed_bytes, start, fetch) as opened:
         if file.start:
             # Only a file that is plain is cut into ranges.
             yield opened
@@ -71,7 +75,7 @@ def is_plain(file: FileRange, config: CorpusConfig) -> bool:
     Raises:
         InputError: It cannot be opened.
     """
-    with open_stream(file, config.max_decompressed_bytes) as opened:
+    with open_stream(file, config.max_decompressed_bytes, fetch=HEAD) as opened:
         head = Peeked(opened).head
     return not _encoding(head, file, config) and not _has_returns(head)
 
@@ -141,12 +145,12 @@ class Peeked:
         self._error: DamagedFileError | None = None
         size = 0
         try:
-            while size < _HEAD and (piece := stream.read()):
+            while size < HEAD and (piece := stream.read()):
                 self._pieces.append(piece)
                 size += len(piece)
         except DamagedFileError as error:
             self._error = error
-        self.head = b"".join(self._pieces)[:_HEAD]
+        self.head = b"".join(self._pieces)[:HEAD]
 
     def read(self) -> bytes:
         """Returns the next piece, empty at the end.

@@ -7,7 +7,7 @@ import orjson
 from embedkit.config import CorpusConfig
 from embedkit.corpus.columns import Columns
 from embedkit.corpus.documents import Records
-from embedkit.corpus.encodings import Peeked, open_text
+from embedkit.corpus.encodings import HEAD, Peeked, open_text
 from embedkit.corpus.json_array import iter_elements
 from embedkit.corpus.lines import BOM, Lines, iter_lines
 from embedkit.corpus.splits import FileRange
@@ -33,7 +33,7 @@ def holds_records(file: FileRange, config: CorpusConfig) -> bool:
     Raises:
         InputError: It cannot be opened.
     """
-    with open_text(file, config) as opened:
+    with open_text(file, config, fetch=HEAD) as opened:
         first, end, _ = _start(Peeked(opened).head).partition(b"\n")
     if not first.startswith(b"{") or not end:
         return True

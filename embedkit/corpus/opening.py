@@ -16,6 +16,8 @@ _FETCH = 8 << 20
 """Bytes that one request to a remote store asks for."""
 _SMALL = 1 << 16
 """A file of a store that is no larger is read by one request, and looked at once behind it."""
+_BEHIND = 1 << 18
+"""What is asked for at a time behind a range, where its last record ends."""
 _FIRST_BYTES = 512
 _ETAGS = ("ETag", "etag", "generation", "md5Hash", "Content-MD5", "md5")
 _TIMES = ("LastModified", "last_modified", "mtime", "updated", "created")
@@ -212,13 +214,20 @@ class _Requests(io.RawIOBase):
         return self._place
 
     def readinto(self, buffer: Any, /) -> int:
-        wanted = min(len(buffer), self._file.size - self._place)
+        wanted = min(len(buffer), self._left())
         if wanted <= 0:
             return 0
         data = self._read_at(self._place, wanted)
         buffer[: len(data)] = data
         self._place += len(data)
         return len(data)
+
+    def _left(self) -> int:
+        """Returns how many bytes to ask for at most: to the range's end, and a few behind it."""
+        left = self._file.size - self._place
+        if self._file.format == "parquet" or self._file.end >= self._file.size:
+            return left
+        return min(left, max(self._file.end - self._place, _BEHIND))
 
     def _read_at(self, place: int, wanted: int) -> bytes:
         if self._whole is None and self._by_ranges and self._file.size <= _SMALL:

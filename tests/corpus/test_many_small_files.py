@@ -131,6 +131,40 @@ def test_of_parquet_the_id_column_alone_is_fetched(
     assert len(fetched) <= 2 + 4 * 3
 
 
+@pytest.mark.parametrize("form", ["jsonl", "csv"])
+def test_of_a_large_file_the_plan_fetches_its_beginning_and_a_range_itself(
+    bucket: str, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    import s3fs
+
+    rows = [{"id": f"{n}", "text": f"{n * 0x9E3779B97F4A7C15:x}" * 60} for n in range(20_000)]
+    lines = [json.dumps(row) for row in rows]
+    if form == "csv":
+        lines = ["id,text", *(f"{row['id']},{row['text']}" for row in rows)]
+    data = "\n".join(lines).encode()
+    s3fs.S3FileSystem().pipe_file(f"{bucket}/a.{form}", data)
+    fetched = []
+    cat = s3fs.S3FileSystem._cat_file
+
+    async def counted(self: object, path: str, **more: object) -> bytes:
+        found = await cat(self, path, **more)
+        fetched.append(len(found))
+        return found
+
+    monkeypatch.setattr(s3fs.S3FileSystem, "_cat_file", counted)
+    config = corpus_config(f"s3://{bucket}/a.{form}", id_column="id", split_bytes=3 << 20)
+    plan = plan_inputs(config)
+    # A sample of the records of JSONL is asked for as reading asks; nothing of the others.
+    assert sum(fetched) < (1 << 20 if form == "csv" else 10 << 20)
+    if form == "jsonl":
+        assert len(plan.splits) == -(-len(data) // (3 << 20)) > 5
+    for split in plan.splits:
+        fetched.clear()
+        sum(map(len, id_hashes(split, config)))
+        (piece,) = split.ranges
+        assert piece.end - piece.start <= sum(fetched) <= piece.end - piece.start + (1 << 19)
+
+
 def test_nothing_is_asked_twice_of_local_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
