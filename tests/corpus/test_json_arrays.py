@@ -41,7 +41,7 @@ def test_arrays_as_pythons_parser_reads_them(
     path.write_text(json.dumps(records, indent=indent, ensure_ascii=ascii_only), encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(compression, "_PLAIN_PIECE", piece)
-        patch.setattr(encodings, "_HEAD", 1)
+        patch.setattr(encodings, "HEAD", 1)
         corpus = read_corpus(path)
     good = [one["text"] for one in records if one["text"].strip() and "\0" not in one["text"]]
     assert corpus.texts == good
