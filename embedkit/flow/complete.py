@@ -63,13 +63,13 @@ def complete_version(
     if version.is_complete():
         manifest = read_manifest(version)
         return publish_or_refuse(draft, manifest, _with_version(account, draft, manifest))
-    if draft.records.chunk != "none":
-        reject_whole_documents(version)
     if splits is None:
         splits = [split.split_id for split in draft.plan.splits]
     device = recorded_device(version) or account.device or draft.model.placement.device
     blocks = _committed_blocks(version)
     with processes(processes_for(len(blocks))) as each:
+        if draft.records.chunk != "none":
+            reject_whole_documents(version, blocks, each)
         manifest = finalize(version, splits, {**draft.description, "device_name": device}, each)
         numbers = _line_numbers(draft)
         manifest = numbers.described(manifest)

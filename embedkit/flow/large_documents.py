@@ -4,12 +4,17 @@ Blocks know nothing of each other, so a vector that is not finite, or a lost wor
 of its own block alone. What that leaves is settled when all blocks are committed, from the records.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
+from itertools import chain
+from typing import NamedTuple
 
 from pydantic import TypeAdapter
 
-from embedkit.dataset.commit import CommitRecord, committed, record_without_rows
+from embedkit.dataset.commit import commit_records, record_without_rows
+from embedkit.dataset.finalize import runs_of
+from embedkit.dataset.processes import Each, here
 from embedkit.dataset.version import Version, block_order
 from embedkit.errors import IntegrityError, ResumableError
 from embedkit.formats.canonical import sha256
@@ -19,7 +24,16 @@ from embedkit.reports.statistics import Sidecar
 _REJECT = TypeAdapter(Reject)
 
 
-def reject_whole_documents(version: Version) -> None:
+class _Counted(NamedTuple):
+    """What a commit record counts of its block."""
+
+    block_id: str
+    documents: int
+    rows: int
+    rejects: int
+
+
+def reject_whole_documents(version: Version, blocks: Sequence[str], each: Each = here) -> None:
     """Rejects every document of several blocks of which one block has rejected its chunks.
 
     Its first block then has the one reject, the first of them, and its other blocks nothing. What
@@ -27,22 +41,30 @@ def reject_whole_documents(version: Version) -> None:
 
     Args:
         version: A version that is not complete, of which every block is committed.
+        blocks: Its blocks, in order.
+        each: Has runs of blocks read, here or in other processes.
 
     Raises:
         IntegrityError: A file is damaged.
         ResumableError: Another process does the same at this moment.
         StoreError: The store failed; the same call again is safe.
     """
-    torn_apart = [
-        blocks for blocks in _in_several_blocks(committed(version).values()) if _is_apart(blocks)
+    counted = chain.from_iterable(each(partial(_count, version), runs_of(blocks)))
+    torn_apart = [found for found in _in_several_blocks(counted) if _is_apart(found)]
+    for found in torn_apart:
+        _reject(version, found)
+
+
+def _count(version: Version, blocks: Sequence[str]) -> list[_Counted]:
+    return [
+        _Counted(record.block_id, record.documents, record.rows, record.rejects)
+        for record in commit_records(version, blocks)
     ]
-    for blocks in torn_apart:
-        _reject(version, blocks)
 
 
-def _in_several_blocks(records: Iterable[CommitRecord]) -> Iterator[list[CommitRecord]]:
+def _in_several_blocks(records: Iterable[_Counted]) -> Iterator[list[_Counted]]:
     """Yields the blocks of each document that has more than one, in their order."""
-    blocks: list[CommitRecord] = []
+    blocks: list[_Counted] = []
     place: tuple[int, int] | None = None
     for record in records:
         split, seq = block_order(record.block_id)
@@ -58,13 +80,13 @@ def _in_several_blocks(records: Iterable[CommitRecord]) -> Iterator[list[CommitR
         yield blocks
 
 
-def _is_apart(blocks: list[CommitRecord]) -> bool:
+def _is_apart(blocks: list[_Counted]) -> bool:
     first, *others = blocks
     has_rejects = any(block.rejects for block in blocks)
     return has_rejects and (first.rows > 0 or any(one.rows or one.rejects for one in others))
 
 
-def _reject(version: Version, blocks: list[CommitRecord]) -> None:
+def _reject(version: Version, blocks: list[_Counted]) -> None:
     store = version.store
     first, *others = blocks
     reject, line = _first_reject(version, blocks)
@@ -80,7 +102,7 @@ def _reject(version: Version, blocks: list[CommitRecord]) -> None:
 
 
 def _empty(
-    version: Version, block: CommitRecord, reject: Reject | None = None, line: bytes = b""
+    version: Version, block: _Counted, reject: Reject | None = None, line: bytes = b""
 ) -> None:
     rejects = () if reject is None else (reject,)
     statistics = Sidecar.of_rejects(block.block_id, block.documents, rejects).to_json()
@@ -92,7 +114,7 @@ def _empty(
     version.store.replace(version.commit_key(block.block_id), record.to_json())
 
 
-def _first_reject(version: Version, blocks: list[CommitRecord]) -> tuple[Reject, bytes]:
+def _first_reject(version: Version, blocks: list[_Counted]) -> tuple[Reject, bytes]:
     block = next(one for one in blocks if one.rejects)
     key = version.reject_key(block.block_id)
     try:
