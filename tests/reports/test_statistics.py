@@ -292,3 +292,17 @@ def test_what_is_no_sidecar_is_a_value_error(data):
     said = {"documents": 1, "rows": 1, "keys": {}, **data} if isinstance(data, dict) else data
     with pytest.raises(ValueError, match=r".+"):
         Sidecar.from_json(json.dumps(said).encode(), "00000-00000")
+
+
+def test_a_sidecar_of_another_release_lacks_fields_and_has_others(make_block):
+    sidecar = Sidecar.of(make_block(["one", "two"], seq=3), 256)
+    stored = json.loads(sidecar.to_json())
+    del stored["text_hashes"]
+    for statistic in stored["sections"].values():
+        statistic["later"] = {"counts": [1]}
+    del stored["sections"]["records"]["nulled"]
+    stored["sections"]["drift"] = {"count": 2}
+    read = Sidecar.from_json(json.dumps(stored | {"later": None}).encode(), "00000-00003")
+    assert read.text_hashes is None
+    expected = replace(sidecar, text_hashes=None)
+    assert read.to_json() == expected.to_json()
