@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -202,6 +203,26 @@ def test_yaml_runs_a_pipeline_in_beam_yaml_with_the_provider(with_extras, folder
 def test_what_needs_a_service_or_a_cluster_can_be_imported(with_extras, core, folder, extra, code):
     answer(with_extras(extra).run("python", "-c", code, cwd=folder))
     assert core.run("python", "-c", code, cwd=folder).returncode == 1
+
+
+@pytest.mark.soak
+def test_type_checkers_know_the_names_of_the_door_and_no_others(core, folder):
+    program = folder / "program.py"
+    program.write_text(
+        "from embedkit import open_version\n"
+        "reveal_type(open_version('x').search('text'))\n"
+        "from embedkit import open_versions\n"
+    )
+    command = [sys.executable, "-m", "mypy", "--no-incremental", "--follow-imports=silent"]
+    done = subprocess.run(
+        [*command, "--python-executable", str(core.python), str(program)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+    )
+    first, second, _ = done.stdout.splitlines()
+    assert "list[embedkit.search.exact.Hit]" in first
+    assert 'has no attribute "open_versions"' in second
 
 
 @pytest.mark.soak

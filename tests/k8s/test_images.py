@@ -72,6 +72,24 @@ def test_what_the_dockerfile_copies_reaches_the_builder() -> None:
     assert all((ROOT / source).exists() for source in sources)
 
 
+def test_jobs_that_manifests_start_are_in_the_images_and_not_in_the_wheel(
+    rendered: dict[str, tuple[Document, ...]],
+) -> None:
+    started = {
+        module
+        for documents in rendered.values()
+        for pod in pods(documents).values()
+        for container in pod["spec"]["containers"]
+        for module in re.findall(r"\bpipelines\.\w+", " ".join(container.get("command", ())))
+    }
+    assert started == {"pipelines.submit_rayjob"}
+    assert all((ROOT / f"{module.replace('.', '/')}.py").exists() for module in started)
+    text = DOCKERFILE.read_text()
+    # Into the folder of the packages, from where python -m finds them in any working directory.
+    assert text.index("COPY pipelines pipelines\n") < text.index("RUN cp -r pipelines")
+    assert 'get_path("purelib")' in text or "get_path('purelib')" in text
+
+
 def test_manifests_name_the_versions_of_the_images(
     rendered: dict[str, tuple[Document, ...]],
 ) -> None:
