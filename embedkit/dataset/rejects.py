@@ -51,19 +51,25 @@ def read_rejects(version: Version, block_id: str) -> tuple[Reject, ...]:
     """Reads the rejects of a block.
 
     Raises:
-        IntegrityError: They are damaged.
-        FileNotFoundError: They are gone.
+        IntegrityError: They are gone or damaged.
         StoreError: The store failed.
     """
     key = version.reject_key(block_id)
+    anew = (
+        f"{version.url_of(version.commit_key(block_id))}, then run the same command again, which "
+        "encodes its block anew"
+    )
     try:
         lines = version.store.read(key).splitlines()
         return tuple(_REJECT.validate_python(json.loads(line)) for line in lines)
+    except FileNotFoundError as error:
+        raise IntegrityError(
+            f"{version.url_of(key)}: gone; restore it, or remove {anew}"
+        ) from error
     except ValueError as error:
         raise IntegrityError(
             f"{version.url_of(key)}: not the rejects of its block ({one_line(error)}); remove it "
-            f"and {version.url_of(version.commit_key(block_id))}, then run the same command again, "
-            "which encodes its block anew"
+            f"and {anew}"
         ) from error
 
 

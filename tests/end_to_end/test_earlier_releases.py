@@ -64,6 +64,24 @@ def test_a_complete_version_is_found_and_left_as_it_is(release, name, tmp_path):
     assert described["rejects"] == len(dataset.rejects) == done.rejects
 
 
+@pytest.mark.parametrize(("release", "name"), COMPLETE)
+def test_a_report_that_is_gone_says_again_what_its_release_said(release, name, tmp_path):
+    root = copy_of_root(release, tmp_path / "root")
+    path = root / version_of(release, name) / "report" / "report.json"
+    expected = json.loads(path.read_text())
+    path.unlink()
+    run_job(job(release, name, root))
+    found = json.loads(path.read_text())
+    cosines = [report["similarity"].pop("mean_cosine") for report in (found, expected)]
+    assert cosines[0] == pytest.approx(cosines[1], abs=1e-9)
+    for report in (found, expected):
+        norms = report["norms"]
+        report["norms"] = {name: norms[name] for name in norms if name not in ("mean", "deviation")}
+        report["findings"] = sorted(one["text"] for one in report["findings"])
+    for entry in expected.keys() - {"run"}:
+        assert found[entry] == expected[entry], entry
+
+
 @pytest.mark.parametrize(("release", "name"), HALF_DONE)
 def test_a_half_done_version_is_finished(release, name, tmp_path):
     root = copy_of_root(release, tmp_path / "root")

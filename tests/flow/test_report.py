@@ -11,14 +11,14 @@ import pytest
 from blocks import DESCRIPTION, make_options
 from reporting import build_block, make_report
 
+from embedkit.dataset import finalize as finalize_module
 from embedkit.dataset import rows as dataset_rows
 from embedkit.dataset.finalize import finalize
 from embedkit.dataset.plan_file import VersionPlan, create_or_check_plan
 from embedkit.dataset.version import Version
 from embedkit.errors import IntegrityError
-from embedkit.flow import report as flow_report
 from embedkit.flow.line_numbers import LineNumbers
-from embedkit.flow.report import gather, write_report
+from embedkit.flow.report import write_report
 from embedkit.flow.write import write_embeddings
 from embedkit.records import Reject
 from embedkit.reports.account import RunAccount
@@ -115,7 +115,7 @@ def test_however_blocks_are_gathered_the_bytes_are_the_same(written, monkeypatch
 
     written.report()
     expected = written.version.store.read("v1/report/report.json")
-    monkeypatch.setattr(flow_report, "_BLOCKS_AT_ONCE", at_once)
+    monkeypatch.setattr(finalize_module, "BLOCKS_AT_ONCE", at_once)
     written.report(each=backwards)
     assert written.version.store.read("v1/report/report.json") == expected
 
@@ -155,6 +155,24 @@ def test_texts_that_parts_do_not_hold_are_shown_where_asked_for(blocks, tmp_path
 
 
 @pytest.mark.parametrize(
+    ("data", "fault"),
+    [
+        (None, "gone; restore it, or remove"),
+        (b"{", "not the rejects"),
+        (b"[3]\n", "not the rejects"),
+    ],
+)
+def test_rejects_that_are_gone_or_damaged_are_named(blocks, tmp_path, data, fault):
+    spoiled = Written(tmp_path, blocks[1:2])
+    key = spoiled.version.reject_key("00001-00000")
+    spoiled.version.store.remove(key)
+    if data is not None:
+        spoiled.version.store.create(key, data)
+    with pytest.raises(IntegrityError, match=rf"rejects/00001-00000\.jsonl: {fault}"):
+        spoiled.report()
+
+
+@pytest.mark.parametrize(
     "data", [b"{}", b'{"documents": 3, "rows": 4, "sections": {"records": {}}, "keys": {}}']
 )
 def test_a_sidecar_of_another_shape_is_named(blocks, tmp_path, data):
@@ -162,9 +180,3 @@ def test_a_sidecar_of_another_shape_is_named(blocks, tmp_path, data):
     spoiled.version.store.replace("v1/_meta/stats/00001-00000.json", data)
     with pytest.raises(IntegrityError, match=r"_meta/stats/00001-00000\.json: not the statistics"):
         spoiled.report()
-
-
-def test_what_is_gathered_of_no_block(written):
-    found = gather(written.version, [])
-    assert len(found.hashes) == 0
-    assert len(found.statistics.keys) == 0
