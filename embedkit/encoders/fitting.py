@@ -13,6 +13,8 @@ from embedkit.encoders.spec import Placement
 from embedkit.errors import ConfigError
 
 _WORKERS_PER_GPU = 8
+_MORE_THAN_ENCODERS = 2
+"""Workers beside one for every encoder: one that writes, one that reads ahead."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,17 @@ def fit_machine(
     )
 
 
-def wanted_workers(config: EngineConfig, fitting: Fitting, encoders: int, cpus: float) -> int:
+def workers_on_machine(config: EngineConfig, fitting: Fitting) -> int:
+    """Returns how many threads of one machine read, tokenize and write.
+
+    Args:
+        config: The job, whose ``workers`` counts where it is given.
+        fitting: How its encoders fit the machine.
+    """
+    return config.workers or fitting.encoders.most + _MORE_THAN_ENCODERS
+
+
+def workers_on_cluster(config: EngineConfig, fitting: Fitting, encoders: int, cpus: float) -> int:
     """Returns how many workers a run should have.
 
     Args:
@@ -114,7 +126,6 @@ def wanted_workers(config: EngineConfig, fitting: Fitting, encoders: int, cpus: 
     if config.workers is not None:
         return config.workers
     if not fitting.encoder_gpus:
-        # One that writes, one that reads ahead, beside one for every encoder.
-        return encoders + 2
+        return encoders + _MORE_THAN_ENCODERS
     room = int(cpus - encoders * fitting.encoder_cpus)
     return max(1, min(room, math.ceil(_WORKERS_PER_GPU * encoders * fitting.encoder_gpus)))

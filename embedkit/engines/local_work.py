@@ -19,14 +19,14 @@ from embedkit.actors.map_on_ray import MapOnRay
 from embedkit.actors.ray_watch import ray_watched
 from embedkit.config import JobConfig
 from embedkit.corpus.plan import Split
-from embedkit.encoders.fitting import fit_machine
+from embedkit.encoders.fitting import fit_machine, workers_on_machine
 from embedkit.encoders.meter import EncoderLoad
 from embedkit.engines.beam import run_to_end
 from embedkit.engines.display import Display
 from embedkit.engines.ray_encoders import loaded, ray_encoders
 from embedkit.flow.map_splits import OfSplit, Result
 from embedkit.flow.prepare import Job
-from embedkit.flow.tally import OnCommit, Tally
+from embedkit.flow.tally import Tally
 from embedkit.transforms.embed import EmbedBlocks
 from embedkit.transforms.read import ReadCorpus
 from embedkit.transforms.thread_runner import ThreadRunner
@@ -42,12 +42,25 @@ class LocalWork:
     splits: Sequence[Split]
     pool: EncoderPool
     tally: Tally
+    workers: int
     device: str
     worker_idle_share: float | None = None
 
     def run(self) -> None:
         """Embeds the splits."""
-        run_pipeline(self.job, self.pool, self.splits, self.tally.on_commit)
+        job = self.job
+        options = PipelineOptions(flags=[], pickle_library="cloudpickle")
+        runner = ThreadRunner(min(self.workers, len(self.splits)))
+        pipeline = beam.Pipeline(runner=runner, options=options)
+        plan = job.plan.with_splits(self.splits)
+        read = ReadCorpus(job.config, plan, job.make_chunker, job.version)
+        embed = EmbedBlocks(job, self.pool.connection, job.config.call_tokens, self.tally.on_commit)
+        _ = pipeline | "ReadCorpus" >> read | "EmbedBlocks" >> embed
+        # A worker may be busy with other things for long when the pool is lost.
+        running = shared_unbounded_instance().submit(run_to_end, pipeline)
+        while not wait([running], timeout=_PULSE_SECONDS).done:
+            self.pool.go_on()
+        running.result()
 
     def documents(self) -> int:
         """Returns the documents that the version accounts for by now."""
@@ -72,7 +85,8 @@ def local_work(
     """
     fitting = fit_machine(job.config, job.model.placement, ray.cluster_resources())
     with ray_encoders(job, fitting) as pool, ray_watched(pool.name):
-        yield LocalWork(job, splits, pool, _TallyHere(documents), loaded(pool, display))
+        tally, workers = _TallyHere(documents), workers_on_machine(job.config, fitting)
+        yield LocalWork(job, splits, pool, tally, workers, loaded(pool, display))
 
 
 def map_in_ray(
@@ -116,33 +130,3 @@ _tallies: WeakValueDictionary[str, _TallyHere] = WeakValueDictionary()
 
 def _tally(key: str) -> _TallyHere:
     return _tallies[key]
-
-
-def run_pipeline(job: Job, pool: EncoderPool, splits: Sequence[Split], on_commit: OnCommit) -> None:
-    """Runs the flow over some splits as a Beam pipeline on threads of this process.
-
-    Args:
-        job: The job.
-        pool: Its encoders.
-        splits: The splits that are left to do.
-        on_commit: Hears of each block when it is committed.
-
-    Raises:
-        EmbedkitError: What stopped it, as raised inside the pipeline.
-    """
-    workers = job.config.workers or len(pool.connection.names) + 2
-    options = PipelineOptions(flags=[], pickle_library="cloudpickle")
-    pipeline = beam.Pipeline(runner=ThreadRunner(min(workers, len(splits))), options=options)
-    blocks = pipeline | "ReadCorpus" >> ReadCorpus(
-        corpus=job.config,
-        plan=job.plan.with_splits(splits),
-        make_chunker=job.make_chunker,
-        version=job.version,
-    )
-    embed = EmbedBlocks(job, pool.connection, job.config.call_tokens, on_commit)
-    _ = blocks | "EmbedBlocks" >> embed
-    # A worker may be busy with other things for long when the pool is lost.
-    running = shared_unbounded_instance().submit(run_to_end, pipeline)
-    while not wait([running], timeout=_PULSE_SECONDS).done:
-        pool.go_on()
-    running.result()

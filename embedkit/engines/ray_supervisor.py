@@ -15,7 +15,7 @@ import ray
 from embedkit.actors.encoder_pool import EncoderPool
 from embedkit.actors.metrics import RunMetrics, RunState
 from embedkit.actors.split_queue import RunQueue
-from embedkit.encoders.fitting import Fitting, wanted_workers
+from embedkit.encoders.fitting import Fitting, workers_on_cluster
 from embedkit.engines.ray_join import alive_nodes, draining_nodes
 from embedkit.engines.ray_worker import Worker
 from embedkit.errors import EncoderError, ResumableError, WorkerLostError
@@ -163,7 +163,9 @@ class Supervisor:
     def _start_wanted(self, draining: set[str]) -> None:
         nodes = [node for node in alive_nodes() if node["NodeID"] not in draining]
         cpus = sum(node["Resources"].get("CPU", 0.0) for node in nodes)
-        wanted = wanted_workers(self._job.config, self._fitting, max(1, self._pool.running), cpus)
+        wanted = workers_on_cluster(
+            self._job.config, self._fitting, max(1, self._pool.running), cpus
+        )
         fresh = sum(worker.name not in self.state.started for worker in self._workers)
         staying = sum(not worker.leaving for worker in self._workers)
         missing = min(wanted - staying, self.state.waiting - fresh)

@@ -3,7 +3,7 @@
 import pytest
 
 from embedkit.config import EncoderRange, JobConfig
-from embedkit.encoders.fitting import Fitting, fit_cluster, fit_machine, wanted_workers
+from embedkit.encoders.fitting import Fitting, fit_cluster, fit_machine, workers_on_cluster
 from embedkit.encoders.spec import Placement
 from embedkit.errors import ConfigError
 
@@ -70,14 +70,14 @@ def test_workers_follow_the_encoders(settings, device, encoders, workers):
     config = job(**settings)
     fitting = fit(config, device, nodes)
     cpus = sum(node.get("CPU", 0.0) for node in nodes)
-    assert wanted_workers(config, fitting, encoders, cpus) == workers
+    assert workers_on_cluster(config, fitting, encoders, cpus) == workers
 
 
 def test_workers_leave_the_encoders_their_cpus_and_there_is_always_one():
     config = job()
     fitting = fit(config, "cuda", [{"CPU": 4.0, "GPU": 1.0}])
-    assert wanted_workers(config, fitting, 1, 4.0) == 3
-    assert wanted_workers(config, fitting, 1, 1.0) == 1
+    assert workers_on_cluster(config, fitting, 1, 4.0) == 3
+    assert workers_on_cluster(config, fitting, 1, 1.0) == 1
 
 
 @pytest.mark.parametrize(
