@@ -85,7 +85,7 @@ def test_a_block_that_kills_its_worker_twice_becomes_rejects(poisoned_job, start
 @pytest.mark.soak
 def test_a_split_whose_reading_kills_two_workers_is_named(poisoned_job, start_run, tmp_path):
     run = start_run(poisoned_job(200, "this text kills its reader"))
-    assert run.end(4) == {}
+    assert run.end(4)["exit_code"] == 4
     message = last_error(run.log_file.read_text())
     assert message.startswith("reading split ")
     assert "killed 2 workers; look at its files" in message
