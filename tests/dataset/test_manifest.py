@@ -14,7 +14,7 @@ from embedkit.dataset.plan_file import VersionPlan, create_or_check_plan
 from embedkit.dataset.publication import publish
 from embedkit.dataset.version import Version, find_version, latest
 from embedkit.errors import ConfigError, IntegrityError, ResumableError
-from embedkit.formats.canonical import sha256
+from embedkit.formats.canonical import canonical_json, sha256
 
 
 @pytest.fixture
@@ -246,6 +246,25 @@ def test_ids_that_no_block_can_have(version, block):
             key(block)
     with pytest.raises(ConfigError, match="no id of a block or split"):
         version.split_key("../x")
+
+
+def test_a_manifest_of_another_release_lacks_fields_and_has_others(complete):
+    manifest = read_manifest(complete)
+    stored = manifest.to_dict()
+    for name in ("reject_reasons", "nulled", "lines", "input_format", "line_ranges"):
+        del stored[name]
+    for part in stored["parts"]:
+        del part["sources"], part["source_range"]
+    read = Manifest.from_json(canonical_json(stored), "manifest.json")
+    assert (read.parts, read.rows) == (manifest.parts, manifest.rows)
+    assert (read.reject_reasons, read.lines, read.input_format) == ({}, {}, "")
+    stored |= {"gates": [{"name": "drift"}]}
+    stored["parts"][0]["origin"] = {"version": "v0"}
+    written = json.loads(Manifest.from_json(canonical_json(stored), "manifest.json").to_json())
+    assert written["gates"] == [{"name": "drift"}]
+    assert written["parts"][0]["origin"] == {"version": "v0"}
+    with pytest.raises(IntegrityError, match="wrong or missing fields rows"):
+        Manifest.from_json(canonical_json({**stored, "rows": None}), "manifest.json")
 
 
 def test_the_plan_is_created_once(version):
