@@ -1,6 +1,6 @@
 """Batches of other libraries' datasets with a column for the vectors and one for the rejects."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -169,19 +169,29 @@ class EmbedExamples(BatchEmbedder):
         """
         columns = self.new_columns(batch)
         if isinstance(batch, Mapping):
-            return {name: _TypedList(column) for name, column in columns.items()}
+            return {name: _LazyList(column) for name, column in columns.items()}
         return with_columns(_as_table(batch), columns)
 
 
-class _TypedList(list[Any]):
+class _LazyList(list[Any]):
     """A list that datasets, which takes no Arrow array here, makes the right Arrow array of.
 
     It would take a column's type from the first batch, where all values may be null.
     """
 
     def __init__(self, array: pa.Array) -> None:
-        super().__init__(array.to_pylist())
+        super().__init__()
         self._array = array
+
+    def __len__(self) -> int:
+        return len(self._array)
+
+    def __iter__(self) -> Iterator[Any]:
+        return (one.as_py() for one in self._array)
+
+    def __getitem__(self, place: Any) -> Any:
+        found = self._array[place]
+        return found.to_pylist() if isinstance(place, slice) else found.as_py()
 
     def __arrow_array__(self, type: pa.DataType | None = None) -> pa.Array:
         return self._array if type is None else self._array.cast(type)
@@ -239,7 +249,23 @@ def part_rejects(
     )
 
 
+def _has_columns(names: list[str] | None, rows: int, wanted: tuple[str, str]) -> bool:
+    """Tells whether there is anything to part: what maps nothing adds no columns either."""
+    missing = [name for name in wanted if name not in (names or ())]
+    if missing and rows:
+        raise ConfigError(
+            f"the dataset has no column {missing[0]}, but {', '.join(names or ())}; embed it "
+            "first, or name its embedding_column and reject_column"
+        )
+    return not missing
+
+
 def _part_ray(dataset: Any, embedding: str, reject: str) -> tuple[Any, Any]:
+    schema = dataset.schema()
+    names = None if schema is None else list(schema.names)
+    if not _has_columns(names, dataset.count(), (embedding, reject)):
+        return dataset, dataset
+
     def mapped(function: Any, **arguments: Any) -> Any:
         return dataset.map_batches(
             function, batch_format="pyarrow", batch_size=None, fn_kwargs=arguments
@@ -254,6 +280,8 @@ def _part_ray(dataset: Any, embedding: str, reject: str) -> tuple[Any, Any]:
 
 
 def _part_examples(dataset: Any, embedding: str, reject: str) -> tuple[Any, Any]:
+    if not _has_columns(dataset.column_names, len(dataset), (embedding, reject)):
+        return dataset, dataset
     size = pc.max(pc.list_value_length(dataset.data.column(embedding))).as_py()
     tables = dataset.with_format("arrow")
     names = {"embedding": embedding, "reject": reject}

@@ -173,6 +173,8 @@ class TextEmbedder:
             ConfigError: The model cannot be loaded here.
             EncoderError: No encoder answered.
         """
+        if isinstance(texts, str):
+            raise ConfigError("texts: a single text, expected a list of them, as [text]")
         if len(self.text_columns) != 1:
             raise ConfigError("text_template: takes several columns; call embed_columns with them")
         return self.embed_columns({self.text_columns[0]: texts})

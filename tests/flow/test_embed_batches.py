@@ -111,6 +111,24 @@ def test_streams_and_dictionaries_of_splits_are_mapped_alike(embed, examples):
     assert embedded["train"].num_rows + rejects["train"].num_rows == len(examples)
 
 
+def test_what_is_empty_or_was_not_embedded_is_parted_or_said(embed, examples):
+    empty = examples.select([]).map(embed, batched=True)
+    embedded, rejects = part_rejects(empty)
+    assert (len(embedded), len(rejects)) == (0, 0)
+    with pytest.raises(ConfigError, match="has no column embedding, but id, text, kind"):
+        part_rejects(examples)
+    embedded, rejects = part_rejects(examples.select([0, 2]).map(embed, batched=True))
+    assert (len(embedded), len(rejects), rejects["reject"][:]) == (2, 0, [])
+
+
+def test_a_large_batch_is_no_python_list_of_numbers(embed):
+    columns = embed({"text": ["one", None, "two"]})
+    assert [sys.getsizeof(column) < 200 for column in columns.values()] == [True, True]
+    assert list(columns["reject"]) == [None, "missing_column", None] == columns["reject"][:]
+    assert columns["embedding"][1] is None
+    assert len(columns["embedding"][2]) == 32
+
+
 def test_columns_may_be_joined_nested_left_out_and_named(tiny_model):
     rows = {"doc": [{"title": "one", "body": "two"}, {"title": None, "body": "three"}, None]}
     dataset = datasets.Dataset.from_dict(rows)

@@ -91,6 +91,11 @@ def test_a_vector_that_is_not_finite_is_a_reject(tiny_model):
     assert np.isnan(embedded.vectors[0]).all()
 
 
+def test_a_text_longer_than_a_record_may_be_is_a_reject(embedder):
+    embedded = embedder.embed(["one " * (1 << 22) + "!", "one " * (1 << 15)])
+    assert {place: one.reason for place, one in embedded.rejects.items()} == {0: "too_long"}
+
+
 @pytest.mark.parametrize("value", [np.str_("one"), type("Name", (str,), {})("one")])
 def test_strings_of_other_libraries_are_texts(embedder, value):
     assert np.array_equal(embedder.embed([value]).vectors, embedder.embed(["one"]).vectors)
@@ -155,6 +160,8 @@ def test_a_wrong_setting_is_said_in_one_line(tiny_model, settings, said):
 def test_rows_that_are_none_and_texts_for_a_template_are_refused(tiny_model, embedder):
     with pytest.raises(ConfigError, match="an element is a int"):
         embedder.embed_rows([3])
+    with pytest.raises(ConfigError, match=r"as \[text\]"):
+        embedder.embed("one")
     two = TextEmbedder(tiny_model, text_template="{a} {b}", **SETTINGS)
     with pytest.raises(ConfigError, match="takes several columns"):
         two.embed(["one"])
