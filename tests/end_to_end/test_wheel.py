@@ -139,10 +139,6 @@ def test_the_core_runs_a_job_searches_and_validates_it(core, folder):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (
-            ("plan", *JOB, "--backend", "openvino"),
-            "install openvino, which is the extra openvino of",
-        ),
         (("info", "s3://bucket/root"), "install s3fs, which is the extra s3 of"),
         (("beam-yaml", "words.yaml"), "which are the extra yaml of"),
     ],
