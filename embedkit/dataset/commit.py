@@ -265,6 +265,12 @@ def committed(
     return dict(sorted(records.items(), key=lambda item: block_order(item[0])))
 
 
+def committed_blocks(version: Version) -> list[str]:
+    """Returns the blocks that have commit records, in order."""
+    found = filter(None, map(block_of, version.store.list(version.key("_meta/commits/"))))
+    return sorted(found, key=block_order)
+
+
 def commit_records(version: Version, blocks: Sequence[str]) -> Iterator[CommitRecord]:
     """Yields the commit records of blocks in the order given, few of them in memory at a time.
 

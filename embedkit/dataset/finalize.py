@@ -27,6 +27,7 @@ def finalize(
     split_ids: Sequence[str],
     description: Mapping[str, Any],
     each: Each = here,
+    totals: "Totals | None" = None,
 ) -> Manifest:
     """Checks that nothing of the plan is missing from a version and nothing else is in it.
 
@@ -38,6 +39,7 @@ def finalize(
         description: JSON values for the manifest; ``dimension``, ``metric`` and ``normalized``
             must be among them.
         each: Has the records of some blocks read at a time, here or in other processes.
+        totals: What the commit records add up to, where they were read before.
 
     Raises:
         ConfigError: The description lacks a required name.
@@ -51,9 +53,10 @@ def finalize(
     ends = _check_splits(version, split_ids)
     blocks = [f"{split}-{seq:05d}" for split in split_ids for seq in range(ends[split].blocks)]
     _check_committed(version, blocks)
-    totals = Totals()
-    for one in each(partial(_totals_of, version), runs_of(blocks)):
-        totals.add(one)
+    if totals is None:
+        totals = Totals()
+        for one in each(partial(totals_of, version), runs_of(blocks)):
+            totals.add(one)
     _check_documents(version, totals, ends)
     _check_listing(version, "data/", {version.key(part.path) for part in totals.parts})
     rejecting = [record.block_id for record in totals.with_rejects]
@@ -138,7 +141,14 @@ def part_of(record: CommitRecord, path: str) -> Part:
     return Part(path, record.size, record.sha256, record.rows, record.sources, record.source_range)
 
 
-def _totals_of(version: Version, blocks: Sequence[str]) -> Totals:
+def totals_of(version: Version, blocks: Sequence[str]) -> Totals:
+    """Adds up the commit records of some blocks.
+
+    Raises:
+        IntegrityError: A record is damaged, or of another block than its name says.
+        FileNotFoundError: A block has none.
+        StoreError: The store failed.
+    """
     return Totals.of(list(commit_records(version, blocks)))
 
 

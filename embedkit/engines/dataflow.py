@@ -117,7 +117,7 @@ def build_pipeline(
     )
     pipeline = _pipeline(options)
     read = ReadCorpus(job, settled.plan, settled.make_chunker, settled.version, workers.hints)
-    make = MakeVersion(settled, connect, job.call_tokens, workers.hints)
+    make = MakeVersion(settled, connect, job.call_tokens, workers.hints, spread=True)
     _ = pipeline | "ReadCorpus" >> read | "MakeVersion" >> make
     return pipeline, settled
 

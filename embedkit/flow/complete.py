@@ -7,20 +7,21 @@ from datetime import UTC, datetime
 
 from embedkit.config import CorpusConfig
 from embedkit.dataset.card import dataset_card
-from embedkit.dataset.commit import CommitRecord, ended_splits
+from embedkit.dataset.commit import CommitRecord, committed_blocks, ended_splits
 from embedkit.dataset.device import recorded_device
 from embedkit.dataset.finalize import finalize
 from embedkit.dataset.manifest import Manifest, read_manifest, restore_card, seal
 from embedkit.dataset.mend import fault_of_text, is_object
 from embedkit.dataset.plan_file import read_plan
 from embedkit.dataset.processes import processes
-from embedkit.dataset.version import Version, block_of, block_order
+from embedkit.dataset.version import Version
 from embedkit.flow.gather import processes_for
 from embedkit.flow.large_documents import reject_whole_documents
 from embedkit.flow.line_numbers import LineNumbers
 from embedkit.flow.prepare import Draft, standing_plan
 from embedkit.flow.publish import publish_or_refuse
 from embedkit.flow.report import REPORT_HTML, REPORT_JSON, write_report
+from embedkit.flow.survey import Survey
 from embedkit.reports.account import RunAccount
 from embedkit.reports.phrasing import dataset_name
 
@@ -40,7 +41,10 @@ def begin_account(committed: Iterable[CommitRecord], already_complete: bool = Fa
 
 
 def complete_version(
-    draft: Draft, account: RunAccount, splits: Sequence[str] | None = None
+    draft: Draft,
+    account: RunAccount,
+    splits: Sequence[str] | None = None,
+    survey: Survey | None = None,
 ) -> RunAccount:
     """Completes a version, or finds it complete; called twice, or twice at once, it does so once.
 
@@ -51,6 +55,7 @@ def complete_version(
         draft: The version, all of its splits done.
         account: What the run found and did.
         splits: The version's splits, where they are others than the plan's.
+        survey: What its blocks say, where they were read before.
 
     Returns:
         The account with what the version holds.
@@ -66,24 +71,22 @@ def complete_version(
     if splits is None:
         splits = [split.split_id for split in draft.plan.splits]
     device = recorded_device(version) or account.device or draft.model.placement.device
-    blocks = _committed_blocks(version)
-    with processes(processes_for(len(blocks))) as each:
-        if draft.records.chunk != "none":
+    described = {**draft.description, "device_name": device}
+    blocks = committed_blocks(version)
+    with processes(1 if survey else processes_for(len(blocks))) as each:
+        if survey is None and draft.records.chunk != "none":
             reject_whole_documents(version, blocks, each)
-        manifest = finalize(version, splits, {**draft.description, "device_name": device}, each)
+        totals = survey.totals if survey else None
+        manifest = finalize(version, splits, described, each, totals)
         numbers = _line_numbers(draft)
         manifest = numbers.described(manifest)
         if isinstance(draft.records, CorpusConfig):
             manifest = replace(manifest, input_format=draft.records.format)
         account = _with_version(account, draft, manifest)
-        write_report(draft, manifest, blocks, account, numbers, each)
+        gathered = survey.gathered() if survey else None
+        write_report(draft, manifest, blocks, account, numbers, each, gathered)
     manifest = seal(version, manifest, dataset_card(version, manifest))
     return publish_or_refuse(draft, manifest, account)
-
-
-def _committed_blocks(version: Version) -> list[str]:
-    found = filter(None, map(block_of, version.store.list(version.key("_meta/commits/"))))
-    return sorted(found, key=block_order)
 
 
 def _line_numbers(draft: Draft) -> LineNumbers:
@@ -127,7 +130,7 @@ def _restore_texts(draft: Draft, manifest: Manifest) -> None:
         restore_card(version, dataset_card(version, manifest))
     if not any(_is_torn(version, version.key(path)) for path in (REPORT_JSON, REPORT_HTML)):
         return
-    blocks = _committed_blocks(version)
+    blocks = committed_blocks(version)
     account = RunAccount(rows_resumed=manifest.rows, tokens_resumed=manifest.tokens_encoded)
     account = _with_version(account, draft, manifest)
     numbers = _line_numbers(draft)

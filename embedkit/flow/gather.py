@@ -34,6 +34,10 @@ _FEW_BLOCKS = 4096
 """Blocks that one process reads sooner than others are started."""
 
 
+BlockParts = Sequence[tuple[str, Part | None]]
+"""Blocks with their parts; a block without rows has none."""
+
+
 @dataclass(frozen=True, eq=False)
 class Gathered:
     """What the sidecars and parts of all blocks say.
@@ -59,7 +63,7 @@ class _Run:
 
     number: int
     first_row: int
-    blocks: Sequence[tuple[str, Part | None]]
+    blocks: BlockParts
 
 
 def processes_for(blocks: int) -> int:
@@ -106,11 +110,24 @@ def _runs(blocks: Sequence[str], by_block: Mapping[str, Part]) -> Iterator[_Run]
 def _gather_run(
     version: Version, folder: Path, ranges: int, run: _Run
 ) -> tuple[Statistics, HashFile]:
-    """Reads the sidecars of a run; of larger blocks also the text hashes in the parts."""
-    keys = [version.stats_key(block) for block, _ in run.blocks]
+    statistics, hashes = read_blocks(version, run.blocks)
+    return statistics, HashFile.write(folder / f"{run.number}", hashes, run.first_row, ranges)
+
+
+def read_blocks(version: Version, blocks: BlockParts) -> tuple[Statistics, NDArray[np.uint64]]:
+    """Reads the sidecars of some blocks; of larger ones also the text hashes in the parts.
+
+    Returns:
+        The statistics of the blocks, and the hashes of the texts of all their rows.
+
+    Raises:
+        IntegrityError: A sidecar or part is damaged.
+        StoreError: The store failed.
+    """
+    keys = [version.stats_key(block) for block, _ in blocks]
     statistics: list[Statistics] = []
     hashes: list[NDArray[np.uint64] | Part] = []
-    for (block, part), (key, data) in zip(run.blocks, read_all(version.store, keys), strict=True):
+    for (block, part), (key, data) in zip(blocks, read_all(version.store, keys), strict=True):
         try:
             sidecar = Sidecar.from_json(data, block)
             statistics.append(sidecar.statistics)
@@ -123,8 +140,7 @@ def _gather_run(
                 "then run the same command again, which encodes its block anew"
             ) from error
     every = np.concatenate([*_read_hashes(version, hashes), np.empty(0, np.uint64)])
-    file = HashFile.write(folder / f"{run.number}", every, run.first_row, ranges)
-    return sum(statistics, Statistics.empty()), file
+    return sum(statistics, Statistics.empty()), every
 
 
 def _text_hashes_of(sidecar: Sidecar, part: Part | None) -> NDArray[np.uint64] | Part:

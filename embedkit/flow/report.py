@@ -13,7 +13,7 @@ from embedkit.dataset.processes import Each, here
 from embedkit.dataset.rejects import read_rejects
 from embedkit.dataset.rows import read_rows
 from embedkit.dataset.version import Version, block_of
-from embedkit.flow.gather import PARTS_AT_ONCE, gather
+from embedkit.flow.gather import PARTS_AT_ONCE, Gathered, gather
 from embedkit.flow.line_numbers import LineNumbers, place_of
 from embedkit.flow.prepare import Draft
 from embedkit.reports.account import RunAccount
@@ -35,6 +35,7 @@ def write_report(
     account: RunAccount,
     numbers: LineNumbers,
     each: Each = here,
+    gathered: Gathered | None = None,
 ) -> None:
     """Adds up the statistics of all blocks in block order and writes the report, twice.
 
@@ -45,6 +46,7 @@ def write_report(
         account: What the run did, and the version holds.
         numbers: The lines of its inputs.
         each: Has runs of blocks read, here or in other processes.
+        gathered: What the blocks say, where they were read before.
 
     Raises:
         IntegrityError: A sidecar, a part or a file of rejects is damaged.
@@ -52,7 +54,8 @@ def write_report(
     """
     version = draft.version
     rows = _Rows(version, manifest.parts)
-    gathered = gather(version, blocks, manifest.parts, each)
+    if gathered is None:
+        gathered = gather(version, blocks, manifest.parts, each)
     columns = (*COLUMNS, *(["text"] if draft.options.store_text else []))
     repeats = name_repeats(gathered.repeated, partial(rows.at, columns))
     total = gathered.statistics

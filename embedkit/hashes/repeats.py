@@ -5,8 +5,9 @@ into a file of its own, sorted, and each range of hashes is then looked at by it
 What is found does not depend on how many processes and files there were.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -108,9 +109,7 @@ class HashFile:
         with path.open("wb") as file:
             ordered.tofile(file)
             order.astype(np.uint32).tofile(file)
-        firsts = [(number << 64) // ranges for number in range(ranges)]
-        begins = np.searchsorted(ordered, np.array(firsts, np.uint64))
-        return cls(str(path), start, (*begins.tolist(), len(ordered)))
+        return cls(str(path), start, _bounds(ordered, ranges))
 
     def read(self, number: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
         """Reads one range of hashes, and where each stands in the sequence."""
@@ -120,6 +119,29 @@ class HashFile:
             hashes = np.fromfile(file, np.uint64, end - begin)
             file.seek(8 * self.bounds[-1] + 4 * begin)
             return hashes, np.fromfile(file, np.uint32, end - begin) + np.int64(self.start)
+
+
+def in_ranges(
+    hashes: NDArray[np.uint64], start: int, ranges: int
+) -> Iterator[tuple[int, NDArray[np.uint64], NDArray[np.int64]]]:
+    """Yields the hashes of each range that has any, with its number and their places, sorted.
+
+    Args:
+        hashes: In the order of the sequence, shape (n,).
+        start: The place of the first; places have to be ascending, and no more.
+        ranges: A power of two.
+    """
+    order = np.argsort(hashes, kind="stable")
+    ordered, places = hashes[order], order + np.int64(start)
+    for number, (begin, end) in enumerate(pairwise(_bounds(ordered, ranges))):
+        if end > begin:
+            yield number, ordered[begin:end], places[begin:end]
+
+
+def _bounds(ordered: NDArray[np.uint64], ranges: int) -> tuple[int, ...]:
+    firsts = [(number << 64) // ranges for number in range(ranges)]
+    begins = np.searchsorted(ordered, np.array(firsts, np.uint64))
+    return (*begins.tolist(), len(ordered))
 
 
 def range_count(hashes: int) -> int:

@@ -11,6 +11,7 @@ from embedkit.encoders.base import EncoderClient
 from embedkit.errors import RejectsExceededError
 from embedkit.flow.complete import begin_account, complete_version
 from embedkit.flow.prepare import Draft
+from embedkit.flow.survey import Survey
 from embedkit.flow.tally import OnCommit
 from embedkit.reports.account import RunAccount
 from embedkit.transforms.blocks import BlockTransform
@@ -66,6 +67,8 @@ class MakeVersion(BlockTransform):
         hints: Beam's resource hints for all steps from the blocks to their commits, which stay on
             one worker and so need one environment.
         further_splits: A PCollection of ids of splits that the draft's plan does not have.
+        spread: Whether all workers read what the version is completed from, which pays where there
+            are many of them.
     """
 
     draft: Draft
@@ -73,6 +76,7 @@ class MakeVersion(BlockTransform):
     call_tokens: int
     hints: Mapping[str, str] = field(default_factory=dict)
     further_splits: beam.PCollection | None = None
+    spread: bool = False
 
     def expand(self, blocks: beam.PCollection) -> beam.PCollection:
         """Embeds the blocks, then completes the version."""
@@ -88,11 +92,14 @@ class MakeVersion(BlockTransform):
             complete=partial(_complete, self.draft, account),
             splits=tuple(split.split_id for split in self.draft.plan.splits),
             also=self.further_splits,
+            draft=self.draft if self.spread else None,
         )
 
 
-def _complete(draft: Draft, account: RunAccount, splits: list[str]) -> RunAccount:
-    result = complete_version(draft, account, splits)
+def _complete(
+    draft: Draft, account: RunAccount, splits: list[str], survey: Survey | None = None
+) -> RunAccount:
+    result = complete_version(draft, account, splits, survey)
     if result.refusal is not None:
         raise RejectsExceededError(result.refusal)
     return result

@@ -151,13 +151,25 @@ def test_ids_are_looked_at_by_workers_before_any_split_is_read(tiny_model, tmp_p
     assert not list(translated.job.version.store.list(translated.job.version.key("_meta/ids/")))
 
 
+def sides_of(translated: Translated, name: str) -> list[str]:
+    """The steps that a step's side inputs come from."""
+    step = translated.steps[name]
+    payload = beam_runner_api_pb2.ParDoPayload.FromString(step.spec.payload)
+    waited = [step.inputs[side] for side in payload.side_inputs]
+    return sorted(
+        one.unique_name
+        for one in translated.steps.values()
+        if any(found in one.outputs.values() for found in waited)
+    )
+
+
 def test_completion_waits_for_all_commits_by_a_side_input(on_gpu):
-    complete = on_gpu.steps[COMPLETE]
-    payload = beam_runner_api_pb2.ParDoPayload.FromString(complete.spec.payload)
-    (side,) = payload.side_inputs
-    counted = complete.inputs[side]
-    producer = next(step for step in on_gpu.steps.values() if counted in step.outputs.values())
-    assert producer.unique_name.startswith("MakeVersion/CompleteVersion/CountBlocks/")
+    (counted,) = sides_of(on_gpu, "MakeVersion/CompleteVersion/FindRuns")
+    assert counted.startswith("MakeVersion/CompleteVersion/CountBlocks/")
+    # What the workers have read is added up before one of them completes the version.
+    added, gathered = sides_of(on_gpu, COMPLETE)
+    assert added.startswith("MakeVersion/CompleteVersion/Survey/AddUp/")
+    assert gathered.startswith("MakeVersion/CompleteVersion/Survey/Gather/")
 
 
 def test_only_the_steps_on_the_encoders_worker_ask_for_a_gpu(on_gpu):
@@ -240,9 +252,9 @@ def test_workers_connect_to_the_ray_of_their_machine(job, monkeypatch):
     made: list[Any] = []
     real = dataflow.MakeVersion
 
-    def seen(*arguments: Any) -> Any:
+    def seen(*arguments: Any, **options: Any) -> Any:
         made.append(arguments)
-        return real(*arguments)
+        return real(*arguments, **options)
 
     monkeypatch.setattr(dataflow, "MakeVersion", seen)
     _, settled = build_pipeline(job, DataflowConfig(), options())
