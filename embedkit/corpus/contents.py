@@ -39,6 +39,7 @@ _NOT_READ = (
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an Office document"),
 )
 _POINTER = b"version https://git-lfs.github.com/spec/v1\n"
+_LARGER_THAN_POINTERS = 1024
 _NO_SIZE = (1 << 64) - 1
 _TAR = slice(257, 262)
 _TELLING = 16
@@ -58,7 +59,8 @@ def with_true_compression(file: FileRange, config: CorpusConfig) -> FileRange:
     Raises:
         InputError: It is of a kind that is not read, or not compressed as was asked for.
     """
-    if not file.size:
+    if not file.size or (file.format == "parquet" and file.size >= _LARGER_THAN_POINTERS):
+        # The end of a Parquet file tells what it is.
         return file
     head = first_bytes(file)
     if head.startswith(_POINTER):
