@@ -118,6 +118,11 @@ def _chunker(config: CorpusConfig, model: ModelSpec) -> Chunker | None:
 def plan_job(config: JobConfig) -> Estimate:
     """Estimates a job from its plan and a sample of its documents; nothing is encoded or written.
 
+        >>> from embedkit import JobConfig, plan_job
+        >>> found = plan_job(JobConfig(inputs=("docs.jsonl",), model="model", output="planned"))
+        >>> found.files, found.splits, found.rows
+        (1, 1, 3)
+
     Raises:
         ConfigError: A setting or the model cannot be used.
         InputError: An input cannot be used.

@@ -32,6 +32,15 @@ class EmbedCorpus(BlockTransform):
     show before anything runs. A block that the version already has is not encoded again, so the
     same pipeline resumes where it was stopped, and changes nothing once the version is complete.
 
+        >>> import apache_beam as beam
+        >>> from embedkit import EmbedCorpus, ModelConfig, OutputConfig
+        >>> output = OutputConfig(output="rows", version="2026-01-31")
+        >>> with beam.Pipeline() as pipeline:
+        ...     rows = pipeline | beam.Create([{"id": 1, "text": "rain"}, {"id": 2, "text": "fox"}])
+        ...     account = rows | EmbedCorpus(ModelConfig(model="model"), output)
+        ...     _ = account | beam.Map(lambda one: print(one.version, one.rows))
+        2026-01-31 2
+
     Attributes:
         model: Which vectors a text gets.
         output: Where the version is written; for a PCollection it must name the version, as

@@ -45,6 +45,13 @@ class _ReadSplit(_ReadFn):
 class ReadCorpus(BlockTransform):
     """Pipeline -> DocumentBlocks of a corpus.
 
+        >>> import apache_beam as beam
+        >>> from embedkit import CorpusConfig, ReadCorpus
+        >>> with beam.Pipeline() as pipeline:
+        ...     blocks = pipeline | ReadCorpus(CorpusConfig(inputs=("docs.jsonl",), id_column="id"))
+        ...     _ = blocks | beam.Map(lambda block: print(block.rows["id"].to_pylist()))
+        ['fox', 'vectors', 'rain']
+
     Attributes:
         corpus: What to read, and how records become rows.
         plan: Its splits; made from ``corpus`` when the transform is applied, unless given.
