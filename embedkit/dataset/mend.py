@@ -8,6 +8,7 @@ of somebody's making, and is an error that names it.
 
 import json
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from embedkit.dataset.commit import CommitRecord, checked_record
 from embedkit.dataset.device import record_device
@@ -49,19 +50,24 @@ def mend(version: Version) -> list[str]:
 
 def is_object(data: bytes) -> bool:
     """Whether bytes are a JSON object."""
+    return _object(data) is not None
+
+
+def _object(data: bytes) -> dict[str, Any] | None:
     try:
-        return isinstance(json.loads(data), dict)
+        said = json.loads(data)
     except (ValueError, RecursionError):
-        return False
+        return None
+    return said if isinstance(said, dict) else None
 
 
 def fault_of_statistics(data: bytes, record: CommitRecord) -> str | None:
     """Returns what is wrong with the statistics of a block, or None where nothing is."""
-    if not is_object(data):
+    said = _object(data)
+    if said is None:
         return "not a JSON object"
     if record.stats_sha256 and sha256(data) != record.stats_sha256:
         return f"its SHA-256 is not {record.stats_sha256}, as its commit record says"
-    said = json.loads(data)
     for name in ("documents", "rows"):
         if said.get(name, getattr(record, name)) != getattr(record, name):
             return f"{said[name]!r} {name}, but its commit record says {getattr(record, name)}"

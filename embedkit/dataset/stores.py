@@ -6,15 +6,17 @@ wherever they are killed, the object that one of them created first is the one t
 
 import secrets
 from collections import deque
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from embedkit.dataset.local_store import LocalStore
 from embedkit.dataset.object_store import object_store
 from embedkit.dataset.store_keys import is_hopeless, is_local, normalize_root
 from embedkit.errors import ConfigError, StoreError
+
+_Result = TypeVar("_Result")
 
 READERS = 16
 """Small objects that ``read_all`` asks for at once."""
@@ -185,10 +187,30 @@ def read_all(store: Store, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
         FileNotFoundError: An object is not there.
         StoreError: The store failed.
     """
-    waiting: deque[tuple[str, Future[bytes]]] = deque()
+    return _in_order(store.read, keys)
+
+
+def read_found(store: Store, keys: Iterable[str]) -> Iterator[tuple[str, bytes | None]]:
+    """Reads many small objects, as ``read_all`` does; of one that is not there, None.
+
+    Raises:
+        StoreError: The store failed.
+    """
+
+    def read(key: str) -> bytes | None:
+        try:
+            return store.read(key)
+        except FileNotFoundError:
+            return None
+
+    return _in_order(read, keys)
+
+
+def _in_order(read: Callable[[str], _Result], keys: Iterable[str]) -> Iterator[tuple[str, _Result]]:
+    waiting: deque[tuple[str, Future[_Result]]] = deque()
     with ThreadPoolExecutor(READERS) as pool:
         for key in keys:
-            waiting.append((key, pool.submit(store.read, key)))
+            waiting.append((key, pool.submit(read, key)))
             if len(waiting) > 2 * READERS:
                 first, future = waiting.popleft()
                 yield first, future.result()

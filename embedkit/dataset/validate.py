@@ -1,7 +1,7 @@
 """Reads a version back and holds it against its manifest, one part in memory at a time."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -28,6 +28,7 @@ from embedkit.dataset.plan_file import planned_splits, read_plan
 from embedkit.dataset.publication import fault_of_number, is_published, newest_published
 from embedkit.dataset.record_check import AGAIN, Records, read_records
 from embedkit.dataset.rejects import fault_of_rejects
+from embedkit.dataset.stores import read_found
 from embedkit.dataset.version import (
     LATEST,
     Version,
@@ -197,22 +198,24 @@ class _Check:
 
     def rejects(self, records: dict[str, CommitRecord]) -> None:
         """Counts the rejects of every block."""
-        for block, record in records.items():
-            if not record.rejects:
-                continue
-            key = self._version.reject_key(block)
-            try:
-                fault = fault_of_rejects(self._version.store.read(key), record)
-            except FileNotFoundError:
-                continue
-            if fault is not None:
-                self.add(key, fault)
+        rejecting = [record for record in records.values() if record.rejects]
+        self._each(rejecting, self._version.reject_key, fault_of_rejects)
 
     def statistics(self, records: dict[str, CommitRecord]) -> None:
         """Reads the statistics of every block."""
-        for block, record in records.items():
-            key = self._version.stats_key(block)
-            fault = self._fault_in(key, partial(fault_of_statistics, record=record))
+        self._each(list(records.values()), self._version.stats_key, fault_of_statistics)
+
+    def _each(
+        self,
+        records: Sequence[CommitRecord],
+        key_of: Callable[[str], str],
+        fault_of: Callable[[bytes, CommitRecord], str | None],
+    ) -> None:
+        keys = [key_of(record.block_id) for record in records]
+        found = read_found(self._version.store, keys)
+        for record, (key, data) in zip(records, found, strict=True):
+            # The listing names what has to be there.
+            fault = None if data is None else fault_of(data, record)
             if fault is not None:
                 self.add(key, fault)
 
