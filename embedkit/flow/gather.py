@@ -95,7 +95,9 @@ def gather(version: Version, blocks: Sequence[str], parts: Sequence[Part], each:
         for statistics, file in each(gathering, _runs(blocks, by_block)):
             total += statistics
             files.append(file)
-        repeated = sum(each(partial(repeated_in, files=files), range(ranges)), RepeatedHashes())
+        # Of no block at all there is no file.
+        numbers = range(ranges if files else 0)
+        repeated = sum(each(partial(repeated_in, files=files), numbers), RepeatedHashes())
     return Gathered(total, repeated)
 
 
