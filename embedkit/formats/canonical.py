@@ -24,7 +24,16 @@ def sha256(data: bytes) -> str:
 def with_checksum(record: dict[str, Any]) -> dict[str, Any]:
     """Returns a JSON object with a checksum of all else that is in it."""
     rest = {name: value for name, value in record.items() if name != CHECKSUM}
-    return {**rest, CHECKSUM: sha256(canonical_json(rest))}
+    return {**rest, CHECKSUM: _checksum(rest)}
+
+
+def _checksum(value: Any) -> str:
+    """Returns the SHA-256 of a value's ``canonical_json``, which may be too long to be held."""
+    hasher = hashlib.sha256()
+    for piece in json.JSONEncoder(sort_keys=True, indent=2, allow_nan=False).iterencode(value):
+        hasher.update(piece.encode())
+    hasher.update(b"\n")
+    return hasher.hexdigest()
 
 
 def checksum_holds(record: dict[str, Any]) -> bool:

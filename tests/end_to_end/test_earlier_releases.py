@@ -11,6 +11,7 @@ import pytest
 from releases import FIXTURES, MODEL, copy_of_root, inputs_in_memory, job, releases, version_of
 from running import Dataset
 
+from embedkit import __version__
 from embedkit.dataset.describe import describe
 from embedkit.dataset.validate import validate
 from embedkit.dataset.version import Version, find_version
@@ -39,6 +40,10 @@ def contents(root: Path) -> dict[str, bytes]:
         for path in root.rglob("*")
         if path.is_file()
     }
+
+
+def test_every_release_keeps_its_own():
+    assert __version__ in releases(), "write them, as tests/fixtures/README.md says"
 
 
 def test_there_is_one_of_each_kind():
