@@ -90,8 +90,8 @@ def test_rows_of_a_standing_pipeline_get_vectors_or_reasons(capsys):
     ]
 
 
-def test_a_dataset_of_ray_data_is_parted(ray_session, folder, capsys):
-    run(only("EmbedBatches"), MODEL=str(folder / "model"))
+def test_a_dataset_of_ray_data_is_parted(ray_session, capsys):
+    run(only("EmbedBatches"))
     assert "3 0" in capsys.readouterr().out
 
 
