@@ -18,7 +18,8 @@ class TextEmbeddings(EmbeddingsManager):
 
     With ``with_exception_handling()`` a row with a text that cannot be embedded is a dead letter,
     with the reason in its ``msg``. Without, such a column is None, and every row has further
-    columns ``COLUMN_reject`` with the reason, or None.
+    columns ``COLUMN_reject`` with the reason, or None. Name several columns in one TextEmbeddings:
+    Beam gives the dead letters of two in one MLTransform the same label, and refuses that.
 
         >>> import apache_beam as beam
         >>> from apache_beam.ml.transforms.base import MLTransform
