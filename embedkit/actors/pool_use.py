@@ -1,4 +1,4 @@
-"""Which threads of this process are inside a pool's calls, so that it is ended under none of them.
+"""Counts the threads inside a pool's calls, so that it is not ended while one is.
 
 A thread that calls Ray after ``ray.shutdown`` makes Ray join any cluster that it finds on the
 machine, and one that is inside a call at that moment takes the process down with SIGABRT.

@@ -1,4 +1,4 @@
-"""Starting and joining a Ray: what it opens to others, and whose code its workers run.
+"""Starts and joins a Ray that opens nothing to others and runs no code but ours.
 
 Ray by itself listens on an address that the network reaches, keeps a token that every user of the
 machine can read, and has workers import from the directories that its driver was started in.

@@ -1,4 +1,4 @@
-"""Signals that ask a process to stop: known at once, heeded soon, whatever its main thread does.
+"""Stops a process on SIGINT, SIGTERM and SIGHUP, whatever its main thread does.
 
 Python runs a signal's handler between two steps of the main thread, which may be seconds inside
 a C call, and a library may swallow what the handler raises or put a handler of its own in its

@@ -1,4 +1,4 @@
-"""What a process finds around it: streams, working directory, proxies; mended, or refused early."""
+"""Checks what surrounds a process: streams, working directory, proxies."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Arrow arrays as text, as Python's values and as other types, exactly."""
+"""Converts Arrow arrays to text, to Python's values and to other types, exactly."""
 
 from itertools import accumulate, pairwise
 from typing import Any

@@ -1,4 +1,4 @@
-"""Documents to blocks: cut by rows and by bytes, at document boundaries only."""
+"""Cuts documents into blocks, by rows and by bytes."""
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence

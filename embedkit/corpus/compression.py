@@ -1,4 +1,4 @@
-"""Streams of a file's content, decompressed up to a ceiling."""
+"""Decompresses files as streams, up to a limit."""
 
 import io
 from collections.abc import Iterator

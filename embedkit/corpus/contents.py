@@ -1,4 +1,4 @@
-"""What a file's first bytes tell, which counts for more than its name."""
+"""Tells the kind of a file from its first bytes, which count for more than its name."""
 
 import codecs
 import logging

@@ -1,4 +1,4 @@
-"""How the fields of a CSV or TSV file are told apart, and whether its header says so too."""
+"""Tells how the fields of a CSV or TSV file are separated, and checks that against its header."""
 
 import csv
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The lines of a CSV file on their way into a reader, and back where a quote swallowed them."""
+"""Feeds the lines of a CSV file to a reader, and takes back those that a stray quote swallowed."""
 
 import csv
 from collections import deque

@@ -1,4 +1,4 @@
-"""Whether a quoted field of several lines is one, or two stray quotes with records between them."""
+"""Tells a quoted field of several lines from two stray quotes with records between them."""
 
 import re
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Records to rows: a batch of read values becomes an Arrow batch, and rejects for the rest."""
+"""Turns a batch of records into rows, and rejects for those that cannot be used."""
 
 from bisect import bisect_left
 from collections.abc import Collection, Sequence

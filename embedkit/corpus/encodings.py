@@ -1,4 +1,4 @@
-"""Text of any encoding as UTF-8, and of any line ends as lines."""
+"""Decodes text of any encoding to UTF-8, and splits it at any kind of line end."""
 
 import codecs
 import logging

@@ -1,4 +1,4 @@
-"""Searching directories and patterns: exact names come first, and links are followed with care."""
+"""Finds the files that a directory or a pattern names."""
 
 import glob
 import os

@@ -1,4 +1,4 @@
-"""Reading a split: its files' records, as documents, as blocks."""
+"""Reads a split: its files' records become documents, and those blocks."""
 
 from collections.abc import Callable, Collection, Generator, Iterator
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Dates of 96 bits, which count nanoseconds and reach farther than nanoseconds of 64 bits do.
+"""Converts dates of 96 bits (INT96 of Parquet), also those beyond the range of 64 bits.
 
 Arrow reads them as microseconds, which lack digits, or as nanoseconds, which wrap around. Together
 the two tell what is written.

@@ -1,4 +1,4 @@
-"""The elements of one large JSON array, found a buffer at a time."""
+"""Finds the elements of a large JSON array, a buffer at a time."""
 
 import re
 from collections.abc import Iterator

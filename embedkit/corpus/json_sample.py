@@ -1,4 +1,4 @@
-"""Some records of JSONL files, which tell the plan what columns there are, and of which types."""
+"""Samples records of JSONL files, to tell the columns there are and their types."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""Values of JSON: read without loss, and written as text."""
+"""Reads JSON values without loss, and writes them as text."""
 
 import datetime
 import io

@@ -1,4 +1,4 @@
-"""Compressed files as what they consist of: members one behind the other, perhaps with padding.
+"""Decompresses files of several members, one behind the other, perhaps with padding.
 
 gzip calls a piece that can be unpacked by itself a member, bz2 and xz a stream, zstd a frame.
 """

@@ -1,4 +1,4 @@
-"""The types of the metadata columns: declared, as Parquet files have them, or told from JSON."""
+"""Decides the types of the metadata columns: declared, as in Parquet files, or told from JSON."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

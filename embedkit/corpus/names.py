@@ -1,4 +1,4 @@
-"""What a file's name tells: its format and compression, and whether it is an input at all."""
+"""Tells a file's format and compression from its name, and whether it is an input at all."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Opening inputs as what was planned, and noticing when they become something else."""
+"""Opens inputs, and notices when they are no longer what was planned."""
 
 import io
 import os

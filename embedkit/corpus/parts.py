@@ -1,4 +1,4 @@
-"""Batches of records cut so that the texts made of one part fit into memory."""
+"""Cuts batches of records so that the texts made of them fit into memory."""
 
 from collections.abc import Iterator
 from dataclasses import replace

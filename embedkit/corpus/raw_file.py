@@ -1,4 +1,4 @@
-"""Input files as bytes, whose failing reads are never taken for damaged content."""
+"""Reads input files as bytes, and tells a read that failed from damaged content."""
 
 import os
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Rows that a program holds to DocumentBlocks: the way into the flow that leads past no file."""
+"""Builds blocks from rows in memory."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise

@@ -1,4 +1,4 @@
-"""How much work a plan is, told from a small sample."""
+"""Estimates how much work a plan is, from a small sample."""
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""What the first records of a corpus suggest for its job: the columns of its text and its id."""
+"""Suggests the columns of text and id, from the first records of a corpus."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Folders whose files are no corpus by themselves: tables with a log, and datasets of embedkit."""
+"""Recognises folders that are no corpus: Delta, Iceberg, Hudi tables and datasets of embedkit."""
 
 import os
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""What a version's encoders run on, as the run that began it found out."""
+"""Keeps the name of what a version's encoders ran on."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Small files that a lost disk or a power cut has torn: taken away, so that they are made anew.
+"""Removes small files that a power cut has torn, so that they are made anew.
 
 A block counts because of its commit record, so a block of which anything is torn loses its record
 and is encoded again; the files of it that are whole are found and used. Only what cannot be read
