@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from embedkit.config import CorpusConfig
 from embedkit.corpus.columns import Columns, Problems, make_ids
-from embedkit.corpus.formats import read_records
+from embedkit.corpus.formats import read_ranges
 from embedkit.corpus.splits import Plan, Split
 from embedkit.errors import InputError
 from embedkit.hashes.digests import hash_of, hashes_of
@@ -198,8 +198,8 @@ def _ids(split: Split, config: CorpusConfig) -> Iterator[_Ids]:
     columns = Columns.id_only(config)
     name = columns.id or ""
     left = math.inf if split.documents is None else split.documents
-    for file in split.ranges:
-        for records in read_records(file, config, columns):
+    for file, batches in read_ranges(split.ranges, config, columns):
+        for records in batches:
             if left <= 0:
                 return
             left -= len(records)

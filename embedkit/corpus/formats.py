@@ -1,8 +1,11 @@
 """Reads a split: its files' records become documents, and those blocks."""
 
-from collections.abc import Callable, Collection, Generator, Iterator
+from collections import deque
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 
 from embedkit.config import CorpusConfig
 from embedkit.corpus.blocks import make_blocks
@@ -11,6 +14,7 @@ from embedkit.corpus.columns import Columns
 from embedkit.corpus.csv_records import read_csv
 from embedkit.corpus.documents import MOST_RECORD_BYTES, Documents, Records, make_documents
 from embedkit.corpus.json_records import read_json
+from embedkit.corpus.opening import is_one_request
 from embedkit.corpus.parquet_records import read_parquet
 from embedkit.corpus.parts import in_parts
 from embedkit.corpus.splits import FileRange, Plan, Split
@@ -28,6 +32,7 @@ _READERS: dict[str, Callable[[FileRange, CorpusConfig, Columns], Iterator[Record
 }
 
 
+_FILES_AHEAD = 16
 _BY_BYTES = ("text", "jsonl")
 """Formats whose plain files are cut into ranges of bytes."""
 
@@ -93,6 +98,41 @@ def read_records(
         yield held
 
 
+def read_ranges(
+    ranges: Sequence[FileRange], config: CorpusConfig, columns: Columns
+) -> Iterator[tuple[FileRange, Iterable[Records]]]:
+    """Reads the records of ranges, in order.
+
+    Of small files of a store some are read ahead, so that their requests wait together. What that
+    holds is bounded: those that may unpack to more than they are wait for their turn.
+
+    Args:
+        ranges: The ranges.
+        config: How they are read.
+        columns: Which columns are read.
+
+    Yields:
+        Each range and its records, to be read before the next range; errors are those of
+        ``read_records``.
+    """
+
+    def read(file: FileRange) -> list[Records]:
+        return list(read_records(file, config, columns))
+
+    with ThreadPoolExecutor(_FILES_AHEAD, thread_name_prefix="small-files") as threads:
+        ahead: deque[tuple[FileRange, Future[list[Records]] | None]] = deque()
+        left = iter(ranges)
+        while True:
+            for file in islice(left, _FILES_AHEAD - len(ahead)):
+                as_stored = file.compression == "none" and file.format != "parquet"
+                small = as_stored and is_one_request(file)
+                ahead.append((file, threads.submit(read, file) if small else None))
+            if not ahead:
+                return
+            file, found = ahead.popleft()
+            yield file, read_records(file, config, columns) if found is None else found.result()
+
+
 def _documents(
     split: Split, plan: Plan, config: CorpusConfig, lines: list[LineCounts]
 ) -> Iterator[Documents]:
@@ -107,9 +147,9 @@ def _documents(
         max_record_bytes=most,
         duplicates=duplicates,
     )
-    for file in split.ranges:
+    for file, batches in read_ranges(split.ranges, config, columns):
         lines.append(LineCounts())
-        for records in read_records(file, config, columns):
+        for records in batches:
             lines[-1] += replace(records.counts, records=_records_of_lines(records))
             in_range = file.start and file.format in _BY_BYTES
             for part in in_parts(records, columns, most):

@@ -65,6 +65,13 @@ def first_bytes(file: FileRange) -> bytes:
         raw.close()
 
 
+def is_one_request(file: FileRange) -> bool:
+    """Whether a file is so small that its store gives all of it at once."""
+    if os.path.isabs(file.url) or not 0 < file.size <= _SMALL:
+        return False
+    return _gives_ranges(locate(file.opened_as))
+
+
 def local_etag(status: os.stat_result) -> str:
     """Returns what tells a local file's content from a later one."""
     return f"{status.st_size}-{status.st_mtime_ns}"

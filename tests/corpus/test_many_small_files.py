@@ -1,5 +1,7 @@
 """Corpora of many small files: what they ask of a store, and how planning grows with them."""
 
+import asyncio
+import gzip
 import io
 import json
 from collections import Counter
@@ -83,6 +85,40 @@ def test_each_costs_a_store_a_constant_number_of_requests(
     for step in (1, 2):
         assert few[step] == {"get_object": 16, "head_object": 16}
         assert many[step] == {"get_object": 48, "head_object": 48}
+
+
+def test_requests_for_files_of_a_split_wait_together(
+    bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import s3fs
+
+    store = s3fs.S3FileSystem()
+    for number in range(60):
+        store.pipe_file(f"{bucket}/in/{number:03d}.jsonl", MAKE["jsonl"](number))
+    # One that is larger than what is read ahead, and one that may unpack to anything.
+    long = json.dumps({"id": "long", "text": "word " * 30_000})
+    store.pipe_file(f"{bucket}/in/020-long.jsonl", long.encode())
+    packed = gzip.compress(b'{"id": "packed", "text": "some"}')
+    store.pipe_file(f"{bucket}/in/040-packed.jsonl.gz", packed)
+    config = corpus_config(f"s3://{bucket}/in", id_column="id")
+    plan = plan_inputs(config)
+    call = s3fs.S3FileSystem._call_s3
+    waiting: list[int] = [0]
+
+    async def slow(self: object, method: str, *arguments: object, **more: object) -> object:
+        waiting.append(waiting[-1] + 1)
+        await asyncio.sleep(0.02)
+        waiting.append(waiting[-1] - 1)
+        return await call(self, method, *arguments, **more)
+
+    monkeypatch.setattr(s3fs.S3FileSystem, "_call_s3", slow)
+    checked = check_ids(plan, config)
+    assert 8 <= max(waiting) <= 17
+    waiting[:] = [0]
+    read = read_plan(checked, config)
+    assert 8 <= max(waiting) <= 17
+    ids = [f"{n}" for n in range(60)]
+    assert read.ids == [*ids[:20], "long", *ids[20:40], "packed", *ids[40:]]
 
 
 @pytest.mark.parametrize("how", ["rewritten", "longer", "deleted"])

@@ -1,10 +1,13 @@
 """Columns of all rows, in the order of the parts."""
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from embedkit.dataset import rows as rows_module
 from embedkit.dataset.manifest import read_manifest
-from embedkit.dataset.rows import read_columns, schema_of
+from embedkit.dataset.rows import read_columns, read_rows, schema_of
 from embedkit.errors import ConfigError, IntegrityError
 
 
@@ -51,3 +54,33 @@ def test_a_part_with_other_rows_than_the_manifest_says_is_named(complete):
     complete.store.replace(complete.key(parts[1].path), data)
     with pytest.raises(IntegrityError, match=r"part-00000-00001\.parquet: 5 rows, expected 3"):
         list(read_columns(complete, parts, ["id"]))
+
+
+@pytest.fixture
+def in_groups(complete):
+    """A part of 2,500 rows in three row groups."""
+    rows = pa.table({"id": [f"row {n}" for n in range(2500)], "n_tokens": range(2500)})
+    part = read_manifest(complete).parts[0]
+    sink = pa.BufferOutputStream()
+    pq.write_table(rows, sink, row_group_size=1030)
+    complete.store.replace(complete.key(part.path), sink.getvalue().to_pybytes())
+    return part
+
+
+@pytest.mark.parametrize(
+    "places",
+    [[], [0], [2499], [1023], [1024], [1029], [1030], [0, 1023, 1024, 1029, 1030, 2060, 2499],
+     [5, 6, 7, 1500], list(range(0, 2500, 7))],
+)  # fmt: skip
+def test_some_rows_are_those_at_their_places(complete, in_groups, places):
+    found = read_rows(complete, in_groups, ["n_tokens", "titel", "id"], np.array(places, np.int64))
+    assert found.to_pydict() == {"id": [f"row {n}" for n in places], "n_tokens": places}
+
+
+def test_all_rows_of_a_part(complete, in_groups):
+    assert read_rows(complete, in_groups, ["n_tokens"])["n_tokens"].to_pylist() == [*range(2500)]
+
+
+def test_a_part_with_fewer_rows_than_are_asked_for_is_named(complete, in_groups):
+    with pytest.raises(IntegrityError, match=r"part-00000-00000\.parquet: 2500 rows, too few"):
+        read_rows(complete, in_groups, ["id"], np.array([3, 2500]))

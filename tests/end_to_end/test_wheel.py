@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -241,3 +242,5 @@ def test_it_is_installed_from_the_registry_and_runs(wheel, folder, tmp_path, ver
         assert json.loads(answer(done))["problems"] == []
     code = "import opencensus, ray.dashboard.modules.metrics, ray.data"
     answer(made.run("python", "-c", code, cwd=folder))
+    # Gigabytes, which pytest would keep.
+    shutil.rmtree(made.folder)

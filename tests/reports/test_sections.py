@@ -69,6 +69,12 @@ def test_a_section_has_all_of_its_parts(section):
     assert is_dataclass(figures)
 
 
+def test_sidecars_hold_nothing_of_sections_that_measure_nothing(make_block):
+    told = Statistics.of(make_block(["a"]), 256).to_dict()["sections"]
+    assert set(told) == {"records", "lengths", "vectors", "similarity"}
+    assert all(told.values())
+
+
 def test_no_two_sections_say_the_same_of_the_report():
     names = [section.name for section in SECTIONS]
     entries = [
