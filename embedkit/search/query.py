@@ -49,6 +49,7 @@ def search_text(
         ConfigError: The text is empty, there is no such dataset or model, or the model is another
             one.
     """
+    _check_text(text)
     version = find_version(root)
     manifest = read_manifest(version)
     query = QueryEncoder(version, manifest, model, prompt_name, prompt).encode(text)
@@ -82,9 +83,15 @@ def encode_query(
         ConfigError: The text is empty, there is no such dataset or model, or the model is another
             one.
     """
+    _check_text(text)
     version = find_version(root)
     encoder = QueryEncoder(version, read_manifest(version), model, prompt_name, prompt)
     return encoder.encode(text)
+
+
+def _check_text(text: str) -> None:
+    if not text.strip():
+        raise ConfigError("the text to look for is empty; give some words")
 
 
 class QueryEncoder:
@@ -134,8 +141,7 @@ class QueryEncoder:
         Raises:
             ConfigError: The text is empty.
         """
-        if not text.strip():
-            raise ConfigError("the text to look for is empty; give some words")
+        _check_text(text)
         ids, offsets, _ = self._tokenizer.encode([text])
         vector: NDArray[np.float32] = next(self._client.encode_all([TokenBatch(ids, offsets)]))[0]
         return vector
