@@ -27,6 +27,7 @@ class EncoderHandle:
     Attributes:
         actor: Its handle.
         running: Whether it answered when it was last asked.
+        ran: Whether it ever answered.
         load: What it last said it did.
         in_flight: Calls of this client that it has not answered.
         asked: The question that it has not answered yet.
@@ -36,6 +37,7 @@ class EncoderHandle:
 
     actor: Any
     running: bool = False
+    ran: bool = False
     load: EncoderLoad | None = None
     in_flight: int = 0
     asked: Any = None
@@ -57,7 +59,7 @@ class EncoderHandle:
             if isinstance(error, RayActorError) and error.actor_init_failed:
                 self.unstartable = error
         else:
-            self.running = True
+            self.running = self.ran = True
 
 
 def look(encoders: list[EncoderHandle], timeout: float) -> None:

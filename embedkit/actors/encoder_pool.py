@@ -19,6 +19,9 @@ from embedkit.errors import EncoderError
 
 _LOG = logging.getLogger("embedkit")
 _MESSAGE_SECONDS = 30.0
+# The report counts what encoders say at the end, so a slow answer is worth waiting for.
+_LAST_WORD_SECONDS = 60.0
+_RETURN_SECONDS = 10.0
 
 
 class EncoderPool:
@@ -116,7 +119,7 @@ class EncoderPool:
                     asked[encoder.actor.describe.remote()] = encoder
                 else:
                     described.append(found)
-                    encoder.running = True
+                    encoder.running = encoder.ran = True
             if not done and time.monotonic() - said > min(patience / 4, _MESSAGE_SECONDS):
                 said = time.monotonic()
                 _LOG.info(
@@ -139,11 +142,27 @@ class EncoderPool:
                 restarted keeps what it last said.
         """
         with self._looking:
-            look(list(self._encoders.values()), timeout)
-            for encoder in self._encoders.values():
-                if encoder.load is not None:
-                    self._loads[encoder.load.process] = encoder.load
-            return list(self._loads.values())
+            return self._look(timeout)
+
+    def last_loads(self) -> list[EncoderLoad]:
+        """Returns the loads at the end of a run; waits for encoders that are being restarted."""
+        deadline = time.monotonic() + _RETURN_SECONDS
+        with self._looking:
+            # What is answered now may have been asked long ago, of an encoder that was lost then.
+            self._look(_LAST_WORD_SECONDS)
+            while time.monotonic() < deadline and any(
+                one.ran and not one.running for one in self._encoders.values()
+            ):
+                time.sleep(_RETURN_SECONDS / 100)
+                self._look(_LAST_WORD_SECONDS)
+            return self._look(_LAST_WORD_SECONDS)
+
+    def _look(self, timeout: float) -> list[EncoderLoad]:
+        look(list(self._encoders.values()), timeout)
+        for encoder in self._encoders.values():
+            if encoder.load is not None:
+                self._loads[encoder.load.process] = encoder.load
+        return list(self._loads.values())
 
     @property
     def running(self) -> int:

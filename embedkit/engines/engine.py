@@ -46,12 +46,12 @@ class Work(Protocol):
         """Returns the documents that the version accounts for by now, as workers say."""
         ...
 
-    def loads(self, timeout: float = 5.0) -> list[EncoderLoad]:
-        """Returns the last known load of every encoder process.
+    def loads(self) -> list[EncoderLoad]:
+        """Returns the last known load of every encoder process."""
+        ...
 
-        Args:
-            timeout: Seconds to wait for their answers.
-        """
+    def last_loads(self) -> list[EncoderLoad]:
+        """Returns the loads at the end of the work; a slow answer is waited for."""
         ...
 
     @property

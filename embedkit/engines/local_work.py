@@ -66,9 +66,13 @@ class LocalWork:
         """Returns the documents that the version accounts for by now."""
         return self.tally.documents
 
-    def loads(self, timeout: float = 5.0) -> list[EncoderLoad]:
+    def loads(self) -> list[EncoderLoad]:
         """Returns the last known load of every encoder process."""
-        return self.pool.loads(timeout)
+        return self.pool.loads()
+
+    def last_loads(self) -> list[EncoderLoad]:
+        """Returns the loads at the end of the work."""
+        return self.pool.last_loads()
 
 
 @contextmanager

@@ -82,6 +82,10 @@ class PlainWork:
         """Returns the documents that the version accounts for by now."""
         return self.tally.documents
 
-    def loads(self, timeout: float = 5.0) -> list[EncoderLoad]:
+    def loads(self) -> list[EncoderLoad]:
         """Returns the load of the encoder."""
+        return self.client.loads()
+
+    def last_loads(self) -> list[EncoderLoad]:
+        """Returns the loads at the end of the work."""
         return self.client.loads()

@@ -119,8 +119,11 @@ class _ClusterWork:
     def documents(self) -> int:
         return self.supervisor.state.documents
 
-    def loads(self, timeout: float = 5.0) -> list[EncoderLoad]:
-        return self.pool.loads(timeout)
+    def loads(self) -> list[EncoderLoad]:
+        return self.pool.loads()
+
+    def last_loads(self) -> list[EncoderLoad]:
+        return self.pool.last_loads()
 
     @property
     def worker_idle_share(self) -> float | None:

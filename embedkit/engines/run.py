@@ -21,8 +21,6 @@ from embedkit.flow.prepare import Job, prepare
 from embedkit.reports.account import RunAccount
 
 _LOG = logging.getLogger("embedkit")
-# The report counts what encoders say at the end, so a slow answer is worth waiting for.
-_LAST_WORD_SECONDS = 60.0
 
 
 def run_job(config: JobConfig, display: Display | None = None) -> RunAccount:
@@ -90,4 +88,4 @@ def _embed(
         with shown(watch, display):
             work.run()
         account = replace(account, worker_idle_share=work.worker_idle_share)
-        return with_loads(account, work.loads(_LAST_WORD_SECONDS), work.device)
+        return with_loads(account, work.last_loads(), work.device)
