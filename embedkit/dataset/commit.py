@@ -411,11 +411,11 @@ def _with_part(
 def _check_same_rows(stored: bytes, name: str, ours: pa.Table) -> None:
     """Checks a part that another attempt left: vectors may differ as hardware does, no more."""
     theirs = read_table(stored, name, remedy=REDO)
-    mark = b"embedkit.fingerprint"
+    key = b"embedkit.fingerprint"
     fault = None
     if not theirs.schema.equals(ours.schema):
         fault = "its columns differ"
-    elif (theirs.schema.metadata or {}).get(mark) != (ours.schema.metadata or {}).get(mark):
+    elif (theirs.schema.metadata or {}).get(key) != (ours.schema.metadata or {}).get(key):
         fault = "its fingerprint differs"
     elif not theirs.drop_columns(["embedding"]).equals(ours.drop_columns(["embedding"])):
         fault = "its rows differ"

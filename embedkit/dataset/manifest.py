@@ -1,4 +1,4 @@
-"""The manifest of a complete version, and the mark that seals it."""
+"""The manifest of a complete version, and the ``_SUCCESS`` that seals it."""
 
 import json
 import re
@@ -162,8 +162,12 @@ def seal(version: Version, manifest: Manifest, card: str) -> Manifest:
                 f"remove it, then {_RESUME}"
             )
         # The first release kept its numbers here, and reads this one when it publishes.
-        mark = {"manifest_sha256": sha256(data), "number": 0, "card_sha256": sha256(card.encode())}
-        create(store, version.success_key, canonical_json(with_checksum(mark)))
+        success = {
+            "manifest_sha256": sha256(data),
+            "number": 0,
+            "card_sha256": sha256(card.encode()),
+        }
+        create(store, version.success_key, canonical_json(with_checksum(success)))
     return read_manifest(version)
 
 
@@ -179,24 +183,24 @@ def read_manifest(version: Version) -> Manifest:
         raise ConfigError(f"{version.url}: not complete yet; run its job to the end first")
     data = version.store.read(version.manifest_key)
     manifest = Manifest.from_json(data, version.url_of(version.manifest_key))
-    expected = read_mark(version).get("manifest_sha256")
+    expected = read_success(version).get("manifest_sha256")
     if expected != sha256(data):
         raise IntegrityError(f"{version.url_of(version.manifest_key)}: {CHANGED}; {MANIFEST_ANEW}")
     return manifest
 
 
-def read_mark(version: Version) -> dict[str, Any]:
-    """Reads the mark of a complete version.
+def read_success(version: Version) -> dict[str, Any]:
+    """Reads the ``_SUCCESS`` of a complete version.
 
     Raises:
         IntegrityError: It is damaged.
         StoreError: The store failed.
     """
     try:
-        mark = json.loads(version.store.read(version.success_key))
-        if isinstance(mark["manifest_sha256"], str) and checksum_holds(mark):
-            return dict(mark)
-        raise ValueError("not a mark, or changed since")
+        success = json.loads(version.store.read(version.success_key))
+        if isinstance(success["manifest_sha256"], str) and checksum_holds(success):
+            return dict(success)
+        raise ValueError("not what was written")
     except (ValueError, KeyError, TypeError) as error:
         raise IntegrityError(
             f"{version.url_of(version.success_key)}: not what embedkit wrote; remove it and run "
@@ -205,15 +209,15 @@ def read_mark(version: Version) -> dict[str, Any]:
 
 
 def restore_card(version: Version, card: str) -> None:
-    """Writes the card of a complete version anew, and its checksum into the mark.
+    """Writes the card of a complete version anew, and its checksum into ``_SUCCESS``.
 
     Raises:
-        IntegrityError: The mark is damaged.
+        IntegrityError: ``_SUCCESS`` is damaged.
         StoreError: The store failed; the same call again is safe.
     """
-    mark = read_mark(version)
+    success = read_success(version)
     version.store.replace(version.card_key, card.encode())
-    if "card_sha256" in mark and mark["card_sha256"] != sha256(card.encode()):
+    if "card_sha256" in success and success["card_sha256"] != sha256(card.encode()):
         # By another release, which writes other cards.
-        changed = mark | {"card_sha256": sha256(card.encode())}
+        changed = success | {"card_sha256": sha256(card.encode())}
         version.store.replace(version.success_key, canonical_json(with_checksum(changed)))

@@ -70,7 +70,7 @@ def number_of(version: Version) -> int:
         IntegrityError: A file that says so is damaged.
         StoreError: The store failed.
     """
-    # Versions of the first release have their number in the mark itself.
+    # Versions of the first release have their number in ``_SUCCESS`` itself.
     return _number_in(version, version.success_key, optional=True) or (
         _number_in(version, version.published_key) if version.is_complete() else 0
     )
@@ -79,7 +79,7 @@ def number_of(version: Version) -> int:
 def mend_number(version: Version) -> str | None:
     """Makes a published version and its entry in ``.numbers`` say the same number again.
 
-    The entry is the truth, where there is one; a mark that cannot be read and has no entry goes.
+    The entry is the truth, where there is one; a file that cannot be read and has no entry goes.
 
     Returns:
         What was wrong, or None where nothing was.
@@ -98,8 +98,8 @@ def mend_number(version: Version) -> str | None:
     except IntegrityError:
         said = 0
     if entries and store.size(version.published_key) is not None:
-        mark = canonical_json({"number": max(entries)})
-        store.replace(version.published_key, mark)
+        entry = canonical_json({"number": max(entries)})
+        store.replace(version.published_key, entry)
     elif said and key == _key(said):
         store.replace(_key(said), f"{version.name}\n".encode())
     else:
@@ -108,7 +108,7 @@ def mend_number(version: Version) -> str | None:
 
 
 def keep_number(version: Version) -> None:
-    """Keeps the number of a version of the first release, whose mark is about to be taken away."""
+    """Keeps the number of a version of the first release, whose ``_SUCCESS`` will be removed."""
     try:
         number = _number_in(version, version.success_key, optional=True)
     except IntegrityError:

@@ -19,7 +19,7 @@ from embedkit.dataset.manifest import (
     MANIFEST_ANEW,
     Manifest,
     Part,
-    read_mark,
+    read_success,
 )
 from embedkit.dataset.mend import fault_of_statistics, fault_of_text, is_object
 from embedkit.dataset.parquet import RESTORE, read_table
@@ -140,7 +140,7 @@ class _Check:
         try:
             data = version.store.read(version.manifest_key)
             manifest = Manifest.from_json(data, version.url_of(version.manifest_key))
-            self._mark = read_mark(version)
+            self._mark = read_success(version)
         except IntegrityError as error:
             self._say(str(error))
             return None
@@ -247,8 +247,8 @@ class _Check:
         except IntegrityError as error:
             self._say(str(error))
             return
-        mark = manifest.description.get("fingerprint")
-        if plan.fingerprint != mark or splits not in (None, manifest.splits):
+        stated = manifest.description.get("fingerprint")
+        if plan.fingerprint != stated or splits not in (None, manifest.splits):
             self.add(version.plan_key, "the plan of another version")
 
     def _fault_of_card(self, data: bytes) -> str | None:

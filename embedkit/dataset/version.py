@@ -14,7 +14,7 @@ from embedkit.errors import ConfigError, IntegrityError
 from embedkit.errors.urls import without_user
 
 LATEST = "LATEST"
-_MARKS = ("_meta/plan.json", "_meta/manifest.json", "_SUCCESS")
+_SEALS = ("_meta/plan.json", "_meta/manifest.json", "_SUCCESS")
 _MOST_NAMED = 10
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _BLOCK = re.compile(r"\d{5,}-\d{5,}")
@@ -117,12 +117,12 @@ class Version:
 
     @property
     def success_key(self) -> str:
-        """The mark of a complete version."""
+        """Stands when a version is complete."""
         return self.key("_SUCCESS")
 
     @property
     def published_key(self) -> str:
-        """The mark of a complete version that was published, with its number among those."""
+        """Stands when a complete version was published, with its number among those."""
         return self.key("_PUBLISHED")
 
     def is_begun(self) -> bool:
@@ -305,7 +305,7 @@ def _version_named(path: str) -> Version | None:
 
 
 def _holds_version(store: Store, folder: str) -> bool:
-    return any(store.size(folder + mark) is not None for mark in _MARKS)
+    return any(store.size(folder + name) is not None for name in _SEALS)
 
 
 def block_order(block_id: str) -> tuple[int, int]:

@@ -128,14 +128,14 @@ def vector_ingredients(model: ModelSpec, corpus: RecordConfig | None = None) -> 
 
 
 def describe_vectors(
-    model: ModelSpec, model_config: ModelConfig, mark: str, ingredients: dict[str, Any]
+    model: ModelSpec, model_config: ModelConfig, fingerprint: str, ingredients: dict[str, Any]
 ) -> dict[str, Any]:
     """Returns what the manifest and the parts say of the vectors.
 
     Args:
         model: The model, resolved.
         model_config: The model as it was asked for.
-        mark: The fingerprint.
+        fingerprint: Hash of recipe and precision.
         ingredients: All that plays a part in a vector, by name.
     """
     for_queries = dict(model.tokenizer.prompts).get("query")
@@ -144,7 +144,7 @@ def describe_vectors(
         "revision": model.identity.revision,
         "weights_hash": model.identity.weights_hash,
         "recipe": recipe_of(ingredients),
-        "fingerprint": mark,
+        "fingerprint": fingerprint,
         "dimension": model.vectors.dimension,
         "normalized": model.vectors.normalize,
         "prompt": model.tokenizer.prompt,
@@ -248,12 +248,11 @@ def begin_version(
     for torn in mend(version):
         _LOG.warning("%s", torn)
     plan = standing_plan(version, standing).with_secrets(plan)
-    mark = standing.fingerprint
-    description = describe_vectors(model, model_config, mark, identity.vectors)
+    description = describe_vectors(model, model_config, standing.fingerprint, identity.vectors)
     description |= {"vector_dtype": output.vector_dtype, "stores_text": output.store_text}
     if (trial := _trial(records)) is not None:
         description["trial"] = trial
-    return Draft(records, output, model, plan, version, mark, description)
+    return Draft(records, output, model, plan, version, standing.fingerprint, description)
 
 
 def _identity(
@@ -282,8 +281,8 @@ def _versions(identity: VersionPlan, records: RecordConfig, output: OutputConfig
         [output.version]
         if output.version
         else [
-            version_name(mark, identity.inputs_digest, identity.job_digest)
-            for mark in (fingerprint_of_first_release(identity.vectors), identity.fingerprint)
+            version_name(one, identity.inputs_digest, identity.job_digest)
+            for one in (fingerprint_of_first_release(identity.vectors), identity.fingerprint)
         ]
     )
     trial = _trial(records)
