@@ -24,6 +24,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 _WITH_RAY = ("actors", "cluster", "dataflow", "end_to_end", "engines", "faults", "transforms")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keeps all that starts Ray in one process, in turn, where tests run in several."""
     for item in items:

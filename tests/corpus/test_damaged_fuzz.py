@@ -79,9 +79,11 @@ def check_compressed(
     ends = {0}
     for piece in pieces:
         ends.add(max(ends) + len(PACK[suffix](piece)))
-    # Nothing tells a file that is cut between two members, nor one of a few letters from text.
+    # Nothing tells a file that is cut between two members, nor one of a few letters, from text; and
+    # where there was nothing, what was put in is all there is.
     if (
         corpus.reasons == []
+        and whole
         and len(data) > 9
         and data.rstrip(b"\0") not in {whole[:end].rstrip(b"\0") for end in ends}
     ):

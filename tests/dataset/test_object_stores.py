@@ -270,6 +270,8 @@ class TestS3:
 
     def test_a_failure_while_a_part_is_read_is_no_damage(self, bucket, job, monkeypatch):
         """A range that the service does not deliver can be asked for again; the part is well."""
+        # As of a part too large to be read whole.
+        monkeypatch.setattr("embedkit.dataset.rows._READ_WHOLE", 0)
         version = Version(f"s3://{bucket}/root", "v1")
         job.complete(version)
         files = []
@@ -289,6 +291,20 @@ class TestS3:
             return file
 
         monkeypatch.setattr(version.store._system, "open", failing)
+        with pytest.raises(StoreError, match=r"part-00000-00000\.parquet: could not read it"):
+            search(version, job.blocks[0].vectors.matrix[:1], 1)
+
+    def test_a_small_part_that_is_not_delivered_is_no_damage(self, bucket, job, monkeypatch):
+        version = Version(f"s3://{bucket}/root", "v1")
+        job.complete(version)
+        read = version.store._system.cat_file
+
+        def failing(path, *args, **kwargs):
+            if path.endswith(".parquet"):
+                raise EndpointConnectionError(endpoint_url="http://gone")
+            return read(path, *args, **kwargs)
+
+        monkeypatch.setattr(version.store._system, "cat_file", failing)
         with pytest.raises(StoreError, match=r"part-00000-00000\.parquet: could not read it"):
             search(version, job.blocks[0].vectors.matrix[:1], 1)
 
