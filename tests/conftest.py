@@ -6,6 +6,7 @@ import secrets
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -24,12 +25,17 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 _WITH_RAY = ("actors", "cluster", "dataflow", "end_to_end", "engines", "faults", "transforms")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Keeps all that starts Ray in one process, in turn, where tests run in several."""
-    for item in items:
-        if item.path.relative_to(REPOSITORY / "tests").parts[0] in _WITH_RAY:
-            item.add_marker(pytest.mark.xdist_group("ray"))
+    from xdist.scheduler import LoadFileScheduling
+
+    class RayInTurn(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            room = nodeid.removeprefix("tests/").partition("/")[0]
+            return "ray" if room in _WITH_RAY else super()._split_scope(nodeid)
+
+    return RayInTurn(config, log)
 
 
 @pytest.fixture(scope="session")

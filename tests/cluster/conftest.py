@@ -6,10 +6,9 @@ from pathlib import Path
 import pytest
 from processes import commits, kill_all, wait_until
 from raylets import Cluster, Run
-from running import Dataset, flags, start, tiny_job, write_corpus
+from running import Dataset, flags, run_process, start, tiny_job, write_corpus
 
 from embedkit.config import JobConfig
-from embedkit.engines.run import run_job
 
 SHARDS, ROWS, BLOCKS = 4, 300, 308
 
@@ -78,6 +77,7 @@ def many_blocks(corpus_of_many_blocks, tiny_model) -> Callable[..., JobConfig]:
 def undisturbed(many_blocks, tmp_path_factory) -> Dataset:
     """The dataset of that job as a run that nothing befalls makes it, without any engine."""
     output = tmp_path_factory.mktemp("undisturbed")
-    run_job(many_blocks(output, engine="plain"))
+    # In a process of its own, as those that it is compared with have nothing of this one.
+    run_process("run", *flags(many_blocks(output, engine="plain")))
     assert len(commits(output)) == BLOCKS
     return Dataset.latest(output)

@@ -7,9 +7,15 @@ from pathlib import Path
 
 import pytest
 from raylets import losses
-from running import Dataset, last_error, records, tiny_job, write_jsonl
-
-from embedkit.engines.run import run_job
+from running import (
+    Dataset,
+    flags,
+    last_error,
+    records,
+    run_process,
+    tiny_job,
+    write_jsonl,
+)
 
 pytestmark = pytest.mark.timeout(1200)
 
@@ -57,7 +63,7 @@ def test_a_block_that_kills_its_worker_twice_becomes_rejects(poisoned_job, start
     run = start_run(job)
     result = run.end(3)
     plain = tmp_path / "plain"
-    run_job(job.model_copy(update={"engine": "plain", "output": str(plain)}))
+    run_process("run", *flags(job.model_copy(update={"engine": "plain", "output": str(plain)})))
     expected = Dataset.latest(plain).table
     dataset = Dataset.only(tmp_path / "out")
     dataset.check_accounts(SHARDS * ROWS)
