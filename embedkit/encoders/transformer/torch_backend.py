@@ -27,9 +27,18 @@ class TorchBackend:
         device: ``cpu`` or ``cuda``.
         batch_tokens: Most tokens of a padded batch.
         pad_id: Id that fills up shorter rows.
+        threads: CPU threads of a call; those that torch has unless given.
     """
 
-    def __init__(self, network: nn.Module, device: str, batch_tokens: int, pad_id: int) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        device: str,
+        batch_tokens: int,
+        pad_id: int,
+        threads: int | None = None,
+    ) -> None:
+        self._threads = threads
         self._network = network
         self._device = torch.device(device)
         self._batch_tokens = batch_tokens
@@ -49,6 +58,10 @@ class TorchBackend:
         Raises:
             EncoderError: The device has no memory for even one row.
         """
+        # The number is the process's, where another model may have set it since; vectors' last bits
+        # depend on it.
+        if self._threads is not None and torch.get_num_threads() != self._threads:
+            torch.set_num_threads(self._threads)
         # Results stay on the device until the last batch is under way, so that a GPU never waits
         # for the host between batches.
         groups = token_batches(batch.lengths, self._batch_tokens)
@@ -100,10 +113,9 @@ def torch_backend(spec: TransformerSpec) -> TorchBackend:
         ConfigError: The weights are not those of the architecture.
         EncoderError: The files are not what they were when the job was planned.
     """
-    if spec.placement.device == "cpu":
-        # Always set: torch starts with one thread where OMP_NUM_THREADS says so, as inside Ray.
-        torch.set_num_threads(spec.placement.threads or usable_cores())
     network = load_network(spec)
     network.transformer.to(_DTYPES[spec.placement.precision])
     device, tokens = spec.placement.device, spec.placement.batch_tokens
-    return TorchBackend(network.to(device), device, tokens, spec.pad_id)
+    # Always named: torch starts with one thread where OMP_NUM_THREADS says so, as inside Ray.
+    threads = (spec.placement.threads or usable_cores()) if device == "cpu" else None
+    return TorchBackend(network.to(device), device, tokens, spec.pad_id, threads)

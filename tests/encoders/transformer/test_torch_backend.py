@@ -76,3 +76,23 @@ def test_other_errors_are_not_swallowed(batch):
 
     with pytest.raises(RuntimeError, match="device-side assert"):
         run(Broken(), batch)
+
+
+def test_each_model_runs_with_its_own_threads_whatever_was_loaded_or_set_since(batch):
+    seen = []
+
+    class Noting(Scarce):
+        def forward(self, ids, mask):
+            seen.append(torch.get_num_threads())
+            return super().forward(ids, mask)
+
+    before = torch.get_num_threads()
+    try:
+        first, second = (TorchBackend(Noting(999), "cpu", 500, 0, threads) for threads in (1, 2))
+        for backend in (first, second, first):
+            backend.run(batch)
+        torch.set_num_threads(2)
+        first.run(batch)
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [1, 2, 1, 1]
