@@ -88,7 +88,7 @@ def test_each_model_runs_with_its_own_threads_whatever_was_loaded_or_set_since(b
 
     before = torch.get_num_threads()
     try:
-        first, second = (TorchBackend(Noting(999), "cpu", 500, 0, threads) for threads in (1, 2))
+        first, second = (TorchBackend(Noting(9999), "cpu", 9999, 0, n) for n in (1, 2))
         for backend in (first, second, first):
             backend.run(batch)
         torch.set_num_threads(2)
