@@ -1,9 +1,11 @@
 """Blocks with random vectors, and versions made of them."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from embedkit.dataset.commit import commit_block
 from embedkit.dataset.finalize import finalize
@@ -13,7 +15,7 @@ from embedkit.dataset.publication import publish
 from embedkit.dataset.schema import PartOptions
 from embedkit.dataset.version import Version
 from embedkit.hashes.digests import text_hash
-from embedkit.records import DOCUMENT_SCHEMA, TOKEN_FIELDS, Reject
+from embedkit.records import DOCUMENT_SCHEMA, TOKEN_FIELDS, Reject, TokenBlock
 from embedkit.vectors import EmbeddingBlock, Vectors
 
 MAX_TOKENS = 32
@@ -24,6 +26,46 @@ DESCRIPTION = {
     "metric": "cosine",
     "normalized": True,
 }
+
+
+def document_columns(
+    texts: Sequence[str],
+    ids: Sequence[str],
+    *,
+    doc_ids: Sequence[str] | None = None,
+    chunk_index: Sequence[int] | None = None,
+    row_index: Sequence[int] | None = None,
+    source: str = "a.jsonl",
+) -> dict[pa.Field, pa.Array]:
+    """The columns of ``DOCUMENT_SCHEMA``; whole documents, in order, unless said otherwise."""
+    columns = {
+        "id": ids,
+        "doc_id": doc_ids or ids,
+        "chunk_index": chunk_index or [0] * len(texts),
+        "char_start": [0] * len(texts),
+        "char_end": [len(text) for text in texts],
+        "text_hash": [text_hash(text) for text in texts],
+        "source": [source] * len(texts),
+        "row_index": row_index or range(len(texts)),
+        "text": texts,
+    }
+    return {field: pa.array(columns[field.name], field.type) for field in DOCUMENT_SCHEMA}
+
+
+def record_batch(columns: Mapping[pa.Field, pa.Array]) -> pa.RecordBatch:
+    return pa.record_batch(list(columns.values()), schema=pa.schema(list(columns)))
+
+
+def embedding_columns(
+    vectors: NDArray[np.floating], n_tokens: NDArray[np.integer], max_tokens: int
+) -> dict[pa.Field, pa.Array]:
+    embedding = Vectors.from_matrix(vectors).to_arrow()
+    _, lengths, truncated = TOKEN_FIELDS
+    return {
+        pa.field("embedding", embedding.type, nullable=False): embedding,
+        lengths: pa.array(n_tokens, lengths.type),
+        truncated: pa.array(n_tokens > max_tokens),
+    }
 
 
 def make_block(
@@ -45,46 +87,82 @@ def make_block(
     vectors = random.standard_normal((rows, dimension)).astype(np.float32)
     if normalize:
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    embedding = Vectors.from_matrix(vectors.astype(dtype)).to_arrow()
     ids = [f"doc-{split}-{seq}-{n}" for n in range(rows)]
     texts = [f"text {split} {seq} {max(n, 1)} ü" for n in range(rows)]
-    n_tokens = (np.arange(rows) * 7 % 50 + 3).astype(np.int32)
+    n_tokens = np.arange(rows) * 7 % 50 + 3
     seen = np.minimum(n_tokens, MAX_TOKENS)
+    source = f"shard-{split}.jsonl"
     columns = {
-        "id": ids,
-        "doc_id": ids,
-        "chunk_index": [0] * rows,
-        "char_start": [0] * rows,
-        "char_end": [len(text) for text in texts],
-        "text_hash": [text_hash(text) for text in texts],
-        "source": [f"shard-{split}.jsonl"] * rows,
-        "row_index": list(range(rows)),
-        "text": texts,
+        **document_columns(texts, ids, source=source),
+        **{pa.field(name, values.type): values for name, values in (metadata or {}).items()},
+        **embedding_columns(vectors.astype(dtype), n_tokens, MAX_TOKENS),
     }
-    arrays = [pa.array(columns[name.name], name.type) for name in DOCUMENT_SCHEMA]
-    fields = list(DOCUMENT_SCHEMA)
-    for name, values in (metadata or {}).items():
-        arrays.append(values)
-        fields.append(pa.field(name, values.type))
-    arrays += [
-        embedding,
-        pa.array(n_tokens),
-        pa.array(n_tokens > MAX_TOKENS),
-    ]
-    fields += [pa.field("embedding", embedding.type, nullable=False), *TOKEN_FIELDS[1:]]
     return EmbeddingBlock(
         split_id=f"{split:05d}",
         seq=seq,
         documents=rows + rejects,
         last=last,
         rejects=tuple(
-            Reject(f"shard-{split}.jsonl", 1000 + n, "empty_text", "no text: leave it out", None)
+            Reject(source, 1000 + n, "empty_text", "no text: leave it out", None)
             for n in range(rejects)
         ),
-        rows=pa.record_batch(arrays, schema=pa.schema(fields)),
+        rows=record_batch(columns),
         documents_before=before,
         tokens_encoded=int(seen.sum() - seen[1:2].sum()),
     )
+
+
+def build_block(
+    texts: Sequence[str],
+    vectors: NDArray[np.floating] | None = None,
+    n_tokens: Sequence[int] | None = None,
+    max_tokens: int = 256,
+    rejects: tuple[Reject, ...] = (),
+    seq: int = 0,
+    chunks: int = 1,
+    ids: Sequence[str] | None = None,
+    source: str = "texts.jsonl",
+    split: int = 0,
+) -> EmbeddingBlock:
+    """Rows of the given texts, whose length in tokens is that in words unless given."""
+    count = len(texts)
+    if vectors is None:
+        vectors = np.random.default_rng(seq).normal(size=(count, 8)).astype(np.float32)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    lengths = np.array([len(text.split()) + 2 for text in texts] if n_tokens is None else n_tokens)
+    names = list(ids) if ids is not None else [f"{seq}/{place}" for place in range(count)]
+    documents = document_columns(
+        texts,
+        names,
+        doc_ids=[f"{seq}/{place // chunks}" for place in range(count)],
+        chunk_index=[place % chunks for place in range(count)],
+        source=source,
+    )
+    rows = record_batch({**documents, **embedding_columns(vectors, lengths, max_tokens)})
+    whole = -(-count // chunks) + len(rejects)
+    return EmbeddingBlock(f"{split:05d}", seq, whole, True, rejects, rows)
+
+
+def token_block(
+    id_lists: list[list[int]], doc_ids: list[str] | None = None, **changes: object
+) -> TokenBlock:
+    """A block whose texts are equal where their ids are."""
+    count = len(id_lists)
+    documents = doc_ids or [f"d{n}" for n in range(count)]
+    ids, lengths, truncated = TOKEN_FIELDS
+    columns = {
+        **document_columns(
+            [" ".join(map(str, one)) for one in id_lists],
+            [f"{doc}:{n}" for n, doc in enumerate(documents)],
+            doc_ids=documents,
+            row_index=[10 * n for n in range(count)],
+        ),
+        ids: pa.array(id_lists, ids.type),
+        lengths: pa.array(map(len, id_lists), lengths.type),
+        truncated: pa.array([False] * count),
+    }
+    settings = {"split_id": "00000", "seq": 0, "documents": count, "last": True, "rejects": ()}
+    return TokenBlock(rows=record_batch(columns), **(settings | changes))
 
 
 def make_options(dimension: int = 8, **changes: object) -> PartOptions:

@@ -15,7 +15,7 @@ import psutil
 from processes import alive, command, commits, kill_all, wait_until
 from running import Dataset
 
-from embedkit.dataset.commit import CommitRecord, committed
+from embedkit.dataset.committed import CommitRecord, committed
 from embedkit.dataset.version import Version
 
 ROWS = 1200

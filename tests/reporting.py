@@ -7,9 +7,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from embedkit.hashes.digests import text_hash
 from embedkit.hashes.repeats import RepeatedHashes
-from embedkit.records import Reject
 from embedkit.reports.account import RunAccount
 from embedkit.reports.facts import Facts
 from embedkit.reports.repeats import TextRepeats, hash64, name_repeats
@@ -18,7 +16,7 @@ from embedkit.reports.sample import RowKeys, Sample, Wanted, read_sample
 from embedkit.reports.section import Section
 from embedkit.reports.sections import SECTIONS, records
 from embedkit.reports.statistics import Statistics
-from embedkit.vectors import EmbeddingBlock, Vectors
+from embedkit.vectors import EmbeddingBlock
 
 DATASET = {
     "version": "v0123456789ab",
@@ -32,44 +30,6 @@ DATASET = {
     "precision": "float32",
     "libraries": {"embedkit": "0.1.0"},
 }
-
-
-def build_block(
-    texts: Sequence[str],
-    vectors: NDArray[np.floating] | None = None,
-    n_tokens: Sequence[int] | None = None,
-    max_tokens: int = 256,
-    rejects: tuple[Reject, ...] = (),
-    seq: int = 0,
-    chunks: int = 1,
-    ids: Sequence[str] | None = None,
-    source: str = "texts.jsonl",
-    split: int = 0,
-) -> EmbeddingBlock:
-    count = len(texts)
-    if vectors is None:
-        vectors = np.random.default_rng(seq).normal(size=(count, 8)).astype(np.float32)
-        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    lengths = np.array([len(text.split()) + 2 for text in texts] if n_tokens is None else n_tokens)
-    names = list(ids) if ids is not None else [f"{seq}/{place}" for place in range(count)]
-    rows = pa.RecordBatch.from_pydict(
-        {
-            "id": pa.array(names, pa.string()),
-            "doc_id": pa.array([f"{seq}/{place // chunks}" for place in range(count)], pa.string()),
-            "chunk_index": pa.array([place % chunks for place in range(count)], pa.int32()),
-            "char_start": pa.array([0] * count, pa.int32()),
-            "char_end": pa.array([len(text) for text in texts], pa.int32()),
-            "text_hash": pa.array([text_hash(text) for text in texts], pa.string()),
-            "source": pa.array([source] * count, pa.string()),
-            "row_index": pa.array(range(count), pa.int64()),
-            "text": pa.array(texts, pa.string()),
-            "embedding": Vectors.from_matrix(vectors).to_arrow(),
-            "n_tokens": pa.array(lengths, pa.int32()),
-            "truncated": pa.array(lengths > max_tokens, pa.bool_()),
-        }
-    )
-    documents = -(-count // chunks) + len(rejects)
-    return EmbeddingBlock(f"{split:05d}", seq, documents, True, rejects, rows)
 
 
 def read_of(blocks: Sequence[EmbeddingBlock]) -> Callable[[Sequence[Wanted]], list[pa.Table]]:

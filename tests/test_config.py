@@ -31,12 +31,11 @@ def test_a_job_is_its_four_parts_and_nothing_is_said_twice():
     assert set(names) == set(JobConfig.model_fields)
 
 
-@pytest.mark.parametrize("name", JobConfig.model_fields)
-def test_every_setting_has_a_sentence(name):
-    sentence = JobConfig.model_fields[name].description
-    assert sentence
-    assert sentence[0].isalpha()
-    assert sentence.endswith(".")
+def test_every_setting_has_a_sentence():
+    for name, field in JobConfig.model_fields.items():
+        assert field.description, name
+        assert field.description[0].isalpha(), name
+        assert field.description.endswith("."), name
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ from typing import Any
 import pyarrow as pa
 
 from embedkit.flow.embed_batches import BatchEmbedder, with_columns
-from embedkit.flow.embed_texts import Connect
 
 
 class EmbedBatches(BatchEmbedder):
@@ -32,48 +31,13 @@ class EmbedBatches(BatchEmbedder):
         [{'text': '', 'reject': 'empty_text'}]
 
     It takes batches of every format and returns tables of Arrow; of the formats, ``pyarrow`` alone
-    leaves nulls of other columns as they are. ``num_gpus=1`` gives each actor a GPU; on CPUs give
-    ``encoder_threads``, the cores of a machine divided by the actors on it.
+    leaves nulls of other columns as they are. The model's directory must be on every node.
+    ``num_gpus=1`` gives each actor a GPU; on CPUs give ``encoder_threads``, the cores of a machine
+    divided by the actors on it.
     """
 
-    def __init__(
-        self,
-        model: str,
-        *,
-        text_column: str = "text",
-        text_template: str | None = None,
-        embedding_column: str = "embedding",
-        reject_column: str = "reject",
-        connect: Connect | None = None,
-        **settings: Any,
-    ) -> None:
-        """Reads and loads the model, or connects to where it is loaded.
-
-        Args:
-            model: Model directory, which must be on every node, or a hub id.
-            text_column: Column that holds the text.
-            text_template: Joins several columns into the text, such as ``{title}. {body}``.
-            embedding_column: Column that takes the vectors.
-            reject_column: Column that takes the reasons of rejects.
-            connect: Says where encoders are, as a ``PoolConnection`` does; each actor loads the
-                model itself unless given.
-            settings: Other settings of the model, such as ``prompt``, by their names in
-                ``ModelConfig``.
-
-        Raises:
-            ConfigError: A setting or the model cannot be used.
-            EncoderError: No encoder could be reached.
-        """
-        super().__init__(
-            model,
-            text_column=text_column,
-            text_template=text_template,
-            embedding_column=embedding_column,
-            reject_column=reject_column,
-            connect=connect,
-            **settings,
-        )
-        self.embedder.load()
+    # So that an actor is ready, or fails, before it gets rows.
+    loads_at_once = True
 
     def __call__(self, batch: Any) -> pa.Table:
         """Returns a batch with its vectors.

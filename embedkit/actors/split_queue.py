@@ -12,7 +12,7 @@ from ray.exceptions import RayActorError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from embedkit.corpus.plan import Split
-from embedkit.dataset.commit import CommitRecord
+from embedkit.dataset.committed import CommitRecord
 from embedkit.errors import ResumableError
 from embedkit.flow.ledger import Ledger, QueueState, Release
 from embedkit.flow.read import Claim

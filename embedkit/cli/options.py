@@ -11,17 +11,10 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ValidationError
 from pydantic.fields import FieldInfo
 
-from embedkit.config import (
-    CorpusConfig,
-    EngineConfig,
-    JobConfig,
-    ModelConfig,
-    OutputConfig,
-    sentence,
-    what_is_wrong,
-)
+from embedkit.config import CorpusConfig, EngineConfig, JobConfig, ModelConfig, OutputConfig
 from embedkit.errors import ConfigError
 from embedkit.errors.foreign import one_line
+from embedkit.errors.settings import sentence, what_is_wrong
 
 _PANELS: dict[str, type[BaseModel]] = {
     "Corpus": CorpusConfig,

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from embedkit.dataset.commit import committed, ended_splits
+from embedkit.dataset.committed import committed, ended_splits
 from embedkit.dataset.finalize import Totals
 from embedkit.dataset.manifest import read_manifest
 from embedkit.dataset.plan_file import planned_splits

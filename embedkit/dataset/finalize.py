@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
-from embedkit.dataset.commit import CommitRecord, SplitEnd, commit_records, ended_splits
+from embedkit.dataset.committed import CommitRecord, SplitEnd, commit_records, ended_splits
 from embedkit.dataset.identity import add_digests
 from embedkit.dataset.manifest import COUNTS, REQUIRED, Manifest, Part
 from embedkit.dataset.processes import Each, here

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from embedkit.dataset.commit import CommitRecord, checked_record
+from embedkit.dataset.committed import CommitRecord, checked_record
 from embedkit.dataset.device import record_device
 from embedkit.dataset.manifest import Manifest, read_manifest
 from embedkit.dataset.parquet import read_table

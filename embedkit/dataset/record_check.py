@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from embedkit.dataset.commit import CommitRecord, SplitEnd, checked_end, checked_record
+from embedkit.dataset.committed import CommitRecord, SplitEnd, checked_end, checked_record
 from embedkit.dataset.manifest import Manifest
 from embedkit.dataset.parquet import RESTORE
 from embedkit.dataset.stores import read_all

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import TypeAdapter
 
-from embedkit.dataset.commit import CommitRecord
+from embedkit.dataset.committed import CommitRecord
 from embedkit.dataset.stores import read_all
 from embedkit.dataset.version import Version
 from embedkit.errors import IntegrityError

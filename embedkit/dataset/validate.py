@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from embedkit.dataset.commit import CommitRecord
+from embedkit.dataset.committed import CommitRecord
 from embedkit.dataset.identity import add_digests, digest_of, id_hashes
 from embedkit.dataset.manifest import (
     CHANGED,

@@ -15,16 +15,10 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from embedkit.config import (
-    CorpusConfig,
-    JobConfig,
-    ModelConfig,
-    OutputConfig,
-    sentence,
-    what_is_wrong,
-)
+from embedkit.config import CorpusConfig, JobConfig, ModelConfig, OutputConfig
 from embedkit.engines.dataflow import DataflowConfig, start_on_dataflow
 from embedkit.errors import ConfigError
+from embedkit.errors.settings import sentence, what_is_wrong
 
 _Config = TypeVar("_Config", bound=BaseModel)
 

@@ -6,7 +6,7 @@ from typing import Protocol, Self
 
 from embedkit.config import JobConfig
 from embedkit.corpus.plan import Split
-from embedkit.dataset.commit import CommitRecord
+from embedkit.dataset.committed import CommitRecord
 from embedkit.encoders.meter import EncoderLoad
 from embedkit.encoders.spec import ModelSpec
 from embedkit.flow.map_splits import OfSplit, Result

@@ -7,7 +7,7 @@ from typing import Any
 from embedkit.config import CorpusConfig, JobConfig
 from embedkit.corpus.chunks import Chunker
 from embedkit.corpus.plan import Split, estimate, plan_inputs
-from embedkit.dataset.commit import CommitRecord, committed
+from embedkit.dataset.committed import CommitRecord, committed
 from embedkit.encoders.hardware import processor_name
 from embedkit.encoders.kinds import read_model, tokens_per_second
 from embedkit.encoders.spec import ModelSpec

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from embedkit.config import JobConfig
 from embedkit.corpus.plan import Split
-from embedkit.dataset.commit import CommitRecord
+from embedkit.dataset.committed import CommitRecord
 from embedkit.encoders.kinds import read_model
 from embedkit.encoders.spec import ModelSpec
 from embedkit.engines.display import Display

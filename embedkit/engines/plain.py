@@ -7,7 +7,7 @@ from typing import Self
 
 from embedkit.config import JobConfig
 from embedkit.corpus.plan import Split
-from embedkit.dataset.commit import CommitRecord
+from embedkit.dataset.committed import CommitRecord
 from embedkit.encoders.kinds import read_model
 from embedkit.encoders.local_client import LocalClient, LocalConnection
 from embedkit.encoders.meter import EncoderLoad

@@ -19,7 +19,7 @@ from embedkit.actors.map_on_ray import MapOnRay
 from embedkit.actors.split_queue import RunQueue
 from embedkit.config import JobConfig
 from embedkit.corpus.plan import Split
-from embedkit.dataset.commit import CommitRecord
+from embedkit.dataset.committed import CommitRecord
 from embedkit.encoders.fitting import fit_cluster, runs_on_gpu
 from embedkit.encoders.kinds import read_model
 from embedkit.encoders.meter import EncoderLoad

@@ -5,7 +5,7 @@ import time
 from dataclasses import replace
 
 from embedkit.config import JobConfig
-from embedkit.dataset.commit import CommitRecord, committed, done_splits
+from embedkit.dataset.committed import CommitRecord, committed, done_splits
 from embedkit.dataset.device import record_device
 from embedkit.encoders.hardware import processor_name
 from embedkit.engines.display import Display, Nothing

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from embedkit.config import CorpusConfig
 from embedkit.dataset.card import dataset_card
-from embedkit.dataset.commit import CommitRecord, committed_blocks, ended_splits
+from embedkit.dataset.committed import CommitRecord, committed_blocks, ended_splits
 from embedkit.dataset.device import recorded_device
 from embedkit.dataset.finalize import finalize
 from embedkit.dataset.manifest import Manifest, read_manifest, restore_card, seal

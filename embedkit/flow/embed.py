@@ -9,7 +9,7 @@ what comes out.
 from collections.abc import Iterable, Iterator
 
 from embedkit.corpus.plan import Split
-from embedkit.dataset.commit import CommitRecord
+from embedkit.dataset.committed import CommitRecord
 from embedkit.encoders.base import EncoderClient
 from embedkit.flow.encode import encode_tokens
 from embedkit.flow.prepare import Draft, Job

@@ -21,6 +21,9 @@ class BatchEmbedder:
         reject_column: Column that takes the reasons of rejects, null for what was embedded.
     """
 
+    loads_at_once = False
+    """Whether the model is loaded when one is made, not by its first call."""
+
     def __init__(
         self,
         model: str,
@@ -47,6 +50,7 @@ class BatchEmbedder:
 
         Raises:
             ConfigError: A setting or the model cannot be used.
+            EncoderError: No encoder could be reached, where one is at once.
         """
         self.embedder = TextEmbedder(
             model,
@@ -57,6 +61,8 @@ class BatchEmbedder:
         )
         self.embedding_column = embedding_column
         self.reject_column = reject_column
+        if self.loads_at_once:
+            self.embedder.load()
 
     def new_columns(self, batch: Any) -> dict[str, pa.Array]:
         """Returns the two columns that a batch gets, by name.

@@ -15,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from embedkit.config import EngineConfig, ModelConfig, RecordConfig, sentence
+from embedkit.config import EngineConfig, ModelConfig, RecordConfig
 from embedkit.corpus.blocks import make_blocks
 from embedkit.corpus.columns import Columns, lookup
 from embedkit.corpus.documents import Documents, Records, make_documents
@@ -26,6 +26,7 @@ from embedkit.encoders.kinds import read_model
 from embedkit.encoders.local_client import LocalConnection
 from embedkit.encoders.spec import ModelSpec
 from embedkit.errors import ConfigError
+from embedkit.errors.settings import sentence
 from embedkit.flow.encode import encode_tokens
 from embedkit.records import DOCUMENT_SCHEMA
 from embedkit.tokens.tokenization import TextTokenizer, load_tokenizer, tokenize_text

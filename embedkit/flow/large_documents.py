@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from pydantic import TypeAdapter
 
-from embedkit.dataset.commit import commit_records, record_without_rows
+from embedkit.dataset.committed import commit_records, record_without_rows
 from embedkit.dataset.finalize import runs_of
 from embedkit.dataset.processes import Each, here
 from embedkit.dataset.version import Version, block_order

@@ -8,7 +8,7 @@ from operator import itemgetter
 
 from embedkit.corpus.names import format_and_compression
 from embedkit.corpus.splits import Split
-from embedkit.dataset.commit import SplitEnd
+from embedkit.dataset.committed import SplitEnd
 from embedkit.dataset.manifest import Manifest
 from embedkit.records import LineCounts, Reject
 

@@ -9,12 +9,8 @@ from embedkit.config import CorpusConfig
 from embedkit.corpus.chunks import Chunker
 from embedkit.corpus.formats import read_split
 from embedkit.corpus.plan import Plan, Split
-from embedkit.dataset.commit import (
-    SplitEnd,
-    end_split,
-    standing_end,
-    standing_record,
-)
+from embedkit.dataset.commit import end_split
+from embedkit.dataset.committed import SplitEnd, standing_end, standing_record
 from embedkit.dataset.identity import id_digest
 from embedkit.dataset.version import Version
 from embedkit.errors import ConfigError

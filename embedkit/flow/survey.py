@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from embedkit.dataset.commit import committed_blocks
+from embedkit.dataset.committed import committed_blocks
 from embedkit.dataset.finalize import Totals, runs_of, totals_of
 from embedkit.dataset.version import Version, block_of
 from embedkit.flow.gather import Gathered, read_blocks

@@ -4,7 +4,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
-from embedkit.dataset.commit import CommitRecord
+from embedkit.dataset.committed import CommitRecord
 from embedkit.records import Block
 
 OnCommit = Callable[[Block, CommitRecord], None]

@@ -2,10 +2,8 @@
 
 from dataclasses import replace
 
-from embedkit.dataset.commit import (
-    CommitRecord,
-    commit_block,
-)
+from embedkit.dataset.commit import commit_block
+from embedkit.dataset.committed import CommitRecord
 from embedkit.dataset.schema import PartOptions
 from embedkit.dataset.version import Version
 from embedkit.flow.tally import OnCommit

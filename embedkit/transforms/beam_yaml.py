@@ -13,15 +13,10 @@ import pyarrow as pa
 from apache_beam.typehints.row_type import RowTypeConstraint
 from pydantic import BaseModel, ValidationError
 
-from embedkit.config import (
-    CorpusConfig,
-    ModelConfig,
-    OutputConfig,
-    RecordConfig,
-    sentence,
-)
+from embedkit.config import CorpusConfig, ModelConfig, OutputConfig, RecordConfig
 from embedkit.corpus.plan import plan_inputs
 from embedkit.errors import ConfigError
+from embedkit.errors.settings import sentence
 from embedkit.records import DocumentBlock
 from embedkit.reports.account import RunAccount
 from embedkit.transforms.embed_corpus import EmbedCorpus

@@ -6,7 +6,7 @@ from functools import partial
 
 import apache_beam as beam
 
-from embedkit.dataset.commit import committed
+from embedkit.dataset.committed import committed
 from embedkit.encoders.base import EncoderClient
 from embedkit.errors import RejectsExceededError
 from embedkit.flow.complete import begin_account, complete_version

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import apache_beam as beam
 from apache_beam.metrics import Metrics
 
-from embedkit.dataset.commit import CommitRecord
+from embedkit.dataset.committed import CommitRecord
 from embedkit.dataset.schema import PartOptions
 from embedkit.dataset.version import Version
 from embedkit.flow.read import is_pending

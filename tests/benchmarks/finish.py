@@ -22,7 +22,8 @@ from pydantic import TypeAdapter
 
 from embedkit.config import CorpusConfig, ModelConfig, OutputConfig
 from embedkit.corpus.splits import FileRange, Plan, Split
-from embedkit.dataset.commit import CommitRecord, SplitEnd, commit_block
+from embedkit.dataset.commit import commit_block
+from embedkit.dataset.committed import CommitRecord, SplitEnd
 from embedkit.dataset.schema import PartOptions
 from embedkit.dataset.version import Version
 from embedkit.encoders.kinds import read_model

@@ -16,6 +16,7 @@ from embedkit.cli.options import job_command, read_job
 from embedkit.config import JobConfig
 from embedkit.errors import ConfigError
 
+_NAMES = [name for name in JobConfig.model_fields if name != "inputs"]
 LEAST = {"inputs": ["a.jsonl"], "model": "m", "output": "o"}
 
 
@@ -68,9 +69,13 @@ def test_every_setting_has_a_key_in_a_job_file(job_file):
     assert parsed(job_file(as_yaml(job))) == job
 
 
-@pytest.mark.parametrize("name", [name for name in JobConfig.model_fields if name != "inputs"])
-def test_a_flag_stands_above_the_job_file(job_file, name):
+def test_a_flag_stands_above_the_job_file(job_file):
     """For every setting: the flag wins over the file's own value, and nothing else changes."""
+    for name in _NAMES:
+        _check_that_a_flag_stands_above(job_file, name)
+
+
+def _check_that_a_flag_stands_above(job_file, name):
     job = JobConfig(**LEAST, **({name: other(name)} if name not in LEAST else {}))
     arguments = flags(job.model_copy(update={name: getattr(all_other(), name)}))[1:]
     place = arguments.index(next(one for one in arguments if name.replace("_", "-") in one))
@@ -208,8 +213,12 @@ def squeezed(text: str) -> str:
 
 
 @pytest.mark.parametrize("command", ["run", "plan"])
-@pytest.mark.parametrize("name", [name for name in JobConfig.model_fields if name != "inputs"])
-def test_help_names_every_flag_with_its_sentence_choices_and_default(command, name):
+def test_help_names_every_flag_with_its_sentence_choices_and_default(command):
+    for name in _NAMES:
+        _check_help_of(command, name)
+
+
+def _check_help_of(command, name):
     field = JobConfig.model_fields[name]
     lines = help_of(command).splitlines()
     flag = f"--{name.replace('_', '-')} "

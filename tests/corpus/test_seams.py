@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from reading import Corpus, read_corpus
 
 from embedkit.corpus import compression
-from embedkit.dataset.commit import SplitEnd
+from embedkit.dataset.committed import SplitEnd
 from embedkit.flow.line_numbers import LineNumbers
 from embedkit.records import Reject
 

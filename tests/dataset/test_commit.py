@@ -8,13 +8,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from embedkit.dataset.commit import (
+from embedkit.dataset.commit import commit_block, end_split
+from embedkit.dataset.committed import (
     CommitRecord,
     SplitEnd,
-    commit_block,
     committed,
     done_splits,
-    end_split,
     ended_splits,
     record_without_rows,
 )

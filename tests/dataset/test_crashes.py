@@ -17,7 +17,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from embedkit.dataset.commit import committed
+from embedkit.dataset.committed import committed
 from embedkit.dataset.manifest import read_manifest
 from embedkit.dataset.publication import number_of, publish
 from embedkit.dataset.stores import open_store

@@ -5,7 +5,8 @@ import json
 
 import pytest
 
-from embedkit.dataset.commit import SplitEnd, commit_block, committed, end_split
+from embedkit.dataset.commit import commit_block, end_split
+from embedkit.dataset.committed import SplitEnd, committed
 from embedkit.dataset.describe import describe
 from embedkit.dataset.finalize import finalize
 from embedkit.dataset.manifest import Manifest, read_manifest, seal

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedkit.dataset.commit import CommitRecord, Origin, record_without_rows
+from embedkit.dataset.committed import CommitRecord, Origin, record_without_rows
 from embedkit.dataset.manifest import Part
 from embedkit.dataset.sources import MOST_SOURCES, SourceRange, count_sources
 from embedkit.formats.canonical import canonical_json

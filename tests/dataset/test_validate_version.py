@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from embedkit.dataset import validate as validate_module
-from embedkit.dataset.commit import committed
+from embedkit.dataset.committed import committed
 from embedkit.dataset.manifest import Manifest, read_manifest
 from embedkit.dataset.parquet import write_part
 from embedkit.dataset.validate import validate

@@ -10,7 +10,7 @@ import pytest
 from running import Dataset, tiny_job, write_jsonl
 
 from embedkit.corpus import blocks
-from embedkit.dataset.commit import committed
+from embedkit.dataset.committed import committed
 from embedkit.dataset.validate import validate
 from embedkit.dataset.version import Version
 from embedkit.engines import run

@@ -8,7 +8,7 @@ from running import Dataset, records, tiny_job, write_corpus, write_jsonl
 from tiny_models import save_transformer
 
 from embedkit.corpus.sampling import _SAMPLED_BYTES
-from embedkit.dataset.commit import committed
+from embedkit.dataset.committed import committed
 from embedkit.engines.estimate import expected_work, plan_job
 from embedkit.engines.run import run_job
 from embedkit.flow.prepare import prepare

@@ -21,7 +21,7 @@ from processes import (
 )
 from running import Dataset, last_error
 
-from embedkit.dataset.commit import CommitRecord, committed
+from embedkit.dataset.committed import CommitRecord, committed
 from embedkit.dataset.version import Version
 
 pytestmark = pytest.mark.timeout(900)

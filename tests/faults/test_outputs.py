@@ -14,7 +14,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from processes import commits, wait_for_commits
 from running import Dataset, flags, last_error, run_process, tiny_job, write_jsonl
 
-from embedkit.dataset.commit import CommitRecord, committed
+from embedkit.dataset.committed import CommitRecord, committed
 from embedkit.dataset.version import Version
 from embedkit.encoders.local_client import LocalConnection
 from embedkit.engines.run import run_job

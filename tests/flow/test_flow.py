@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pyarrow as pa
 import pytest
+from blocks import token_block
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -18,7 +19,8 @@ from running import Dataset, SumClient, records, write_corpus, write_jsonl
 
 from embedkit.config import CorpusConfig, JobConfig
 from embedkit.corpus.plan import plan_corpus
-from embedkit.dataset.commit import SplitEnd, committed, end_split, ended_splits
+from embedkit.dataset.commit import end_split
+from embedkit.dataset.committed import SplitEnd, committed, ended_splits
 from embedkit.dataset.finalize import finalize
 from embedkit.dataset.manifest import seal
 from embedkit.dataset.plan_file import VersionPlan, create_or_check_plan
@@ -30,42 +32,12 @@ from embedkit.flow.embed import embed_splits
 from embedkit.flow.encode import call_batches, encode_tokens
 from embedkit.flow.read import read_ahead, read_pending
 from embedkit.flow.write import write_embeddings
-from embedkit.hashes.digests import text_hash
-from embedkit.records import DOCUMENT_SCHEMA, TOKEN_FIELDS, DocumentBlock, Reject, TokenBlock
+from embedkit.records import DOCUMENT_SCHEMA, DocumentBlock, Reject
 from embedkit.tokens.tokenization import TokenizerSpec, load_tokenizer
 from embedkit.vectors import TokenBatch
 
 ID_LISTS = st.lists(st.lists(st.integers(1, 30_000), min_size=1, max_size=6), max_size=40)
 LENGTHS = hnp.arrays(np.int32, st.integers(0, 60), elements=st.integers(1, 50))
-
-
-def token_block(
-    id_lists: list[list[int]], doc_ids: list[str] | None = None, **changes: object
-) -> TokenBlock:
-    """A block whose texts are equal where their ids are."""
-    count = len(id_lists)
-    documents = doc_ids or [f"d{n}" for n in range(count)]
-    texts = [" ".join(map(str, ids)) for ids in id_lists]
-    columns = {
-        "id": [f"{doc}:{n}" for n, doc in enumerate(documents)],
-        "doc_id": documents,
-        "chunk_index": [0] * count,
-        "char_start": [0] * count,
-        "char_end": [len(text) for text in texts],
-        "text_hash": [text_hash(text) for text in texts],
-        "source": ["a.jsonl"] * count,
-        "row_index": [10 * n for n in range(count)],
-        "text": texts,
-        "input_ids": id_lists,
-        "n_tokens": [len(ids) for ids in id_lists],
-        "truncated": [False] * count,
-    }
-    schema = pa.schema([*DOCUMENT_SCHEMA, *TOKEN_FIELDS])
-    rows = pa.RecordBatch.from_arrays(
-        [pa.array(columns[field.name], field.type) for field in schema], schema=schema
-    )
-    settings = {"split_id": "00000", "seq": 0, "documents": count, "last": True, "rejects": ()}
-    return TokenBlock(rows=rows, **(settings | changes))
 
 
 @given(LENGTHS, st.integers(1, 200))

@@ -10,7 +10,7 @@ import pytest
 from reading import read_corpus
 from running import Dataset, SumClient, tiny_job
 
-from embedkit.dataset.commit import SplitEnd
+from embedkit.dataset.committed import SplitEnd
 from embedkit.dataset.manifest import read_manifest
 from embedkit.dataset.version import find_version
 from embedkit.engines.run import run_job

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import duckdb
 import numpy as np
 import pytest
-from blocks import DESCRIPTION, make_options
-from reporting import build_block, make_report
+from blocks import DESCRIPTION, build_block, make_options
+from reporting import make_report
 
 from embedkit.dataset import finalize as finalize_module
 from embedkit.dataset import rows as dataset_rows

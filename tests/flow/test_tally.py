@@ -2,7 +2,7 @@
 
 import pytest
 
-from embedkit.dataset.commit import record_without_rows
+from embedkit.dataset.committed import record_without_rows
 from embedkit.flow.tally import Tally, documents_by_split
 
 

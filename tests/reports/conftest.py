@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import reporting
-from reporting import build_block
+from blocks import build_block
 from texts import MESSY
 
 from embedkit.records import Reject

@@ -17,7 +17,7 @@ from running import Dataset, records, tiny_job, write_corpus
 
 from embedkit.config import CorpusConfig, ModelConfig, OutputConfig, RecordConfig
 from embedkit.corpus.plan import Plan, plan_corpus
-from embedkit.dataset.commit import committed
+from embedkit.dataset.committed import committed
 from embedkit.dataset.publication import is_published
 from embedkit.dataset.version import Version, latest_name
 from embedkit.encoders.kinds import read_model

@@ -25,7 +25,7 @@ from embedkit.corpus.rows import (
     row_split,
     value_kinds,
 )
-from embedkit.dataset.commit import committed, ended_splits
+from embedkit.dataset.committed import committed, ended_splits
 from embedkit.dataset.schema import PartOptions
 from embedkit.dataset.version import Version
 from embedkit.errors import ConfigError

@@ -20,30 +20,13 @@ class TransformerKind:
     def read(
         self, directory: Path, revision: str | None, config: ModelConfig, find_gpu: FindGpu
     ) -> TransformerSpec:
-        """Reads a model's files, all but the values of its weights, and settles how it runs.
-
-        Args:
-            directory: A directory that it recognises.
-            revision: The hub's commit hash, or None for a directory of the user's own.
-            config: The model and the job's wishes.
-            find_gpu: Tells the GPU of the machine that is to run it.
-
-        Raises:
-            ConfigError: The model is damaged, would need foreign code, or cannot do what the job
-                asks of it.
-        """
+        """Reads a model's files, all but the values of its weights; see ``EncoderKind``."""
         from embedkit.encoders.transformer.model_files import read_transformer
 
         return read_transformer(directory, revision, config, find_gpu)
 
     def load(self, spec: TransformerSpec) -> Encoder:
-        """Loads a model on its backend and device.
-
-        Raises:
-            ConfigError: The weights are not those of the architecture, or the backend cannot run
-                it.
-            EncoderError: The files are not what they were when the job was planned.
-        """
+        """Loads a model on its backend and device; see ``EncoderKind``."""
         from embedkit.encoders.transformer.load import load_transformer
 
         return load_transformer(spec)

@@ -15,9 +15,9 @@ from pydantic import (
     model_validator,
 )
 
-from embedkit.config import sentence, what_is_wrong
 from embedkit.encoders.weights import read_json
 from embedkit.errors import ConfigError
+from embedkit.errors.settings import sentence, what_is_wrong
 
 PoolingMode = Literal["cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"]
 
