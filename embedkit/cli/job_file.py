@@ -1,14 +1,14 @@
 """A commented job file for an input and a model, to begin with."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from embedkit.config import ModelConfig
 from embedkit.corpus.suggestion import Suggestion, suggest
 from embedkit.encoders.kinds import read_model
 from embedkit.encoders.spec import ModelSpec
-from embedkit.errors import ConfigError
+from embedkit.errors import ConfigError, MissingSettingError
 from embedkit.errors.urls import holds_secret, public_url, without_user
 
 SCHEMA_FILE = "embedkit.schema.json"
@@ -32,8 +32,8 @@ def write_job_file(path: Path, inputs: Sequence[str], model: str, output: str) -
     """
     if path.exists():
         raise ConfigError(f"{path}: exists already; remove it, or name another with --job")
-    pooling, spec = _read(model)
-    text = job_file(inputs, suggest(inputs), model, pooling, spec, output)
+    missing, spec = _read(model)
+    text = job_file(inputs, suggest(inputs), model, missing, spec, output)
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
@@ -43,21 +43,21 @@ def write_job_file(path: Path, inputs: Sequence[str], model: str, output: str) -
         raise ConfigError(f"{path}: cannot be written: {error.strerror}") from error
 
 
-def _read(model: str) -> tuple[str | None, ModelSpec]:
+def _read(model: str) -> tuple[dict[str, str], ModelSpec]:
+    """Reads a model, and returns the settings that it needs besides."""
     config = ModelConfig(model=model)
     try:
-        return None, read_model(config)
-    except ConfigError as error:
-        if "names no pooling" not in str(error):
-            raise
-        return "mean", read_model(config.model_copy(update={"pooling": "mean"}))
+        return {}, read_model(config)
+    except MissingSettingError as error:
+        missing = {error.setting: error.usual}
+        return missing, read_model(config.model_copy(update=missing))
 
 
 def job_file(
     inputs: Sequence[str],
     found: Suggestion,
     model: str,
-    pooling: str | None,
+    missing: Mapping[str, str],
     spec: ModelSpec,
     output: str,
 ) -> str:
@@ -67,7 +67,7 @@ def job_file(
         inputs: The inputs.
         found: What they suggest.
         model: The model as it was named.
-        pooling: A pooling, where the model names none.
+        missing: Settings that the model needs and does not name, with usual values.
         spec: The model's files.
         output: Where the job is to write.
     """
@@ -87,7 +87,7 @@ def job_file(
         "# A directory or a hub id; what it sees of a text, and what the vectors are:",
         f"# {spec.tokenizer.max_tokens:,} tokens, {spec.vectors.dimension:,} dimensions.",
         f"model: {_quoted(model)}",
-        *_pooling_and_prompts(pooling, spec),
+        *_missing_and_prompts(missing, spec),
         "",
         "# Versions are written below it; LATEST there names the newest.",
         f"output: {_quoted(without_user(output))}",
@@ -138,12 +138,12 @@ def _columns(found: Suggestion) -> list[str]:
     return [*lines, "# To carry along:", f"# metadata_columns: [{shown}]"]
 
 
-def _pooling_and_prompts(pooling: str | None, spec: ModelSpec) -> list[str]:
+def _missing_and_prompts(missing: Mapping[str, str], spec: ModelSpec) -> list[str]:
     lines = []
-    if pooling is not None:
+    for name, usual in missing.items():
         lines += [
-            "# The model names no pooling; its own documentation says which is right.",
-            f"pooling: {_quoted(pooling)}",
+            f"# The model names no {name}; its own documentation says which is right.",
+            f"{name}: {_quoted(usual)}",
         ]
     known = [name for name, text in spec.tokenizer.prompts if text]
     if known:

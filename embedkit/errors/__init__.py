@@ -27,6 +27,20 @@ class ConfigError(EmbedkitError):
     exit_code = 2
 
 
+class MissingSettingError(ConfigError):
+    """The model names none of what a setting says, so the job must.
+
+    Attributes:
+        setting: Its name.
+        usual: What most models have there.
+    """
+
+    def __init__(self, message: str = "", setting: str = "", usual: str = "") -> None:
+        super().__init__(message)
+        self.setting = setting
+        self.usual = usual
+
+
 class InputError(EmbedkitError):
     """An input cannot be used at all: fix or remove it, a retry cannot help."""
 

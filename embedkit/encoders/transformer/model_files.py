@@ -15,7 +15,7 @@ from embedkit.encoders.transformer.module_files import POOLING_FLAGS
 from embedkit.encoders.transformer.placement import choose_placement
 from embedkit.encoders.transformer.spec import TransformerSpec
 from embedkit.encoders.weights import file_hash, tokenizer_hash, weight_files, weights_hash
-from embedkit.errors import ConfigError
+from embedkit.errors import ConfigError, MissingSettingError
 from embedkit.tokens.tokenization import (
     TextTokenizer,
     TokenizerSpec,
@@ -170,9 +170,11 @@ def _pooling(config: ModelConfig, layout: ModelLayout, root: Path) -> tuple[str,
     if config.pooling is None:
         if layout.pooling:
             return layout.pooling
-        raise ConfigError(
+        raise MissingSettingError(
             f"{root}: the model names no pooling; give one, of {', '.join(known)}, or several "
-            "joined by '+'"
+            "joined by '+'",
+            setting="pooling",
+            usual="mean",
         )
     modes = tuple(mode.strip() for mode in config.pooling.split("+"))
     unknown = [mode for mode in modes if mode not in known]
