@@ -68,7 +68,7 @@ def _complete(
     committed: int,
     further: Iterable[str] = (),
 ) -> RunAccount:
-    return complete(sorted({*splits, *further}))
+    return complete(sorted({*splits, *further}, key=int))
 
 
 def _complete_surveyed(
@@ -79,7 +79,7 @@ def _complete_surveyed(
     repeated: RepeatedHashes,
     further: Iterable[str] = (),
 ) -> RunAccount:
-    return complete(sorted({*splits, *further}), Survey(runs, repeated))
+    return complete(sorted({*splits, *further}, key=int), Survey(runs, repeated))
 
 
 class _FindRuns(beam.DoFn):

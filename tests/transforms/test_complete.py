@@ -11,6 +11,7 @@ from embedkit.encoders.local_client import LocalConnection
 from embedkit.engines.run import run_job
 from embedkit.errors import IntegrityError
 from embedkit.flow.prepare import prepare
+from embedkit.transforms import complete
 from embedkit.transforms.embed import MakeVersion
 from embedkit.transforms.read import ReadCorpus
 
@@ -70,3 +71,14 @@ def test_damage_that_any_of_them_finds_ends_the_pipeline(tiny_model, corpus, tmp
     with pytest.raises(Exception, match="block 00000-00000 is damaged"):
         on_beam(job)
     assert not (tmp_path / "beam/v1/_SUCCESS").exists()
+
+
+def test_splits_come_in_the_order_of_their_numbers_however_many_they_are():
+    """Which is that of the parts in the manifest, on every engine."""
+    splits = ("00000", "99999", "100000")
+    assert complete._complete(list, splits[::-1], None, 0, ["00007"]) == [
+        "00000",
+        "00007",
+        "99999",
+        "100000",
+    ]
