@@ -22,20 +22,28 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
-_WITH_RAY = ("actors", "cluster", "dataflow", "end_to_end", "engines", "faults", "transforms")
+_IN_TURN = {
+    "one Ray": ("actors", "dataflow", "end_to_end", "engines", "transforms"),
+    "killed processes": ("cluster", "faults"),
+}
+"""Rooms of tests that one process runs, where tests run in several: those of this process's Ray,
+and those that start Rays of their own, of which one at a time is enough for a small machine."""
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Keeps all that starts Ray in one process, in turn, where tests run in several."""
+    """Keeps rooms of tests that start Ray in one process each, and files of the others whole."""
     from xdist.scheduler import LoadFileScheduling
 
-    class RayInTurn(LoadFileScheduling):
+    class InTurn(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
             room = nodeid.removeprefix("tests/").partition("/")[0]
-            return "ray" if room in _WITH_RAY else super()._split_scope(nodeid)
+            turns = (turn for turn, rooms in _IN_TURN.items() if room in rooms)
+            return next(turns, None) or super()._split_scope(nodeid)
 
-    return RayInTurn(config, log)
+    # Else what has the most tests comes first, and not what takes longest.
+    config.option.loadscopereorder = False
+    return InTurn(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,9 @@
 """The OpenVINO backend, for CPUs."""
 
+import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -152,7 +155,7 @@ def _converted(
     module: torch.nn.Module, example: Any, inputs: list[Any], spec: TransformerSpec
 ) -> Any:
     try:
-        with warnings.catch_warnings(), quiet_transformers(), torch.no_grad():
+        with warnings.catch_warnings(), quiet_transformers(), _logs_kept(), torch.no_grad():
             warnings.simplefilter("ignore")
             return openvino.convert_model(module, example_input=example, input=inputs)
     # The converter raises bare Exceptions for operations that it does not know.
@@ -161,6 +164,18 @@ def _converted(
             f"{spec.identity.directory}: {spec.architecture} cannot be converted to OpenVINO "
             f"({one_line(error, only_first=True)}); take backend torch"
         ) from error
+
+
+@contextmanager
+def _logs_kept() -> Iterator[None]:
+    """Gives the root logger back as it was: the converter sets it, and where it fails leaves it."""
+    root = logging.getLogger()
+    level, filters, handlers = root.level, list(root.filters), list(root.handlers)
+    try:
+        yield
+    finally:
+        root.setLevel(level)
+        root.filters[:], root.handlers[:] = filters, handlers
 
 
 def _check_batch(spec: TransformerSpec, network: SentenceNetwork, lengths: list[int]) -> TokenBatch:

@@ -1,6 +1,7 @@
 """Model directories that cannot be used end as one line that says why, and run no code."""
 
 import json
+import logging
 import os
 import shutil
 from pathlib import Path
@@ -494,4 +495,7 @@ def test_a_model_that_openvino_cannot_convert_is_refused(model, monkeypatch):
 
     monkeypatch.setitem(pooling._POOLERS, "mean", unheard_of)
     spec = read(model, backend="openvino")
+    root = logging.getLogger()
+    before = root.level, list(root.filters), list(root.handlers)
     fails_to_load(spec, ConfigError, "bert cannot be converted to OpenVINO .* take backend torch")
+    assert (root.level, root.filters, root.handlers) == before
