@@ -14,7 +14,7 @@ demo: $(INSTALLED)
 	$(BIN)/python -m pipelines.demo
 
 test: $(INSTALLED) $(CHECKOV)/.installed
-	$(BIN)/python -m pytest -m "not soak" --numprocesses 3
+	$(BIN)/python -m pytest -m "not soak" --numprocesses 2
 
 soak: $(INSTALLED)
 	$(BIN)/python -m pytest -m soak --timeout 3600

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import secrets
 import sys
 from collections.abc import Iterator
@@ -23,7 +24,15 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 _IN_TURN = {
-    "one Ray": ("actors", "dataflow", "end_to_end", "engines", "transforms"),
+    "one Ray": (
+        "actors",
+        "dataflow",
+        "end_to_end",
+        "engines",
+        "test_docstrings.py",
+        "test_readme.py",
+        "transforms",
+    ),
     "killed processes": ("cluster", "faults"),
 }
 """Rooms of tests that one process runs, where tests run in several: those of this process's Ray,
@@ -37,7 +46,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     class InTurn(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            room = nodeid.removeprefix("tests/").partition("/")[0]
+            room = re.split("/|::", nodeid.removeprefix("tests/"))[0]
             turns = (turn for turn, rooms in _IN_TURN.items() if room in rooms)
             return next(turns, None) or super()._split_scope(nodeid)
 

@@ -73,6 +73,7 @@ def test_a_worker_and_an_encoder_killed(cluster, many_blocks, undisturbed, start
     assert (result["rows"], result["rejects"], documents_told(run)) == (ROWS, 0, ROWS)
 
 
+@pytest.mark.soak
 def test_a_raylet_joins_and_another_is_lost(cluster, many_blocks, undisturbed, start_run, tmp_path):
     (first,) = cluster.resize(1).nodes
     job = many_blocks(tmp_path / "out", ray_address=cluster.address, encoders="1..2")

@@ -74,6 +74,7 @@ def serves_or_encodes(process: psutil.Process) -> bool:
     return "/gcs_server" in said or "/raylet/raylet" in said or said.startswith("ray::Encoder")
 
 
+@pytest.mark.soak
 def test_encoders_killed_three_times_in_one_run(many_blocks, undisturbed, start_run, tmp_path):
     job = many_blocks(tmp_path / "out")
     run = start_run(job)

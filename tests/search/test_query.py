@@ -1,10 +1,8 @@
 """A text to its nearest rows, against transformers, sentence-transformers and numpy."""
 
-import ast
 import shutil
-import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -155,16 +153,15 @@ def test_documents_with_a_prompt_that_the_model_does_not_know(make_job, caplog, 
         assert "--prompt" in said[0]
 
 
-def check_card(dataset: str) -> None:
+def check_card(dataset: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The snippets of a dataset's own card score its rows as a search does."""
+    monkeypatch.chdir(dataset)
     _, *blocks = Path(dataset, "README.md").read_text().split("```python\n")
     blocks = [block.partition("```")[0] for block in blocks]
     code = f"{blocks[0]}\n{blocks[-1]}".replace('"what to look for"', repr(QUERY))
-    code += "\nprint(dict(zip(table['id'].to_pylist(), scores.tolist())))"
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=dataset, capture_output=True, text=True, check=True
-    )
-    scores = ast.literal_eval(done.stdout)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    scores = dict(zip(names["table"]["id"].to_pylist(), names["scores"].tolist(), strict=True))
     hits = search_text(dataset, QUERY, 12)
     expected = sorted(scores.values(), reverse=True)[:12]
     np.testing.assert_allclose([hit.score for hit in hits], expected, rtol=0, atol=2e-6)
@@ -181,16 +178,16 @@ def check_card(dataset: str) -> None:
         ({"prompt": "passage: "}, "sentence_transformers"),
     ],
 )
-def test_the_card_encodes_a_query_as_a_search_does(make_job, settings, by):
+def test_the_card_encodes_a_query_as_a_search_does(make_job, settings, by, monkeypatch):
     result = run_job(make_job(**settings))
     assert f"from {by}" in Path(result.dataset, "README.md").read_text()
-    check_card(result.dataset)
+    check_card(result.dataset, monkeypatch)
 
 
-def test_the_card_gives_the_query_its_prompt(prompted):
+def test_the_card_gives_the_query_its_prompt(prompted, monkeypatch):
     dataset = str(Dataset.latest(prompted).folder)
     assert 'prompt="one two three: "' in Path(dataset, "README.md").read_text()
-    check_card(dataset)
+    check_card(dataset, monkeypatch)
 
 
 def test_prompts_that_cannot_be(prompted):
