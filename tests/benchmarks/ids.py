@@ -102,10 +102,10 @@ def look(config: CorpusConfig, output: Path, seconds: float) -> float:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds this benchmark's options; rounds and patience are those of ``speed``."""
-    parser.add_argument("--id-shards", type=int, default=48, help="splits whose ids are read")
+    parser.add_argument("--id-shards", type=int, default=288, help="splits whose ids are read")
     parser.add_argument("--id-rows", type=int, default=40_000, help="records of each of them")
     parser.add_argument(
-        "--id-wait", type=float, default=0.5, help="seconds that a split waits for its store"
+        "--id-wait", type=float, default=0.1, help="seconds that a split waits for its store"
     )
 
 
