@@ -23,8 +23,17 @@ class Gpu:
     has_bf16: bool
 
 
-FindGpu = Callable[[], Gpu | None]
-"""Tells the GPU of the machine that is to run a model, or None; asked only where it matters."""
+@dataclass(frozen=True)
+class Machine:
+    """The machine that is to run a model.
+
+    Attributes:
+        find_gpu: Tells its GPU, or None where it has none; asked only where it matters.
+        is_here: Whether it is this one, so that its processor can be asked what it does.
+    """
+
+    find_gpu: Callable[[], Gpu | None]
+    is_here: bool = False
 
 
 def gpu_here() -> Gpu | None:
@@ -36,19 +45,22 @@ def gpu_here() -> Gpu | None:
     return Gpu(has_bf16=torch.cuda.get_device_capability() >= _BF16_COMPUTE_CAPABILITY)
 
 
-def wanted_gpu(device: str, find_gpu: FindGpu) -> Gpu | None:
+HERE = Machine(gpu_here, is_here=True)
+
+
+def wanted_gpu(device: str, machine: Machine) -> Gpu | None:
     """Returns the GPU to run on, or None for the CPU.
 
     Args:
         device: ``cpu``, ``cuda`` or ``auto``, which takes a GPU when there is one.
-        find_gpu: Tells the GPU of the machine.
+        machine: The machine.
 
     Raises:
         ConfigError: A GPU is asked for, and there is none.
     """
     if device == "cpu":
         return None
-    found = find_gpu()
+    found = machine.find_gpu()
     if device == "cuda" and found is None:
         raise ConfigError(
             "device is cuda, but torch finds no CUDA device here; check the driver and that torch "

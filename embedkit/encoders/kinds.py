@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 
 from embedkit.config import ModelConfig
 from embedkit.encoders.base import Encoder
-from embedkit.encoders.hardware import FindGpu, gpu_here
+from embedkit.encoders.hardware import HERE, Machine
 from embedkit.encoders.model_source import model_directory
 from embedkit.encoders.spec import ModelSpec
 from embedkit.encoders.strange_files import check_files
@@ -28,7 +28,7 @@ class EncoderKind(Protocol[_Spec]):
         ...
 
     def read(
-        self, directory: Path, revision: str | None, config: ModelConfig, find_gpu: FindGpu
+        self, directory: Path, revision: str | None, config: ModelConfig, machine: Machine
     ) -> _Spec:
         """Reads a model's files, all but the values of its weights, and settles how it runs.
 
@@ -36,7 +36,7 @@ class EncoderKind(Protocol[_Spec]):
             directory: A directory that it recognises.
             revision: The hub's commit hash, or None for a directory of the user's own.
             config: The model and the job's wishes.
-            find_gpu: Tells the GPU of the machine that is to run it.
+            machine: What is to run it.
 
         Raises:
             ConfigError: The model is damaged, would need foreign code, or cannot do what the job
@@ -76,12 +76,12 @@ KINDS: dict[str, EncoderKind[Any]] = {
 """Every kind by its name; a directory is of the first that recognises it, else of the last."""
 
 
-def read_model(config: ModelConfig, find_gpu: FindGpu = gpu_here) -> ModelSpec:
+def read_model(config: ModelConfig, machine: Machine = HERE) -> ModelSpec:
     """Reads a model's files, all but the values of its weights, and settles how it runs.
 
     Args:
         config: The model and the job's wishes.
-        find_gpu: Tells the GPU of the machine that is to run it, if that is not this one.
+        machine: What is to run it, if that is not this machine.
 
     Raises:
         ConfigError: The model cannot be found, is damaged, would need foreign code, or cannot do
@@ -89,7 +89,7 @@ def read_model(config: ModelConfig, find_gpu: FindGpu = gpu_here) -> ModelSpec:
     """
     directory, revision = model_directory(config.model)
     check_files(directory)
-    spec: ModelSpec = _kind_of(directory).read(directory, revision, config, find_gpu)
+    spec: ModelSpec = _kind_of(directory).read(directory, revision, config, machine)
     return spec
 
 

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from embedkit.actors.local_ray import LocalRay
 from embedkit.config import JobConfig, ModelConfig
-from embedkit.encoders.hardware import Gpu
+from embedkit.encoders.hardware import Gpu, Machine
 from embedkit.encoders.kinds import read_model
 from embedkit.encoders.spec import ModelSpec
 from embedkit.errors import ConfigError, RejectsExceededError
@@ -152,12 +152,11 @@ class Dataflow:
             ConfigError: The model cannot be used there.
         """
         accelerator = _accelerator(self.workers, self.options)
-        precision = config.precision
         if accelerator is None:
-            on_cpu = {"device": "cpu", "precision": "float32" if precision == "auto" else precision}
-            return read_model(config.model_copy(update=on_cpu))
-        gpu = Gpu(has_bf16=not _WITHOUT_BF16.match(accelerator))
-        return read_model(config.model_copy(update={"device": "cuda"}), lambda: gpu)
+            machine = Machine(lambda: None)
+            return read_model(config.model_copy(update={"device": "cpu"}), machine)
+        machine = Machine(lambda: Gpu(has_bf16=not _WITHOUT_BF16.match(accelerator)))
+        return read_model(config.model_copy(update={"device": "cuda"}), machine)
 
 
 def check_for_dataflow(job: JobConfig, workers: DataflowConfig, options: PipelineOptions) -> None:

@@ -13,7 +13,7 @@ from tiny_models import make_tokenizer
 
 from embedkit.config import ModelConfig
 from embedkit.encoders.checked import CheckedEncoder
-from embedkit.encoders.hardware import FindGpu
+from embedkit.encoders.hardware import Machine
 from embedkit.encoders.spec import ModelIdentity, ModelSpec, Placement, VectorSpec
 from embedkit.encoders.weights import file_hash, tokenizer_hash
 from embedkit.tokens.tokenization import TokenizerSpec, load_tokenizer
@@ -39,7 +39,7 @@ class ToyKind:
         return (directory / "toy.json").is_file()
 
     def read(
-        self, directory: Path, revision: str | None, config: ModelConfig, find_gpu: FindGpu
+        self, directory: Path, revision: str | None, config: ModelConfig, machine: Machine
     ) -> ToySpec:
         said = json.loads((directory / "toy.json").read_text())
         tokenizer = TokenizerSpec(

@@ -6,7 +6,7 @@ from typing import Any
 
 from embedkit.config import ModelConfig
 from embedkit.encoders.base import Encoder
-from embedkit.encoders.hardware import FindGpu
+from embedkit.encoders.hardware import Machine
 from embedkit.encoders.transformer.spec import TransformerSpec
 
 
@@ -18,12 +18,12 @@ class TransformerKind:
         return any((directory / name).is_file() for name in ("modules.json", "config.json"))
 
     def read(
-        self, directory: Path, revision: str | None, config: ModelConfig, find_gpu: FindGpu
+        self, directory: Path, revision: str | None, config: ModelConfig, machine: Machine
     ) -> TransformerSpec:
         """Reads a model's files, all but the values of its weights; see ``EncoderKind``."""
         from embedkit.encoders.transformer.model_files import read_transformer
 
-        return read_transformer(directory, revision, config, find_gpu)
+        return read_transformer(directory, revision, config, machine)
 
     def load(self, spec: TransformerSpec) -> Encoder:
         """Loads a model on its backend and device; see ``EncoderKind``."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from embedkit.config import ModelConfig
-from embedkit.encoders.hardware import FindGpu
+from embedkit.encoders.hardware import Machine
 from embedkit.encoders.spec import ModelIdentity, VectorSpec
 from embedkit.encoders.transformer.architecture import check_architecture, transformer_config
 from embedkit.encoders.transformer.foreign_code import foreign_classes
@@ -33,7 +33,7 @@ _NO_LIMIT = 1 << 24
 
 
 def read_transformer(
-    root: Path, revision: str | None, config: ModelConfig, find_gpu: FindGpu
+    root: Path, revision: str | None, config: ModelConfig, machine: Machine
 ) -> TransformerSpec:
     """Reads a model's files, all but the values of its weights, and settles how it runs.
 
@@ -41,7 +41,7 @@ def read_transformer(
         root: The model directory.
         revision: The hub's commit hash, or None for a directory of the user's own.
         config: The model and the job's wishes.
-        find_gpu: Tells the GPU of the machine that is to run it.
+        machine: What is to run it.
 
     Raises:
         ConfigError: The model is damaged, would need foreign code, or cannot do what the job asks
@@ -63,7 +63,7 @@ def read_transformer(
     )
     _check_vocabulary(tokenizer, transformer, layout.transformer)
     pooling = _pooling(config, layout, root)
-    placement = choose_placement(config, transformer.model_type, find_gpu)
+    placement = choose_placement(config, transformer.model_type, machine)
     own_files = weight_files(layout.transformer)
     check_architecture(transformer, layout.transformer, own_files)
     files = [*own_files, *(root / layer.weights for layer in layout.dense)]

@@ -5,7 +5,7 @@ import logging
 import os
 
 from embedkit.config import ModelConfig
-from embedkit.encoders.hardware import FindGpu, Gpu, wanted_gpu
+from embedkit.encoders.hardware import Gpu, Machine, wanted_gpu
 from embedkit.encoders.spec import Placement
 from embedkit.errors import ConfigError
 
@@ -25,13 +25,15 @@ _ISAS_WITHOUT_BF16 = frozenset(
 """Values of oneDNN's ONEDNN_MAX_CPU_ISA that forbid bf16 units, also where the CPU has them."""
 
 
-def choose_placement(config: ModelConfig, architecture: str, find_gpu: FindGpu) -> Placement:
+def choose_placement(config: ModelConfig, architecture: str, machine: Machine) -> Placement:
     """Settles what the job leaves to ``auto``.
+
+    On a processor that cannot be asked, ``auto`` is float32, which any has.
 
     Args:
         config: The job's wishes.
         architecture: The transformer's ``model_type``.
-        find_gpu: Tells the GPU of the machine that is to run it.
+        machine: What is to run it.
 
     Raises:
         ConfigError: The machine, or the backend, cannot do what is asked for.
@@ -39,13 +41,13 @@ def choose_placement(config: ModelConfig, architecture: str, find_gpu: FindGpu) 
     if config.backend == "openvino" and config.device == "cuda":
         raise ConfigError("backend openvino runs on cpu; take device cpu, or backend torch")
     on_cpu = config.device == "auto" and config.backend == "openvino"
-    gpu = None if on_cpu else wanted_gpu(config.device, find_gpu)
+    gpu = None if on_cpu else wanted_gpu(config.device, machine)
     device = "cpu" if gpu is None else "cuda"
     backend = _backend(config, device, architecture)
     return Placement(
         backend,
         device,
-        _precision(config, backend, gpu),
+        _precision(config, backend, gpu, machine),
         config.batch_tokens or _BATCH_TOKENS[device],
         config.encoder_threads,
     )
@@ -73,27 +75,36 @@ def _backend(config: ModelConfig, device: str, architecture: str) -> str:
     return "openvino"
 
 
-def _precision(config: ModelConfig, backend: str, gpu: Gpu | None) -> str:
+def _precision(config: ModelConfig, backend: str, gpu: Gpu | None, machine: Machine) -> str:
     if backend == "openvino":
-        return _openvino_precision(config)
+        return _openvino_precision(config, machine)
     if config.precision != "auto":
         return config.precision
-    has_bf16 = _torch_has_bf16() if gpu is None else gpu.has_bf16
+    if gpu is None:
+        has_bf16 = machine.is_here and _torch_has_bf16()
+    else:
+        has_bf16 = gpu.has_bf16
     return "bfloat16" if has_bf16 else "float32"
 
 
-def _openvino_precision(config: ModelConfig) -> str:
+def _openvino_precision(config: ModelConfig, machine: Machine) -> str:
     if config.precision == "float16":
         raise ConfigError("backend openvino has no float16 on cpu; take bfloat16 or float32")
-    from embedkit.encoders.transformer.silent_openvino import openvino
-
-    units = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    able = "BF16" in units and _may_use_bf16_units()
+    if not machine.is_here:
+        return "float32" if config.precision == "auto" else config.precision
+    able = _openvino_has_bf16()
     if config.precision == "bfloat16" and not able:
         raise ConfigError(
             "precision is bfloat16, but this processor has no bf16 units; take precision float32"
         )
     return "bfloat16" if able and config.precision != "float32" else "float32"
+
+
+def _openvino_has_bf16() -> bool:
+    from embedkit.encoders.transformer.silent_openvino import openvino
+
+    units = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in units and _may_use_bf16_units()
 
 
 def _torch_has_bf16() -> bool:

@@ -3,8 +3,9 @@
 import pytest
 
 from embedkit.config import ModelConfig
-from embedkit.encoders.hardware import Gpu
+from embedkit.encoders.hardware import Gpu, Machine
 from embedkit.encoders.spec import Placement
+from embedkit.encoders.transformer import placement
 from embedkit.encoders.transformer.placement import choose_placement
 from embedkit.errors import ConfigError
 
@@ -15,8 +16,9 @@ def never():
     raise AssertionError("asked for a GPU that cannot matter")
 
 
-def placed(find_gpu, **wishes) -> Placement:
-    return choose_placement(ModelConfig(model="m", **wishes), "bert", find_gpu)
+def placed(find_gpu, is_here=True, **wishes) -> Placement:
+    machine = Machine(find_gpu, is_here)
+    return choose_placement(ModelConfig(model="m", **wishes), "bert", machine)
 
 
 @pytest.mark.parametrize(
@@ -54,3 +56,19 @@ def test_without_a_gpu_the_cpu_is_taken_unless_one_is_asked_for():
         placed(lambda: None, device="cuda")
     with pytest.raises(ConfigError, match="backend openvino runs on cpu"):
         placed(never, device="cuda", backend="openvino")
+
+
+@pytest.mark.parametrize("backend", ["torch", "openvino"])
+def test_a_processor_that_cannot_be_asked_computes_in_float32_unless_it_is_told(
+    backend, monkeypatch
+):
+    def ask():
+        raise AssertionError("asked this machine's processor about another's")
+
+    monkeypatch.setattr(placement, "_torch_has_bf16", ask)
+    monkeypatch.setattr(placement, "_openvino_has_bf16", ask)
+    elsewhere = placed(lambda: None, is_here=False, backend=backend)
+    assert (elsewhere.device, elsewhere.precision) == ("cpu", "float32")
+    asked = placed(lambda: None, is_here=False, backend=backend, precision="bfloat16")
+    assert asked.precision == "bfloat16"
+    assert placed(lambda: NEW, is_here=False, backend="torch").precision == "bfloat16"
