@@ -142,13 +142,17 @@ def checked_columns(schema: pa.Schema, columns: Sequence[str] | None) -> list[st
     """Returns the names of the columns to read: those asked for, or all.
 
     Raises:
-        ConfigError: There is no such column.
+        ConfigError: There is no such column, or a single name was given for a list of them.
     """
     if columns is None:
         return list(schema.names)
-    unknown = [name for name in columns if name not in schema.names]
+    if isinstance(columns, str):
+        raise ConfigError(f"columns: give a list, as [{columns!r}]")
+    # Once, as it may be an iterator.
+    names = list(columns)
+    unknown = [name for name in names if name not in schema.names]
     if unknown:
         raise ConfigError(
             f"no column {', '.join(map(repr, unknown))}; there are {', '.join(schema.names)}"
         )
-    return list(columns)
+    return names

@@ -59,6 +59,13 @@ def test_columns_come_as_asked_for(rows):
     assert names == ("title", "id")
     with pytest.raises(ConfigError, match="no column 'titel'; there are id, embedding"):
         rows.to_batches(["titel"])
+    with pytest.raises(ConfigError, match=r"columns: give a list, as \['title'\]"):
+        rows.to_batches("title")
+
+
+def test_columns_may_come_from_an_iterator(rows):
+    (names,) = {tuple(one.schema.names) for one in rows.to_batches(iter(["title", "id"]))}
+    assert names == ("title", "id")
 
 
 def test_vectors_are_those_of_the_files(rows):
