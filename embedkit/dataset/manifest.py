@@ -24,11 +24,24 @@ COUNTS = (
 """What commit records and manifests count."""
 
 _SETTLED = (*COUNTS, "id_digest", "size", "parts", "splits", "blocks")
+_MOST_COMPONENTS = 1 << 31
 CHANGED = "changed after the version was completed, or _SUCCESS was"
 MANIFEST_ANEW = "restore it, or remove it and run the version's job again, which writes it anew"
 
 _PART = re.compile(r"data/part-\d{5,}-\d{5,}\.parquet")
 _RESUME = "run the same command again to resume"
+
+
+def _complete(description: dict[str, Any]) -> dict[str, Any]:
+    missing = [name for name in REQUIRED if name not in description]
+    if missing:
+        raise ValueError(f"no {', '.join(missing)}")
+    dimension, metric, normalized = map(description.get, REQUIRED)
+    if type(dimension) is not int or not 0 < dimension < _MOST_COMPONENTS:
+        raise ValueError(f"a dimension of {dimension!r}")
+    if type(metric) is not str or type(normalized) is not bool:
+        raise ValueError(f"metric {metric!r}, normalized {normalized!r}")
+    return description
 
 
 def _part_path(path: str) -> str:
@@ -91,7 +104,7 @@ class Manifest(JsonRecord):
     """
 
     version: str
-    description: dict[str, Any]
+    description: Annotated[dict[str, Any], AfterValidator(_complete)]
     documents: Count
     rows: Count
     rejects: Count
@@ -123,11 +136,7 @@ class Manifest(JsonRecord):
             IntegrityError: It is not a manifest of this format.
         """
         try:
-            found = cls.parse(data)
-            missing = [name for name in REQUIRED if name not in found.description]
-            if missing:
-                raise ValueError(f"no {', '.join(missing)}")
-            return found
+            return cls.parse(data)
         except ValueError as error:
             raise IntegrityError(
                 f"{name}: not a manifest of format {FORMAT} ({error}); {MANIFEST_ANEW}"

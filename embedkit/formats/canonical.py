@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import re
 from typing import Any
 
@@ -47,9 +48,17 @@ def checksum_in_holds(data: bytes) -> bool:
     Of an object that stands as ``canonical_json`` wrote it, nothing is read but the bytes.
 
     Raises:
-        ValueError: The bytes are not JSON.
+        ValueError: The bytes are not JSON, which knows no NaN and no infinity.
     """
     line = _CHECKSUM_LINE.search(data)
     if line and sha256(data[: line.start()] + data[line.end() :]).encode() == line[1]:
         return True
-    return checksum_holds(json.loads(data))
+    return checksum_holds(json.loads(data, parse_float=_finite, parse_constant=_finite))
+
+
+def _finite(number: str) -> float:
+    value = float(number)
+    if not math.isfinite(value):
+        # Python reads it, and nobody else; nor can it be written again.
+        raise ValueError(f"not valid JSON ({number[:20]} is not finite)")
+    return value

@@ -131,6 +131,25 @@ def test_a_manifest_that_is_none(complete, data):
     assert "not a manifest of format 1" in line
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("dimension", ""),
+        ("dimension", -1),
+        ("dimension", 1 << 31),
+        ("metric", 1),
+        ("normalized", 1),
+    ],
+)
+def test_a_description_of_other_kinds(complete, name, said):
+    manifest = read_manifest(complete)
+    description = {**manifest.description, name: said}
+    forge_manifest(complete, dataclasses.replace(manifest, description=description))
+    (line,) = problems(complete)
+    assert "_meta/manifest.json: not a manifest of format 1" in line
+    assert name in line
+
+
 def test_a_mark_that_is_none(complete):
     complete.store.replace(complete.success_key, b"done")
     (line,) = problems(complete)

@@ -91,6 +91,9 @@ def test_a_checksum_in_what_a_record_holds_is_not_its_own():
         (b'{"name": "a", "counts": {"x": -1}}', "wrong or missing fields counts"),
         (b'{"name": "a", "counts": {"x": true}}', "wrong or missing fields counts"),
         (b'{"name": "a", "pieces": [{"rows": 1}]}', "wrong or missing fields pieces"),
+        (b'{"name": "a", "share": NaN}', "not valid JSON"),
+        (b'{"name": "a", "layers": [-Infinity]}', "not valid JSON"),
+        (b'{"name": "a", "layers": [1e999]}', "not valid JSON"),
         (canonical_json(with_checksum(LATER)).replace(b"later", b"Later"), "changed after"),
     ],
 )
