@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedkit.config import ModelConfig
+from embedkit.corpus.names import is_unicode
 from embedkit.dataset.manifest import Manifest, read_manifest
 from embedkit.dataset.version import Version, find_version
 from embedkit.encoders.kinds import query_config, read_model
@@ -46,8 +47,8 @@ def search_text(
         prompt: The prompt itself.
 
     Raises:
-        ConfigError: The text is empty, there is no such dataset or model, or the model is another
-            one.
+        ConfigError: The text is empty or none, there is no such dataset or model, or the model is
+            another one.
     """
     _check_text(text)
     version = find_version(root)
@@ -80,8 +81,8 @@ def encode_query(
         The vector, shape (dimension,).
 
     Raises:
-        ConfigError: The text is empty, there is no such dataset or model, or the model is another
-            one.
+        ConfigError: The text is empty or none, there is no such dataset or model, or the model is
+            another one.
     """
     _check_text(text)
     version = find_version(root)
@@ -92,6 +93,12 @@ def encode_query(
 def _check_text(text: str) -> None:
     if not text.strip():
         raise ConfigError("the text to look for is empty; give some words")
+    _check_unicode("the text to look for", text)
+
+
+def _check_unicode(what: str, text: str) -> None:
+    if not is_unicode(text):
+        raise ConfigError(f"{what} holds half a character, which is no text; give it in UTF-8")
 
 
 class QueryEncoder:
@@ -121,6 +128,7 @@ class QueryEncoder:
     ) -> None:
         if prompt is not None and prompt_name is not None:
             raise ConfigError("both prompt and prompt_name are given; take one of them")
+        _check_unicode("the prompt", prompt or "")
         described = manifest.description
         config, spec = _model_of(version, described, model)
         if prompt_name is not None or (
@@ -139,7 +147,7 @@ class QueryEncoder:
         """Returns the vector of a text, shape (dimension,).
 
         Raises:
-            ConfigError: The text is empty.
+            ConfigError: The text is empty, or none.
         """
         _check_text(text)
         ids, offsets, _ = self._tokenizer.encode([text])

@@ -139,6 +139,9 @@ def test_the_model_is_loaded_once_for_many_texts(monkeypatch):
     ("query", "settings", "said"),
     [
         (" ", {}, "the text to look for is empty"),
+        # As the shell hands over bytes that are not UTF-8.
+        ("Z\udcfcrich", {}, "the text to look for holds half a character"),
+        ("words", {"prompt": "\udcfc: "}, "the prompt holds half a character"),
         (np.ones(7, np.float32), {}, "have 8 components"),
         (np.full(8, np.nan, np.float32), {}, "not finite"),
         (np.ones(8, np.float32), {"k": 0}, "k is 0"),
