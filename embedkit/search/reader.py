@@ -62,10 +62,15 @@ class VersionReader:
 
     def __init__(self, version: Version, model: str | None = None) -> None:
         self._version = version
+        self._model = model
         self._manifest = read_manifest(version)
         self._encoder = lru_cache(maxsize=1)(
             lambda *prompts: QueryEncoder(version, self._manifest, model, *prompts)
         )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Without what is loaded; another process reads the manifest anew.
+        return type(self), (self._version, self._model)
 
     @property
     def name(self) -> str:

@@ -1,5 +1,6 @@
 """A complete version, opened for scripts and notebooks."""
 
+import pickle
 import shutil
 
 import duckdb
@@ -133,6 +134,13 @@ def test_the_model_is_loaded_once_for_many_texts(monkeypatch):
     assert rows.search("corpus") == first != rows.search("corpus", prompt="counted ")
     rows.search("vectors", prompt="counted ")
     assert made == [(None, None), (None, "counted ")]
+
+
+def test_processes_get_it_by_pickling(rows):
+    hits = rows.search("one two three", k=2)
+    there = pickle.loads(pickle.dumps(rows))
+    assert (there.url, there.metadata) == (rows.url, rows.metadata)
+    assert there.search("one two three", k=2) == hits
 
 
 @pytest.mark.parametrize(
