@@ -4,6 +4,7 @@ import heapq
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from itertools import chain
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -95,7 +96,7 @@ def search(version: Version, queries: NDArray[np.float32], k: int) -> list[list[
 
     Raises:
         ConfigError: The version is not complete, the queries have another dimension or are not
-            finite, or ``k`` is not positive.
+            finite, or ``k`` is no positive whole number.
         IntegrityError: A part is damaged or missing.
     """
     manifest = read_manifest(version)
@@ -212,7 +213,12 @@ class _Best:
 def _checked_queries(
     queries: NDArray[np.float32], k: int, manifest: Manifest
 ) -> NDArray[np.float32]:
-    queries = np.atleast_2d(np.asarray(queries, dtype=np.float32))
+    try:
+        queries = np.atleast_2d(np.asarray(queries, dtype=np.float32))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            "queries: no vectors; expected numbers of shape (queries, dimension), or one text"
+        ) from error
     dimension = manifest.description["dimension"]
     metric = manifest.description["metric"]
     if queries.ndim != 2 or queries.shape[1] != dimension:
@@ -222,8 +228,8 @@ def _checked_queries(
         )
     if not np.isfinite(queries).all():
         raise ConfigError("a query's vector is not finite; encode it again")
-    if k < 1:
-        raise ConfigError(f"k is {k}, expected at least 1")
+    if not isinstance(k, Integral) or k < 1:
+        raise ConfigError(f"k is {k!r}, expected a whole number of at least 1")
     if metric not in METRICS:
         raise ConfigError(f"metric {metric!r} cannot be searched; expected {' or '.join(METRICS)}")
     return queries
