@@ -10,7 +10,7 @@ from embedkit.dataset.stores import read_all
 from embedkit.dataset.version import Version, block_of, block_order, split_of
 from embedkit.errors import IntegrityError
 from embedkit.formats.canonical import sha256
-from embedkit.formats.json_record import Count, JsonRecord
+from embedkit.formats.json_record import Count, Digest, JsonRecord
 from embedkit.records import Block, LineCounts
 
 _Lines = tuple[Count, Count, Count, Count, Count]
@@ -63,7 +63,7 @@ class CommitRecord(Record):
     documents: Count
     rows: Count
     rejects: Count
-    id_digest: str
+    id_digest: Digest
     tokens: Count
     n_tokens: Count
     tokens_encoded: Count

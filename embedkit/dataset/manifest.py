@@ -13,7 +13,7 @@ from embedkit.dataset.stores import create
 from embedkit.dataset.version import Version
 from embedkit.errors import ConfigError, IntegrityError
 from embedkit.formats.canonical import canonical_json, checksum_holds, sha256, with_checksum
-from embedkit.formats.json_record import Count, JsonRecord
+from embedkit.formats.json_record import Count, Digest, JsonRecord
 
 REQUIRED = ("dimension", "metric", "normalized")
 """What a description must say, because readers of the vectors depend on it."""
@@ -113,7 +113,7 @@ class Manifest(JsonRecord):
     tokens_encoded: Count
     truncated: Count
     size: Count
-    id_digest: str
+    id_digest: Digest
     splits: Count
     blocks: Count
     parts: tuple[Part, ...]

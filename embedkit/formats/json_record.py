@@ -6,11 +6,12 @@ field that this release does not know is kept, and stands again in what is writt
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from pydantic import (
     ConfigDict,
     NonNegativeInt,
+    StringConstraints,
     TypeAdapter,
     ValidationError,
     model_serializer,
@@ -21,6 +22,9 @@ from embedkit.formats.canonical import CHECKSUM, canonical_json, checksum_in_hol
 
 Count = NonNegativeInt
 """Whole numbers, not negative."""
+
+Digest = Annotated[str, StringConstraints(pattern="^[0-9a-f]{32}$")]
+"""Hashes of 128 bits as hex."""
 
 
 @dataclass(frozen=True)

@@ -270,6 +270,7 @@ def test_a_record_without_a_field_that_has_a_default_is_of_an_earlier_release():
         ({"rows": "5"}, "wrong or missing fields rows"),
         ({"rows": True}, "wrong or missing fields rows"),
         ({"rows": -1}, "wrong or missing fields rows"),
+        ({"id_digest": "x"}, "wrong or missing fields id_digest"),
         ({"block_id": "00000-00001"}, "of block '00000-00001'"),
         ({"part": "../../etc/passwd"}, "with part '../../etc/passwd'"),
         ({"part": None}, "with part None"),
