@@ -3,11 +3,13 @@
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Annotated, Any
 
 import pyarrow as pa
+from pydantic import AfterValidator
 
 from embedkit.corpus.metadata_types import parse_type
+from embedkit.corpus.names import COMPRESSIONS, FORMATS
 from embedkit.formats.json_record import Count, JsonRecord
 from embedkit.records import DOCUMENT_SCHEMA
 
@@ -65,7 +67,28 @@ class Split:
     documents: int | None = None
 
 
-_File = tuple[str, str, Count, str, str, str]
+def _format(name: str) -> str:
+    if name not in FORMATS.values():
+        raise ValueError(f"no format of files is called {name!r}")
+    return name
+
+
+def _compression(name: str) -> str:
+    if name != "none" and name not in COMPRESSIONS.values():
+        raise ValueError(f"no compression is called {name!r}")
+    return name
+
+
+def _type(name: str) -> str:
+    parse_type(name)
+    return name
+
+
+_Format = Annotated[str, AfterValidator(_format)]
+_Compression = Annotated[str, AfterValidator(_compression)]
+_Type = Annotated[str, AfterValidator(_type)]
+
+_File = tuple[str, str, Count, str, _Format, _Compression]
 _Place = tuple[Count, Count, Count, Count | None]
 
 
@@ -95,7 +118,7 @@ class PlanRecord(JsonRecord):
     """
 
     base: str
-    metadata: tuple[tuple[str, str], ...]
+    metadata: tuple[tuple[str, _Type], ...]
     input_files: tuple[_File, ...]
     splits: tuple[SplitRecord, ...]
     files: Count

@@ -242,6 +242,9 @@ def test_a_plan_of_another_release_lacks_fields_and_has_others(tmp_path):
         ({"splits": None}, "wrong or missing fields splits"),
         ({"input_files": [["a", "b"]]}, "wrong or missing fields input_files"),
         ({"input_files": []}, "a range of a file that the plan does not have"),
+        ({"input_files": [["a", "/a", 1, "", "avro", "none"]]}, "no format of files is called"),
+        ({"input_files": [["a", "/a", 1, "", "text", "lz4"]]}, "no compression is called 'lz4'"),
+        ({"metadata": [["a", "map<string>"]]}, "map<string> is not a type that a metadata column"),
     ],
 )
 def test_what_is_wrong_with_a_plan_is_said(tmp_path, change, fault):
