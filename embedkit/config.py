@@ -6,6 +6,7 @@ have one name.
 """
 
 import codecs
+import os
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -34,8 +35,22 @@ def _kinds(annotation: Any) -> list[Any]:
     return [annotation, *(kind for part in get_args(annotation) for kind in _kinds(part))]
 
 
+def _spelled(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_spelled(one) for one in value]
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
 class _Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _places(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        paths = {name: _spelled(values[name]) for name in _PATHS if name in values}
+        return values | paths
 
     @model_validator(mode="before")
     @classmethod

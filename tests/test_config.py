@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
@@ -22,6 +23,12 @@ def test_the_least_job_and_its_defaults():
     assert (job.text_column, job.block_rows, job.chunk) == ("text", 8_192, "none")
     assert (job.engine, job.backend, job.vector_dtype) == ("local", "auto", "float32")
     assert (job.normalize, job.dimensions, job.id_column) == (None, None, None)
+
+
+def test_places_may_be_paths():
+    places = {"inputs": [Path("a.jsonl")], "model": Path("m"), "output": Path("o")}
+    assert JobConfig(**places) == JobConfig(**JOB)
+    assert JobConfig(**JOB, base=Path("b")).base == "b"
 
 
 def test_a_job_is_its_four_parts_and_nothing_is_said_twice():

@@ -1,5 +1,6 @@
 """The rows of a complete version as a dataset of Ray Data."""
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +10,9 @@ from embedkit.dataset.version import find_version
 from embedkit.errors import ConfigError
 
 
-def ray_dataset(path: str, columns: Sequence[str] | None = None, **options: Any) -> Any:
+def ray_dataset(
+    path: str | os.PathLike[str], columns: Sequence[str] | None = None, **options: Any
+) -> Any:
     """Reads the rows of a complete version with Ray Data's own Parquet reader.
 
     Only the parts that the manifest lists are read.

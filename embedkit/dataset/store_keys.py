@@ -20,13 +20,13 @@ def is_local(root: str) -> bool:
     return "://" not in root
 
 
-def normalize_root(root: str) -> str:
+def normalize_root(root: str | os.PathLike[str]) -> str:
     """Spells a root in one way: an absolute path, or a URL without a final slash, secrets and all.
 
     Raises:
         ConfigError: The root is empty, half a URL, or chains several file systems.
     """
-    root = lower_scheme(root)
+    root = lower_scheme(os.fspath(root))
     if root.startswith(("file://", "local://")):
         root = root.partition("://")[2]
     if not root or "::" in root or "\0" in root:

@@ -230,7 +230,7 @@ def latest_name(store: Store) -> str | None:
     return name
 
 
-def find_version(path: str) -> Version:
+def find_version(path: str | os.PathLike[str]) -> Version:
     """Finds a version by its own path, or the latest one by its root's.
 
     A version that is still growing, or was not published, is found by its path.

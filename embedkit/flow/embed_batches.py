@@ -1,5 +1,6 @@
 """Batches of other libraries' datasets with a column for the vectors and one for the rejects."""
 
+import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -26,7 +27,7 @@ class BatchEmbedder:
 
     def __init__(
         self,
-        model: str,
+        model: str | os.PathLike[str],
         *,
         text_column: str = "text",
         text_template: str | None = None,

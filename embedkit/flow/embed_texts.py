@@ -4,6 +4,7 @@ It is the flow of a run without files and versions: the same texts, cut into the
 the same vectors, and what a run would reject is a reject here, for the same reason.
 """
 
+import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -111,7 +112,7 @@ class TextEmbedder:
 
     def __init__(
         self,
-        model: str | ModelSpec,
+        model: str | os.PathLike[str] | ModelSpec,
         *,
         text_column: str = "text",
         text_template: str | None = None,
@@ -273,7 +274,7 @@ def _embedder(
 
 
 def checked_settings(
-    model: str | ModelSpec,
+    model: str | os.PathLike[str] | ModelSpec,
     text_column: str,
     text_template: str | None,
     settings: Mapping[str, Any],
@@ -286,11 +287,11 @@ def checked_settings(
     try:
         records = RecordConfig(text_column=text_column, text_template=text_template)
         Columns.of(records)
-        if not isinstance(model, str):
+        if isinstance(model, ModelSpec):
             if settings:
                 raise ConfigError(f"{min(settings)}: is settled by the model that was read before")
             return model, records
-        return ModelConfig(model=model, **settings), records
+        return ModelConfig(model=os.fspath(model), **settings), records
     except ValidationError as error:
         raise ConfigError(sentence(error)) from error
 

@@ -1,6 +1,7 @@
 """A text to the rows nearest to it."""
 
 import logging
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -25,10 +26,10 @@ _LOG = logging.getLogger("embedkit")
 
 
 def search_text(
-    root: str,
+    root: str | os.PathLike[str],
     text: str,
     k: int = 10,
-    model: str | None = None,
+    model: str | os.PathLike[str] | None = None,
     prompt_name: str | None = None,
     prompt: str | None = None,
 ) -> list[Hit]:
@@ -69,9 +70,9 @@ def _in_its_file(hit: Hit, numbers: LineNumbers, input_format: str) -> Hit:
 
 
 def encode_query(
-    root: str,
+    root: str | os.PathLike[str],
     text: str,
-    model: str | None = None,
+    model: str | os.PathLike[str] | None = None,
     prompt_name: str | None = None,
     prompt: str | None = None,
 ) -> NDArray[np.float32]:
@@ -122,7 +123,7 @@ class QueryEncoder:
         self,
         version: Version,
         manifest: Manifest,
-        model: str | None = None,
+        model: str | os.PathLike[str] | None = None,
         prompt_name: str | None = None,
         prompt: str | None = None,
     ) -> None:
@@ -156,10 +157,10 @@ class QueryEncoder:
 
 
 def _model_of(
-    version: Version, described: Mapping[str, Any], model: str | None
+    version: Version, described: Mapping[str, Any], model: str | os.PathLike[str] | None
 ) -> tuple[ModelConfig, ModelSpec]:
     try:
-        config = query_config(model or described["model"], described)
+        config = query_config(os.fspath(model or described["model"]), described)
         spec = read_model(config)
     except ConfigError as error:
         if model is not None:

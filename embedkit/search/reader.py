@@ -19,7 +19,9 @@ from embedkit.search.query import QueryEncoder, with_places
 from embedkit.vectors import Vectors
 
 
-def open_version(path: str | os.PathLike[str], model: str | None = None) -> "VersionReader":
+def open_version(
+    path: str | os.PathLike[str], model: str | os.PathLike[str] | None = None
+) -> "VersionReader":
     """Opens a complete version for reading.
 
         >>> from embedkit import open_version
@@ -35,7 +37,7 @@ def open_version(path: str | os.PathLike[str], model: str | None = None) -> "Ver
         ConfigError: There is no complete version.
         IntegrityError: Its manifest is damaged.
     """
-    return VersionReader(find_version(os.fspath(path)), model)
+    return VersionReader(find_version(path), model)
 
 
 class VersionReader:
@@ -60,7 +62,7 @@ class VersionReader:
         IntegrityError: Its manifest is damaged.
     """
 
-    def __init__(self, version: Version, model: str | None = None) -> None:
+    def __init__(self, version: Version, model: str | os.PathLike[str] | None = None) -> None:
         self._version = version
         self._model = model
         self._manifest = read_manifest(version)

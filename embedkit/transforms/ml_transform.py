@@ -1,5 +1,6 @@
 """Columns of text to vectors in Beam's MLTransform."""
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -40,7 +41,7 @@ class TextEmbeddings(EmbeddingsManager):
 
     def __init__(
         self,
-        model: str,
+        model: str | os.PathLike[str],
         columns: Sequence[str] | None = None,
         *,
         type_adapter: EmbeddingTypeAdapter | None = None,

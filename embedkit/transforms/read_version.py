@@ -1,5 +1,6 @@
 """The rows of a complete version, as Arrow batches."""
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -69,7 +70,7 @@ class ReadVersion(BlockTransform):
         IntegrityError: In a worker: a part is gone, damaged, or not what the manifest says.
     """
 
-    path: str
+    path: str | os.PathLike[str]
     columns: Sequence[str] | None = None
 
     def expand(self, pipeline: beam.Pipeline) -> beam.PCollection:

@@ -1,5 +1,6 @@
 """Texts to vectors in Beam's RunInference."""
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -47,7 +48,7 @@ class EncoderHandler(ModelHandler[Any, PredictionResult, TextEmbedder]):
 
     def __init__(
         self,
-        model: str,
+        model: str | os.PathLike[str],
         *,
         text_column: str | None = None,
         text_template: str | None = None,
@@ -91,7 +92,7 @@ class EncoderHandler(ModelHandler[Any, PredictionResult, TextEmbedder]):
             env_vars=dict(env_vars or {}),
         )
         checked_settings(model, text_column or "text", text_template, settings)
-        self._model_id = model
+        self._model_id = os.fspath(model)
         self._text_column = text_column
         self._text_template = text_template
         self._connect = connect

@@ -4,6 +4,7 @@ import pickle
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +19,10 @@ from embedkit.flow.embed_texts import TextEmbedder, TextReject
 @pytest.fixture(scope="module")
 def embedder(tiny_model) -> TextEmbedder:
     return TextEmbedder(tiny_model, **SETTINGS)
+
+
+def test_a_model_may_be_named_by_a_path(tiny_model, embedder):
+    assert TextEmbedder(Path(tiny_model), **SETTINGS).model == embedder.model
 
 
 def by_id(rows, embedded) -> dict:

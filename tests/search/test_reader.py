@@ -2,6 +2,7 @@
 
 import pickle
 import shutil
+from pathlib import Path
 
 import duckdb
 import numpy as np
@@ -104,7 +105,8 @@ def test_a_version_without_rows_has_none(tmp_path):
 
 def test_a_text_finds_what_the_command_finds_with_its_place(rows):
     hits = rows.search("one two three", k=4)
-    assert hits == search_text(str(ROOT), "one two three", 4, str(MODEL))
+    for place in (str, Path):
+        assert hits == search_text(place(ROOT), "one two three", 4, place(MODEL))
     assert len(hits) == 4
     assert all(hit.place.startswith("line ") for hit in hits)
 
