@@ -95,7 +95,18 @@ def open_parquet(
                 f"{file.url}: cannot be read as Parquet ({one_line(error)}); restore the file"
             ) from error
         with opened:
+            _check_row_count(opened.metadata, file)
             yield opened
+
+
+def _check_row_count(footer: pq.FileMetaData, file: FileRange) -> None:
+    """Refuses a footer that has lost row groups, or their rows, and can be read all the same."""
+    rows = sum(footer.row_group(group).num_rows for group in range(footer.num_row_groups))
+    if rows != footer.num_rows:
+        raise InputError(
+            f"{file.url}: its footer is damaged: it says {footer.num_rows} rows, but its row "
+            f"groups have {rows}; restore the file"
+        )
 
 
 def _of_96_bits(opened: pq.ParquetFile, names: tuple[str, ...]) -> list[str]:

@@ -145,6 +145,7 @@ def fuzz_parquet(examples: int) -> Callable[..., None]:
         st.integers(0, 300), st.sampled_from([40, 1000]),
         st.sampled_from(["none", "snappy", "zstd"]), changes,
     )  # fmt: skip
+    @example(30, 40, "none", [("zeros", 45710, b"\0")])
     def run(
         tmp_path: Path, rows: int, group: int, codec: str, given: list[tuple[str, int, bytes]]
     ) -> None:

@@ -229,6 +229,19 @@ def test_a_damaged_row_group_costs_itself_alone(tmp_path: Path, checksum: bool) 
         assert corpus.texts == texts[: reject.row_index] + texts[6000:]
 
 
+def test_a_footer_whose_row_groups_are_not_all_of_the_file_is_refused(tmp_path: Path) -> None:
+    path = write_table(tmp_path / "a.parquet", {"text": ["a text"] * 30}, 20)
+    data = path.read_bytes()
+    # Thrift's third field, a number of 64 bits, and the list of row groups behind it.
+    assert data.count(b"\x16\x3c\x19") == 1
+    path.write_bytes(data.replace(b"\x16\x3c\x19", b"\x16\x3e\x19"))
+    assert pq.ParquetFile(path).metadata.num_rows == 31
+    with pytest.raises(
+        InputError, match=r"a\.parquet: its footer is damaged: it says 31 rows, but"
+    ):
+        read_corpus(path)
+
+
 REPEATED = f"""
 {MEGABYTES}
 import sys
