@@ -297,9 +297,11 @@ def checked_settings(
 
 
 def plain_value(value: Any) -> Any:
-    """Returns a scalar of NumPy or pandas as Python's, and None for one that is missing."""
+    """Returns a scalar of NumPy, Arrow or pandas as Python's, and None for one that is missing."""
     if isinstance(value, np.generic):
         return value.item()
+    if isinstance(value, pa.Scalar):
+        return value.as_py()
     if isinstance(value, str) and type(value) is not str:
         return str.__str__(value)
     # pandas is not needed for this, and need not be there.

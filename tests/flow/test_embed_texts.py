@@ -101,9 +101,17 @@ def test_a_text_longer_than_a_record_may_be_is_a_reject(embedder):
     assert {place: one.reason for place, one in embedded.rejects.items()} == {0: "too_long"}
 
 
-@pytest.mark.parametrize("value", [np.str_("one"), type("Name", (str,), {})("one")])
+@pytest.mark.parametrize(
+    "value", [np.str_("one"), pa.scalar("one"), type("Name", (str,), {})("one")]
+)
 def test_strings_of_other_libraries_are_texts(embedder, value):
     assert np.array_equal(embedder.embed([value]).vectors, embedder.embed(["one"]).vectors)
+
+
+def test_columns_of_arrow_are_texts_and_their_nulls_are_none(embedder):
+    embedded = embedder.embed(pa.chunked_array([["one"], [None]]))
+    assert np.array_equal(embedded.vectors[0], embedder.embed(["one"]).vectors[0])
+    assert embedded.rejects[1].reason == "missing_column"
 
 
 def test_threads_share_it_and_each_connects_for_itself(tiny_model):
