@@ -172,11 +172,16 @@ class TextEmbedder:
             texts: Any values.
 
         Raises:
-            ConfigError: The model cannot be loaded here.
+            ConfigError: It is no list, or the model cannot be loaded here.
             EncoderError: No encoder answered.
         """
         if isinstance(texts, str):
             raise ConfigError("texts: a single text, expected a list of them, as [text]")
+        # What one finds in them by going through are names.
+        if isinstance(texts, Mapping) or hasattr(texts, "columns"):
+            raise ConfigError(
+                f"texts: a {type(texts).__name__}, expected a list of texts, such as one column"
+            )
         if len(self.text_columns) != 1:
             raise ConfigError("text_template: takes several columns; call embed_columns with them")
         return self.embed_columns({self.text_columns[0]: texts})
@@ -203,11 +208,22 @@ class TextEmbedder:
             columns: The columns of ``text_columns``, all of one length; None where null.
 
         Raises:
-            ConfigError: The model cannot be loaded here.
+            ConfigError: A column is missing or of another length, or the model cannot be loaded
+                here.
             EncoderError: No encoder answered.
         """
-        values = {name: [plain_value(value) for value in columns[name]] for name in columns}
-        count = len(next(iter(values.values())))
+        missing = [name for name in self.text_columns if name not in columns]
+        if missing:
+            raise ConfigError(
+                f"columns: {missing[0]} is missing of {', '.join(self.text_columns)}; give it, "
+                "of nulls where it may be absent"
+            )
+        values = {name: [plain_value(one) for one in columns[name]] for name in self.text_columns}
+        lengths = {name: len(column) for name, column in values.items()}
+        count = max(lengths.values())
+        if min(lengths.values()) != count:
+            told = ", ".join(f"{name} has {length:,}" for name, length in lengths.items())
+            raise ConfigError(f"columns: {told} values; give as many of each")
         vectors = np.full((count, self.model.vectors.dimension), np.nan, dtype=np.float32)
         rejects: dict[int, TextReject] = {}
         for block in make_blocks("texts", self._documents(values), DOCUMENT_SCHEMA, self._records):

@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 from reference_version import BAD, SETTINGS, reference
@@ -175,9 +176,20 @@ def test_rows_that_are_none_and_texts_for_a_template_are_refused(tiny_model, emb
         embedder.embed_rows([3])
     with pytest.raises(ConfigError, match=r"as \[text\]"):
         embedder.embed("one")
+    for columns in (
+        {"text": ["one"]},
+        pd.DataFrame({"text": ["one"]}),
+        pa.table({"text": ["one"]}),
+    ):
+        with pytest.raises(ConfigError, match=r"texts: a .*, expected a list of texts"):
+            embedder.embed(columns)
     two = TextEmbedder(tiny_model, text_template="{a} {b}", **SETTINGS)
     with pytest.raises(ConfigError, match="takes several columns"):
         two.embed(["one"])
+    with pytest.raises(ConfigError, match="columns: b is missing of a, b"):
+        two.embed_columns({"a": ["one"]})
+    with pytest.raises(ConfigError, match="columns: a has 1, b has 2 values"):
+        two.embed_columns({"a": ["one"], "b": ["one", "two"]})
 
 
 def test_a_lost_encoder_is_an_error_and_no_reject(tiny_model):
