@@ -187,11 +187,9 @@ class _LazyList(list[Any]):
     """
 
     def __init__(self, array: pa.Array) -> None:
-        super().__init__()
+        # NumPy and comparisons look into a list itself, and ask none of the methods below.
+        super().__init__(map(_light_value, array))
         self._array = array
-
-    def __len__(self) -> int:
-        return len(self._array)
 
     def __iter__(self) -> Iterator[Any]:
         return (one.as_py() for one in self._array)
@@ -202,6 +200,13 @@ class _LazyList(list[Any]):
 
     def __arrow_array__(self, type: pa.DataType | None = None) -> pa.Array:
         return self._array if type is None else self._array.cast(type)
+
+
+def _light_value(value: pa.Scalar) -> Any:
+    """Returns a value as Python's, and a list of numbers as a NumPy array over Arrow's memory."""
+    if isinstance(value, pa.ListScalar) and value.is_valid:
+        return value.values.to_numpy()
+    return value.as_py()
 
 
 def _as_table(batch: Any) -> pa.Table:

@@ -129,6 +129,18 @@ def test_a_large_batch_is_no_python_list_of_numbers(embed):
     assert len(columns["embedding"][2]) == 32
 
 
+def test_columns_that_were_not_mapped_are_lists_of_what_is_in_them(embed):
+    columns = embed({"text": ["one", "two", ""]})
+    vectors = embed.embedder.embed(["one", "two"]).vectors
+    assert columns["reject"] == [None, None, "empty_text"]
+    assert "empty_text" in columns["reject"]
+    # NumPy asks a list for none of its methods.
+    found = embed({"text": ["one", "two"]})["embedding"]
+    assert np.array_equal(np.array(found), vectors)
+    shown = datasets.Dataset.from_dict({"text": ["one", "two"]}).with_transform(embed)[:]
+    assert np.array_equal(np.array(shown["embedding"]), vectors)
+
+
 def test_columns_may_be_joined_nested_left_out_and_named(tiny_model):
     rows = {"doc": [{"title": "one", "body": "two"}, {"title": None, "body": "three"}, None]}
     dataset = datasets.Dataset.from_dict(rows)
