@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
@@ -60,6 +61,10 @@ class BatchEmbedder:
             connect=connect,
             **settings,
         )
+        if embedding_column == reject_column:
+            raise ConfigError(
+                f"reject_column: {reject_column} takes the vectors already; name another"
+            )
         self.embedding_column = embedding_column
         self.reject_column = reject_column
         if self.loads_at_once:
@@ -84,7 +89,10 @@ class BatchEmbedder:
             )
         wanted = self.embedder.text_columns
         texts = {name: column_values(batch, name, names) for name in wanted}
-        count = next((len(values) for values in texts.values() if values is not None), 0)
+        # Where none of them is there, nor need be, another column tells how many rows there are.
+        others = (column_values(batch, name, names) for name in names)
+        found = (values for values in chain(texts.values(), others) if values is not None)
+        count = len(next(found, ()))
         for name, values in texts.items():
             if values is None and name not in self.embedder.optional_columns:
                 raise ConfigError(

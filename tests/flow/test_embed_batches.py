@@ -169,6 +169,17 @@ def test_what_is_missing_in_pandas_is_no_text(tiny_model, embed):
     assert joined(frame)["embedding"].equals(alone["embedding"])
 
 
+def test_a_template_of_columns_that_need_not_be_there_rejects_rows_without_any(tiny_model):
+    embed = EmbedExamples(tiny_model, text_template="{title?}", **SETTINGS)
+    mapped = datasets.Dataset.from_dict({"body": ["one", "two"]}).map(embed, batched=True)
+    assert (mapped["embedding"][:], mapped["reject"][:]) == ([None] * 2, ["missing_column"] * 2)
+
+
+def test_vectors_and_reasons_cannot_share_a_column(tiny_model):
+    with pytest.raises(ConfigError, match="reject_column: x takes the vectors already"):
+        EmbedExamples(tiny_model, embedding_column="x", reject_column="x", **SETTINGS)
+
+
 @pytest.mark.parametrize(
     ("mapped", "said"),
     [
