@@ -10,7 +10,7 @@ from embedkit.dataset.committed import CommitRecord, SplitEnd, commit_records, e
 from embedkit.dataset.identity import add_digests
 from embedkit.dataset.manifest import COUNTS, REQUIRED, Manifest, Part
 from embedkit.dataset.processes import Each, here
-from embedkit.dataset.rejects import by_frequency, count_reasons
+from embedkit.dataset.rejects import count_reasons
 from embedkit.dataset.version import Version, block_of
 from embedkit.errors import ConfigError, IntegrityError, ResumableError
 
@@ -74,7 +74,7 @@ def finalize(
         splits=len(split_ids),
         blocks=len(blocks),
         parts=tuple(totals.parts),
-        reject_reasons=by_frequency(reasons),
+        reject_reasons=dict(reasons),
         lines={},
         input_format="",
         line_ranges={},

@@ -14,6 +14,7 @@ from embedkit.dataset.manifest import Manifest, read_manifest, restore_card, sea
 from embedkit.dataset.mend import fault_of_text, is_object
 from embedkit.dataset.plan_file import read_plan
 from embedkit.dataset.processes import processes
+from embedkit.dataset.rejects import by_frequency
 from embedkit.dataset.version import Version
 from embedkit.flow.gather import processes_for
 from embedkit.flow.large_documents import reject_whole_documents
@@ -113,7 +114,8 @@ def _with_version(account: RunAccount, draft: Draft, manifest: Manifest) -> RunA
         documents=manifest.documents,
         rows=manifest.rows,
         rejects=manifest.rejects,
-        reject_reasons=manifest.reject_reasons,
+        # A manifest that was read has them in the order of their names.
+        reject_reasons=by_frequency(manifest.reject_reasons),
         nulled=manifest.nulled,
         tokens=manifest.tokens,
         # Documents that were rejected whole since took theirs with them.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from running import Dataset
+from running import Dataset, write_jsonl
 
 from embedkit.engines.run import run_job
 from embedkit.errors import ConfigError
@@ -72,6 +72,17 @@ def test_a_finished_job_is_found_finished_and_left_alone(make_job, tmp_path, cap
     assert (again.tokens_encoded, again.encode_seconds) == (0, 0.0)
     assert again.rows_resumed == first.rows
     assert again.report == first.report
+
+
+def test_the_most_frequent_reason_is_said_first_whether_it_was_just_found_or_read(
+    make_job, tmp_path
+):
+    rows = [{"id": one, "text": text} for one, text in zip("abca", ("a", "", "", "b"), strict=True)]
+    corpus = write_jsonl(tmp_path / "rejects" / "a.jsonl", rows)
+    job = make_job(max_reject_share=1.0).model_copy(update={"inputs": (str(corpus),)})
+    for _ in range(2):
+        reasons = run_job(job).reject_reasons
+        assert list(reasons.items()) == [("empty_text", 2), ("duplicate_id", 1)]
 
 
 def test_a_resumed_run_encodes_only_the_rest(make_job, embed_some, tmp_path, caplog):
