@@ -26,7 +26,7 @@ from embedkit.dataset.sources import count_sources
 from embedkit.dataset.stores import create
 from embedkit.dataset.version import Version
 from embedkit.errors import IntegrityError
-from embedkit.formats.canonical import sha256
+from embedkit.formats.canonical import load_json, sha256
 from embedkit.vectors import EmbeddingBlock, Vectors
 
 
@@ -196,7 +196,7 @@ def _create_rejects(version: Version, block: EmbeddingBlock) -> bytes:
 
 def _places(lines: bytes) -> list[tuple[str, int]] | None:
     try:
-        rejects = [json.loads(line) for line in lines.splitlines()]
+        rejects = [load_json(line) for line in lines.splitlines()]
         return sorted((reject["source"], reject["row_index"]) for reject in rejects)
     except (ValueError, KeyError, TypeError):
         return None

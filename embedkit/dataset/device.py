@@ -1,11 +1,9 @@
 """Keeps the name of what a version's encoders ran on."""
 
-import json
-
 from embedkit.dataset.stores import create
 from embedkit.dataset.version import Version
 from embedkit.errors import IntegrityError
-from embedkit.formats.canonical import canonical_json
+from embedkit.formats.canonical import canonical_json, load_json
 
 
 def record_device(version: Version, name: str) -> None:
@@ -26,7 +24,7 @@ def recorded_device(version: Version) -> str | None:
     """
     key = version.device_key
     try:
-        return str(json.loads(version.store.read(key))["device_name"])
+        return str(load_json(version.store.read(key))["device_name"])
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:

@@ -5,7 +5,6 @@ they are of, whether they are all of it, and the key of what was read, so that o
 is left to be read, whoever wrote them and whenever it was killed.
 """
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 
 from embedkit.dataset.stores import READERS, create, read_all
 from embedkit.dataset.version import Version
-from embedkit.formats.canonical import canonical_json, checksum_holds, with_checksum
+from embedkit.formats.canonical import canonical_json, checksum_holds, load_json, with_checksum
 from embedkit.hashes.digests import hash_of
 
 Hashes = NDArray[np.uint64]
@@ -206,7 +205,7 @@ def read_duplicates(version: Version, key: str) -> dict[str, tuple[tuple[str, in
         StoreError: The store failed.
     """
     try:
-        record = json.loads(version.store.read(version.duplicates_key))
+        record = load_json(version.store.read(version.duplicates_key))
         if not checksum_holds(record) or record["key"] != key:
             return None
         return {

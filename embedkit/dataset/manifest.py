@@ -1,6 +1,5 @@
 """The manifest of a complete version, and the ``_SUCCESS`` that seals it."""
 
-import json
 import re
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Self
@@ -12,7 +11,13 @@ from embedkit.dataset.sources import SourceRange
 from embedkit.dataset.stores import create
 from embedkit.dataset.version import Version
 from embedkit.errors import ConfigError, IntegrityError
-from embedkit.formats.canonical import canonical_json, checksum_holds, sha256, with_checksum
+from embedkit.formats.canonical import (
+    canonical_json,
+    checksum_holds,
+    load_json,
+    sha256,
+    with_checksum,
+)
 from embedkit.formats.json_record import Count, Digest, JsonRecord
 
 REQUIRED = ("dimension", "metric", "normalized")
@@ -206,7 +211,7 @@ def read_success(version: Version) -> dict[str, Any]:
         StoreError: The store failed.
     """
     try:
-        success = json.loads(version.store.read(version.success_key))
+        success = load_json(version.store.read(version.success_key))
         if isinstance(success["manifest_sha256"], str) and checksum_holds(success):
             return dict(success)
         raise ValueError("not what was written")

@@ -6,7 +6,6 @@ at all is taken away: a file that says something else than it should may be of a
 of somebody's making, and is an error that names it.
 """
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -19,7 +18,7 @@ from embedkit.dataset.rejects import fault_of_lines, fault_of_rejects
 from embedkit.dataset.stores import read_all
 from embedkit.dataset.version import Version, block_of, block_order
 from embedkit.errors import IntegrityError
-from embedkit.formats.canonical import sha256
+from embedkit.formats.canonical import load_json, sha256
 
 
 def mend(version: Version) -> list[str]:
@@ -55,8 +54,8 @@ def is_object(data: bytes) -> bool:
 
 def _object(data: bytes) -> dict[str, Any] | None:
     try:
-        said = json.loads(data)
-    except (ValueError, RecursionError):
+        said = load_json(data)
+    except ValueError:
         return None
     return said if isinstance(said, dict) else None
 

@@ -5,12 +5,10 @@ creating ``.numbers/<number>`` if absent, so no two versions ever have the same 
 ``LATEST`` says follows from them, whoever wrote it last.
 """
 
-import json
-
 from embedkit.dataset.stores import Store, create
 from embedkit.dataset.version import LATEST, Version, is_version_name, latest_name
 from embedkit.errors import IntegrityError, StoreError
-from embedkit.formats.canonical import canonical_json
+from embedkit.formats.canonical import canonical_json, load_json
 
 _NUMBERS = ".numbers/"
 _MOST_AT_ONCE = 1000
@@ -240,7 +238,7 @@ def _name_at(store: Store, number: int) -> str | None:
 
 def _number_in(version: Version, key: str, optional: bool = False) -> int:
     try:
-        said = json.loads(version.store.read(key))
+        said = load_json(version.store.read(key))
         number = said.get("number", 0) if optional else said["number"]
         if isinstance(number, int) and number >= 0:
             return number

@@ -1,6 +1,5 @@
 """The rejects of a version: what a line of them says, and how they add up."""
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -11,7 +10,7 @@ from embedkit.dataset.stores import read_all
 from embedkit.dataset.version import Version
 from embedkit.errors import IntegrityError
 from embedkit.errors.foreign import one_line
-from embedkit.formats.canonical import sha256
+from embedkit.formats.canonical import load_json, sha256
 from embedkit.records import Reject
 
 _REJECT = TypeAdapter(Reject)
@@ -38,7 +37,7 @@ def count_reasons(version: Version, records: Sequence[CommitRecord]) -> Counter[
                 f"{version.url_of(version.commit_key(record.block_id))}, then run the same command "
                 "again, which encodes its block anew"
             )
-        reasons.update(json.loads(line)["reason"] for line in data.splitlines())
+        reasons.update(load_json(line)["reason"] for line in data.splitlines())
     return reasons
 
 
@@ -61,7 +60,7 @@ def read_rejects(version: Version, block_id: str) -> tuple[Reject, ...]:
     )
     try:
         lines = version.store.read(key).splitlines()
-        return tuple(_REJECT.validate_python(json.loads(line)) for line in lines)
+        return tuple(_REJECT.validate_python(load_json(line)) for line in lines)
     except FileNotFoundError as error:
         raise IntegrityError(
             f"{version.url_of(key)}: gone; restore it, or remove {anew}"
@@ -91,7 +90,7 @@ def fault_of_lines(data: bytes, expected: int) -> str | None:
 
 def _is_reject(line: bytes) -> bool:
     try:
-        reject = json.loads(line)
+        reject = load_json(line)
     except ValueError:
         return False
     return isinstance(reject, dict) and isinstance(reject.get("reason"), str)

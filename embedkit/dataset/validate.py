@@ -1,6 +1,5 @@
 """Reads a version back and holds it against its manifest, one part in memory at a time."""
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -37,7 +36,7 @@ from embedkit.dataset.version import (
     split_of,
 )
 from embedkit.errors import IntegrityError
-from embedkit.formats.canonical import sha256
+from embedkit.formats.canonical import load_json, sha256
 from embedkit.hashes.uniqueness import repeated
 
 MOST_PROBLEMS = 1000
@@ -358,7 +357,7 @@ class _Check:
 def _fault_of_device(data: bytes, expected: str | None) -> str | None:
     if not is_object(data):
         return "not a JSON object"
-    said = json.loads(data).get("device_name")
+    said = load_json(data).get("device_name")
     if expected is None or said == expected:
         return None
     return f"says {said!r}, but the manifest {expected!r}"

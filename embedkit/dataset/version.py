@@ -1,6 +1,5 @@
 """A version: one complete or growing dataset below a root, and the names of all it consists of."""
 
-import json
 import os
 import re
 from collections.abc import Container
@@ -12,6 +11,7 @@ from embedkit.dataset.store_keys import is_local, normalize_root
 from embedkit.dataset.stores import Store, open_store, refused
 from embedkit.errors import ConfigError, IntegrityError
 from embedkit.errors.urls import without_user
+from embedkit.formats.canonical import load_json
 
 LATEST = "LATEST"
 _SEALS = ("_meta/plan.json", "_meta/manifest.json", "_SUCCESS")
@@ -157,10 +157,10 @@ class Version:
             return False
         key = self.split_key(split_id)
         try:
-            blocks = int(json.loads(self.store.read(key))["blocks"])
+            blocks = int(load_json(self.store.read(key))["blocks"])
         except FileNotFoundError:
             return False
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
             raise IntegrityError(
                 f"{self.url_of(key)}: not an end record; remove it and run the same command again"
             ) from error

@@ -56,6 +56,18 @@ def checksum_in_holds(data: bytes) -> bool:
     return checksum_holds(json.loads(data, parse_float=_finite, parse_constant=_finite))
 
 
+def load_json(data: bytes | str) -> Any:
+    """Reads JSON.
+
+    Raises:
+        ValueError: It is none, or nested more deeply than anything that embedkit writes.
+    """
+    try:
+        return json.loads(data)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
 def _finite(number: str) -> float:
     value = float(number)
     if not math.isfinite(value):

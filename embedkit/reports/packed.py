@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import PlainSerializer, PlainValidator
 
+from embedkit.formats.canonical import load_json
+
 
 def pack(values: NDArray[Any]) -> str:
     """Writes whole numbers of up to 64 bits.
@@ -44,7 +46,7 @@ def unpack_texts(text: str) -> tuple[str, ...]:
     Raises:
         ValueError: The text is something else.
     """
-    texts = json.loads(_inflate(text))
+    texts = load_json(_inflate(text))
     if not isinstance(texts, list) or not all(isinstance(one, str) for one in texts):
         raise ValueError("packed texts that are none")
     return tuple(texts)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
+from embedkit.formats.canonical import load_json
 from embedkit.records import Reject
 from embedkit.reports.earlier import keys_of_0_1, sections_of_0_1
 from embedkit.reports.measured import Measured
@@ -171,7 +172,7 @@ class Sidecar:
         Raises:
             ValueError: It is something else.
         """
-        said = json.loads(data)
+        said = load_json(data)
         try:
             if "sections" in said:
                 statistics = Statistics.from_dict(said)

@@ -150,8 +150,9 @@ def test_a_description_of_other_kinds(complete, name, said):
     assert name in line
 
 
-def test_a_mark_that_is_none(complete):
-    complete.store.replace(complete.success_key, b"done")
+@pytest.mark.parametrize("data", [b"done", b"[" * 100_000])
+def test_a_mark_that_is_none(complete, data):
+    complete.store.replace(complete.success_key, data)
     (line,) = problems(complete)
     assert "_SUCCESS: not what embedkit wrote" in line
 

@@ -216,6 +216,14 @@ def test_what_is_torn_is_made_anew(
     assert (torn.read_bytes(), known.read_bytes()) == whole
 
 
+def test_what_is_nested_too_deeply_is_no_knowledge_of_ids(
+    corpus: CorpusConfig, plan: Plan, version: Version
+) -> None:
+    found = check_ids_by_workers(plan, corpus, version, Workers())
+    (Path(version.root) / version.duplicates_key).write_bytes(b"[" * 100_000)
+    assert check_ids_by_workers(plan, corpus, version, Workers()) == found
+
+
 def test_a_store_that_keeps_nothing_ends_it(
     corpus: CorpusConfig, plan: Plan, version: Version, monkeypatch: pytest.MonkeyPatch
 ) -> None:
