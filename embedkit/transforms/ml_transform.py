@@ -210,14 +210,25 @@ class _Finish:
             reject = one if isinstance(one, TextReject) else None
             columns[name] = None if reject else one
             reasons[f"{name}_reject"] = reject.reason if reject else None
-        return self._with(embedded.element, columns if self._columns is None else columns | reasons)
+        if self._columns is None:
+            return self._with(embedded.element, columns)
+        taken = reasons.keys() & _values(embedded.element)
+        if taken:
+            raise ConfigError(
+                f"rows: have a column {min(taken)} already, which takes the reasons of rejects; "
+                "rename it upstream, or take the rejects by with_exception_handling()"
+            )
+        return self._with(embedded.element, columns | reasons)
 
     def _with(self, element: Any, columns: dict[str, Any]) -> Any:
         if self._columns is None:
             return self._adapter.output_fn([element], list(columns.values()))[0]
-        if isinstance(element, Mapping):
-            return {**element, **columns}
-        return beam.Row(**{**element._asdict(), **columns})
+        made = {**_values(element), **columns}
+        return made if isinstance(element, Mapping) else beam.Row(**made)
+
+
+def _values(element: Any) -> Mapping[str, Any]:
+    return element if isinstance(element, Mapping) else dict(element._asdict())
 
 
 def _each_of_batch(failed: Any) -> Iterator[Any]:

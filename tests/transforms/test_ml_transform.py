@@ -167,6 +167,15 @@ def test_each_row_of_a_batch_that_failed_is_a_dead_letter_of_its_own(tiny_model,
         results(lambda p: p | beam.Create(rows) | plain)
 
 
+def test_a_column_in_the_place_of_the_reasons_is_refused_and_not_lost(tiny_model, tmp_path):
+    rows = [{"text": "one", "text_reject": "mine"}]
+    with pytest.raises(ConfigError, match="rows: have a column text_reject already"):
+        results(lambda p: p | beam.Create(rows) | transform(tmp_path / "a", tiny_model))
+    dead = transform(tmp_path / "b", tiny_model).with_exception_handling()
+    (row,), letters = both(beam.Create(rows), dead)
+    assert (row["text_reject"], letters) == ("mine", [])
+
+
 def test_too_large_a_share_of_dead_letters_fails_the_pipeline(tiny_model, tmp_path):
     rows = [{"text": text} for text in ("one", "two", "", None)]
     dead = transform(tmp_path, tiny_model).with_exception_handling(threshold=0.25)
