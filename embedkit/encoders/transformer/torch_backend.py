@@ -1,5 +1,8 @@
 """The torch backend, on CPU and CUDA."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -17,6 +20,24 @@ _DTYPES = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
+
+
+@contextmanager
+def _cpu_threads(number: int | None) -> Iterator[None]:
+    """Computes with a number of threads, where there is one, and gives the process its own back.
+
+    It is the process's, where another model or the program may have set it since; vectors' last
+    bits depend on it.
+    """
+    before = torch.get_num_threads()
+    if number is None or number == before:
+        yield
+        return
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class TorchBackend:
@@ -58,14 +79,10 @@ class TorchBackend:
         Raises:
             EncoderError: The device has no memory for even one row.
         """
-        # The number is the process's, where another model may have set it since; vectors' last bits
-        # depend on it.
-        if self._threads is not None and torch.get_num_threads() != self._threads:
-            torch.set_num_threads(self._threads)
         # Results stay on the device until the last batch is under way, so that a GPU never waits
         # for the host between batches.
         groups = token_batches(batch.lengths, self._batch_tokens)
-        with torch.inference_mode():
+        with _cpu_threads(self._threads), torch.inference_mode():
             outputs = [self._fitting(batch.take(rows)) for rows in groups]
             ordered = torch.cat(outputs).cpu().numpy()
         vectors = np.empty_like(ordered)

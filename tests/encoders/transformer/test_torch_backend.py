@@ -93,6 +93,8 @@ def test_each_model_runs_with_its_own_threads_whatever_was_loaded_or_set_since(b
             backend.run(batch)
         torch.set_num_threads(2)
         first.run(batch)
+        left = torch.get_num_threads()
     finally:
         torch.set_num_threads(before)
     assert seen == [1, 2, 1, 1]
+    assert left == 2
