@@ -11,20 +11,24 @@ from typing import Any, TextIO
 from embedkit.errors.foreign import one_line
 
 _LOG = logging.getLogger("embedkit")
+_DEDUP = "RAY_DEDUP_LOGS"
 _RAYS_THREAD = "ray_listen_error_messages"
 
 
 @contextmanager
 def ray_says_in_the_log() -> Iterator[None]:
     """Logs what Ray would print on stdout during the body."""
-    # Else Ray holds lines back, and prints them from whatever thread ends it.
-    os.environ.setdefault("RAY_DEDUP_LOGS", "0")
-    stdout = sys.stdout
+    stdout, dedup = sys.stdout, os.environ.get(_DEDUP)
+    # Else Ray holds lines back, and prints them from whatever thread ends it. It asks only when it
+    # is imported.
+    os.environ.setdefault(_DEDUP, "0")
     sys.stdout = _Stdout(stdout)
     try:
         yield
     finally:
         sys.stdout = stdout
+        if dedup is None:
+            os.environ.pop(_DEDUP, None)
 
 
 class _Stdout:

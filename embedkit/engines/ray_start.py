@@ -8,7 +8,13 @@ from contextlib import contextmanager
 import ray
 from ray.exceptions import RayError
 
-from embedkit.actors.private_ray import CleanPath, on_loopback, own_token, read_token_again
+from embedkit.actors.private_ray import (
+    CleanPath,
+    environment,
+    on_loopback,
+    own_token,
+    read_token_again,
+)
 from embedkit.engines.ray_folder import ray_folder
 from embedkit.engines.signals import handlers_kept
 from embedkit.errors import ConfigError, ResumableError
@@ -23,23 +29,26 @@ def ray_on_this_machine(namespace: str) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        with ray_start_errors(), handlers_kept(), on_loopback(), own_token():
-            ray.init(
-                address="local",
-                namespace=namespace,
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                object_store_memory=_OBJECT_STORE_BYTES,
-                job_config=CleanPath(),
-                _temp_dir=ray_folder(),
-            )
-        yield
-    finally:
-        ray.shutdown()
-        read_token_again()
+    told = {"RAY_USAGE_STATS_ENABLED": os.environ.get("RAY_USAGE_STATS_ENABLED", "0")}
+    # Ray sets it for the whole process, which may go on for long.
+    debugger = {"PYTHONBREAKPOINT": os.environ.get("PYTHONBREAKPOINT")}
+    with environment(told | debugger):
+        try:
+            with ray_start_errors(), handlers_kept(), on_loopback(), own_token():
+                ray.init(
+                    address="local",
+                    namespace=namespace,
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    object_store_memory=_OBJECT_STORE_BYTES,
+                    job_config=CleanPath(),
+                    _temp_dir=ray_folder(),
+                )
+            yield
+        finally:
+            ray.shutdown()
+            read_token_again()
 
 
 @contextmanager

@@ -1,13 +1,16 @@
-"""Where Ray's sockets go, whatever the environment names."""
+"""Where Ray's sockets go, whatever the environment names, and what a Ray leaves of it."""
 
 import os
 import re
+from contextlib import nullcontext
 
 import pytest
+import ray
 
 from embedkit.engines import ray_folder as module
+from embedkit.engines import ray_start
 from embedkit.engines.ray_folder import ray_folder
-from embedkit.engines.ray_start import ray_start_errors
+from embedkit.engines.ray_start import ray_on_this_machine, ray_start_errors
 from embedkit.errors import ConfigError, ResumableError
 
 
@@ -57,3 +60,19 @@ def test_where_there_is_none_it_says_why_and_what_to_set(monkeypatch):
 def test_a_ray_that_does_not_start_is_an_error_with_its_remedy(raised, becomes):
     with pytest.raises(becomes, match=re.escape(str(raised))), ray_start_errors():
         raise raised
+
+
+def test_a_ray_that_was_started_and_ended_leaves_the_environment_as_it_was(monkeypatch):
+    monkeypatch.delenv("RAY_USAGE_STATS_ENABLED", raising=False)
+    monkeypatch.delenv("PYTHONBREAKPOINT", raising=False)
+    for name in ("handlers_kept", "on_loopback", "own_token"):
+        monkeypatch.setattr(ray_start, name, nullcontext)
+    for name in ("read_token_again", "ray_folder"):
+        monkeypatch.setattr(ray_start, name, lambda: None)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    monkeypatch.setattr(ray, "init", lambda **_: os.environ.update(PYTHONBREAKPOINT="ray's"))
+    before = dict(os.environ)
+    with ray_on_this_machine("tests"):
+        assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
+    assert dict(os.environ) == before

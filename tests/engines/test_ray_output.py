@@ -1,6 +1,7 @@
 """What Ray prints from its thread is logged; a program's own output is left alone."""
 
 import logging
+import os
 import sys
 import threading
 
@@ -35,11 +36,16 @@ def test_rays_report_of_a_lost_node_is_one_short_line(caplog):
     assert len(caplog.messages[0]) < 350
 
 
-def test_stdout_is_given_back_when_the_run_fails():
-    before = sys.stdout
+@pytest.mark.parametrize("dedup", [None, "1"])
+def test_stdout_and_the_environment_are_given_back_when_the_run_fails(monkeypatch, dedup):
+    monkeypatch.delenv("RAY_DEDUP_LOGS", raising=False)
+    if dedup is not None:
+        monkeypatch.setenv("RAY_DEDUP_LOGS", dedup)
+    before = sys.stdout, dict(os.environ)
     with pytest.raises(ZeroDivisionError), ray_says_in_the_log():
+        assert os.environ["RAY_DEDUP_LOGS"] == (dedup or "0")
         raise ZeroDivisionError
-    assert sys.stdout is before
+    assert (sys.stdout, dict(os.environ)) == before
 
 
 _RAYS_THREAD = "ray_listen_error_messages"
