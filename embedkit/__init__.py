@@ -62,7 +62,10 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
-_OF_OTHER_PACKAGES = ("clients/bigquery", "yaml/yaml_ml")
+_OF_OTHER_PACKAGES = (
+    "apache_beam/io/gcp/internal/clients/bigquery/",
+    "apache_beam/yaml/yaml_ml.py",
+)
 
 
 def _is_of_what_we_need(record: logging.LogRecord) -> bool:

@@ -3,6 +3,7 @@
 import ast
 import importlib
 import json
+import logging
 import pkgutil
 import pydoc
 import subprocess
@@ -83,3 +84,21 @@ def test_type_checkers_are_told_the_same_names_and_homes():
     homes = {name: (f"embedkit.{embedkit._HOME_OF[name]}", name) for name in NAMES}
     assert told == homes
     assert (Path(embedkit.__file__).parent / "py.typed").exists()
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ("site-packages/apache_beam/io/gcp/internal/clients/bigquery/__init__.py", False),
+        ("site-packages/apache_beam/yaml/yaml_ml.py", False),
+        ("site-packages/apache_beam/pipeline.py", True),
+        ("nightly/clients/bigquery.py", True),
+        ("nightly/yaml/yaml_ml_jobs.py", True),
+    ],
+)
+def test_beams_notices_of_what_is_not_needed_are_left_out_and_a_programs_own_lines_are_not(
+    path, shown
+):
+    root = logging.getLogger()
+    record = root.makeRecord("root", logging.WARNING, path, 1, "not found", (), None)
+    assert bool(root.filter(record)) is shown
