@@ -1,6 +1,7 @@
 """The manifest of a complete version, and the ``_SUCCESS`` that seals it."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Self
 
@@ -148,13 +149,14 @@ class Manifest(JsonRecord):
             ) from error
 
 
-def seal(version: Version, manifest: Manifest, card: str) -> Manifest:
+def seal(version: Version, manifest: Manifest, make_card: Callable[[Manifest], str]) -> Manifest:
     """Makes a version complete; from here on it does not change.
 
     Args:
         version: A version whose reports, if any, have been written.
         manifest: What ``finalize`` returned.
-        card: The dataset card.
+        make_card: Makes the dataset card of the manifest that stands, which may be that of another
+            run, with the model elsewhere or on another device.
 
     Returns:
         The manifest that stands. Of a version that is complete already, nothing is changed.
@@ -165,7 +167,6 @@ def seal(version: Version, manifest: Manifest, card: str) -> Manifest:
     """
     if not version.is_complete():
         store = version.store
-        store.replace(version.card_key, card.encode())
         create(store, version.manifest_key, manifest.to_json())
         data = store.read(version.manifest_key)
         standing = Manifest.from_json(data, version.url_of(version.manifest_key))
@@ -175,12 +176,10 @@ def seal(version: Version, manifest: Manifest, card: str) -> Manifest:
                 f"{version.url_of(version.manifest_key)}: {other} than are committed; "
                 f"remove it, then {_RESUME}"
             )
+        card = make_card(standing).encode()
+        store.replace(version.card_key, card)
         # The first release kept its numbers here, and reads this one when it publishes.
-        success = {
-            "manifest_sha256": sha256(data),
-            "number": 0,
-            "card_sha256": sha256(card.encode()),
-        }
+        success = {"manifest_sha256": sha256(data), "number": 0, "card_sha256": sha256(card)}
         create(store, version.success_key, canonical_json(with_checksum(success)))
     return read_manifest(version)
 

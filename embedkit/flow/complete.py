@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 
 from embedkit.config import CorpusConfig
 from embedkit.dataset.card import dataset_card
@@ -86,7 +87,7 @@ def complete_version(
         account = _with_version(account, draft, manifest)
         gathered = survey.gathered() if survey else None
         write_report(draft, manifest, blocks, account, numbers, each, gathered)
-    manifest = seal(version, manifest, dataset_card(version, manifest))
+    manifest = seal(version, manifest, partial(dataset_card, version))
     return publish_or_refuse(draft, manifest, account)
 
 

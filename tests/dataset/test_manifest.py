@@ -55,7 +55,7 @@ def test_the_manifest_is_the_same_whatever_the_order_of_work(version, job, tmp_p
     other = Version(str(tmp_path / "other"), "v1")
     turned = make_job(list(reversed(job.blocks)))
     turned.write(other)
-    seal(other, finalize(other, job.splits, job.description), "# card\n")
+    seal(other, finalize(other, job.splits, job.description), lambda _: "# card\n")
     publish(other)
     for key in version.store.list(""):
         assert version.store.read(key) == other.store.read(key), key
@@ -176,8 +176,8 @@ def test_the_marks_are_written_last(written, job):
 
     watched = Version(written.root, written.name)
     watched.__dict__["store"] = Watched()
-    seal(watched, manifest, "# card\n")
-    assert order == ["v1/README.md", "v1/_meta/manifest.json", "v1/_SUCCESS"]
+    seal(watched, manifest, lambda _: "# card\n")
+    assert order == ["v1/_meta/manifest.json", "v1/README.md", "v1/_SUCCESS"]
     del order[:]
     publish(watched)
     assert order == [".numbers/00000001", "v1/_PUBLISHED", "LATEST"]
@@ -186,9 +186,17 @@ def test_the_marks_are_written_last(written, job):
 def test_a_complete_version_is_never_changed(complete, job):
     before = {key: complete.store.read(key) for key in complete.store.list("")}
     manifest = finalize(complete, job.splits, {**job.description, "device": "another"})
-    standing = seal(complete, manifest, "# another card\n")
+    standing = seal(complete, manifest, lambda _: "# another card\n")
     assert standing.description == job.description
     assert {key: complete.store.read(key) for key in complete.store.list("")} == before
+
+
+def test_the_card_is_that_of_the_manifest_which_stands(written, job):
+    first = finalize(written, job.splits, {**job.description, "model": "first"})
+    written.store.create(written.manifest_key, first.to_json())
+    second = finalize(written, job.splits, {**job.description, "model": "second"})
+    seal(written, second, lambda manifest: manifest.description["model"])
+    assert written.store.read(written.card_key) == b"first"
 
 
 def test_a_manifest_of_other_parts_is_not_published(written, job):
@@ -196,7 +204,7 @@ def test_a_manifest_of_other_parts_is_not_published(written, job):
     fewer = dataclasses.replace(manifest, parts=manifest.parts[1:])
     written.store.create(written.manifest_key, fewer.to_json())
     with pytest.raises(IntegrityError, match="lists other parts than are committed"):
-        seal(written, manifest, "# card\n")
+        seal(written, manifest, lambda _: "# card\n")
     assert not written.is_complete()
 
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from functools import partial
 
 import duckdb
 import numpy as np
@@ -48,7 +49,7 @@ def dataset(request, tmp_path_factory, make_block, make_job, make_options):
     version = Version(str(tmp_path_factory.mktemp("readers")), "v1")
     job.write(version)
     manifest = finalize(version, job.splits, description)
-    seal(version, manifest, dataset_card(version, manifest))
+    seal(version, manifest, partial(dataset_card, version))
     ids = [value for block in blocks for value in block.rows.column("id").to_pylist()]
     return version, ids, np.concatenate([block.vectors.matrix for block in blocks])
 

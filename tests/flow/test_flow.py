@@ -277,7 +277,7 @@ def run(corpus: CorpusConfig, version: Version, client: SumClient, model: str) -
 def complete(corpus: CorpusConfig, version: Version) -> Dataset:
     splits = [split.split_id for split in plan_corpus(corpus).splits]
     description = {"dimension": 4, "metric": "dot", "normalized": False}
-    seal(version, finalize(version, splits, description), "# card\n")
+    seal(version, finalize(version, splits, description), lambda _: "# card\n")
     publish(version)
     return Dataset(Path(version.url))
 
