@@ -5,6 +5,7 @@ import logging
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -255,8 +256,7 @@ def read_tokenizer(directory: str) -> Any:
     Raises:
         ConfigError: There is none, or it cannot be read.
     """
-    from transformers import AutoTokenizer
-
+    auto_tokenizer = transformers_library().AutoTokenizer
     # Without its vocabulary the library would make up a tokenizer that knows no word.
     if not any(file for pattern in _VOCABULARIES for file in Path(directory).glob(pattern)):
         raise ConfigError(
@@ -265,7 +265,7 @@ def read_tokenizer(directory: str) -> Any:
         )
     try:
         with quiet_transformers():
-            loaded = AutoTokenizer.from_pretrained(
+            loaded = auto_tokenizer.from_pretrained(
                 directory, trust_remote_code=False, local_files_only=True
             )
             # Looked up now, as strange special tokens fail only then.
@@ -323,6 +323,15 @@ def _without_tokens(rows: pa.RecordBatch, blank: NDArray[np.bool_]) -> tuple[Rej
     said = rows.column("doc_id").filter(pa.array(~blank))
     lost = pc.invert(pc.is_in(rows.column("doc_id"), value_set=said))
     return Reject.of_rows(rows.filter(lost), "no_tokens", _NOTHING_SAID)
+
+
+def transformers_library() -> Any:
+    """Imports the transformers library, in however many threads at once.
+
+    It puts another module in its own place when it is imported: a statement that waits for another
+    thread's import gets the first one, which has no names, where ``import_module`` looks again.
+    """
+    return import_module("transformers")
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 import itertools
 import json
 import pickle
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,7 +19,12 @@ from transformers import AutoTokenizer
 
 from embedkit.errors import ConfigError
 from embedkit.records import DOCUMENT_SCHEMA, TOKEN_FIELDS, DocumentBlock, Reject
-from embedkit.tokens.tokenization import TokenizerSpec, load_tokenizer, tokenize_text
+from embedkit.tokens.tokenization import (
+    TokenizerSpec,
+    load_tokenizer,
+    tokenize_text,
+    transformers_library,
+)
 
 KINDS = ("wordpiece", "mpnet", "unigram", "xlm", "bytes", "bare")
 
@@ -334,3 +340,21 @@ def test_a_dropout_of_merges_is_for_training_alone(saved, tmp_path):
     texts = [text] * 20
     rows, _ = rows_of(load_tokenizer(TokenizerSpec(str(tmp_path), 64)), texts)
     assert rows == rows_of(load_tokenizer(TokenizerSpec(saved("bytes"), 64)), texts)[0]
+
+
+REPLACES_ITSELF = """
+import sys, time, types
+time.sleep(0.05)
+sys.modules[__name__] = types.SimpleNamespace(AutoTokenizer="there")
+"""
+
+
+def test_threads_that_are_first_to_ask_for_transformers_all_get_what_it_becomes(
+    monkeypatch, tmp_path
+):
+    (tmp_path / "transformers.py").write_text(REPLACES_ITSELF)
+    monkeypatch.delitem(sys.modules, "transformers")
+    monkeypatch.syspath_prepend(tmp_path)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: transformers_library(), range(4)))
+    assert [library.AutoTokenizer for library in found] == ["there"] * 4

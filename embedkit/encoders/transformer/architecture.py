@@ -9,7 +9,7 @@ from typing import Any
 from embedkit.encoders.weights import read_json, tensor_shapes
 from embedkit.errors import ConfigError
 from embedkit.errors.foreign import one_line
-from embedkit.tokens.tokenization import quiet_transformers
+from embedkit.tokens.tokenization import quiet_transformers, transformers_library
 
 _MOST_POSITIONS = 1 << 24
 _COUNTS = ("layer", "expert")
@@ -28,15 +28,14 @@ def transformer_config(directory: Path) -> Any:
     Raises:
         ConfigError: It is damaged, of a kind that is not supported, or makes no sense.
     """
-    from transformers import AutoConfig
-
+    auto_config = transformers_library().AutoConfig
     file = directory / "config.json"
     raw = read_json(file, dict)
     if "quantization_config" in raw:
         raise ConfigError(f"{file}: quantized weights are not supported; take the model's original")
     try:
         with quiet_transformers():
-            config = AutoConfig.from_pretrained(
+            config = auto_config.from_pretrained(
                 directory, trust_remote_code=False, local_files_only=True
             )
     # The library raises whatever the configuration's classes stumble over.
@@ -127,12 +126,11 @@ def model_class(config: Any, directory: str) -> Any:
     Raises:
         ConfigError: The library has none.
     """
-    from transformers import MODEL_FOR_TEXT_ENCODING_MAPPING, MODEL_MAPPING
-
+    library = transformers_library()
     # The first mapping has the encoders alone of models that decode as well, such as T5's.
-    found = MODEL_FOR_TEXT_ENCODING_MAPPING.get(type(config), None)
+    found = library.MODEL_FOR_TEXT_ENCODING_MAPPING.get(type(config), None)
     if found is None and not config.is_encoder_decoder:
-        found = MODEL_MAPPING.get(type(config), None)
+        found = library.MODEL_MAPPING.get(type(config), None)
     if found is None:
         raise ConfigError(
             f"{directory}: no text encoder for model type {config.model_type!r} in the installed "

@@ -13,7 +13,7 @@ from embedkit.encoders.transformer.spec import TransformerSpec
 from embedkit.encoders.weights import weights_hash
 from embedkit.errors import ConfigError, EncoderError
 from embedkit.errors.foreign import one_line
-from embedkit.tokens.tokenization import quiet_transformers
+from embedkit.tokens.tokenization import quiet_transformers, transformers_library
 
 
 class SentenceNetwork(nn.Module):
@@ -98,11 +98,10 @@ def load_network(spec: TransformerSpec, attention: str = "sdpa") -> SentenceNetw
 
 
 def _load_transformer(directory: str, attention: str) -> nn.Module:
-    from transformers import AutoConfig
-
+    auto_config = transformers_library().AutoConfig
     try:
         with quiet_transformers():
-            config = AutoConfig.from_pretrained(
+            config = auto_config.from_pretrained(
                 directory, trust_remote_code=False, local_files_only=True
             )
             # Saves memory at the price of texts whose length it does not divide.

@@ -3,6 +3,7 @@
 import time
 
 from embedkit.encoders.transformer.spec import TransformerSpec
+from embedkit.tokens.tokenization import transformers_library
 
 _SHARE_OF_PEAK = 0.7
 """What encoders reach of the rate of bare matrix products; see tests/benchmarks/RESULTS.md."""
@@ -10,10 +11,8 @@ _SHARE_OF_PEAK = 0.7
 
 def cpu_tokens_per_second(spec: TransformerSpec) -> float:
     """Guesses the speed from the model's shape and how fast matrix products are now."""
-    from transformers import AutoConfig
-
     # Not the file: architectures have names of their own for these sizes.
-    shape = AutoConfig.from_pretrained(
+    shape = transformers_library().AutoConfig.from_pretrained(
         spec.transformer, trust_remote_code=False, local_files_only=True
     )
     hidden, layers = int(shape.hidden_size), int(shape.num_hidden_layers)
