@@ -8,6 +8,7 @@ split may be read by another worker; what is merged here are hashes alone.
 import math
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -21,6 +22,7 @@ from embedkit.corpus.formats import read_ranges
 from embedkit.corpus.splits import Plan, Split
 from embedkit.errors import InputError
 from embedkit.hashes.digests import hash_of, hashes_of
+from embedkit.hashes.local_files import writing_in
 from embedkit.hashes.uniqueness import repeated
 
 Hashes = NDArray[np.uint64]
@@ -142,11 +144,15 @@ class IdHashes:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._file.close()
+        # What could not be written was said when it was added.
+        with suppress(OSError):
+            self._file.close()
 
     def add(self, split_id: str, hashes: Hashes) -> None:
         """Adds hashes of a split; those of one split come one after the other."""
-        self._file.write(hashes.astype("<u8", copy=False).tobytes())
+        with writing_in(tempfile.gettempdir()):
+            self._file.write(hashes.astype("<u8", copy=False).tobytes())
+            self._file.flush()
         self._counts[split_id] = self._counts.get(split_id, 0) + len(hashes)
 
     def suspects(self, config: CorpusConfig) -> dict[str, Hashes]:

@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from embedkit.hashes.local_files import writing_in
+
 TOP = 10
 """The most frequent hashes, which are named."""
 
@@ -106,9 +108,10 @@ class HashFile:
         """
         order = np.argsort(hashes, kind="stable")
         ordered = hashes[order]
-        with path.open("wb") as file:
-            ordered.tofile(file)
-            order.astype(np.uint32).tofile(file)
+        # Not by tofile, which loses its last bytes on a full disk and says nothing.
+        with writing_in(path.parent), path.open("wb") as file:
+            file.write(ordered.data)
+            file.write(order.astype(np.uint32).data)
         return cls(str(path), start, _bounds(ordered, ranges))
 
     def read(self, number: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:

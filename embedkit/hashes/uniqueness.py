@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from embedkit.hashes.local_files import writing_in
+
 _IN_MEMORY = 1 << 22
 _BUCKETS = 256
 
@@ -76,5 +78,6 @@ def _spill(hashes: NDArray[np.uint64], folder: Path) -> None:
     for bucket in range(_BUCKETS):
         part = ordered[bounds[bucket] : bounds[bucket + 1]]
         if len(part):
-            with (folder / f"{bucket:03d}").open("ab") as file:
-                part.tofile(file)
+            # Not by tofile, which loses its last bytes on a full disk and says nothing.
+            with writing_in(folder), (folder / f"{bucket:03d}").open("ab") as file:
+                file.write(part.data)
