@@ -18,6 +18,10 @@ _RAYS_THREAD = "ray_listen_error_messages"
 @contextmanager
 def ray_says_in_the_log() -> Iterator[None]:
     """Logs what Ray would print on stdout during the body."""
+    if isinstance(sys.stdout, _Stdout):
+        # A run of another thread does so already, and would give back what this one has put there.
+        yield
+        return
     stdout, dedup = sys.stdout, os.environ.get(_DEDUP)
     # Else Ray holds lines back, and prints them from whatever thread ends it. It asks only when it
     # is imported.

@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 import threading
+from contextlib import ExitStack
 
 import pytest
 
@@ -34,6 +35,15 @@ def test_rays_report_of_a_lost_node_is_one_short_line(caplog):
     assert len(caplog.messages) == 1
     assert caplog.messages[0].startswith("Ray says: The node has been marked dead log line")
     assert len(caplog.messages[0]) < 350
+
+
+def test_stdout_is_given_back_whichever_of_two_runs_ends_first():
+    before = sys.stdout
+    with ExitStack() as first, ExitStack() as second:
+        first.enter_context(ray_says_in_the_log())
+        second.enter_context(ray_says_in_the_log())
+        first.close()
+    assert sys.stdout is before
 
 
 @pytest.mark.parametrize("dedup", [None, "1"])
