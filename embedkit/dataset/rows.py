@@ -50,18 +50,22 @@ def opened_part(
 
 
 def read_columns(
-    version: Version, parts: Sequence[Part], columns: Sequence[str] | None
+    version: Version,
+    parts: Sequence[Part],
+    columns: Sequence[str] | None,
+    rows_at_once: int = _ROWS_AT_ONCE,
 ) -> Iterator[pa.RecordBatch]:
     """Reads columns of all rows, in the order of the parts.
 
     Args:
         version: The version.
         parts: Its parts.
-        columns: Names of the columns; all where None.
+        columns: Names of columns that the version has; all where None.
+        rows_at_once: Most rows of a batch.
 
     Raises:
-        ConfigError: There is no such column.
-        IntegrityError: A part is gone, damaged, or has other rows than the manifest says.
+        IntegrityError: A part is gone, damaged, or has other rows or columns than the manifest
+            and the other parts say.
         StoreError: The store failed.
     """
     for part in parts:
@@ -71,8 +75,14 @@ def read_columns(
                     f"{version.url}/{part.path}: {file.metadata.num_rows} rows, expected "
                     f"{part.rows}; {RESTORE}"
                 )
-            chosen = checked_columns(file.schema_arrow, columns)
-            yield from file.iter_batches(_ROWS_AT_ONCE, columns=chosen)
+            names = file.schema_arrow.names
+            lacking = [name for name in columns or () if name not in names]
+            if lacking:
+                raise IntegrityError(
+                    f"{version.url}/{part.path}: no column {lacking[0]!r}; {RESTORE}"
+                )
+            chosen = names if columns is None else list(columns)
+            yield from file.iter_batches(rows_at_once, columns=chosen)
 
 
 def read_rows(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from embedkit.config import RESERVED_COLUMNS
 from embedkit.dataset.manifest import Manifest, Part, read_manifest
-from embedkit.dataset.rows import opened_part
+from embedkit.dataset.rows import opened_part, read_columns
 from embedkit.dataset.version import Version
 from embedkit.errors import ConfigError
 from embedkit.records import LINE_FIELD
@@ -242,9 +242,8 @@ def _lengths(rows: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _vectors(version: Version, part: Part) -> Iterator[tuple[pa.Array, NDArray[np.float32]]]:
-    with opened_part(version, part) as file:
-        for batch in file.iter_batches(ROWS_AT_ONCE, columns=["id", "embedding"]):
-            yield batch.column("id"), Vectors.from_arrow(batch.column("embedding")).matrix
+    for batch in read_columns(version, [part], ["id", "embedding"], ROWS_AT_ONCE):
+        yield batch.column("id"), Vectors.from_arrow(batch.column("embedding")).matrix
 
 
 def _found_rows(

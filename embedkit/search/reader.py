@@ -153,7 +153,7 @@ class VersionReader:
         """
         ids: list[str] = []
         vectors = np.empty((len(self), self.dimension), dtype=np.float32)
-        for batch in self.to_batches(["id", "embedding"]):
+        for batch in read_columns(self._version, self._manifest.parts, ["id", "embedding"]):
             here = Vectors.from_arrow(batch.column("embedding")).matrix
             vectors[len(ids) : len(ids) + batch.num_rows] = here
             ids += batch.column("id").to_pylist()

@@ -5,15 +5,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from embedkit.dataset import rows as rows_module
 from embedkit.dataset.manifest import read_manifest
-from embedkit.dataset.rows import read_columns, read_rows, schema_of
+from embedkit.dataset.rows import checked_columns, read_columns, read_rows, schema_of
 from embedkit.errors import ConfigError, IntegrityError
 
 
-def test_columns_come_in_the_order_of_the_parts(complete, job, monkeypatch):
-    monkeypatch.setattr(rows_module, "_ROWS_AT_ONCE", 2)
-    batches = list(read_columns(complete, read_manifest(complete).parts, ["text_hash", "id"]))
+def test_columns_come_in_the_order_of_the_parts(complete, job):
+    parts = read_manifest(complete).parts
+    batches = list(read_columns(complete, parts, ["text_hash", "id"], rows_at_once=2))
     assert all(batch.num_rows <= 2 for batch in batches)
     assert all(batch.schema.names == ["text_hash", "id"] for batch in batches)
     for name in ("id", "text_hash"):
@@ -45,7 +44,7 @@ def test_all_columns_are_those_of_the_schema(complete, job):
 def test_a_column_that_is_not_there_is_named_with_those_that_are(complete, columns):
     parts = read_manifest(complete).parts
     with pytest.raises(ConfigError, match="no column 'titel'; there are id, embedding, doc_id"):
-        list(read_columns(complete, parts, columns))
+        checked_columns(schema_of(complete, parts), columns)
 
 
 def test_a_part_with_other_rows_than_the_manifest_says_is_named(complete):

@@ -7,6 +7,7 @@ from pathlib import Path
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import s3fs
 from blocks import make_options, small_job
@@ -185,6 +186,23 @@ def test_a_damaged_part_is_named_when_it_is_read(tmp_path):
     rows = open_version(root, model=str(MODEL))
     for read in (rows.vectors, lambda: list(rows.to_batches()), lambda: rows.search("corpus")):
         with pytest.raises(IntegrityError, match=part.name):
+            read()
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        (lambda table: table.slice(1), "rows, expected"),
+        (lambda table: table.drop_columns(["embedding"]), "no column 'embedding'"),
+    ],
+)
+def test_a_part_that_is_another_is_named_when_it_is_read(tmp_path, other, said):
+    root = copy_of_root("0.1.0", tmp_path / "root")
+    part = sorted((root / NEWEST.name / "data").iterdir())[0]
+    pq.write_table(other(pq.read_table(part)), part)
+    rows = open_version(root)
+    for read in (rows.vectors, lambda: rows.search(np.ones(8, np.float32))):
+        with pytest.raises(IntegrityError, match=f"{part.name}: .*{said}"):
             read()
 
 
