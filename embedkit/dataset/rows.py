@@ -15,7 +15,7 @@ from embedkit.errors import ConfigError, IntegrityError
 
 _ROWS_AT_ONCE = 16_384
 _FEW_ROWS_AT_ONCE = 1024
-_READ_AHEAD = 1 << 22
+_READ_AHEAD = 1 << 20
 _READ_WHOLE = 1 << 20
 
 

@@ -13,7 +13,7 @@ from embedkit.dataset.processes import Each, here
 from embedkit.dataset.rejects import read_rejects
 from embedkit.dataset.rows import read_rows
 from embedkit.dataset.version import Version, block_of
-from embedkit.flow.gather import PARTS_AT_ONCE, Gathered, gather
+from embedkit.flow.gather import Gathered, gather
 from embedkit.flow.line_numbers import LineNumbers, place_of
 from embedkit.flow.prepare import Draft
 from embedkit.reports.account import RunAccount
@@ -26,6 +26,8 @@ from embedkit.reports.sections import records
 
 REPORT_JSON = "report/report.json"
 REPORT_HTML = "report/report.html"
+_PARTS_AT_ONCE = 4
+"""Parts whose rows are read at the same time; each takes some MB for what it reads ahead."""
 
 
 def write_report(
@@ -89,7 +91,7 @@ class _Rows:
     def read(self, wanted: Sequence[Wanted]) -> Iterator[pa.Table]:
         """Reads rows of blocks, see ``ReadRows``."""
         if wanted:
-            with ThreadPoolExecutor(PARTS_AT_ONCE, thread_name_prefix="parts") as pool:
+            with ThreadPoolExecutor(_PARTS_AT_ONCE, thread_name_prefix="parts") as pool:
                 yield from pool.map(self._read, wanted)
 
     def _read(self, wanted: Wanted) -> pa.Table:
