@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from embedkit.dataset.identity import add_digests
 from embedkit.dataset.record import REDO, Record
 from embedkit.dataset.sources import SourceRange
-from embedkit.dataset.stores import read_all
+from embedkit.dataset.stores import read_all, read_if_there
 from embedkit.dataset.version import Version, block_of, block_order, split_of
 from embedkit.errors import IntegrityError
 from embedkit.formats.canonical import sha256
@@ -124,26 +124,20 @@ def standing_record(version: Version, block_id: str) -> CommitRecord | None:
         StoreError: The store failed.
     """
     key = version.commit_key(block_id)
-    try:
-        data = version.store.read(key)
-    except FileNotFoundError:
-        return None
-    return checked_record(version, block_id, key, data)
+    data = read_if_there(version.store, key)
+    return None if data is None else checked_record(version, block_id, key, data)
 
 
 def standing_end(version: Version, split_id: str) -> SplitEnd | None:
     """Returns the end record of a split, or None where it has none.
 
     Raises:
-        IntegrityError: It is damaged.
+        IntegrityError: It is damaged, or of another split than its name says.
         StoreError: The store failed.
     """
     key = version.split_key(split_id)
-    try:
-        data = version.store.read(key)
-    except FileNotFoundError:
-        return None
-    return SplitEnd.from_json(data, version.url_of(key))
+    data = read_if_there(version.store, key)
+    return None if data is None else checked_end(version, split_id, key, data)
 
 
 def committed(

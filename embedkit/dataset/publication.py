@@ -5,7 +5,7 @@ creating ``.numbers/<number>`` if absent, so no two versions ever have the same 
 ``LATEST`` says follows from them, whoever wrote it last.
 """
 
-from embedkit.dataset.stores import Store, create
+from embedkit.dataset.stores import Store, create, read_if_there
 from embedkit.dataset.version import LATEST, Version, is_version_name, latest_name
 from embedkit.errors import IntegrityError, StoreError
 from embedkit.formats.canonical import canonical_json, load_json
@@ -229,10 +229,8 @@ def _taken(store: Store) -> list[int]:
 def _name_at(store: Store, number: int) -> str | None:
     if not number:
         return None
-    try:
-        name = store.read(_key(number)).decode("utf-8", "replace").strip()
-    except FileNotFoundError:
-        return None
+    data = read_if_there(store, _key(number))
+    name = "" if data is None else data.decode("utf-8", "replace").strip()
     return name if is_version_name(name) else None
 
 

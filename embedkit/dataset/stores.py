@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from embedkit.dataset.local_store import LocalStore
@@ -177,6 +178,18 @@ def create(store: Store, key: str, data: bytes) -> bool:
         return False
 
 
+def read_if_there(store: Store, key: str) -> bytes | None:
+    """Reads an object; None where it is not there.
+
+    Raises:
+        StoreError: The store failed.
+    """
+    try:
+        return store.read(key)
+    except FileNotFoundError:
+        return None
+
+
 def read_all(store: Store, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
     """Reads many small objects, a bounded number at a time, in the order of their keys.
 
@@ -196,14 +209,7 @@ def read_found(store: Store, keys: Iterable[str]) -> Iterator[tuple[str, bytes |
     Raises:
         StoreError: The store failed.
     """
-
-    def read(key: str) -> bytes | None:
-        try:
-            return store.read(key)
-        except FileNotFoundError:
-            return None
-
-    return _in_order(read, keys)
+    return _in_order(partial(read_if_there, store), keys)
 
 
 def _in_order(read: Callable[[str], _Result], keys: Iterable[str]) -> Iterator[tuple[str, _Result]]:

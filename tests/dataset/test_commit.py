@@ -16,6 +16,7 @@ from embedkit.dataset.committed import (
     done_splits,
     ended_splits,
     record_without_rows,
+    standing_end,
 )
 from embedkit.dataset.parquet import write_part
 from embedkit.dataset.record import Record
@@ -323,6 +324,14 @@ def test_a_split_ends_once(version):
     assert ended_splits(version) == {"00007": SplitEnd("00007", 3, 40)}
     with pytest.raises(IntegrityError, match="says 3 blocks and 40 documents, this attempt read 3"):
         end_split(version, SplitEnd("00007", 3, 41))
+
+
+def test_an_end_that_stands_for_another_split_is_refused_however_it_is_read(version):
+    assert standing_end(version, "00007") is None
+    version.store.create(version.split_key("00007"), SplitEnd("00008", 3, 40).to_json())
+    for read in (ended_splits, lambda version: standing_end(version, "00007")):
+        with pytest.raises(IntegrityError, match=r"splits/00007\.json: of split '00008'"):
+            read(version)
 
 
 def test_a_split_is_done_when_all_of_its_blocks_are_committed(version, make_block, make_options):
