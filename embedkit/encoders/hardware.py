@@ -18,9 +18,13 @@ class Gpu:
 
     Attributes:
         has_bf16: Whether they compute in bfloat16.
+        name: Their name, such as ``NVIDIA L4``; empty where it is not known.
+        count: How many there are.
     """
 
     has_bf16: bool
+    name: str = ""
+    count: int = 1
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,11 @@ def gpu_here() -> Gpu | None:
 
     if not torch.cuda.is_available():
         return None
-    return Gpu(has_bf16=torch.cuda.get_device_capability() >= _BF16_COMPUTE_CAPABILITY)
+    return Gpu(
+        has_bf16=torch.cuda.get_device_capability() >= _BF16_COMPUTE_CAPABILITY,
+        name=torch.cuda.get_device_name(),
+        count=torch.cuda.device_count(),
+    )
 
 
 HERE = Machine(gpu_here, is_here=True)
