@@ -109,6 +109,33 @@ OTHERS = {
 }
 """An encoder of a model that decodes as well, and a decoder whose tokenizer fills on the left."""
 
+MORE = {
+    "gpt2": (
+        "GPT2Config",
+        "bytes",
+        {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_inner": 64, "n_positions": 64},
+    ),
+    "mistral": (
+        "MistralConfig",
+        "bytes",
+        _SIZE
+        | {
+            "num_key_value_heads": 2,
+            "head_dim": 12,
+            "max_position_embeddings": 64,
+            "sliding_window": 6,
+            "pad_token_id": 0,
+        },
+    ),
+    "electra": ("ElectraConfig", "wordpiece", _SIZE | {"max_position_embeddings": 64}),
+    "albert": (
+        "AlbertConfig",
+        "wordpiece",
+        _SIZE | {"embedding_size": 16, "max_position_embeddings": 64, "num_hidden_groups": 1},
+    ),
+}
+"""Decoders with a table of positions and with windows, and encoders whose layers differ."""
+
 
 def make_tokenizer(kind: str, truncation_side: str = "right") -> PreTrainedTokenizerFast:
     """Trains a small tokenizer: wordpiece, mpnet, unigram, xlm, bytes or bare (no specials)."""
@@ -161,7 +188,7 @@ def make_tokenizer(kind: str, truncation_side: str = "right") -> PreTrainedToken
 
 def save_transformer(directory: Path, architecture: str, seed: int = 0) -> str:
     """Saves a tiny transformer with its tokenizer as a plain model directory."""
-    config_name, kind, settings = (CONFIGURATIONS | OTHERS)[architecture]
+    config_name, kind, settings = (CONFIGURATIONS | OTHERS | MORE)[architecture]
     tokenizer = make_tokenizer(kind)
     tokenizer.padding_side = "left" if architecture == "qwen3" else "right"
     config = getattr(transformers, config_name)(vocab_size=len(tokenizer), **settings)

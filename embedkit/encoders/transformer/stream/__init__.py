@@ -1,0 +1,1 @@
+"""Transformers on one unpadded stream of tokens, for GPUs."""

@@ -1,0 +1,82 @@
+"""A network over streams, with the weights of a network that was loaded for padded batches."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from embedkit.encoders.transformer.network import SentenceNetwork
+from embedkit.encoders.transformer.spec import TransformerSpec
+from embedkit.encoders.transformer.stream.attention import STREAM_ATTENTION, attention_of
+from embedkit.encoders.transformer.stream.positions import positions_of
+from embedkit.encoders.transformer.stream.segments import Segments, pool_segments
+from embedkit.vectors import TokenBatch
+
+
+class StreamNetwork(nn.Module):
+    """Transformer, pooling, dense layers and Matryoshka truncation over one stream of tokens.
+
+    Args:
+        network: The network, on the CPU; its weights are shared, and it stays usable.
+        spec: The model.
+    """
+
+    positions: Tensor
+
+    def __init__(self, network: SentenceNetwork, spec: TransformerSpec) -> None:
+        super().__init__()
+        self.network = network
+        self._spec = spec
+        found = positions_of(network.transformer, spec.tokenizer.max_tokens, spec.pad_id)
+        self.register_buffer("positions", found.of_places, persistent=False)
+        self._skips_fill = found.skip_fill
+
+    def forward(self, input_ids: Tensor, places: Tensor, offsets: Tensor) -> Tensor:
+        """Encodes a stream.
+
+        Args:
+            input_ids: Tokens of all rows one after the other, int32, shape (tokens,).
+            places: Place of each token in its row, from 0, int32, of the same shape.
+            offsets: Row i is tokens ``offsets[i]`` up to ``offsets[i + 1]``, int32, shape
+                (rows + 1,); a row may be empty.
+
+        Returns:
+            Vectors, float32, shape (rows, dimension), not normalized; anything for empty rows.
+        """
+        spec = self._spec
+        with attention_of(self.network.transformer, STREAM_ATTENTION):
+            output: Any = self.network.transformer(
+                input_ids=input_ids.unsqueeze(0),
+                position_ids=self.positions[places].unsqueeze(0),
+                cu_seq_lens_q=offsets,
+                cu_seq_lens_k=offsets,
+                max_length_q=spec.tokenizer.max_tokens,
+                max_length_k=spec.tokenizer.max_tokens,
+            )
+        hidden = output.last_hidden_state.squeeze(0).float()
+        segments = Segments(places, offsets, spec.prompt_length)
+        vectors: Tensor = self.network.dense(pool_segments(hidden, segments, spec.pooling))
+        return vectors[:, : spec.vectors.dimension]
+
+    def fits(self, batch: TokenBatch) -> NDArray[np.bool_]:
+        """Tells of each row whether it may stand in a stream, shape (rows,).
+
+        The others go in padded batches: the empty ones, those longer than the model's maximum, and
+        those whose text has the id of the fill where the model counts positions without it.
+        """
+        lengths = batch.lengths
+        fitting: NDArray[np.bool_] = (lengths > 0) & (lengths <= len(self.positions))
+        if self._skips_fill:
+            filled = np.flatnonzero(batch.input_ids == self._spec.pad_id)
+            fitting[np.searchsorted(batch.offsets, filled, side="right") - 1] = False
+        return fitting
+
+
+def stream_of(batch: TokenBatch) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns a batch as one stream of exactly its tokens: ids, places and offsets, int32."""
+    places = np.arange(len(batch.input_ids)) - np.repeat(batch.offsets[:-1], batch.lengths)
+    arrays = (batch.input_ids, places.astype(np.int32), batch.offsets)
+    ids, at, offsets = (torch.from_numpy(np.ascontiguousarray(array)) for array in arrays)
+    return ids, at, offsets

@@ -1,0 +1,81 @@
+"""Which position a model's own code gives to a token, by its place in its row."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class _Reached(Exception):
+    """The first layer is reached: all positions are given by then."""
+
+
+@dataclass(frozen=True)
+class Positions:
+    """The positions of a model.
+
+    Attributes:
+        of_places: Position of a row's token by its place, int64, shape (longest,).
+        skip_fill: Whether the id that fills batches counts for none where it stands in a text.
+    """
+
+    of_places: Tensor
+    skip_fill: bool
+
+
+def positions_of(transformer: nn.Module, longest: int, pad_id: int) -> Positions:
+    """Looks which positions a model looks up, without running its layers.
+
+    Args:
+        transformer: A model of transformers, on the CPU.
+        longest: Most tokens of a row.
+        pad_id: Id that fills batches.
+
+    Returns:
+        What it looks up in a table of its own; for models that have none, the places themselves,
+        which they turn into angles or biases.
+    """
+    model: Any = transformer
+    other = 1 if pad_id == 0 else 0
+    row = torch.full((1, longest), other, dtype=torch.int64)
+    plain = _looked_up(model, row)
+    if plain is None:
+        return Positions(torch.arange(longest), skip_fill=False)
+    filled = row.clone()
+    filled[0, longest // 2] = pad_id
+    seen = _looked_up(model, filled)
+    return Positions(plain, skip_fill=seen is None or not torch.equal(seen, plain))
+
+
+def _looked_up(model: Any, row: Tensor) -> Tensor | None:
+    """Returns the ids that rise with the place, as a model looks them up for a row."""
+    found: list[Tensor] = []
+    words = model.get_input_embeddings()
+
+    def note(module: nn.Module, arguments: tuple[Any, ...]) -> None:
+        ids = arguments[0].reshape(-1)
+        if module is not words and len(ids) == row.shape[1]:
+            found.append(ids)
+
+    def stop(module: nn.Module, arguments: Any, keywords: Any) -> None:
+        raise _Reached
+
+    hooks = [
+        part.register_forward_pre_hook(note)
+        for part in model.modules()
+        if isinstance(part, nn.Embedding)
+    ]
+    lists = [part for part in model.modules() if isinstance(part, nn.ModuleList) and len(part)]
+    layers = max(lists, key=lambda part: sum(one.numel() for one in part.parameters()))
+    hooks.append(layers[0].register_forward_pre_hook(stop, with_kwargs=True))
+    try:
+        with torch.inference_mode():
+            model(input_ids=row)
+    except _Reached:
+        pass
+    finally:
+        for hook in hooks:
+            hook.remove()
+    rising = [ids for ids in found if len(ids) == 1 or bool((ids.diff() != 0).any())]
+    return rising[0].clone() if rising else None
