@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from embedkit.encoders.transformer.waiting_rows import WaitingRows
 from embedkit.vectors import TokenBatch
 
 # Above a tenth, a padded batch of rows of similar lengths costs less.
@@ -77,32 +78,21 @@ def packs(
 
 def _lines(
     lengths: NDArray[np.int32], rows: NDArray[np.intp], shape: PackShape
-) -> Iterator[list[int]]:
+) -> Iterator[NDArray[np.intp]]:
     """Fills one line after the other, each time with the longest row that still fits.
 
     Yields:
         Row numbers of the lines with little fill.
     """
-    waiting: dict[int, list[int]] = {}
-    for row in reversed(rows.tolist()):
-        waiting.setdefault(int(lengths[row]), []).append(row)
-    # Bit n is set where a row of n tokens waits, so that the longest that fits is one shift away.
-    present = sum(1 << length for length in waiting)
-    while present:
-        line: list[int] = []
-        room = shape.width
-        while len(line) < shape.line_rows and (fitting := present & ((2 << room) - 1)):
-            length = fitting.bit_length() - 1
-            line.append(waiting[length].pop())
-            room -= length
-            if not waiting[length]:
-                present ^= 1 << length
-        if room <= shape.width * _MOST_FILL:
+    waiting = WaitingRows(lengths, rows)
+    while waiting:
+        line = waiting.take(shape.width, shape.line_rows)
+        if shape.width - lengths[line].sum() <= shape.width * _MOST_FILL:
             yield line
 
 
-def _pack(batch: TokenBatch, lines: list[list[int]], shape: PackShape, pad_id: int) -> Pack:
-    rows = np.concatenate([np.asarray(line, dtype=np.intp) for line in lines])
+def _pack(batch: TokenBatch, lines: list[NDArray[np.intp]], shape: PackShape, pad_id: int) -> Pack:
+    rows = np.concatenate(lines)
     taken = batch.take(rows)
     lengths, starts = taken.lengths, taken.offsets[:-1]
     tokens = np.arange(len(taken.input_ids))

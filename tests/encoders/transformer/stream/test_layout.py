@@ -1,0 +1,159 @@
+"""Streams: rows one after the other, in a few fixed lengths."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from embedkit.encoders.transformer.stream.layout import stream_lengths, streams
+from embedkit.flow.encode import call_batches
+from embedkit.tokens.tokenization import TokenizerSpec, load_tokenizer
+from embedkit.vectors import TokenBatch
+
+PAD = 7
+LONGEST = 40
+rows_of_any_length = hnp.arrays(np.int32, st.integers(0, 80), elements=st.integers(0, LONGEST))
+any_lengths = st.sets(st.integers(1, 300), max_size=3).map(
+    lambda shorter: tuple(sorted(shorter | {320}, reverse=True))
+)
+
+
+def batch_of(lengths):
+    """Rows with an id of its own for every token."""
+    ends = np.cumsum([0, *lengths], dtype=np.int32)
+    return TokenBatch(np.arange(100, 100 + ends[-1], dtype=np.int32), ends)
+
+
+def segments(stream):
+    """Reads the ids of all rows of a stream, token by token."""
+    found = [[] for _ in stream.offsets[1:]]
+    for row, (start, stop) in enumerate(pairwise(stream.offsets.tolist())):
+        for token in range(start, stop):
+            assert stream.places[token] == token - start
+            found[row].append(int(stream.input_ids[token]))
+    return found
+
+
+@given(rows_of_any_length, any_lengths)
+def test_every_row_is_whole_in_one_stream_and_the_rest_is_dummy_rows(lengths, shapes):
+    batch = batch_of(lengths)
+    found = {}
+    for stream in streams(batch, shapes, LONGEST, PAD):
+        length, slots = len(stream.input_ids), len(stream.offsets) - 1
+        assert length in shapes
+        assert stream.input_ids.dtype == stream.places.dtype == stream.offsets.dtype == np.int32
+        assert stream.places.shape == (length,)
+        assert stream.offsets[0] == 0
+        assert stream.offsets[-1] == length
+        assert slots >= 16
+        assert slots & (slots - 1) == 0
+        read = segments(stream)
+        real, others = read[: len(stream.rows)], read[len(stream.rows) :]
+        found |= dict(zip(stream.rows.tolist(), real, strict=True))
+        dummies = [other for other in others if other]
+        assert others == [*dummies, *[[]] * (len(others) - len(dummies))], "empty ones at the end"
+        assert all(len(dummy) <= LONGEST and set(dummy) == {PAD} for dummy in dummies)
+        assert slots == 16 or slots < 2 * (len(real) + len(dummies))
+        assert sum(map(len, read)) == length
+    rows = [list(range(100 + a, 100 + b)) for a, b in pairwise(batch.offsets.tolist())]
+    assert found == dict(enumerate(rows))
+    assert sum(len(s.rows) for s in streams(batch, shapes, LONGEST, PAD)) == len(rows), "once each"
+
+
+@given(rows_of_any_length, any_lengths)
+def test_equal_batches_give_equal_streams(lengths, shapes):
+    first, second = (streams(batch_of(lengths), shapes, LONGEST, PAD) for _ in range(2))
+    for one, other in zip(first, second, strict=True):
+        for name in ("rows", "input_ids", "places", "offsets"):
+            assert getattr(one, name).tobytes() == getattr(other, name).tobytes()
+
+
+@given(rows_of_any_length.filter(lambda lengths: lengths.sum() > 320))
+def test_no_row_waits_that_would_have_fitted(lengths):
+    """Each stream, as brute force has it: row by row, always the longest that still fits."""
+    waiting = sorted(range(len(lengths)), key=lambda row: (-lengths[row], row))
+    for stream in streams(batch_of(lengths), (320, 64), LONGEST, PAD):
+        room, expected = len(stream.input_ids), []
+        for row in list(waiting):
+            if lengths[row] <= room:
+                room -= lengths[row]
+                waiting.remove(row)
+                expected.append(row)
+        assert stream.rows.tolist() == expected
+    assert not waiting
+
+
+def test_a_row_that_no_stream_may_hold_is_named():
+    with pytest.raises(ValueError, match="a row of 9 tokens, where the longest may have 8"):
+        list(streams(batch_of([3, 9]), (32,), 8, PAD))
+    with pytest.raises(ValueError, match="a row of 9 tokens, where the longest may have 4"):
+        list(streams(batch_of([3, 9]), (4,), 16, PAD))
+
+
+def test_no_rows_need_no_stream():
+    assert list(streams(batch_of([]), (320, 64), LONGEST, PAD)) == []
+
+
+@given(st.integers(1, 300_000), st.integers(1, 10_000))
+def test_lengths_are_few_and_fall_from_the_budget(budget, longest):
+    lengths = stream_lengths(budget, longest)
+    assert 1 <= len(lengths) <= 4
+    assert list(lengths) == sorted(set(lengths), reverse=True)
+    assert longest <= lengths[0] <= max(budget, longest)
+    assert lengths[0] > max(budget, longest) - 128
+    assert all(length % 128 == 0 and length >= 512 for length in lengths[1:])
+
+
+@pytest.mark.parametrize(
+    ("budget", "longest", "lengths"),
+    [
+        (65_536, 512, (65_536, 16_384, 4_096, 1_024)),
+        (65_536, 8_192, (65_536, 16_384, 4_096, 1_024)),
+        (131_072, 512, (131_072, 32_768, 8_192, 1_024)),
+        (32_768, 512, (32_768, 8_192, 2_048, 512)),
+        (50_000, 512, (49_920, 12_416, 3_072, 768)),
+        (514, 514, (514,)),
+        (100, 512, (512,)),
+        (12, 6, (12,)),
+    ],
+)
+def test_lengths(budget, longest, lengths):
+    assert stream_lengths(budget, longest) == lengths
+
+
+def fill_of(calls, lengths, longest):
+    """Returns the share of dummy tokens, and streams per call."""
+    shapes = [len(s.input_ids) for call in calls for s in streams(call, lengths, longest, PAD)]
+    tokens = sum(len(call.input_ids) for call in calls)
+    return 1 - tokens / sum(shapes), len(shapes) / len(calls)
+
+
+@pytest.fixture(scope="module")
+def wikitext(public_data, minilm) -> TokenBatch:
+    """All lines of WikiText-2 that are not empty, as all-MiniLM-L6-v2 sees them."""
+    files = [public_data / "wikitext2" / name for name in ("valid.txt", "test.txt")]
+    lines = [line for file in files for line in file.read_text(encoding="utf-8").split("\n")]
+    counts = load_tokenizer(TokenizerSpec(minilm, 256)).count([line for line in lines if line])
+    return batch_of(np.minimum(counts, 256))
+
+
+@pytest.mark.parametrize("budget", [256, 4_096, 20_000, 65_536, 131_072])
+def test_wikitext_in_the_calls_of_the_flow_leaves_hardly_any_fill(wikitext, budget):
+    calls = [call for _, call in call_batches(wikitext, 131_072, mixed=True)]
+    fill, _ = fill_of(calls, stream_lengths(budget, 256), 256)
+    assert fill < 0.02
+
+
+def test_streams_are_few_as_each_costs_a_start(wikitext):
+    calls = [call for _, call in call_batches(wikitext, 131_072, mixed=True)]
+    assert fill_of(calls, stream_lengths(65_536, 256), 256)[1] <= 7
+
+
+def test_one_query_takes_the_shortest_stream():
+    (stream,) = streams(batch_of([9]), stream_lengths(65_536, 512), 512, PAD)
+    assert (len(stream.input_ids), len(stream.offsets) - 1) == (1_024, 16)
+    # The fill is more than one row may have.
+    assert stream.offsets[:5].tolist() == [0, 9, 521, 1_024, 1_024]
