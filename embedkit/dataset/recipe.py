@@ -11,14 +11,14 @@ from typing import Any
 from embedkit.formats.canonical import canonical_json
 from embedkit.hashes.digests import digest
 
-NUMERICS = ("backend", "batch_tokens", "device", "precision")
+NUMERICS = ("backend", "batch_tokens", "device", "precision", "unpadded")
 """Ingredients of a vector that are not of its recipe."""
 
 _OF_FIRST_RELEASE = frozenset(
     {
         "architecture", "chunk", "chunk_overlap", "chunk_tokens", "dense", "dimension",
         "lower_case", "max_tokens", "normalize", "pooling", "pooling_skips", "prompt", "tokenizer",
-        "weights", *NUMERICS,
+        "weights", "backend", "batch_tokens", "device", "precision",
     }
 )  # fmt: skip
 """Ingredients that the first release hashed whatever their values were."""
@@ -65,7 +65,9 @@ def fingerprint_of_first_release(ingredients: Mapping[str, Any]) -> str:
         ingredients: See ``recipe_of``.
     """
     hashed = {
-        name: value for name, value in ingredients.items() if value or name in _OF_FIRST_RELEASE
+        name: value
+        for name, value in ingredients.items()
+        if name in _OF_FIRST_RELEASE or (value and name not in NUMERICS)
     }
     return digest(canonical_json(hashed).decode())
 

@@ -52,8 +52,9 @@ class Placement:
         backend: The library that runs it, by the name of its distribution, such as ``torch``.
         device: ``cpu`` or ``cuda``.
         precision: ``float32``, ``bfloat16`` or ``float16``.
-        batch_tokens: Most tokens of a padded batch.
+        batch_tokens: Most tokens that are computed at once, fill included.
         threads: CPU threads of an encoder; None takes every core that its process may use.
+        unpadded: Whether rows stand one after the other in a stream, and not in padded batches.
     """
 
     backend: str
@@ -61,6 +62,7 @@ class Placement:
     precision: str
     batch_tokens: int
     threads: int | None = None
+    unpadded: bool = False
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,7 @@ class ModelSpec:
 
     def vector_ingredients(self) -> dict[str, str | int | bool]:
         """Returns all that changes a vector, by name, for the fingerprint."""
+        unpadded = {"unpadded": True} if self.placement.unpadded else {}
         return {
             "weights": self.identity.weights_hash,
             "architecture": self.identity.config_hash,
@@ -121,4 +124,5 @@ class ModelSpec:
             "device": self.placement.device,
             "precision": self.placement.precision,
             "batch_tokens": self.placement.batch_tokens,
+            **unpadded,
         }

@@ -137,3 +137,14 @@ def model_class(config: Any, directory: str) -> Any:
             "transformers library"
         )
     return found[0] if isinstance(found, (tuple, list)) else found
+
+
+def attends_by_interface(config: Any, directory: str) -> bool:
+    """Tells whether a transformer leaves its attention to a function that it can be given.
+
+    Those that add biases of their own to the products do not.
+
+    Raises:
+        ConfigError: The library has no such transformer.
+    """
+    return bool(getattr(model_class(config, directory), "_supports_flash_attn", False))

@@ -8,7 +8,11 @@ from typing import Any
 from embedkit.config import ModelConfig
 from embedkit.encoders.hardware import Machine
 from embedkit.encoders.spec import ModelIdentity, VectorSpec
-from embedkit.encoders.transformer.architecture import check_architecture, transformer_config
+from embedkit.encoders.transformer.architecture import (
+    attends_by_interface,
+    check_architecture,
+    transformer_config,
+)
 from embedkit.encoders.transformer.foreign_code import foreign_classes
 from embedkit.encoders.transformer.model_modules import ModelLayout, read_layout
 from embedkit.encoders.transformer.module_files import POOLING_FLAGS
@@ -63,7 +67,12 @@ def read_transformer(
     )
     _check_vocabulary(tokenizer, transformer, layout.transformer)
     pooling = _pooling(config, layout, root)
-    placement = choose_placement(config, transformer.model_type, machine)
+    placement = choose_placement(
+        config,
+        transformer.model_type,
+        machine,
+        can_stream=attends_by_interface(transformer, str(layout.transformer)),
+    )
     own_files = weight_files(layout.transformer)
     check_architecture(transformer, layout.transformer, own_files)
     files = [*own_files, *(root / layer.weights for layer in layout.dense)]

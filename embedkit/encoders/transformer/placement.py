@@ -17,7 +17,10 @@ OPENVINO_ARCHITECTURES = frozenset(
 """Model types whose conversion is tested; others run on torch unless OpenVINO is asked for."""
 
 _BATCH_TOKENS = {"cpu": 2_048, "cuda": 65_536}
-"""Most tokens of a padded batch, by device, where the job does not say."""
+"""Most tokens that are computed at once, by device, where the job does not say."""
+
+_HALF_PRECISIONS = frozenset({"bfloat16", "float16"})
+"""What FlashAttention computes in."""
 
 _ISAS_WITHOUT_BF16 = frozenset(
     {"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX512_CORE", "AVX512_CORE_VNNI"}
@@ -25,7 +28,9 @@ _ISAS_WITHOUT_BF16 = frozenset(
 """Values of oneDNN's ONEDNN_MAX_CPU_ISA that forbid bf16 units, also where the CPU has them."""
 
 
-def choose_placement(config: ModelConfig, architecture: str, machine: Machine) -> Placement:
+def choose_placement(
+    config: ModelConfig, architecture: str, machine: Machine, can_stream: bool = False
+) -> Placement:
     """Settles what the job leaves to ``auto``.
 
     On a processor that cannot be asked, ``auto`` is float32, which any has.
@@ -34,6 +39,7 @@ def choose_placement(config: ModelConfig, architecture: str, machine: Machine) -
         config: The job's wishes.
         architecture: The transformer's ``model_type``.
         machine: What is to run it.
+        can_stream: Whether the architecture can do without padding, where the GPU can.
 
     Raises:
         ConfigError: The machine, or the backend, cannot do what is asked for.
@@ -44,13 +50,31 @@ def choose_placement(config: ModelConfig, architecture: str, machine: Machine) -
     gpu = None if on_cpu else wanted_gpu(config.device, machine)
     device = "cpu" if gpu is None else "cuda"
     backend = _backend(config, device, architecture)
+    precision = _precision(config, backend, gpu, machine)
     return Placement(
         backend,
         device,
-        _precision(config, backend, gpu, machine),
+        precision,
         config.batch_tokens or _BATCH_TOKENS[device],
         config.encoder_threads,
+        unpadded=gpu is not None and _is_unpadded(gpu, architecture, precision, can_stream),
     )
+
+
+def _is_unpadded(gpu: Gpu, architecture: str, precision: str, can_stream: bool) -> bool:
+    """Tells whether a GPU runs a model on a stream; says why where it does not."""
+    from embedkit.encoders.transformer.stream.attention import has_kernel
+
+    reasons = (
+        (not can_stream, f"model type {architecture} attends in a way of its own"),
+        (precision not in _HALF_PRECISIONS, f"FlashAttention has no {precision}"),
+        (not gpu.has_bf16, "FlashAttention needs a GPU of compute capability 8.0"),
+        (not has_kernel(), "this torch has no varlen_attn; 2.10 or later has it"),
+    )
+    reason = next((why for holds, why in reasons if holds), None)
+    if reason is not None:
+        _log.info("the GPU computes padded batches, as %s", reason)
+    return reason is None
 
 
 def _backend(config: ModelConfig, device: str, architecture: str) -> str:

@@ -60,8 +60,8 @@ class TransformerSpec(ModelSpec):
 
     @property
     def mixed_calls(self) -> bool:
-        """Whether a call should have rows of all lengths, as packs are made of them."""
-        return self.pack_shape is not None
+        """Whether a call should have rows of all lengths, which packs and streams are made of."""
+        return self.placement.unpadded or self.pack_shape is not None
 
     @property
     def libraries(self) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from embedkit.encoders.hardware import processor_name, usable_cores
 from embedkit.encoders.transformer.batching import padded, token_batches
-from embedkit.encoders.transformer.network import load_network
+from embedkit.encoders.transformer.network import SentenceNetwork, load_network
 from embedkit.encoders.transformer.spec import TransformerSpec
 from embedkit.errors import EncoderError
 from embedkit.vectors import TokenBatch
@@ -130,7 +130,16 @@ def torch_backend(spec: TransformerSpec) -> TorchBackend:
         ConfigError: The weights are not those of the architecture.
         EncoderError: The files are not what they were when the job was planned.
     """
-    network = load_network(spec)
+    return placed_backend(load_network(spec), spec)
+
+
+def placed_backend(network: SentenceNetwork, spec: TransformerSpec) -> TorchBackend:
+    """Brings a network that was loaded to its device and precision.
+
+    Args:
+        network: The network, in float32 on the CPU.
+        spec: The model; its backend is not looked at.
+    """
     network.transformer.to(_DTYPES[spec.placement.precision])
     device, tokens = spec.placement.device, spec.placement.batch_tokens
     # Always named: torch starts with one thread where OMP_NUM_THREADS says so, as inside Ray.

@@ -1,5 +1,7 @@
 """What a transformer runs on, by what the job asks for and the GPU that its machine has."""
 
+import sys
+
 import pytest
 
 from embedkit.config import ModelConfig
@@ -38,6 +40,34 @@ def test_a_gpu_is_taken_where_there_is_one(gpu, wishes, precision):
 
 
 @pytest.mark.parametrize(
+    ("gpu", "wishes", "can_stream", "reason"),
+    [
+        (NEW, {}, True, None),
+        (NEW, {"precision": "float16"}, True, None),
+        (NEW, {}, False, "model type bert attends in a way of its own"),
+        (NEW, {"precision": "float32"}, True, "FlashAttention has no float32"),
+        (OLD, {"precision": "float16"}, True, "needs a GPU of compute capability 8.0"),
+    ],
+)
+def test_a_gpu_does_without_padding_where_it_can(gpu, wishes, can_stream, reason, caplog):
+    caplog.set_level("INFO", logger="embedkit")
+    machine = Machine(lambda: gpu)
+    found = choose_placement(ModelConfig(model="m", **wishes), "bert", machine, can_stream)
+    assert found.unpadded == (reason is None)
+    said = [one.getMessage() for one in caplog.records]
+    assert (said == []) if reason is None else (len(said) == 1 and reason in said[0])
+
+
+def test_a_torch_without_the_kernel_computes_padded_batches(monkeypatch, caplog):
+    caplog.set_level("INFO", logger="embedkit")
+    monkeypatch.setitem(sys.modules, "torch.nn.attention.varlen", None)
+    monkeypatch.delattr("torch.nn.attention.varlen", raising=False)
+    machine = Machine(lambda: NEW)
+    assert not choose_placement(ModelConfig(model="m"), "bert", machine, can_stream=True).unpadded
+    assert "this torch has no varlen_attn" in caplog.text
+
+
+@pytest.mark.parametrize(
     "wishes",
     [
         {"device": "cpu", "backend": "torch", "precision": "float32"},
@@ -52,6 +82,7 @@ def test_a_gpu_is_not_looked_for_where_it_cannot_matter(wishes):
 
 def test_without_a_gpu_the_cpu_is_taken_unless_one_is_asked_for():
     assert placed(lambda: None, precision="float32").device == "cpu"
+    assert not placed(lambda: None, precision="float32").unpadded
     with pytest.raises(ConfigError, match="device is cuda, but torch finds no CUDA device here"):
         placed(lambda: None, device="cuda")
     with pytest.raises(ConfigError, match="backend openvino runs on cpu"):

@@ -1,0 +1,93 @@
+"""Checks a stream's vectors against those of padded batches, before it is trusted with a model."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from embedkit.encoders.transformer.batching import padded
+from embedkit.encoders.transformer.network import SentenceNetwork
+from embedkit.encoders.transformer.spec import TransformerSpec
+from embedkit.encoders.transformer.stream.network import StreamNetwork, stream_of
+from embedkit.errors.foreign import one_line
+from embedkit.vectors import TokenBatch
+
+_LENGTHS = (1, 3, 7, 40, 130)
+_TOLERANCES = {"float32": 1e-4, "float16": 0.03, "bfloat16": 0.1, "float8": 0.4}
+"""Greatest distance of a vector from what it should be, in shares of its length."""
+
+
+class NotStreamed(Exception):
+    """A model, or its device, cannot do what the stream needs; the message says why."""
+
+
+def check_batch(network: SentenceNetwork, spec: TransformerSpec) -> TokenBatch:
+    """Returns rows of several lengths, without the id of the fill, always the same for a model."""
+    transformer: Any = network.transformer
+    others = transformer.get_input_embeddings().num_embeddings - 1
+    random = np.random.default_rng(0)
+    longest = spec.tokenizer.max_tokens
+    rows = [
+        random.integers(0, others, size=min(spec.prompt_length + length, longest))
+        for length in _LENGTHS
+    ]
+    return TokenBatch.from_lists((row + (row >= spec.pad_id)).tolist() for row in rows)
+
+
+def padded_vectors(network: SentenceNetwork, batch: TokenBatch, pad_id: int) -> NDArray[np.float32]:
+    """Returns the vectors of a padded batch, on the CPU, in the precision of the network."""
+    with torch.inference_mode():
+        ids, mask = (torch.from_numpy(array) for array in padded(batch, pad_id))
+        vectors: NDArray[np.float32] = network(ids, mask).numpy()
+    return vectors
+
+
+def checked_stream(
+    network: SentenceNetwork, spec: TransformerSpec, batch: TokenBatch, expected: NDArray[Any]
+) -> StreamNetwork:
+    """Returns a network over streams that gives the vectors of padded batches.
+
+    Args:
+        network: The network, in float32 on the CPU.
+        spec: The model.
+        batch: Rows to try.
+        expected: Their vectors from padded batches.
+
+    Raises:
+        NotStreamed: It gives others, or fails.
+    """
+    try:
+        stream = StreamNetwork(network, spec)
+        with torch.inference_mode():
+            vectors = stream(*stream_of(batch)).numpy()
+    # Whatever a model stumbles over that knows nothing of streams: arguments, shapes, lookups.
+    except Exception as error:
+        what = f"{type(error).__name__}: {one_line(error, only_first=True)}"
+        raise NotStreamed(f"{spec.architecture} does not run on a stream ({what})") from error
+    compare(vectors, expected, spec, "float32")
+    return stream
+
+
+def compare(
+    vectors: NDArray[Any], expected: NDArray[Any], spec: TransformerSpec, precision: str
+) -> None:
+    """Compares vectors with those that they should be.
+
+    Args:
+        vectors: Shape (rows, dimension).
+        expected: The same of padded batches in float32.
+        spec: The model.
+        precision: What they were computed in.
+
+    Raises:
+        NotStreamed: They differ by more than the precision explains.
+    """
+    distances = np.linalg.norm(vectors - expected, axis=1) / np.linalg.norm(expected, axis=1)
+    if not distances.max() <= _TOLERANCES[precision]:
+        name = Path(spec.identity.directory).name
+        raise NotStreamed(
+            f"{name}, {spec.architecture} in {precision}, gives other vectors on a stream (relative"
+            f" distance {distances.max():.2g}, at most {_TOLERANCES[precision]:g} expected)"
+        )
