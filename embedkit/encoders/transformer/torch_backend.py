@@ -11,15 +11,10 @@ from torch import Tensor, nn
 from embedkit.encoders.hardware import processor_name, usable_cores
 from embedkit.encoders.transformer.batching import padded, token_batches
 from embedkit.encoders.transformer.network import SentenceNetwork, load_network
+from embedkit.encoders.transformer.precision import to_precision
 from embedkit.encoders.transformer.spec import TransformerSpec
 from embedkit.errors import EncoderError
 from embedkit.vectors import TokenBatch
-
-_DTYPES = {
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
 
 
 @contextmanager
@@ -140,7 +135,7 @@ def placed_backend(network: SentenceNetwork, spec: TransformerSpec) -> TorchBack
         network: The network, in float32 on the CPU.
         spec: The model; its backend is not looked at.
     """
-    network.transformer.to(_DTYPES[spec.placement.precision])
+    to_precision(network.transformer, spec.placement.precision)
     device, tokens = spec.placement.device, spec.placement.batch_tokens
     # Always named: torch starts with one thread where OMP_NUM_THREADS says so, as inside Ray.
     threads = (spec.placement.threads or usable_cores()) if device == "cpu" else None

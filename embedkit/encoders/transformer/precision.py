@@ -1,0 +1,40 @@
+"""Brings a transformer to another precision, all but what its own library keeps exact."""
+
+import re
+from typing import Any
+
+import torch
+from torch import nn
+
+_DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+_EXACT_BUFFERS = re.compile(r"inv_freq$")
+"""Frequencies of rotary positions: rounded, they turn tokens far from the start too far."""
+
+
+def to_precision(transformer: nn.Module, precision: str) -> None:
+    """Casts a transformer in place.
+
+    Args:
+        transformer: A model of transformers, in float32.
+        precision: ``float32``, ``bfloat16`` or ``float16``.
+    """
+    dtype = _DTYPES[precision]
+    exact = _exact_parts(transformer, dtype)
+    for name, tensor in [*transformer.named_parameters(), *transformer.named_buffers()]:
+        stays = _EXACT_BUFFERS.search(name) or (exact is not None and exact.search(name))
+        if tensor.is_floating_point() and not stays:
+            tensor.data = tensor.data.to(dtype)
+
+
+def _exact_parts(transformer: Any, dtype: torch.dtype) -> re.Pattern[str] | None:
+    """Returns what the library loads in float32 whatever it is asked for; it names parts."""
+    names = set(getattr(transformer, "_keep_in_fp32_modules_strict", None) or ())
+    if dtype == torch.float16:
+        names |= set(getattr(transformer, "_keep_in_fp32_modules", None) or ())
+    if dtype == torch.float32 or not names:
+        return None
+    return re.compile("|".join(rf"(?:^|\.){re.escape(name)}(?:\.|$)" for name in sorted(names)))
