@@ -38,7 +38,7 @@ def phase_of(actor: str) -> str | None:
 
 
 class EncoderActor:
-    """Holds one encoder; calls to ``encode`` run one after the other.
+    """Holds one encoder; calls to ``encode`` run on as many threads as Ray gives the actor.
 
     The constructor takes a path and small settings, never weights: Ray keeps constructor arguments
     to restart a lost actor.
@@ -58,13 +58,18 @@ class EncoderActor:
     ) -> NDArray[np.float32]:
         """Encodes the rows of a token batch, given as its two arrays.
 
-        A device that is lost cannot be had back inside its process, so the process ends, and Ray
-        starts another and repeats the call there.
+        A device that is lost cannot be had back inside its process, so the process ends, with the
+        other calls that are in it. Ray starts another; clients repeat all of them.
         """
         batch = TokenBatch(input_ids, offsets)
         encoder = self._encoder
         try:
-            with self._meter.call(len(batch), len(input_ids), lambda: encoder.computed_tokens):
+            with self._meter.call(
+                len(batch),
+                len(input_ids),
+                lambda: encoder.computed_tokens,
+                lambda: encoder.device_seconds,
+            ):
                 return encoder.encode(batch)
         except RuntimeError as error:
             if device_is_lost(error):

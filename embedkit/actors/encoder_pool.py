@@ -65,6 +65,7 @@ class EncoderPool:
                 name=place,
                 num_cpus=cpus,
                 num_gpus=gpus,
+                max_concurrency=model.calls_at_once,
                 max_restarts=-1,
                 max_task_retries=0,
                 scheduling_strategy="SPREAD",

@@ -12,7 +12,8 @@ from embedkit.vectors import TokenBatch
 class Encoder(Protocol):
     """Turns token ids into pooled vectors; knows its backend, not Ray, not Beam.
 
-    ``encode`` is pure: the same batch gives the same bytes, whatever came before it.
+    ``encode`` is pure: the same batch gives the same bytes, whatever came before it. As many
+    threads may be inside it at once as the model's ``calls_at_once`` says.
     """
 
     @property
@@ -28,6 +29,11 @@ class Encoder(Protocol):
     @property
     def computed_tokens(self) -> int:
         """Tokens computed so far, the fill of batches included."""
+        ...
+
+    @property
+    def device_seconds(self) -> float | None:
+        """Seconds that the device computed so far, by its own clock; None where it has none."""
         ...
 
     def encode(self, batch: TokenBatch) -> NDArray[np.float32]:

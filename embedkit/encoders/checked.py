@@ -1,5 +1,6 @@
 """An encoder over any backend: normalizes vectors, and computes again those that look wrong."""
 
+import threading
 from collections.abc import Callable
 from typing import Protocol
 
@@ -23,6 +24,11 @@ class Backend(Protocol):
         """Tokens computed so far, the fill of batches included."""
         ...
 
+    @property
+    def device_seconds(self) -> float | None:
+        """Seconds that the device computed so far, by its own clock; None where it has none."""
+        ...
+
     def run(self, batch: TokenBatch) -> NDArray[np.float32]:
         """Returns the vectors of rows of tokens, in their order, shape (rows, dimension)."""
         ...
@@ -32,7 +38,8 @@ class CheckedEncoder:
     """An Encoder over a backend.
 
     A vector that is not finite, or not of length 1 where it should be, is computed again: alone,
-    in float32, as half precision overflows where single precision does not.
+    in float32, as half precision overflows where single precision does not. That is done by one
+    thread at a time, whatever the backend allows.
     """
 
     def __init__(
@@ -41,6 +48,7 @@ class CheckedEncoder:
         self._backend = backend
         self._make_exact = exact
         self._exact: Backend | None = None
+        self._exactly = threading.Lock()
         self._dimension = dimension
         self._normalize = normalize
 
@@ -59,6 +67,11 @@ class CheckedEncoder:
         """Tokens computed so far, the fill of batches included."""
         return self._backend.computed_tokens
 
+    @property
+    def device_seconds(self) -> float | None:
+        """Seconds that the backend's device computed so far; None where it has no clock."""
+        return self._backend.device_seconds
+
     def encode(self, batch: TokenBatch) -> NDArray[np.float32]:
         """Encodes rows of tokens.
 
@@ -76,10 +89,14 @@ class CheckedEncoder:
             return np.empty((0, self._dimension), dtype=np.float32)
         vectors = self._finish(self._backend.run(batch))
         for row in doubtful_rows(vectors, self._normalize):
+            vectors[row] = self._finish(self._run_exactly(batch.take(np.array([row]))))[0]
+        return vectors
+
+    def _run_exactly(self, batch: TokenBatch) -> NDArray[np.float32]:
+        with self._exactly:
             if self._exact is None:
                 self._exact = self._make_exact()
-            vectors[row] = self._finish(self._exact.run(batch.take(np.array([row]))))[0]
-        return vectors
+            return self._exact.run(batch)
 
     def _finish(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         return normalized(vectors) if self._normalize else vectors

@@ -18,16 +18,16 @@ from embedkit.vectors import TokenBatch
 
 
 class LocalClient:
-    """Calls one encoder in this process, one call at a time.
+    """Calls one encoder in this process, from any number of threads.
 
     Args:
         encoder: The encoder.
-        lock: Shared by all clients of the encoder.
+        turns: Lets as many calls as the encoder takes at once into it; shared by all its clients.
     """
 
-    def __init__(self, encoder: Encoder, lock: threading.Lock) -> None:
+    def __init__(self, encoder: Encoder, turns: threading.Semaphore) -> None:
         self.encoder = encoder
-        self._lock = lock
+        self._turns = turns
         self._meter = LoadMeter("encoder-0", str(os.getpid()))
 
     def encode_all(self, batches: Iterable[TokenBatch]) -> Iterator[NDArray[np.float32]]:
@@ -35,9 +35,12 @@ class LocalClient:
         _check_not_forked()
         for batch in batches:
             with (
-                self._lock,
+                self._turns,
                 self._meter.call(
-                    len(batch), len(batch.input_ids), lambda: self.encoder.computed_tokens
+                    len(batch),
+                    len(batch.input_ids),
+                    lambda: self.encoder.computed_tokens,
+                    lambda: self.encoder.device_seconds,
                 ),
             ):
                 vectors = self.encoder.encode(batch)
@@ -53,9 +56,9 @@ _loaded_in: set[int] = set()
 
 
 @lru_cache(maxsize=2)
-def _encoder(model: ModelSpec) -> tuple[Encoder, threading.Lock]:
+def _encoder(model: ModelSpec) -> tuple[Encoder, threading.Semaphore]:
     _loaded_in.add(os.getpid())
-    return load_encoder(model), threading.Lock()
+    return load_encoder(model), threading.BoundedSemaphore(model.calls_at_once)
 
 
 def _check_not_forked() -> None:

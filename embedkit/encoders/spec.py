@@ -95,6 +95,11 @@ class ModelSpec:
         return False
 
     @property
+    def calls_at_once(self) -> int:
+        """Threads that may be inside one encoder of this kind at once."""
+        return 1
+
+    @property
     def libraries(self) -> tuple[str, ...]:
         """Distributions that have a part in its vectors, for the manifest."""
         return ("tokenizers", self.placement.backend)

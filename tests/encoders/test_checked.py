@@ -1,5 +1,8 @@
 """Vectors that a backend should not have produced are computed again, alone and in float32."""
 
+import threading
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -84,6 +87,47 @@ def test_rows_that_stay_wrong_are_returned_as_they_came():
     vectors = encoder.encode(BATCH)
     assert np.isnan(vectors[0]).all()
     np.testing.assert_array_equal(vectors[1:], normalized(GOOD)[1:])
+
+
+def test_threads_share_one_exact_backend_and_take_turns_at_it():
+    spoiled = np.full_like(GOOD, np.nan)
+
+    class Slow(Stub):
+        inside = most = 0
+
+        def run(self, batch):
+            self.inside += 1
+            self.most = max(self.most, self.inside)
+            time.sleep(0.002)
+            self.inside -= 1
+            return super().run(batch)
+
+    exact, made, found = Slow(GOOD), [], []
+
+    def make():
+        made.append(exact)
+        time.sleep(0.05)
+        return exact
+
+    encoder = CheckedEncoder(Stub(spoiled), make, 2, True)
+    threads = [
+        threading.Thread(target=lambda: found.append(encoder.encode(BATCH))) for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(made), exact.most) == (1, 1)
+    assert len(found) == 4
+    for vectors in found:
+        np.testing.assert_array_equal(vectors, normalized(GOOD))
+
+
+@pytest.mark.parametrize("seconds", [None, 2.5])
+def test_the_clock_is_that_of_the_backends_device(seconds):
+    backend = Stub(GOOD)
+    backend.device_seconds = seconds
+    assert encoder_of(backend, Stub(GOOD))[0].device_seconds == seconds
 
 
 def test_doubt():

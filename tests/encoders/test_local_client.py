@@ -17,7 +17,7 @@ from embedkit.vectors import TokenBatch
 
 
 class SlowEncoder:
-    dimension, device = 2, "none"
+    dimension, device, device_seconds = 2, "none", None
 
     def __init__(self) -> None:
         self.inside = self.most = self.computed_tokens = 0
@@ -55,7 +55,11 @@ def batches(first: int, count: int) -> list[TokenBatch]:
     return [TokenBatch.from_lists([[number, 1], [2]]) for number in range(first, first + count)]
 
 
-def test_threads_share_one_encoder_and_wait_for_each_other(connection, loaded):
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_threads_share_one_encoder_and_wait_for_each_other(
+    at_once, connection, loaded, monkeypatch
+):
+    monkeypatch.setattr(type(connection.model), "calls_at_once", at_once)
     found: dict[int, list[float]] = {}
 
     def work(first: int) -> None:
@@ -69,7 +73,7 @@ def test_threads_share_one_encoder_and_wait_for_each_other(connection, loaded):
         thread.join()
     assert found == {first: list(range(first, first + 20)) for first in (100, 200, 300, 400)}
     assert len(loaded) == 1
-    assert loaded[0].most == 1
+    assert loaded[0].most == at_once
 
 
 def test_each_client_counts_its_own_calls(connection, loaded):

@@ -82,6 +82,7 @@ class ToyBackend:
         file = Path(spec.identity.directory) / spec.identity.weights[0]
         self._table = load_file(file)["table"] * np.float32(spec.scale)
         self.computed_tokens = 0
+        self.device_seconds = None
 
     def run(self, batch: TokenBatch) -> NDArray[np.float32]:
         self.computed_tokens += len(batch.input_ids)

@@ -52,6 +52,7 @@ class OpenVinoBackend:
         )
         self._spec = spec
         self.computed_tokens = 0
+        self.device_seconds: float | None = None
 
     @property
     def device(self) -> str:

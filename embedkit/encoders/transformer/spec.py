@@ -64,6 +64,11 @@ class TransformerSpec(ModelSpec):
         return self.placement.unpadded or self.pack_shape is not None
 
     @property
+    def calls_at_once(self) -> int:
+        """Two where a second call is prepared while the device computes the first."""
+        return 2 if self.placement.unpadded else 1
+
+    @property
     def libraries(self) -> tuple[str, ...]:
         """Distributions that have a part in its vectors, for the manifest."""
         return ("tokenizers", "transformers", self.placement.backend)

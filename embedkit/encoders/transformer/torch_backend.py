@@ -60,6 +60,7 @@ class TorchBackend:
         self._batch_tokens = batch_tokens
         self._pad_id = pad_id
         self.computed_tokens = 0
+        self.device_seconds: float | None = None
 
     @property
     def device(self) -> str:
