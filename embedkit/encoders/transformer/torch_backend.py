@@ -1,6 +1,6 @@
 """The torch backend, on CPU and CUDA."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -9,7 +9,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from embedkit.encoders.hardware import processor_name, usable_cores
-from embedkit.encoders.transformer.batching import padded, token_batches
+from embedkit.encoders.transformer.batching import (
+    fixed_widths,
+    padded,
+    token_batches,
+    width_batches,
+    width_of,
+)
 from embedkit.encoders.transformer.network import SentenceNetwork, load_network
 from embedkit.encoders.transformer.precision import to_precision
 from embedkit.encoders.transformer.spec import TransformerSpec
@@ -44,6 +50,7 @@ class TorchBackend:
         batch_tokens: Most tokens of a padded batch.
         pad_id: Id that fills up shorter rows.
         threads: CPU threads of a call; those that torch has unless given.
+        widths: Fixed widths of batches, rising; each is as wide as its longest row unless given.
     """
 
     def __init__(
@@ -53,12 +60,14 @@ class TorchBackend:
         batch_tokens: int,
         pad_id: int,
         threads: int | None = None,
+        widths: Sequence[int] = (),
     ) -> None:
         self._threads = threads
         self._network = network
         self._device = torch.device(device)
         self._batch_tokens = batch_tokens
         self._pad_id = pad_id
+        self._widths = widths
         self.computed_tokens = 0
         self.device_seconds: float | None = None
 
@@ -77,7 +86,7 @@ class TorchBackend:
         """
         # Results stay on the device until the last batch is under way, so that a GPU never waits
         # for the host between batches.
-        groups = token_batches(batch.lengths, self._batch_tokens)
+        groups = self._groups(batch.lengths)
         with _cpu_threads(self._threads), torch.inference_mode():
             outputs = [self._fitting(batch.take(rows)) for rows in groups]
             ordered = torch.cat(outputs).cpu().numpy()
@@ -85,7 +94,16 @@ class TorchBackend:
         vectors[np.concatenate(groups)] = ordered
         return vectors
 
+    def _groups(self, lengths: NDArray[np.int32]) -> list[NDArray[np.intp]]:
+        if self._widths:
+            return width_batches(lengths, self._batch_tokens, self._widths)
+        return token_batches(lengths, self._batch_tokens)
+
     def _fitting(self, batch: TokenBatch) -> Tensor:
+        width = width_of(batch.lengths, self._widths)
+        # The budget may have become less since the batch was cut.
+        if len(batch) > 1 and len(batch) * width > self._batch_tokens:
+            return self._halves(batch)
         try:
             return self._forward(batch)
         except torch.OutOfMemoryError as error:
@@ -97,6 +115,12 @@ class TorchBackend:
         # Outside the except clause: the error holds on to the tensors that filled the memory.
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
+        # Remembered, so that the batches and calls that follow do not fill the memory anew.
+        larger_half = len(batch) - len(batch) // 2
+        self._batch_tokens = min(self._batch_tokens, larger_half * width)
+        return self._halves(batch)
+
+    def _halves(self, batch: TokenBatch) -> Tensor:
         rows = np.arange(len(batch))
         half = len(batch) // 2
         return torch.cat(
@@ -104,7 +128,7 @@ class TorchBackend:
         )
 
     def _forward(self, batch: TokenBatch) -> Tensor:
-        ids, mask = (self._on_device(array) for array in padded(batch, self._pad_id))
+        ids, mask = (self._on_device(array) for array in padded(batch, self._pad_id, self._widths))
         vectors: Tensor = self._network(ids, mask)
         self.computed_tokens += ids.numel()
         return vectors
@@ -140,4 +164,5 @@ def placed_backend(network: SentenceNetwork, spec: TransformerSpec) -> TorchBack
     device, tokens = spec.placement.device, spec.placement.batch_tokens
     # Always named: torch starts with one thread where OMP_NUM_THREADS says so, as inside Ray.
     threads = (spec.placement.threads or usable_cores()) if device == "cpu" else None
-    return TorchBackend(network.to(device), device, tokens, spec.pad_id, threads)
+    widths = fixed_widths(spec.tokenizer.max_tokens) if device == "cuda" else ()
+    return TorchBackend(network.to(device), device, tokens, spec.pad_id, threads, widths)

@@ -62,6 +62,31 @@ def test_batches_are_halved_until_they_fit(room, batch):
     assert len(network.shapes) <= 2 * len(batch)
 
 
+@pytest.mark.parametrize("widths", [(), (4, 8, 16, 20)])
+@pytest.mark.parametrize("room", [150, 100, 40])
+def test_a_budget_that_did_not_fit_is_not_tried_again(room, widths, batch):
+    network = Scarce(room)
+    backend = TorchBackend(network, "cpu", batch_tokens=200, pad_id=3, widths=widths)
+    np.testing.assert_array_equal(backend.run(batch), expected(batch))
+    tried = [rows * tokens for rows, tokens in network.shapes]
+    failed = sum(tokens > room for tokens in tried)
+    assert 1 <= failed <= 3, "the budget is halved, for later batches of the call as well"
+    np.testing.assert_array_equal(backend.run(batch), expected(batch))
+    again = [rows * tokens for rows, tokens in network.shapes[len(tried) :]]
+    # Less than half of what fits, but for a row, would have been halved too often.
+    assert room / 2 - 20 < max(again) <= room
+
+
+def test_batches_of_fixed_widths_are_as_wide_as_these(batch):
+    network = Scarce(room=10_000)
+    backend = TorchBackend(network, "cpu", batch_tokens=100, pad_id=3, widths=(8, 16))
+    np.testing.assert_array_equal(backend.run(batch), expected(batch))
+    # Rows that are longer than any are as wide as the longest of them.
+    assert {tokens for _, tokens in network.shapes} == {8, 16, int(batch.lengths.max())}
+    assert all(rows * tokens <= 100 for rows, tokens in network.shapes)
+    assert backend.computed_tokens == sum(rows * tokens for rows, tokens in network.shapes)
+
+
 def test_one_row_that_does_not_fit_ends_it(batch):
     network = Scarce(room=10)
     with pytest.raises(EncoderError, match=r"no memory for one text of 1\d tokens; take a lower"):
