@@ -12,7 +12,6 @@ from embedkit.config import EncoderRange, EngineConfig, ModelConfig
 from embedkit.encoders.spec import Placement
 from embedkit.errors import ConfigError
 
-_WORKERS_PER_GPU = 8
 _MORE_THAN_ENCODERS = 2
 """Workers beside one for every encoder: one that writes, one that reads ahead."""
 
@@ -104,17 +103,25 @@ def fit_machine(
     )
 
 
-def workers_on_machine(config: EngineConfig, fitting: Fitting) -> int:
+def workers_on_machine(
+    config: EngineConfig, fitting: Fitting, cores_per_gpu: float, cpus: float
+) -> int:
     """Returns how many threads of one machine read, tokenize and write.
 
     Args:
         config: The job, whose ``workers`` counts where it is given.
         fitting: How its encoders fit the machine.
+        cores_per_gpu: Cores that read, tokenize and write as fast as a GPU encodes; 0 without GPUs.
+        cpus: The machine's CPUs.
     """
-    return config.workers or fitting.encoders.most + _MORE_THAN_ENCODERS
+    encoders = fitting.encoders.most
+    wanted = _wanted_workers(fitting, encoders, cores_per_gpu)
+    return config.workers or max(encoders + _MORE_THAN_ENCODERS, min(wanted, int(cpus)))
 
 
-def workers_on_cluster(config: EngineConfig, fitting: Fitting, encoders: int, cpus: float) -> int:
+def workers_on_cluster(
+    config: EngineConfig, fitting: Fitting, encoders: int, cpus: float, cores_per_gpu: float
+) -> int:
     """Returns how many workers a run should have.
 
     Args:
@@ -122,10 +129,22 @@ def workers_on_cluster(config: EngineConfig, fitting: Fitting, encoders: int, cp
         fitting: How the run fits the cluster.
         encoders: Encoders that run.
         cpus: All CPUs of the cluster.
+        cores_per_gpu: Cores that read, tokenize and write as fast as a GPU encodes; 0 without GPUs.
     """
     if config.workers is not None:
         return config.workers
+    wanted = _wanted_workers(fitting, encoders, cores_per_gpu)
     if not fitting.encoder_gpus:
-        return encoders + _MORE_THAN_ENCODERS
+        return wanted
     room = int(cpus - encoders * fitting.encoder_cpus)
-    return max(1, min(room, math.ceil(_WORKERS_PER_GPU * encoders * fitting.encoder_gpus)))
+    return max(1, min(room, wanted))
+
+
+def _wanted_workers(fitting: Fitting, encoders: int, cores_per_gpu: float) -> int:
+    """Returns a worker for each encoder, which waits for it, and as many as cores are to work.
+
+    A worker's tokenizer may use every core of its node, whatever Ray sets aside for the worker; so
+    what is counted is how much all of them have to do, and not what one could.
+    """
+    cores = math.ceil(cores_per_gpu * fitting.encoder_gpus * encoders)
+    return encoders + max(_MORE_THAN_ENCODERS, cores)

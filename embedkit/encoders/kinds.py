@@ -53,8 +53,13 @@ class EncoderKind(Protocol[_Spec]):
         """
         ...
 
-    def tokens_per_second(self, spec: _Spec) -> float | None:
-        """Guesses an encoder's speed on this machine; None where nothing is known of the device."""
+    def tokens_per_second(self, spec: _Spec, gpu: str = "") -> float | None:
+        """Guesses an encoder's speed; None where nothing is known of the device.
+
+        Args:
+            spec: The model, placed on this machine's CPU or on a GPU.
+            gpu: The GPU's name, as far as it is known.
+        """
         ...
 
     def query_config(self, model: str, described: Mapping[str, Any]) -> ModelConfig:
@@ -116,9 +121,9 @@ def load_encoder(spec: ModelSpec) -> Encoder:
     return _kind(spec).load(spec)
 
 
-def tokens_per_second(spec: ModelSpec) -> float | None:
-    """Guesses an encoder's speed on this machine; None where nothing is known of the device."""
-    return _kind(spec).tokens_per_second(spec)
+def tokens_per_second(spec: ModelSpec, gpu: str = "") -> float | None:
+    """Guesses an encoder's speed, see ``EncoderKind.tokens_per_second``."""
+    return _kind(spec).tokens_per_second(spec, gpu)
 
 
 def _kind(spec: ModelSpec) -> EncoderKind[Any]:

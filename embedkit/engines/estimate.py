@@ -1,5 +1,6 @@
 """How large a job is, told from a sample before anything is run."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -8,16 +9,21 @@ from embedkit.config import CorpusConfig, JobConfig
 from embedkit.corpus.chunks import Chunker
 from embedkit.corpus.plan import Split, estimate, plan_inputs
 from embedkit.dataset.committed import CommitRecord, committed
-from embedkit.encoders.hardware import processor_name
+from embedkit.encoders.hardware import HERE, Machine, processor_name
+from embedkit.encoders.host_cores import HostWork
 from embedkit.encoders.kinds import read_model, tokens_per_second
 from embedkit.encoders.spec import ModelSpec
 from embedkit.engines.display import clock
+from embedkit.engines.gpu_estimate import GpuEstimate, gpu_estimate
 from embedkit.engines.progress import Expected
 from embedkit.flow.prepare import ChunkerFactory, Job, version_of_job, warn_of_idle_settings
 from embedkit.tokens.tokenization import load_tokenizer
 
 _START_SECONDS = {"plain": 7.0, "local": 16.0, "ray": 16.0}
 """From the command to the first call, of a small model on two cores."""
+
+_TIMED_TOKENS = 5_000
+"""Fewer are tokenized before caches are filled and threads are started."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,7 @@ class Estimate:
         start_seconds: How much of the time the start-up takes.
         rejects: Records that cannot be embedded, estimated.
         records: All records, estimated.
+        gpu: What GPUs need; None where the model runs on CPUs.
     """
 
     files: int
@@ -56,10 +63,11 @@ class Estimate:
     start_seconds: float = 0.0
     rejects: int = 0
     records: int = 0
+    gpu: GpuEstimate | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the estimate as JSON values."""
-        return asdict(self)
+        """Returns the estimate as JSON values, without ``gpu`` where the model runs on CPUs."""
+        return {name: value for name, value in asdict(self).items() if name != "gpu" or value}
 
     def to_text(self) -> str:
         """Returns the estimate for a person."""
@@ -84,6 +92,7 @@ class Estimate:
                 f"tokens     about {self.tokens:,}",
                 f"truncated  about {self.truncated_share:.1%} of rows",
                 f"time       {took} on {self.device}",
+                *(self.gpu.to_text() if self.gpu else []),
                 f"model      {self.model}",
             ]
         )
@@ -95,9 +104,12 @@ class _Counter:
     def __init__(self, model: ModelSpec, chunker: Chunker | None) -> None:
         self._tokenizer = load_tokenizer(model.tokenizer)
         self._chunker = chunker
-        self.texts = self.rows = self.truncated = 0
+        self.texts = self.rows = self.truncated = self.tokens = 0
+        self.seconds = 0.0
+        """Of all cores."""
 
     def __call__(self, texts: list[str]) -> list[int]:
+        start = time.process_time()
         whole = [[(0, len(text))] for text in texts]
         spans = whole if self._chunker is None else self._chunker.spans(texts)
         tokens = []
@@ -108,14 +120,22 @@ class _Counter:
             self.rows += len(counts)
             self.truncated += sum(count > most for count in counts)
         self.texts += len(texts)
+        self.tokens += sum(tokens)
+        self.seconds += time.process_time() - start
         return tokens
+
+    def host_work(self, dimension: int) -> HostWork:
+        """Returns what cores have to do for such texts, as long as the sample tells."""
+        if self.tokens < _TIMED_TOKENS:
+            return HostWork(dimension)
+        return HostWork(dimension, self.tokens / self.rows, self.seconds / self.tokens)
 
 
 def _chunker(config: CorpusConfig, model: ModelSpec) -> Chunker | None:
     return None if config.chunk == "none" else ChunkerFactory(config, model.tokenizer)()
 
 
-def plan_job(config: JobConfig) -> Estimate:
+def plan_job(config: JobConfig, machine: Machine = HERE) -> Estimate:
     """Estimates a job from its plan and a sample of its documents; nothing is encoded or written.
 
         >>> from embedkit import JobConfig, plan_job
@@ -123,17 +143,27 @@ def plan_job(config: JobConfig) -> Estimate:
         >>> found.files, found.splits, found.rows
         (1, 1, 3)
 
+    Args:
+        config: The job.
+        machine: What is to run it, if that is not this machine.
+
     Raises:
         ConfigError: A setting or the model cannot be used.
         InputError: An input cannot be used.
     """
-    model = read_model(config)
+    model = read_model(config, machine)
     plan = plan_inputs(config)
     warn_of_idle_settings(config, model, plan)
     counter = _Counter(model, _chunker(config, model))
     found = estimate(plan, config, counter)
-    speed = tokens_per_second(model)
     device = model.placement.device
+    if device == "cpu":
+        gpu, speed = None, tokens_per_second(model)
+    else:
+        gpu = gpu_estimate(
+            config, model, machine.find_gpu(), counter.host_work(model.vectors.dimension)
+        )
+        speed = gpu.job_tokens_per_second if gpu else None
     before = committed(version_of_job(config, model, plan)).values()
     left = max(0, found.tokens - sum(record.tokens for record in before))
     start = _START_SECONDS[config.engine]
@@ -152,6 +182,7 @@ def plan_job(config: JobConfig) -> Estimate:
         start_seconds=start,
         rejects=found.records - found.documents,
         records=found.records,
+        gpu=gpu,
     )
 
 

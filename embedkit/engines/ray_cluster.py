@@ -101,7 +101,7 @@ class RayCluster:
         documents = documents_by_split(committed.values())
         with ray_encoders(job, fitting) as pool, run_queue(splits, documents) as queue:
             device = loaded(pool, self._display)
-            supervisor = Supervisor(job, fitting, pool, queue)
+            supervisor = Supervisor(job, fitting, pool, queue, device)
             yield _ClusterWork(pool, supervisor, device)
             idle = supervisor.state.idle_share
             _LOG.info("workers had no split for %.1f %% of their time", 100 * idle)

@@ -16,6 +16,7 @@ from embedkit.actors.encoder_pool import EncoderPool
 from embedkit.actors.metrics import RunMetrics, RunState
 from embedkit.actors.split_queue import RunQueue
 from embedkit.encoders.fitting import Fitting, workers_on_cluster
+from embedkit.encoders.host_cores import cores_per_gpu
 from embedkit.engines.ray_join import alive_nodes, draining_nodes
 from embedkit.engines.ray_worker import Worker
 from embedkit.errors import EncoderError, ResumableError, WorkerLostError
@@ -38,9 +39,13 @@ class Supervisor:
         fitting: How it fits the cluster.
         pool: Its encoders.
         queue: Its splits.
+        device: What the encoders run on.
     """
 
-    def __init__(self, job: Job, fitting: Fitting, pool: EncoderPool, queue: RunQueue) -> None:
+    def __init__(
+        self, job: Job, fitting: Fitting, pool: EncoderPool, queue: RunQueue, device: str
+    ) -> None:
+        self._cores_per_gpu = cores_per_gpu(job.model, device)
         self._metrics = RunMetrics(job.version.name)
         self._shown = -math.inf
         self._job = job
@@ -164,7 +169,11 @@ class Supervisor:
         nodes = [node for node in alive_nodes() if node["NodeID"] not in draining]
         cpus = sum(node["Resources"].get("CPU", 0.0) for node in nodes)
         wanted = workers_on_cluster(
-            self._job.config, self._fitting, max(1, self._pool.running), cpus
+            self._job.config,
+            self._fitting,
+            max(1, self._pool.running),
+            cpus,
+            self._cores_per_gpu,
         )
         fresh = sum(worker.name not in self.state.started for worker in self._workers)
         staying = sum(not worker.leaving for worker in self._workers)

@@ -1,76 +1,56 @@
-"""The host side alone: the whole flow around an encoder that costs nothing.
+"""The host side alone: the whole flow around an encoder that takes none of its cores.
 
 Held against ``encode_batch_fast`` alone on the same texts and cores: no flow can be faster than the
-tokenizer that it needs.
+tokenizer that it needs. Then what a core does of each stage, and how many keep a GPU busy, whose
+rate is assumed.
 """
 
 import argparse
+import json
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from embedkit.config import JobConfig
 from embedkit.corpus.plan import Split
 from embedkit.dataset.commit import commit_block
 from embedkit.encoders.hardware import usable_cores
-from embedkit.flow.embed import embed_splits
 from embedkit.flow.encode import encode_tokens
-from embedkit.flow.prepare import Job, prepare
+from embedkit.flow.prepare import Job
 from embedkit.flow.read import read_pending
+from embedkit.hashes.digests import text_hash
 from embedkit.reports.statistics import Sidecar
 from embedkit.tokens.tokenization import load_tokenizer, tokenize_text
-from embedkit.vectors import TokenBatch
-from tests.benchmarks.corpus import MODEL, Texts, read_texts
+from tests.benchmarks.cards import MODELS, FreeClient, card_rates
+from tests.benchmarks.corpus import Texts, read_texts
+from tests.benchmarks.host_once import job_of, run_flow
 from tests.benchmarks.machine import describe_machine, wait_until_quiet
 from tests.benchmarks.speed import spread
 
 _COPIES = 16
 _SHARDS = 12
 _WORKERS = 3
-_PROMISED = 0.8
+_PROMISED = 0.9
+_FEW, _MANY = 4, 32
+_BUSY_RATES = (0.5e6, 1e6, 2e6)
 
 
-class FreeClient:
-    """Answers every call at once, with rows of one array of unit vectors made beforehand."""
+@dataclass
+class Spent:
+    """What one stage took.
 
-    def __init__(self, dimension: int, rows: int = 16_384) -> None:
-        random = np.random.default_rng(0)
-        vectors = random.standard_normal((rows, dimension), dtype=np.float32)
-        self._vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    Attributes:
+        wall: Seconds.
+        cores: Seconds of all cores.
+    """
 
-    def encode_all(self, batches: Iterable[TokenBatch]) -> Iterator[NDArray[np.float32]]:
-        """Yields as many rows as each batch has."""
-        for batch in batches:
-            yield self._vectors[: len(batch)]
-
-
-def job_of(corpus: Path, output: Path) -> Job:
-    """Returns the job, each shard a split of its own."""
-    largest = max(file.stat().st_size for file in corpus.iterdir())
-    return prepare(
-        JobConfig(inputs=(str(corpus),), model=MODEL, output=str(output), split_bytes=largest)
-    )
-
-
-def run_flow(job: Job, client: FreeClient, workers: int) -> float:
-    """Takes all splits from their files to their commits on some threads; returns the seconds."""
-
-    def embed(splits: Sequence[Split]) -> int:
-        return sum(record.rows for record in embed_splits(splits, job, client))
-
-    splits = job.plan.splits
-    start = time.perf_counter()
-    with ThreadPoolExecutor(workers) as threads:
-        rows = sum(threads.map(embed, [splits[first::workers] for first in range(workers)]))
-    seconds = time.perf_counter() - start
-    if not rows:
-        raise RuntimeError("the flow wrote nothing: its version was complete before")
-    return seconds
+    wall: float = 0.0
+    cores: float = 0.0
 
 
 def run_tokenizer(job: Job, texts: list[str], at_once: int) -> float:
@@ -82,39 +62,57 @@ def run_tokenizer(job: Job, texts: list[str], at_once: int) -> float:
     return time.perf_counter() - start
 
 
-def run_stages(job: Job, client: FreeClient) -> dict[str, tuple[float, float]]:
-    """Runs one split stage by stage on one thread; returns wall and processor seconds of each."""
-    tokenizer = load_tokenizer(job.model.tokenizer)
-    spent: dict[str, tuple[float, float]] = {}
+def run_stages(job: Job, client: FreeClient) -> tuple[dict[str, Spent], int]:
+    """Runs all splits stage by stage on one thread.
 
-    def stage(name: str, work: Callable):
-        wall, used = time.perf_counter(), time.process_time()
+    Returns:
+        What each stage took, those in parts of others indented, and the tokens of all rows. The
+        first split counts for neither.
+    """
+    spent: dict[str, Spent] = {}
+    tokens = 0
+    first, *others = job.plan.splits
+    _run_split(first, job, client, {})
+    for split in others:
+        tokens += _run_split(split, job, client, spent)
+    return spent, tokens
+
+
+def _run_split(split: Split, job: Job, client: FreeClient, spent: dict[str, Spent]) -> int:
+    tokenizer = load_tokenizer(job.model.tokenizer)
+
+    def stage(name: str, work: Callable[[], Any]) -> Any:
+        wall, cores = time.perf_counter(), time.process_time()
         result = work()
-        before = spent.get(name, (0.0, 0.0))
-        passed = (time.perf_counter() - wall, time.process_time() - used)
-        spent[name] = (before[0] + passed[0], before[1] + passed[1])
+        taken = spent.setdefault(name, Spent())
+        taken.wall += time.perf_counter() - wall
+        taken.cores += time.process_time() - cores
         return result
 
-    split = job.plan.splits[0]
-    blocks = stage("read", lambda: list(read_pending(split, job.plan, job.config)))
-    for block in blocks:
+    total = 0
+    for block in stage("reading", lambda: list(read_pending(split, job.plan, job.config))):
         texts = block.rows.column("text").to_pylist()
-        stage("encode_batch_fast alone", lambda t=texts: tokenizer.tokenizer.encode_batch_fast(t))
-        tokens = stage("tokenize_text", lambda b=block: tokenize_text(b, tokenizer))
+        stage("  of it: hashing the texts", lambda t=texts: [text_hash(text) for text in t])
+        tokens = stage("tokenizing", lambda b=block: tokenize_text(b, tokenizer))
+        stage(
+            "  of it: encode_batch_fast",
+            lambda t=texts: tokenizer.tokenizer.encode_batch_fast(t, add_special_tokens=False),
+        )
         rows = stage(
-            "encode_tokens",
+            "equal texts, calls",
             lambda t=tokens: encode_tokens(
                 t, client, job.config.call_tokens, mixed_calls=job.model.mixed_calls
             ),
         )
         stats = stage("statistics", lambda r=rows: Sidecar.of(r, tokenizer.max_tokens).to_json())
-        stage(
-            "commit_block",
+        record = stage(
+            "writing",
             lambda r=rows, s=stats: commit_block(
                 job.version, r, job.options, tokenizer.max_tokens, s
             ),
         )
-    return spent
+        total += record.tokens
+    return total
 
 
 def measure(texts: Texts, rounds: int, workers: int, at_once: int, wait: float) -> list[float]:
@@ -127,7 +125,7 @@ def measure(texts: Texts, rounds: int, workers: int, at_once: int, wait: float) 
             wait_until_quiet(wait)
             job = job_of(corpus, Path(folder) / f"output-{number}")
             alone = run_tokenizer(job, texts.texts, at_once)
-            flow = run_flow(job, client, workers)
+            flow, _, _ = run_flow(job, client, workers)
             again = run_tokenizer(job, texts.texts, at_once)
             shares.append((alone + again) / 2 / flow)
             print(
@@ -136,12 +134,69 @@ def measure(texts: Texts, rounds: int, workers: int, at_once: int, wait: float) 
                 f" {shares[-1]:.0%}",
                 flush=True,
             )
-        stages = run_stages(job_of(corpus, Path(folder) / "stages"), client)
-    total = len(texts.texts) / _SHARDS
-    print("\n  stage, alone on one thread     wall us/document  processor us/document")
-    for name, (wall_seconds, used) in stages.items():
-        print(f"  {name:<31}{wall_seconds / total * 1e6:>16.1f}{used / total * 1e6:>23.1f}")
     return shares
+
+
+def show_stages(corpus: Path, folder: Path) -> None:
+    """Prints what a core does of each stage, for vectors of each model's size."""
+    print("\n| stage, alone on one thread | components | million tokens/s per core | wall |")
+    print("|---|---|---|---|")
+    for model, shape in MODELS.items():
+        job = job_of(corpus, folder / f"stages-{model}", shape.hidden)
+        spent, tokens = run_stages(job, FreeClient(shape.hidden))
+        whole = [taken for name, taken in spent.items() if not name.startswith(" ")]
+        both = Spent(sum(one.wall for one in whole), sum(one.cores for one in whole))
+        for name, taken in {**spent, "all of it": both}.items():
+            print(
+                f"| {name} | {shape.hidden} | {tokens / taken.cores / 1e6:.2f} "
+                f"({taken.cores / tokens * 1e6:.3f} us a token) | {tokens / taken.wall / 1e6:.2f} |"
+            )
+
+
+def run_once(corpus: Path, output: Path, dimension: int, workers: int, rate: float | None) -> Any:
+    """Runs the flow in a process of its own, see ``host_once``."""
+    command = [sys.executable, "-m", "tests.benchmarks.host_once", str(corpus), str(output)]
+    command += [str(dimension), str(workers), *([] if rate is None else [str(rate)])]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return json.loads(done.stdout)
+
+
+def show_cores(corpus: Path, folder: Path, options: argparse.Namespace) -> None:
+    """Prints how many cores keep a card busy, and how busy one is on those that are here."""
+    per_core = {}
+    for model, shape in MODELS.items():
+        rates = []
+        for number in range(options.host_rounds):
+            wait_until_quiet(options.wait)
+            output = folder / f"cores-{model}-{number}"
+            found = run_once(corpus, output, shape.hidden, options.workers, None)
+            rates.append(found["tokens"] / found["cpu_seconds"])
+        per_core[model] = median(rates)
+        print(f"\nThe whole flow of {model}: {spread(rates, ',.0f')} tokens/s per core")
+    print("\nThe rates of cards are assumed, not measured:")
+    print("| model | tokens/s of a card | which is | cores that keep it busy |\n|---|---|---|---|")
+    for rate in card_rates(options.card_tokens_per_second):
+        cores = rate.tokens_per_second / per_core[rate.model]
+        print(f"| {rate.model} | {rate.tokens_per_second:,.0f} | {rate.why} | {cores:.1f} |")
+    print(f"\nA card of this rate, MiniLM-L6, on {usable_cores()} cores:")
+    print("| tokens/s | busy | as the cores allow |\n|---|---|---|")
+    given = options.card_tokens_per_second
+    for rate in (given,) if given else _BUSY_RATES:
+        wait_until_quiet(options.wait)
+        found = run_once(corpus, folder / f"busy-{rate}", 384, options.workers, rate)
+        most = min(1.0, usable_cores() * per_core["MiniLM-L6"] / rate)
+        print(f"| {rate:,.0f} | {found['busy_share']:.0%} | {most:.0%} |", flush=True)
+
+
+def show_memory(texts: Texts, folder: Path, workers: int) -> None:
+    """Prints the peak memory of the flow over a small and a large corpus."""
+    peaks = []
+    for copies in (_FEW, _MANY):
+        corpus = texts.repeated(copies).write_shards(folder / f"memory-{copies}", copies)
+        found = run_once(corpus, folder / f"memory-out-{copies}", 384, workers, None)
+        peaks.append(found["peak_mib"])
+        print(f"Peak of the flow's process over {copies} x {texts.name}: {peaks[-1]:,.0f} MiB")
+    print(f"It grows by {peaks[1] / peaks[0] - 1:.1%} where the corpus grows {_MANY // _FEW} times")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -149,14 +204,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host-rounds", type=int, default=5, help="rounds of the host side")
     parser.add_argument("--workers", type=int, default=_WORKERS, help="threads of the host side")
     parser.add_argument("--at-once", type=int, default=4_096, help="texts per encode_batch_fast")
+    parser.add_argument(
+        "--card-tokens-per-second", type=float, help="a card's rate, which is assumed otherwise"
+    )
 
 
 def main(options: argparse.Namespace) -> None:
     """Measures and prints."""
-    texts = read_texts().repeated(_COPIES)
+    once = read_texts()
+    texts = once.repeated(_COPIES)
     print(
-        f"\nHost side alone, an encoder that costs nothing: {texts.name}, {len(texts.texts):,} "
-        f"documents in {_SHARDS} shards, {options.workers} threads on {usable_cores()} cores",
+        f"\nHost side alone, an encoder that takes none of its cores: {texts.name}, "
+        f"{len(texts.texts):,} documents in {_SHARDS} shards, {options.workers} threads on "
+        f"{usable_cores()} cores",
         flush=True,
     )
     shares = measure(texts, options.host_rounds, options.workers, options.at_once, options.wait)
@@ -164,6 +224,12 @@ def main(options: argparse.Namespace) -> None:
         f"\nThe flow reached {spread(shares, '.0%')} of what encode_batch_fast alone reaches "
         f"(promised: >= {_PROMISED:.0%})"
     )
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        corpus = texts.write_shards(folder / "corpus", _SHARDS)
+        show_stages(corpus, folder)
+        show_cores(corpus, folder, options)
+        show_memory(once, folder, options.workers)
 
 
 if __name__ == "__main__":

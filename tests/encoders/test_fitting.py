@@ -3,7 +3,13 @@
 import pytest
 
 from embedkit.config import EncoderRange, JobConfig
-from embedkit.encoders.fitting import Fitting, fit_cluster, fit_machine, workers_on_cluster
+from embedkit.encoders.fitting import (
+    Fitting,
+    fit_cluster,
+    fit_machine,
+    workers_on_cluster,
+    workers_on_machine,
+)
 from embedkit.encoders.spec import Placement
 from embedkit.errors import ConfigError
 
@@ -55,29 +61,61 @@ def test_a_cluster_without_cpus_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("settings", "device", "encoders", "workers"),
+    ("settings", "device", "encoders", "cores", "workers"),
     [
-        ({}, "cpu", 1, 3),
-        ({}, "cpu", 3, 5),
-        ({"workers": 7}, "cpu", 3, 7),
-        ({"workers": "auto"}, "cuda", 3, 24),
-        ({"workers": 2}, "cuda", 3, 2),
-        ({"encoders_per_gpu": 2}, "cuda", 6, 24),
+        ({}, "cpu", 1, 0.0, 3),
+        ({}, "cpu", 3, 0.0, 5),
+        ({"workers": 7}, "cpu", 3, 0.0, 7),
+        # One that waits for each encoder, and what the cores are to do.
+        ({"workers": "auto"}, "cuda", 3, 4.2, 16),
+        ({"encoders_per_gpu": 2}, "cuda", 6, 4.2, 19),
+        ({"workers": "auto"}, "cuda", 1, 4.2, 6),
+        # As good as nothing to do: one writes and one reads ahead all the same.
+        ({}, "cuda", 3, 0.1, 5),
+        # More than the cluster's 28 CPUs have room for beside the encoders.
+        ({}, "cuda", 3, 17.9, 25),
+        ({"workers": 2}, "cuda", 3, 17.9, 2),
     ],
 )
-def test_workers_follow_the_encoders(settings, device, encoders, workers):
+def test_workers_follow_the_encoders_and_what_keeps_them_busy(
+    settings, device, encoders, cores, workers
+):
     nodes = CPU_NODES if device == "cpu" else GPU_NODES
     config = job(**settings)
     fitting = fit(config, device, nodes)
     cpus = sum(node.get("CPU", 0.0) for node in nodes)
-    assert workers_on_cluster(config, fitting, encoders, cpus) == workers
+    assert workers_on_cluster(config, fitting, encoders, cpus, cores) == workers
 
 
 def test_workers_leave_the_encoders_their_cpus_and_there_is_always_one():
     config = job()
     fitting = fit(config, "cuda", [{"CPU": 4.0, "GPU": 1.0}])
-    assert workers_on_cluster(config, fitting, 1, 4.0) == 3
-    assert workers_on_cluster(config, fitting, 1, 1.0) == 1
+    assert workers_on_cluster(config, fitting, 1, 4.0, 8.0) == 3
+    assert workers_on_cluster(config, fitting, 1, 1.0, 8.0) == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "resources", "cores", "workers"),
+    [
+        ({}, {"CPU": 8.0}, 0.0, 3),
+        ({"encoders": 4}, {"CPU": 2.0}, 0.0, 6),
+        ({"workers": 5}, {"CPU": 2.0}, 0.0, 5),
+        ({}, {"CPU": 16.0, "GPU": 1.0}, 3.5, 5),
+        ({}, {"CPU": 16.0, "GPU": 2.0}, 3.5, 9),
+        ({"encoders_per_gpu": 2}, {"CPU": 16.0, "GPU": 2.0}, 3.5, 11),
+        ({"encoders": 1}, {"CPU": 16.0, "GPU": 2.0}, 3.5, 5),
+        ({}, {"CPU": 16.0, "GPU": 1.0}, 0.4, 3),
+        # No more than there are CPUs, and never fewer than where encoders run on those.
+        ({}, {"CPU": 8.0, "GPU": 1.0}, 17.9, 8),
+        ({}, {"CPU": 2.0, "GPU": 1.0}, 17.9, 3),
+        ({"workers": 20}, {"CPU": 2.0, "GPU": 1.0}, 17.9, 20),
+    ],
+)
+def test_threads_of_one_machine_follow_them_as_well(settings, resources, cores, workers):
+    device = "cuda" if "GPU" in resources else "cpu"
+    config = job(**settings)
+    fitting = fit_machine(config, Placement("torch", device, "float32", 2048, None), resources)
+    assert workers_on_machine(config, fitting, cores, resources["CPU"]) == workers
 
 
 @pytest.mark.parametrize(

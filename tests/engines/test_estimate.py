@@ -9,6 +9,10 @@ from tiny_models import save_transformer
 
 from embedkit.corpus.sampling import _SAMPLED_BYTES
 from embedkit.dataset.committed import committed
+from embedkit.encoders.hardware import Gpu, Machine
+from embedkit.encoders.host_cores import HostWork, cores_per_gpu
+from embedkit.encoders.kinds import read_model, tokens_per_second
+from embedkit.engines import estimate, gpu_estimate
 from embedkit.engines.estimate import expected_work, plan_job
 from embedkit.engines.run import run_job
 from embedkit.flow.prepare import prepare
@@ -143,3 +147,80 @@ def test_what_is_committed_is_not_planned_again(make_job):
     assert after.committed_rows == 180
     assert after.seconds == pytest.approx(after.start_seconds, abs=0.5)
     assert "committed  180 rows" in after.to_text()
+
+
+@pytest.fixture
+def on_gpus(make_job, monkeypatch):
+    """Plans a job on so many GPUs of a name and so many cores; the model and the estimate."""
+
+    def plan(name: str, count: int, cores: int, **settings):
+        monkeypatch.setattr(gpu_estimate, "usable_cores", lambda: cores)
+        machine = Machine(lambda: Gpu(has_bf16=True, name=name, count=count))
+        config = make_job(device="cuda", **{"engine": "local"} | settings)
+        return read_model(config, machine), plan_job(config, machine)
+
+    return plan
+
+
+def test_on_gpus_it_says_how_many_cores_keep_them_busy(on_gpus):
+    model, found = on_gpus("NVIDIA L4", 2, 10_000)
+    gpu = found.gpu
+    assert (gpu.name, gpu.datasheet, gpu.gpus, gpu.cores) == ("NVIDIA L4", "L4", 2, 9_998)
+    assert gpu.tokens_per_second == tokens_per_second(model, "NVIDIA L4")
+    # So small a sample is not timed.
+    assert gpu.cores_per_gpu == cores_per_gpu(model, "NVIDIA L4")
+    assert (gpu.bottleneck, gpu.job_tokens_per_second) == ("gpu", 2 * gpu.tokens_per_second)
+    rate = 2 * gpu.tokens_per_second
+    assert found.seconds == pytest.approx(found.start_seconds + found.tokens / rate)
+    lines = found.to_text().splitlines()
+    assert [line.split("  ")[0] for line in lines[-4:]] == ["time", "gpu", "cores", "model"]
+    speed = f"{float(f'{gpu.tokens_per_second:.2g}'):,.0f} tokens/s each"
+    assert f"2 x NVIDIA L4, about {speed} by the datasheet of the L4, not measured" in lines[-3]
+    assert f"about {gpu.cores_per_gpu:.1f} per GPU to read, tokenize and write" in lines[-2]
+    assert lines[-2].endswith("9998 here: the GPUs stay busy")
+    assert json.loads(json.dumps(found.to_dict()))["gpu"]["cores_per_gpu"] == gpu.cores_per_gpu
+
+
+def test_too_few_cores_hold_gpus_up(on_gpus):
+    model, found = on_gpus("NVIDIA H200", 1, 4)
+    gpu, a_core = found.gpu, HostWork(model.vectors.dimension).tokens_per_second
+    assert (gpu.cores, gpu.bottleneck) == (3, "cores")
+    assert gpu.job_tokens_per_second == pytest.approx(3 * a_core)
+    assert gpu.job_tokens_per_second < gpu.tokens_per_second
+    assert "3 here: too few: they let about " in found.to_text()
+
+
+def test_encoders_that_the_job_names_take_no_other_gpus(on_gpus):
+    settings = {"engine": "local", "encoders": 4, "encoders_per_gpu": 2}
+    _, found = on_gpus("NVIDIA H100 PCIe", 8, 64, **settings)
+    assert (found.gpu.gpus, found.gpu.cores) == (2, 60)
+    _, found = on_gpus("NVIDIA H100 PCIe", 8, 64, engine="plain")
+    assert (found.gpu.gpus, found.gpu.cores) == (1, 63)
+
+
+def test_an_unknown_gpu_is_taken_for_another_and_that_is_said(on_gpus):
+    _, found = on_gpus("NVIDIA GeForce RTX 9999", 1, 4)
+    assert found.gpu.datasheet == "A100"
+    assert "by the datasheet of the A100, not measured" in found.to_text()
+
+
+def test_a_sample_of_some_size_tells_what_tokenizing_takes(tiny_model, tmp_path, monkeypatch):
+    """Of texts of which the model sees little, most of the work is for what it does not see."""
+    monkeypatch.setattr(estimate, "_TIMED_TOKENS", 100)
+    machine = Machine(lambda: Gpu(has_bf16=True, name="NVIDIA L4"))
+    needed = []
+    for words in (10, 1000):
+        texts = [
+            {"text": f"one two three {at} " + "four five " * (words // 2)} for at in range(200)
+        ]
+        file = write_jsonl(tmp_path / f"{words}.jsonl", texts)
+        config = tiny_job(tiny_model, file, tmp_path / "out", device="cuda", max_tokens=10)
+        found = plan_job(config, machine)
+        needed.append(found.gpu.cores_per_gpu)
+    assert needed[1] > 5 * needed[0]
+
+
+def test_on_cpus_nothing_of_it_is_said(make_job):
+    found = plan_job(make_job())
+    assert found.gpu is None
+    assert "gpu" not in found.to_dict()

@@ -66,7 +66,7 @@ class ToyKind:
         backend = ToyBackend(spec)
         return CheckedEncoder(backend, lambda: backend, spec.vectors.dimension, normalize=True)
 
-    def tokens_per_second(self, spec: ToySpec) -> float:
+    def tokens_per_second(self, spec: ToySpec, gpu: str = "") -> float:
         return 1e6
 
     def query_config(self, model: str, described: Mapping[str, Any]) -> ModelConfig:

@@ -6,6 +6,7 @@ from typing import Any
 
 from embedkit.config import ModelConfig
 from embedkit.encoders.base import Encoder
+from embedkit.encoders.gpus import published_rates
 from embedkit.encoders.hardware import Machine
 from embedkit.encoders.transformer.spec import TransformerSpec
 
@@ -31,13 +32,18 @@ class TransformerKind:
 
         return load_transformer(spec)
 
-    def tokens_per_second(self, spec: TransformerSpec) -> float | None:
-        """Guesses an encoder's speed on this machine; None on a GPU, which is not measured."""
-        if spec.placement.device != "cpu":
-            return None
-        from embedkit.encoders.transformer.speed import cpu_tokens_per_second
+    def tokens_per_second(self, spec: TransformerSpec, gpu: str = "") -> float:
+        """Guesses an encoder's speed on this machine's CPU, or on a GPU, which is not measured."""
+        from embedkit.encoders.transformer.speed import (
+            TransformerShape,
+            cpu_tokens_per_second,
+            gpu_tokens_per_second,
+        )
 
-        return cpu_tokens_per_second(spec)
+        shape = TransformerShape.of(spec)
+        if spec.placement.device == "cpu":
+            return cpu_tokens_per_second(shape, spec.placement.precision)
+        return gpu_tokens_per_second(shape, spec.placement.precision, published_rates(gpu))
 
     def query_config(self, model: str, described: Mapping[str, Any]) -> ModelConfig:
         """Returns how queries to a dataset are encoded: as its rows were, by torch in float32.

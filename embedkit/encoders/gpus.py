@@ -1,0 +1,53 @@
+"""What is published of GPUs, from which an encoder's speed on one is guessed."""
+
+import re
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class GpuRates:
+    """The most that a GPU does, by its datasheet.
+
+    Attributes:
+        name: Its name among those of other GPUs.
+        half: Operations per second of matrix products in bfloat16 or float16, without sparsity.
+        single: The same in float32.
+        memory: Bytes per second of its memory.
+    """
+
+    name: str
+    half: float
+    single: float
+    memory: float
+
+
+_PUBLISHED = {
+    rates.name: rates
+    for rates in (
+        GpuRates("V100", 125e12, 15.7e12, 0.9e12),
+        GpuRates("T4", 65e12, 8.1e12, 0.32e12),
+        GpuRates("A10", 125e12, 31.2e12, 0.6e12),
+        GpuRates("A10G", 70e12, 31.5e12, 0.6e12),
+        GpuRates("A30", 165e12, 10.3e12, 0.93e12),
+        GpuRates("A40", 150e12, 37.4e12, 0.7e12),
+        GpuRates("A100", 312e12, 19.5e12, 1.94e12),
+        GpuRates("L4", 121e12, 30.3e12, 0.3e12),
+        GpuRates("L40", 181e12, 90.5e12, 0.86e12),
+        GpuRates("L40S", 362e12, 91.6e12, 0.86e12),
+        GpuRates("H20", 148e12, 44e12, 4.0e12),
+        GpuRates("H100", 989e12, 67e12, 3.35e12),
+        GpuRates("H200", 989e12, 67e12, 4.8e12),
+        GpuRates("B200", 2250e12, 75e12, 7.7e12),
+    )
+}
+_TAKEN_FOR = "A100"
+
+
+def published_rates(device: str) -> GpuRates:
+    """Returns the rates of a GPU; those of an A100 where its name is not known.
+
+    Args:
+        device: The device's name, such as ``NVIDIA A100-SXM4-80GB`` or ``nvidia-l4``.
+    """
+    words = re.split(r"[^A-Z0-9]+", device.upper())
+    return next((_PUBLISHED[word] for word in words if word in _PUBLISHED), _PUBLISHED[_TAKEN_FOR])
