@@ -8,7 +8,7 @@ CHECKOV := .venv-checkov
 export HF_HUB_OFFLINE = 1
 include k8s/versions.env
 
-.PHONY: demo test lint bench soak report images clean
+.PHONY: demo test lint bench gpu soak report images clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m pipelines.demo
@@ -27,6 +27,10 @@ lint: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python -m tests.benchmarks
+
+# Checks and measures encoders on the GPU of this machine; without one, `GPU_OPTIONS=--tiny` tries it.
+gpu: $(INSTALLED)
+	$(BIN)/python tests/gpu/run.py $(GPU_OPTIONS)
 
 # The demo's report as a picture; needs Chromium.
 report: demo

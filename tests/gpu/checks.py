@@ -1,0 +1,213 @@
+"""Checks of the encoder on this device: each fails with one line, or leaves its figures."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import product
+from typing import Any
+
+import numpy as np
+import torch
+from bench import Bench, load_float32
+from models import rows_of_text, token_batch
+from throughput import agreement, calls_of
+from tiny_models import CONFIGURATIONS, MORE, OTHERS, save_transformer
+
+from embedkit.encoders.kinds import load_encoder
+from embedkit.encoders.transformer.stream.attention import attend
+from embedkit.vectors import TokenBatch
+
+Found = dict[str, Any]
+
+LEAST_COSINE = {"float32": 0.999999, "float16": 0.9999, "bfloat16": 0.9995}
+_FLOAT32_DIFFERENCE = 2e-5
+_KERNEL_ERROR = {"float32": 1e-5, "float16": 2e-3, "bfloat16": 1.5e-2}
+_ROWS = 300
+_NO_LIMIT = (-1, -1)
+_LENGTHS = (
+    1,
+    2,
+    7,
+    8,
+    9,
+    15,
+    16,
+    17,
+    63,
+    64,
+    65,
+    127,
+    128,
+    129,
+    191,
+    255,
+    256,
+    257,
+    511,
+    512,
+    1,
+    3,
+)
+
+
+class CheckError(Exception):
+    """Something is not as it should be; the message says what, in one line."""
+
+
+def check(right: bool, said: str) -> None:
+    """Raises unless something is right."""
+    if not right:
+        raise CheckError(said)
+
+
+def placement(bench: Bench, found: Found) -> None:
+    """What an encoder takes by itself on this machine."""
+    spec = bench.spec(bench.directory("MiniLM-L6"), device="auto")
+    found |= {"placement": str(spec.placement), "device": load_encoder(spec).device}
+    check(spec.placement.device == bench.device, f"the device is {spec.placement.device}")
+    if bench.device == "cuda":
+        able = torch.cuda.get_device_capability() >= (8, 0)
+        wanted = "bfloat16" if able else "float32"
+        check(spec.placement.precision == wanted, f"the precision is {spec.placement.precision}")
+
+
+def attention(bench: Bench, found: Found) -> None:
+    """Attention of rows of many lengths, windows and heads, against float32 row by row."""
+    wrong = []
+    precisions = ("bfloat16", "float16") if bench.device == "cuda" else ("float32",)
+    windows = {"all": _NO_LIMIT, "causal": (-1, 0), "window": (64, 64), "narrow": (4, 4)}
+    shapes = {"MiniLM": (12, 12, 32), "BERT": (12, 12, 64), "grouped": (16, 4, 64)}
+    for (shape, sizes), (name, window) in product(shapes.items(), windows.items()):
+        exact = _attended(sizes, window, "float32", bench.device)
+        for precision in precisions:
+            out = _attended(sizes, window, precision, bench.device)
+            error = float((out - exact).norm() / exact.norm())
+            found[f"{shape}, {name}, {precision}"] = error
+            if not error < _KERNEL_ERROR[precision]:
+                wrong.append(f"{shape}, {name}, {precision}: {error:.1e}")
+    check(not wrong, f"relative error too large: {'; '.join(wrong)}")
+
+
+def _attended(
+    sizes: tuple[int, int, int], window: tuple[int, int], precision: str, device: str
+) -> torch.Tensor:
+    heads, key_heads, width = sizes
+    lengths = torch.tensor([0, *_LENGTHS, 0, 0, 0])
+    offsets = lengths.cumsum(0).to(device, torch.int32)
+    generator = torch.Generator().manual_seed(0)
+    # The same numbers in both precisions, so that only the arithmetic differs.
+    query, key, value = (
+        torch.randn(sum(_LENGTHS), count, width, generator=generator)
+        .to(torch.bfloat16)
+        .to(device, getattr(torch, precision))
+        for count in (heads, key_heads, key_heads)
+    )
+    return attend(query, key, value, offsets, 512, width**-0.5, window).float()
+
+
+def architectures(bench: Bench, found: Found) -> None:
+    """Every architecture, tiny, against padded batches in float32."""
+    wrong = []
+    for architecture in CONFIGURATIONS | OTHERS | MORE:
+        directory = bench.folder / "tiny" / architecture
+        if not directory.is_dir():
+            save_transformer(directory, architecture)
+        settings = {"max_tokens": 60, "pooling": "mean", "normalize": True}
+        batch = token_batch(np.arange(1, 61, dtype=np.int64), 150)
+        exact = load_encoder(
+            bench.spec(str(directory), device="cpu", precision="float32", **settings)
+        ).encode(batch)
+        for precision in _precisions(bench):
+            spec = bench.spec(str(directory), precision=precision, **settings)
+            compared = agreement(load_encoder(spec).encode(batch), exact)
+            found[f"{architecture}, {precision}"] = compared["least_cosine"]
+            if not compared["least_cosine"] >= LEAST_COSINE[precision]:
+                wrong.append(f"{architecture} in {precision}: {compared['least_cosine']:.6f}")
+    check(not wrong, f"least cosine with float32 too small: {'; '.join(wrong)}")
+
+
+def _precisions(bench: Bench) -> tuple[str, ...]:
+    return ("float32", "float16", "bfloat16") if bench.device == "cuda" else ("float32",)
+
+
+def _some_rows(bench: Bench, rows: int = _ROWS) -> TokenBatch:
+    return token_batch(
+        rows_of_text(rows // 10 if bench.tiny else rows), bench.size("MiniLM-L6").vocabulary
+    )
+
+
+def precisions(bench: Bench, found: Found) -> None:
+    """Each precision against float32 on the CPU, on rows of text's lengths."""
+    directory = bench.directory("MiniLM-L6")
+    batch = _some_rows(bench)
+    exact = load_encoder(bench.spec(directory, device="cpu", precision="float32")).encode(batch)
+    for precision in _precisions(bench):
+        vectors = load_encoder(bench.spec(directory, precision=precision)).encode(batch)
+        compared = found[precision] = agreement(vectors, exact)
+        norms = np.linalg.norm(vectors, axis=1)
+        check(bool(np.abs(norms - 1).max() < 1e-6), f"{precision}: vectors not of length 1")
+        if precision == "float32":
+            greatest = compared["greatest_difference"]
+            check(greatest <= _FLOAT32_DIFFERENCE, f"float32 differs by {greatest:.1e}")
+        least = compared["least_cosine"]
+        check(least >= LEAST_COSINE[precision], f"{precision}: least cosine {least:.6f}")
+
+
+def same_bytes(bench: Bench, found: Found) -> None:
+    """The same batch gives the same bytes, whatever came before, in this encoder or another."""
+    spec = bench.spec(bench.directory("MiniLM-L6"))
+    batch = _some_rows(bench)
+    encoder = load_encoder(spec)
+    first = encoder.encode(batch).tobytes()
+    encoder.encode(token_batch(rows_of_text(50)[::-1].copy(), 150, seed=1))
+    check(encoder.encode(batch).tobytes() == first, "the second time other bytes")
+    check(load_encoder(spec).encode(batch).tobytes() == first, "from another encoder other bytes")
+    found["rows"] = len(batch)
+
+
+def calls_at_once(bench: Bench, found: Found) -> None:
+    """Threads that encode at once get what each gets alone."""
+    spec = bench.spec(bench.directory("MiniLM-L6"))
+    encoder = load_encoder(spec)
+    calls = calls_of(_some_rows(bench, 40 * _ROWS), bench.call_tokens // 4, mixed=True)[:12]
+    alone = [encoder.encode(call).tobytes() for call in calls]
+    with ThreadPoolExecutor(spec.calls_at_once) as pool:
+        together = [vectors.tobytes() for vectors in pool.map(encoder.encode, calls)]
+    found |= {"calls": len(calls), "threads": spec.calls_at_once}
+    wrong = sum(one != other for one, other in zip(alone, together, strict=True))
+    check(not wrong, f"{wrong} of {len(calls)} calls gave other bytes beside another one")
+
+
+def memory_runs_out(bench: Bench, found: Found) -> None:
+    """A call that cannot fit is divided until it does, and the vectors are the same."""
+    if bench.device == "cpu":
+        found["not_here"] = "a CPU's memory is not limited"
+        return
+    directory = bench.directory("MiniLM-L6")
+    for precision in ("float32", bench.precision):
+        spec = bench.spec(directory, precision=precision, batch_tokens=1 << 20)
+        batch = _some_rows(bench, 8_192)
+        exact = load_float32(spec).encode(batch)
+        encoder = load_encoder(spec)
+        with _memory_left(512 << 20):
+            vectors = encoder.encode(batch)
+            ran_out = torch.cuda.memory_stats()["num_ooms"]
+        least = agreement(vectors, exact)["least_cosine"]
+        found[precision] = {"ran_out": ran_out, "least_cosine": least}
+        check(ran_out > 0, f"{precision}: the memory did not run out")
+        check(least >= LEAST_COSINE[precision], f"{precision}: least cosine {least:.6f}")
+
+
+@contextmanager
+def _memory_left(size: int) -> Iterator[None]:
+    """Lets this process have so many bytes of the device more than it has now."""
+    torch.cuda.empty_cache()
+    total = torch.cuda.get_device_properties(0).total_memory
+    room = torch.cuda.memory_reserved() + size
+    torch.cuda.reset_peak_memory_stats()
+    torch.cuda.reset_accumulated_memory_stats()
+    torch.cuda.set_per_process_memory_fraction(min(1.0, room / total))
+    try:
+        yield
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)

@@ -1,0 +1,142 @@
+"""Measurements: what the device reaches, and what encoders reach of it."""
+
+import importlib.metadata
+import platform
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from statistics import mean
+from typing import Any
+
+import torch
+from bench import FORMS, Bench, load_float32
+from models import rows_of_128, rows_of_text, token_batch
+from rates import clocks, copy_rate, layer_rate, matrix_rate
+from throughput import (
+    agreement,
+    calls_of,
+    encoded,
+    steady_rate,
+    where_time_goes,
+)
+
+from embedkit.encoders.base import Encoder
+from embedkit.encoders.hardware import processor_name
+from embedkit.vectors import TokenBatch
+
+Found = dict[str, Any]
+
+ROWS = {"WikiText-2": rows_of_text, "128 tokens": rows_of_128}
+_LIBRARIES = ("embedkit-batch", "torch", "transformers", "sentence-transformers", "triton", "numpy")
+_ROWS = 8_192
+_PEER_ROWS = 4_096
+_TINY_ROWS = 40
+_COMPARED_ROWS = 512
+_PROFILED_CALLS = 6
+_RATE_SECONDS = 0.3
+
+
+def device_rates(bench: Bench, found: Found) -> None:
+    """The device's own rates: large products, those of the models' layers, a large copy."""
+    seconds = min(bench.seconds, 1.0)
+    found["clocks_before"] = clocks()
+    found["matrix"] = matrix_rate(bench.device, seconds)
+    tokens = bench.call_tokens // 2
+    for name in ("MiniLM-L6", "BERT-base", "BERT-large"):
+        found[f"layers of {name}"] = layer_rate(bench.device, bench.size(name), tokens, seconds)
+    found["copy"] = copy_rate(bench.device, seconds)
+    found["clocks_after"] = clocks()
+
+
+def encoder_rate(bench: Bench, found: Found, model: str, form: str) -> None:
+    """One model in one form: speed, agreement with float32, memory, where the time goes.
+
+    Args:
+        bench: The run's options.
+        found: Gets the figures as they come.
+        model: The model's name.
+        form: The form's.
+    """
+    spec, size = bench.spec(bench.directory(model)), bench.size(model)
+    rows = _TINY_ROWS if bench.tiny else _ROWS
+    with peak_memory(found):
+        start = time.perf_counter()
+        encoder = FORMS[form](spec)
+        found["load_seconds"] = time.perf_counter() - start
+        for name, lengths_of in ROWS.items():
+            lengths = lengths_of(rows)
+            batch = token_batch(lengths, size.vocabulary)
+            calls = calls_of(batch, bench.call_tokens, spec.mixed_calls)
+            flops, at_once = size.flops_per_token(lengths), spec.calls_at_once
+            found[name] = _rate_of(bench, encoder, calls, flops, at_once)
+    found["clocks"] = clocks()
+    found["profile"] = where_time_goes(encoder.encode, calls[:_PROFILED_CALLS])
+    compared = token_batch(rows_of_text(min(rows, _COMPARED_ROWS)), size.vocabulary)
+    found["agreement"] = agreement(encoder.encode(compared), load_float32(spec).encode(compared))
+
+
+def _rate_of(
+    bench: Bench,
+    encoder: Encoder,
+    calls: Sequence[TokenBatch],
+    flops_per_token: float,
+    at_once: int,
+) -> Found:
+    seconds = min(bench.seconds, _RATE_SECONDS)
+    computed, start = encoder.computed_tokens, time.perf_counter()
+    encoded(encoder, calls)
+    warm_up = time.perf_counter() - start
+    tokens = sum(len(call.input_ids) for call in calls)
+    fill = (encoder.computed_tokens - computed) / tokens - 1
+    before = matrix_rate(bench.device, seconds)
+    found = steady_rate(
+        encoder.encode, calls, bench.seconds, at_once, lambda: encoder.device_seconds
+    )
+    rate = mean([before, matrix_rate(bench.device, seconds)])
+    return found | {
+        "warm_up_seconds": warm_up,
+        "fill": fill,
+        "matrix_rate": rate,
+        "share_of_matrix_rate": found["tokens_per_second"] * flops_per_token / rate,
+    }
+
+
+@contextmanager
+def peak_memory(found: Found) -> Iterator[None]:
+    """Notes the most memory of the device that this process had in the body, in bytes."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    yield
+    if torch.cuda.is_available():
+        found["peak_bytes"] = torch.cuda.max_memory_allocated()
+        found["peak_reserved_bytes"] = torch.cuda.max_memory_reserved()
+
+
+def peer_rate(bench: Bench, found: Found, model: str) -> None:
+    """sentence-transformers with the same model on the same rows."""
+    from peers import best_sentence_transformers
+
+    for name, lengths_of in ROWS.items():
+        lengths = lengths_of(_TINY_ROWS if bench.tiny else _PEER_ROWS)
+        batch = token_batch(lengths, bench.size(model).vocabulary)
+        found[name] = best_sentence_transformers(bench, bench.directory(model), batch)
+
+
+def machine(bench: Bench, found: Found) -> None:
+    """The card, the processor, and the libraries' versions."""
+    found["processor"] = processor_name()
+    found["python"] = platform.python_version()
+    for name in _LIBRARIES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "absent"
+    if bench.device == "cuda":
+        card = torch.cuda.get_device_properties(0)
+        found["device"] = card.name
+        found["memory"] = card.total_memory
+        found["multiprocessors"] = card.multi_processor_count
+        found["capability"] = f"{card.major}.{card.minor}"
+        found["cuda"] = torch.version.cuda
+    found["clocks"] = clocks()
