@@ -54,6 +54,8 @@ class StreamNetwork(nn.Module):
                 cu_seq_lens_k=offsets,
                 max_length_q=spec.tokenizer.max_tokens,
                 max_length_k=spec.tokenizer.max_tokens,
+                # A decoder would keep keys and values of all layers for tokens to come.
+                use_cache=False,
             )
         hidden = output.last_hidden_state.squeeze(0).float()
         segments = Segments(places, offsets, spec.prompt_length)
