@@ -23,7 +23,7 @@ def load_transformer(spec: TransformerSpec) -> Encoder:
         placement = spec.placement
         if placement.backend == "torch" and placement.precision == "float32":
             return backend
-        exactly = replace(placement, backend="torch", precision="float32")
+        exactly = replace(placement, backend="torch", precision="float32", unpadded=False)
         return _backend(replace(spec, placement=exactly))
 
     return CheckedEncoder(backend, exact, spec.vectors.dimension, spec.vectors.normalize)
@@ -34,6 +34,10 @@ def _backend(spec: TransformerSpec) -> Backend:
         from embedkit.encoders.transformer.openvino import openvino_backend
 
         return openvino_backend(spec)
+    if spec.placement.unpadded:
+        from embedkit.encoders.transformer.stream.load import stream_backend
+
+        return stream_backend(spec)
     from embedkit.encoders.transformer.torch_backend import torch_backend
 
     return torch_backend(spec)

@@ -1,0 +1,108 @@
+"""Models as they are loaded for the stream, on the CPU: whole encoders, and what is padded."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sentence_transformers import SentenceTransformer
+from tiny_models import CONFIGURATIONS, MAX_TOKENS, SENTENCES
+
+from embedkit.config import ModelConfig
+from embedkit.encoders.kinds import load_encoder, read_model
+from embedkit.encoders.transformer.load import load_transformer
+from embedkit.encoders.transformer.stream import load
+from embedkit.encoders.transformer.stream.backend import StreamBackend
+from embedkit.encoders.transformer.torch_backend import TorchBackend
+from embedkit.tokens.tokenization import load_tokenizer
+from embedkit.vectors import TokenBatch
+
+BOUND = 2e-5
+STREAMED = ("bert", "distilbert", "roberta", "xlm-roberta", "modernbert")
+
+
+def spec_of(directory: str, **settings: Any) -> Any:
+    wanted = {"device": "cpu", "backend": "torch", "precision": "float32", "batch_tokens": 2048}
+    spec = read_model(ModelConfig(model=directory, **(wanted | settings)))
+    return replace(spec, placement=replace(spec.placement, unpadded=True))
+
+
+def tokens_of(spec: Any, texts: list[str]) -> TokenBatch:
+    ids, offsets, _ = load_tokenizer(spec.tokenizer).encode(texts)
+    return TokenBatch(ids, offsets)
+
+
+@pytest.mark.parametrize("architecture", STREAMED)
+def test_vectors_are_those_of_sentence_transformers(architecture, sentence_model):
+    """Among the texts are empty ones, and some that are longer than the model's maximum."""
+    directory = sentence_model(architecture)
+    spec = spec_of(directory)
+    batch = tokens_of(spec, [*SENTENCES, "", "word " * 1000])
+    assert batch.lengths.max() == MAX_TOKENS
+    encoder = load_encoder(spec)
+    expected = SentenceTransformer(directory, device="cpu").encode([*SENTENCES, "", "word " * 1000])
+    np.testing.assert_allclose(encoder.encode(batch), expected, rtol=0, atol=BOUND)
+    assert encoder.computed_tokens > len(batch.input_ids)
+
+
+def test_minilm(minilm):
+    spec = spec_of(minilm, batch_tokens=4096)
+    texts = [f"{first} {second}" for first in SENTENCES for second in SENTENCES][:60]
+    texts += ["one [PAD] two", "lengthy " * 400]
+    expected = SentenceTransformer(minilm, device="cpu").encode(texts)
+    vectors = load_encoder(spec).encode(tokens_of(spec, texts))
+    np.testing.assert_allclose(vectors, expected, rtol=0, atol=BOUND)
+
+
+def test_text_with_the_id_of_the_fill_goes_in_padded_batches(sentence_model):
+    directory = sentence_model("xlm-roberta")
+    spec = spec_of(directory)
+    batch = TokenBatch.from_lists([[0, 7, spec.pad_id, 9, 2], [0, 7, 9, 2]])
+    padded = replace(spec, placement=replace(spec.placement, unpadded=False))
+    expected = load_transformer(padded).encode(batch)
+    np.testing.assert_allclose(load_encoder(spec).encode(batch), expected, rtol=0, atol=BOUND)
+
+
+@pytest.mark.parametrize("architecture", sorted(CONFIGURATIONS.keys() - set(STREAMED)))
+def test_what_cannot_be_streamed_is_padded_and_the_log_says_so_once(
+    architecture, sentence_model, caplog
+):
+    spec = spec_of(sentence_model(architecture))
+    backend = load.stream_backend(spec)
+    assert isinstance(backend, TorchBackend)
+    (said,) = (one.getMessage() for one in caplog.records if one.name.startswith("embedkit"))
+    assert said.startswith("the device computes padded batches, as ")
+    padded = replace(spec, placement=replace(spec.placement, unpadded=False))
+    batch = tokens_of(spec, SENTENCES)
+    same = load_encoder(padded).encode(batch)
+    np.testing.assert_array_equal(load_encoder(spec).encode(batch), same)
+
+
+def failing(error: Exception) -> Any:
+    def run(self: Any, batch: TokenBatch) -> Any:
+        raise error
+
+    return run
+
+
+def test_a_card_that_cannot_run_the_kernel_computes_padded_batches(
+    sentence_model, monkeypatch, caplog
+):
+    old = RuntimeError("FlashAttention only supports Ampere GPUs or newer.")
+    monkeypatch.setattr(StreamBackend, "run", failing(old))
+    assert isinstance(load.stream_backend(spec_of(sentence_model())), TorchBackend)
+    assert "FlashAttention only supports Ampere GPUs or newer." in caplog.text
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("CUDA error: an illegal memory access was encountered"),
+        torch.OutOfMemoryError(),
+    ],
+)
+def test_a_lost_device_and_lack_of_memory_are_no_reasons_to_pad(error, sentence_model, monkeypatch):
+    monkeypatch.setattr(StreamBackend, "run", failing(error))
+    with pytest.raises(type(error)):
+        load.stream_backend(spec_of(sentence_model()))
