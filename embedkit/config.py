@@ -394,7 +394,7 @@ class EngineConfig(_Config):
     ] = Field(
         None,
         description="Threads, or processes on a cluster, that read, tokenize and write; auto takes "
-        "a good number.",
+        "as many as keep the encoders busy.",
     )
     encoder_timeout: Annotated[float, Field(gt=0)] = Field(
         900.0, description="Seconds without an answer after which an encoder counts as lost."

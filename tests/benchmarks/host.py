@@ -29,14 +29,15 @@ from embedkit.tokens.tokenization import load_tokenizer, tokenize_text
 from tests.benchmarks.cards import MODELS, FreeClient, card_rates
 from tests.benchmarks.corpus import Texts, read_texts
 from tests.benchmarks.host_once import job_of, run_flow
-from tests.benchmarks.machine import describe_machine, wait_until_quiet
+from tests.benchmarks.machine import describe_machine, wait_until_quiet, watched
 from tests.benchmarks.speed import spread
 
 _COPIES = 16
 _SHARDS = 12
 _WORKERS = 3
 _PROMISED = 0.9
-_FEW, _MANY = 4, 32
+_COPIES_OF_A_SHARD = 2
+_FEW, _MANY = 8, 48
 _BUSY_RATES = (0.5e6, 1e6, 2e6)
 
 
@@ -153,50 +154,79 @@ def show_stages(corpus: Path, folder: Path) -> None:
             )
 
 
-def run_once(corpus: Path, output: Path, dimension: int, workers: int, rate: float | None) -> Any:
+def run_once(corpus: Path, folder: Path, dimension: int, workers: int, rate: float | None) -> Any:
     """Runs the flow in a process of its own, see ``host_once``."""
-    command = [sys.executable, "-m", "tests.benchmarks.host_once", str(corpus), str(output)]
-    command += [str(dimension), str(workers), *([] if rate is None else [str(rate)])]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    return json.loads(done.stdout)
+    with tempfile.TemporaryDirectory(dir=folder) as output:
+        command = [sys.executable, "-m", "tests.benchmarks.host_once", str(corpus), output]
+        command += [str(dimension), str(workers), *([] if rate is None else [str(rate)])]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        with watched(process.pid) as usage:
+            printed, _ = process.communicate()
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}")
+    return {**json.loads(printed), "foreign": usage.foreign}
 
 
-def show_cores(corpus: Path, folder: Path, options: argparse.Namespace) -> None:
-    """Prints how many cores keep a card busy, and how busy one is on those that are here."""
+def show_flow(texts: Texts, folder: Path, options: argparse.Namespace) -> dict[str, float]:
+    """Prints what a core does of the whole flow, and its memory, over a small and a large corpus.
+
+    Returns:
+        Tokens per second of a core by model, told from what the larger corpus took more.
+    """
+    corpora = [
+        texts.repeated(copies).write_shards(
+            folder / f"corpus-{copies}", copies // _COPIES_OF_A_SHARD
+        )
+        for copies in (_FEW, _MANY)
+    ]
     per_core = {}
+    print("\n| the whole flow | tokens/s per core | peak MiB of its process | grows by |")
+    print("|---|---|---|---|")
     for model, shape in MODELS.items():
-        rates = []
-        for number in range(options.host_rounds):
+        rates, grows, peaks = [], [], []
+        for _ in range(options.host_rounds):
             wait_until_quiet(options.wait)
-            output = folder / f"cores-{model}-{number}"
-            found = run_once(corpus, output, shape.hidden, options.workers, None)
-            rates.append(found["tokens"] / found["cpu_seconds"])
+            few, many = (
+                run_once(corpus, folder, shape.hidden, options.workers, None) for corpus in corpora
+            )
+            used = many["cpu_seconds"] - few["cpu_seconds"]
+            rates.append((many["tokens"] - few["tokens"]) / used)
+            peaks.append(many["peak_mib"])
+            grows.append(many["peak_mib"] / few["peak_mib"] - 1)
         per_core[model] = median(rates)
-        print(f"\nThe whole flow of {model}: {spread(rates, ',.0f')} tokens/s per core")
+        print(
+            f"| {model}, {shape.hidden} components | {spread(rates, ',.0f')} | "
+            f"{spread(peaks, ',.0f')} | {spread(grows, '.1%')} |",
+            flush=True,
+        )
+    print(f"It grows where {_FEW} x {texts.name} become {_MANY} x")
+    return per_core
+
+
+def show_cores(per_core: dict[str, float], given: float | None) -> None:
+    """Prints how many cores keep a card busy."""
     print("\nThe rates of cards are assumed, not measured:")
     print("| model | tokens/s of a card | which is | cores that keep it busy |\n|---|---|---|---|")
-    for rate in card_rates(options.card_tokens_per_second):
+    for rate in card_rates(given):
         cores = rate.tokens_per_second / per_core[rate.model]
         print(f"| {rate.model} | {rate.tokens_per_second:,.0f} | {rate.why} | {cores:.1f} |")
+
+
+def show_busy(
+    corpus: Path, folder: Path, options: argparse.Namespace, per_core: dict[str, float]
+) -> None:
+    """Prints how busy cards of some rates are on the cores that are here."""
     print(f"\nA card of this rate, MiniLM-L6, on {usable_cores()} cores:")
-    print("| tokens/s | busy | as the cores allow |\n|---|---|---|")
+    print("| tokens/s | busy | as the cores allow | others used of them |\n|---|---|---|---|")
     given = options.card_tokens_per_second
     for rate in (given,) if given else _BUSY_RATES:
         wait_until_quiet(options.wait)
-        found = run_once(corpus, folder / f"busy-{rate}", 384, options.workers, rate)
+        found = run_once(corpus, folder, 384, options.workers, rate)
         most = min(1.0, usable_cores() * per_core["MiniLM-L6"] / rate)
-        print(f"| {rate:,.0f} | {found['busy_share']:.0%} | {most:.0%} |", flush=True)
-
-
-def show_memory(texts: Texts, folder: Path, workers: int) -> None:
-    """Prints the peak memory of the flow over a small and a large corpus."""
-    peaks = []
-    for copies in (_FEW, _MANY):
-        corpus = texts.repeated(copies).write_shards(folder / f"memory-{copies}", copies)
-        found = run_once(corpus, folder / f"memory-out-{copies}", 384, workers, None)
-        peaks.append(found["peak_mib"])
-        print(f"Peak of the flow's process over {copies} x {texts.name}: {peaks[-1]:,.0f} MiB")
-    print(f"It grows by {peaks[1] / peaks[0] - 1:.1%} where the corpus grows {_MANY // _FEW} times")
+        print(
+            f"| {rate:,.0f} | {found['busy_share']:.0%} | {most:.0%} | {found['foreign']:.0%} |",
+            flush=True,
+        )
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -228,8 +258,9 @@ def main(options: argparse.Namespace) -> None:
         folder = Path(name)
         corpus = texts.write_shards(folder / "corpus", _SHARDS)
         show_stages(corpus, folder)
-        show_cores(corpus, folder, options)
-        show_memory(once, folder, options.workers)
+        per_core = show_flow(once, folder, options)
+        show_cores(per_core, options.card_tokens_per_second)
+        show_busy(corpus, folder, options, per_core)
 
 
 if __name__ == "__main__":
