@@ -226,11 +226,14 @@ def _by_kernel(
 
     known = _kernel_parameters()
     width = query.shape[-1]
+    if fill := -width % _MULTIPLE:
+        query, key, value = (functional.pad(one, (0, fill)) for one in (query, key, value))
     options: dict[str, Any] = {}
     if "scale" in known:
         options["scale"] = scale
     else:
-        query = query * (scale * width**0.5)
+        # It divides by the root of the width that it is given.
+        query = query * (scale * (width + fill) ** 0.5)
     if window == (-1, 0) and "is_causal" in known:
         options["is_causal"] = True
     elif window != (-1, -1):
@@ -246,8 +249,6 @@ def _by_kernel(
     if "num_splits" in known:
         # Else the kernel may add up a row's parts in an order that depends on the rows beside it.
         options["num_splits"] = 1
-    if fill := -width % _MULTIPLE:
-        query, key, value = (functional.pad(one, (0, fill)) for one in (query, key, value))
     out: Any = varlen_attn(query, key, value, offsets, offsets, longest, longest, **options)
     attended: Tensor = out[..., :width]
     return attended
