@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 import zstandard
 from calling import call
@@ -353,6 +354,25 @@ def test_plan_writes_nothing_and_comes_near(job, root, tmp_path):
     spoken = call("plan", *flags(wanted)).out
     assert "rows       about 90\n" in spoken
     assert f"tokens     about {manifest['tokens']:,}\n" in spoken
+
+
+def test_plan_on_gpus_says_the_same_for_persons_and_programs(job, tmp_path, monkeypatch):
+    here = {
+        "is_available": True,
+        "get_device_capability": (8, 0),
+        "get_device_name": "NVIDIA A100-SXM4-80GB",
+        "device_count": 3,
+    }
+    for name, value in here.items():
+        monkeypatch.setattr(torch.cuda, name, lambda *_, value=value: value)
+    arguments = [*flags(job(tmp_path / "out", engine="local")), "--device", "cuda"]
+    gpu = call("plan", *arguments, "--json").json["gpu"]
+    assert (gpu["name"], gpu["gpus"]) == ("NVIDIA A100-SXM4-80GB", 3)
+    assert gpu["cores_per_gpu"] > 0
+    spoken = call("plan", *arguments).out
+    assert "gpu        3 x NVIDIA A100-SXM4-80GB, about " in spoken
+    cores = f"about {gpu['cores_per_gpu']:.1f} per GPU to read, tokenize and write, "
+    assert f"cores      {cores}{gpu['cores']} here: " in spoken
 
 
 def test_plan_needs_no_output(job, tmp_path):
