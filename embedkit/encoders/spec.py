@@ -1,9 +1,12 @@
 """All that an encoder needs to know of a model before it reads the weights."""
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
 from embedkit.tokens.tokenization import TokenizerSpec
+
+MixedCalls = bool | Literal["full"]
+"""Whether calls have rows of all lengths; ``full`` where all but the last are to be full too."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ class ModelSpec:
         return replace(self, placement=replace(self.placement, threads=threads))
 
     @property
-    def mixed_calls(self) -> bool:
+    def mixed_calls(self) -> MixedCalls:
         """Whether a call should have rows of all lengths, as this kind packs them together."""
         return False
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import apache_beam as beam
 
 from embedkit.encoders.base import EncoderClient
+from embedkit.encoders.spec import MixedCalls
 from embedkit.flow.encode import encode_tokens
 from embedkit.records import TokenBlock
 from embedkit.transforms.blocks import BlockTransform
@@ -18,7 +19,7 @@ class _Encode(beam.DoFn):
         connect: Callable[[], EncoderClient],
         call_tokens: int,
         vector_dtype: str,
-        mixed_calls: bool,
+        mixed_calls: MixedCalls,
     ) -> None:
         self._connect = connect
         self._call_tokens = call_tokens
@@ -49,7 +50,7 @@ class EncodeTokens(BlockTransform):
     connect: Callable[[], EncoderClient]
     call_tokens: int = 131_072
     vector_dtype: str = "float32"
-    mixed_calls: bool = False
+    mixed_calls: MixedCalls = False
 
     def expand(self, blocks: beam.PCollection) -> beam.PCollection:
         """One step, fused with its neighbours: vectors are not moved between workers."""

@@ -77,6 +77,45 @@ def test_mixed_calls_cover_every_row_exactly_once_with_rows_of_all_lengths(lengt
             assert all(b >= a for a, b in zip(one[1:], other, strict=False))
 
 
+@given(LENGTHS, st.integers(1, 200))
+def test_full_calls_cover_every_row_exactly_once_with_rows_of_all_lengths(lengths, call_tokens):
+    batch = TokenBatch.from_lists([np.full(length, n) for n, length in enumerate(lengths)])
+    calls = list(call_batches(batch, call_tokens, mixed="full"))
+    rows = [row for places, _ in calls for row in places.tolist()]
+    assert sorted(rows) == list(range(len(lengths)))
+    for places, call in calls:
+        assert len(places)
+        assert call.input_ids.tolist() == np.repeat(places, lengths[places]).tolist()
+        assert len(places) == 1 or len(call.input_ids) <= call_tokens
+
+
+@pytest.mark.parametrize(
+    ("rows", "most"), [(9_000, 12), (20_000, 256), (5_000, 512), (300, 8_192), (2_000, 8_192)]
+)
+def test_full_calls_are_full_but_the_last_and_each_has_rows_of_all_lengths(rows, most):
+    lengths = np.random.default_rng(rows + most).integers(3, most + 1, size=rows)
+    batch = TokenBatch(np.zeros(lengths.sum(), np.int32), np.cumsum([0, *lengths], dtype=np.int32))
+    calls = [call for _, call in call_batches(batch, 131_072, mixed="full")]
+    assert sum(map(len, calls)) == rows
+    for call in calls[:-1]:
+        assert len(call) == 4_096 or 131_072 - most < len(call.input_ids) <= 131_072
+        assert abs(call.lengths.mean() / lengths.mean() - 1) < 0.05
+    if most > 12:
+        assert np.mean([len(call.input_ids) for call in calls[:-1]]) > 131_072 - most / 4
+    assert len(calls) <= max(rows / 4_096, lengths.sum() / (131_072 - most)) + 1
+
+
+@pytest.mark.parametrize("length", [200, 256, 5_000, 8_192])
+def test_full_calls_of_equal_rows_take_as_many_as_fit(length):
+    batch = TokenBatch(
+        np.zeros(1_000 * length, np.int32), np.arange(1_001, dtype=np.int32) * length
+    )
+    calls = [len(call) for _, call in call_batches(batch, 131_072, mixed="full")]
+    fitting = 131_072 // length
+    # Fewer by one where some calls would come out larger by one.
+    assert all(fitting - 1 <= call <= fitting for call in calls[:-1])
+
+
 def test_calls_of_very_short_rows_are_cut_by_rows():
     batch = TokenBatch(np.arange(10_000, dtype=np.int32), np.arange(10_001, dtype=np.int32))
     calls = list(call_batches(batch, 131_072))

@@ -16,6 +16,7 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from embedkit.encoders.base import Encoder
+from embedkit.encoders.spec import MixedCalls
 from embedkit.flow.encode import call_batches
 from embedkit.vectors import TokenBatch
 
@@ -30,7 +31,7 @@ _KINDS = {
 }
 
 
-def calls_of(batch: TokenBatch, call_tokens: int, mixed: bool) -> list[TokenBatch]:
+def calls_of(batch: TokenBatch, call_tokens: int, mixed: MixedCalls) -> list[TokenBatch]:
     """Cuts rows into calls as a run's workers do."""
     return [call for _, call in call_batches(batch, call_tokens, mixed)]
 

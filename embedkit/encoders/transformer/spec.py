@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from embedkit.encoders.spec import ModelSpec
+from embedkit.encoders.spec import MixedCalls, ModelSpec
 from embedkit.encoders.transformer.model_modules import DenseLayer
 from embedkit.encoders.transformer.packing import PackShape
 
@@ -59,9 +59,12 @@ class TransformerSpec(ModelSpec):
         )
 
     @property
-    def mixed_calls(self) -> bool:
-        """Whether a call should have rows of all lengths, which packs and streams are made of."""
-        return self.placement.unpadded or self.pack_shape is not None
+    def mixed_calls(self) -> MixedCalls:
+        """Whether a call should have rows of all lengths, which packs and streams are made of.
+
+        A full call is cut into the longest streams; each other one ends in several short ones.
+        """
+        return "full" if self.placement.unpadded else self.pack_shape is not None
 
     @property
     def calls_at_once(self) -> int:

@@ -140,16 +140,27 @@ def wikitext(public_data, minilm) -> TokenBatch:
     return batch_of(np.minimum(counts, 256))
 
 
-@pytest.mark.parametrize("budget", [256, 4_096, 20_000, 65_536, 131_072])
+@pytest.mark.parametrize("budget", [256, 512, 4_096, 20_000, 65_536, 100_000, 131_072])
 def test_wikitext_in_the_calls_of_the_flow_leaves_hardly_any_fill(wikitext, budget):
-    calls = [call for _, call in call_batches(wikitext, 131_072, mixed=True)]
-    fill, _ = fill_of(calls, stream_lengths(budget, 256), 256)
-    assert fill < 0.02
+    calls = [call for _, call in call_batches(wikitext, 131_072, mixed="full")]
+    assert fill_of(calls, stream_lengths(budget, 256), 256)[0] < 0.01
+
+
+@pytest.mark.parametrize("call_tokens", [16_384, 65_536])
+def test_small_calls_leave_hardly_more(wikitext, call_tokens):
+    calls = [call for _, call in call_batches(wikitext, call_tokens, mixed="full")]
+    assert fill_of(calls, stream_lengths(65_536, 256), 256)[0] < 0.02
+
+
+def test_calls_of_any_size_leave_little_fill(wikitext):
+    """What is not full is cut into several lengths, of which the shortest fits the rest."""
+    calls = [wikitext.take(np.arange(rows)) for rows in range(700, len(wikitext), 150)]
+    assert fill_of(calls, stream_lengths(65_536, 256), 256)[0] < 0.015
 
 
 def test_streams_are_few_as_each_costs_a_start(wikitext):
-    calls = [call for _, call in call_batches(wikitext, 131_072, mixed=True)]
-    assert fill_of(calls, stream_lengths(65_536, 256), 256)[1] <= 7
+    calls = [call for _, call in call_batches(wikitext, 131_072, mixed="full")]
+    assert fill_of(calls, stream_lengths(65_536, 256), 256)[1] <= 2.5
 
 
 def test_one_query_takes_the_shortest_stream():
