@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from sklearn.metrics import ndcg_score
 from texts import paragraphs, topics_of_python
 
 from embedkit.config import JobConfig
+from embedkit.encoders.transformer import model_files
+from embedkit.encoders.transformer.placement import choose_placement
 from embedkit.engines.run import run_job
 
 pytestmark = pytest.mark.timeout(900)
@@ -84,6 +87,30 @@ def test_both_engines_write_the_same_and_what_sentence_transformers_gives(
     found = vectors(alone.table)
     print(f"\n{backend}: greatest difference {np.abs(found - expected).max():.2e}")
     np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCES[backend, "float32"])
+
+
+@pytest.fixture
+def on_stream(monkeypatch):
+    """Models are placed on the unpadded stream, as on a GPU; the CPU runs it without the kernel."""
+
+    def choose(*arguments, **options):
+        return replace(choose_placement(*arguments, **options), unpadded=True)
+
+    monkeypatch.setattr(model_files, "choose_placement", choose)
+
+
+def test_runs_on_the_unpadded_stream(sample, minilm, ray_session, tmp_path, on_stream):
+    """Two calls are in the encoder at once; bytes are the same all the same."""
+    corpus, expected = sample
+    plain = job_of(corpus, minilm, tmp_path / "plain", "torch", "float32")
+    run_job(plain)
+    run_job(plain.model_copy(update={"engine": "local", "output": str(tmp_path / "local")}))
+    alone, spread = (Dataset.latest(tmp_path / name) for name in ("plain", "local"))
+    assert alone.manifest["description"]["numerics"]["unpadded"] is True
+    assert spread.part_hashes == alone.part_hashes
+    found = vectors(alone.table)
+    print(f"\nstream: greatest difference {np.abs(found - expected).max():.2e}")
+    np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCES["torch", "float32"])
 
 
 def judgments(data: Path, queries: list[str], documents: list[str]) -> np.ndarray:
