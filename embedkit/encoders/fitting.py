@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from embedkit.config import EncoderRange, EngineConfig, ModelConfig
+from embedkit.encoders.host_cores import CORES_OF_A_PROCESS
 from embedkit.encoders.spec import Placement
 from embedkit.errors import ConfigError
 
@@ -116,7 +117,8 @@ def workers_on_machine(
     """
     encoders = fitting.encoders.most
     wanted = _wanted_workers(fitting, encoders, cores_per_gpu)
-    return config.workers or max(encoders + _MORE_THAN_ENCODERS, min(wanted, int(cpus)))
+    most = min(int(cpus), encoders + CORES_OF_A_PROCESS)
+    return config.workers or max(encoders + _MORE_THAN_ENCODERS, min(wanted, most))
 
 
 def workers_on_cluster(

@@ -14,6 +14,12 @@ _TOKENIZING = 1.1e-6
 _WRITING = 16e-9
 """Seconds of a core per component of a vector."""
 
+_IN_PYTHON = 0.14e-6
+"""Seconds per token that other threads of the process wait for Python, at most."""
+
+CORES_OF_A_PROCESS = 9
+"""How many cores the threads of one process keep busy before they only wait for Python."""
+
 _ROW_TOKENS = 128.0
 _CORES_OF_ANOTHER_KIND = 8.0
 
@@ -39,6 +45,11 @@ class HostWork:
     def tokens_per_second(self) -> float:
         """Tokens per second of one core that does nothing else."""
         return 1 / (_READING + self.tokenizing + _WRITING * self.dimension / self.row_tokens)
+
+    @property
+    def process_tokens_per_second(self) -> float:
+        """Most tokens per second of one process, on however many cores."""
+        return 1 / _IN_PYTHON
 
 
 def cores_per_gpu(model: ModelSpec, gpu: str, work: HostWork | None = None) -> float:

@@ -24,7 +24,8 @@ class GpuEstimate:
         tokens_per_second: What one of them encodes.
         cores_per_gpu: CPU cores that read, tokenize and write as much.
         cores: CPU cores that encoders leave for that.
-        bottleneck: ``gpu``, or ``cores`` where there are too few of them.
+        bottleneck: ``gpu``; ``cores`` where there are too few of them; or ``process`` where one
+            process, whose threads take turns in Python, cannot use as many as would be needed.
         job_tokens_per_second: What the bottleneck lets through.
     """
 
@@ -40,9 +41,11 @@ class GpuEstimate:
     def to_text(self) -> list[str]:
         """Returns the lines for a person."""
         rate = f"{_rounded(self.job_tokens_per_second):,} tokens/s"
-        held = "the GPU stays busy" if self.gpus == 1 else "the GPUs stay busy"
-        if self.bottleneck == "cores":
-            held = f"too few: they let about {rate} through"
+        held = {
+            "gpu": "the GPU stays busy" if self.gpus == 1 else "the GPUs stay busy",
+            "cores": f"too few, they let about {rate} through",
+            "process": f"one process lets about {rate} through, and --engine ray has several",
+        }[self.bottleneck]
         each = " each" if self.gpus > 1 else ""
         return [
             f"gpu        {self.gpus} x {self.name}, about {_rounded(self.tokens_per_second):,} "
@@ -79,15 +82,17 @@ def gpu_estimate(
     fitting = fit_machine(config, model.placement, {"GPU": usable, "CPU": cores})
     gpus = min(usable, math.ceil(fitting.encoders.most * fitting.encoder_gpus))
     left = max(1, cores - math.ceil(fitting.encoders.most * fitting.encoder_cpus))
-    needed = cores_per_gpu(model, gpu.name, work)
-    enough = gpus * needed <= left
+    rates = {"gpu": gpus * speed, "cores": left * work.tokens_per_second}
+    if config.engine != "ray":
+        rates["process"] = work.process_tokens_per_second
+    bottleneck = min(rates, key=lambda what: rates[what])
     return GpuEstimate(
         name=gpu.name or model.placement.device,
         datasheet=published_rates(gpu.name).name,
         gpus=gpus,
         tokens_per_second=speed,
-        cores_per_gpu=needed,
+        cores_per_gpu=cores_per_gpu(model, gpu.name, work),
         cores=left,
-        bottleneck="gpu" if enough else "cores",
-        job_tokens_per_second=gpus * speed if enough else left * work.tokens_per_second,
+        bottleneck=bottleneck,
+        job_tokens_per_second=rates[bottleneck],
     )

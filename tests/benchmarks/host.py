@@ -48,10 +48,12 @@ class Spent:
     Attributes:
         wall: Seconds.
         cores: Seconds of all cores.
+        thread: Seconds of the calling thread, in some of which no other can run Python.
     """
 
     wall: float = 0.0
     cores: float = 0.0
+    thread: float = 0.0
 
 
 def run_tokenizer(job: Job, texts: list[str], at_once: int) -> float:
@@ -83,11 +85,12 @@ def _run_split(split: Split, job: Job, client: FreeClient, spent: dict[str, Spen
     tokenizer = load_tokenizer(job.model.tokenizer)
 
     def stage(name: str, work: Callable[[], Any]) -> Any:
-        wall, cores = time.perf_counter(), time.process_time()
+        wall, cores, thread = time.perf_counter(), time.process_time(), time.thread_time()
         result = work()
         taken = spent.setdefault(name, Spent())
-        taken.wall += time.perf_counter() - wall
+        taken.thread += time.thread_time() - thread
         taken.cores += time.process_time() - cores
+        taken.wall += time.perf_counter() - wall
         return result
 
     total = 0
@@ -140,18 +143,24 @@ def measure(texts: Texts, rounds: int, workers: int, at_once: int, wait: float) 
 
 def show_stages(corpus: Path, folder: Path) -> None:
     """Prints what a core does of each stage, for vectors of each model's size."""
-    print("\n| stage, alone on one thread | components | million tokens/s per core | wall |")
-    print("|---|---|---|---|")
+    print(
+        "\n| stage, alone on one thread | components | million tokens/s per core | us per token: "
+        "all cores | the calling thread | the clock |\n|---|---|---|---|---|---|"
+    )
     for model, shape in MODELS.items():
         job = job_of(corpus, folder / f"stages-{model}", shape.hidden)
         spent, tokens = run_stages(job, FreeClient(shape.hidden))
         whole = [taken for name, taken in spent.items() if not name.startswith(" ")]
-        both = Spent(sum(one.wall for one in whole), sum(one.cores for one in whole))
-        for name, taken in {**spent, "all of it": both}.items():
-            print(
-                f"| {name} | {shape.hidden} | {tokens / taken.cores / 1e6:.2f} "
-                f"({taken.cores / tokens * 1e6:.3f} us a token) | {tokens / taken.wall / 1e6:.2f} |"
+        spent["all of it"] = Spent(
+            *(sum(getattr(one, of) for one in whole) for of in ("wall", "cores", "thread"))
+        )
+        for name, taken in spent.items():
+            each = (
+                f"{seconds / tokens * 1e6:.3f}"
+                for seconds in (taken.cores, taken.thread, taken.wall)
             )
+            rate = f"{tokens / taken.cores / 1e6:.2f}"
+            print(f"| {name} | {shape.hidden} | {rate} | {' | '.join(each)} |")
 
 
 def run_once(corpus: Path, folder: Path, dimension: int, workers: int, rate: float | None) -> Any:

@@ -109,6 +109,8 @@ def test_workers_leave_the_encoders_their_cpus_and_there_is_always_one():
         ({}, {"CPU": 8.0, "GPU": 1.0}, 17.9, 8),
         ({}, {"CPU": 2.0, "GPU": 1.0}, 17.9, 3),
         ({"workers": 20}, {"CPU": 2.0, "GPU": 1.0}, 17.9, 20),
+        # Nor more than one process has a use for.
+        ({}, {"CPU": 96.0, "GPU": 8.0}, 9.4, 17),
     ],
 )
 def test_threads_of_one_machine_follow_them_as_well(settings, resources, cores, workers):

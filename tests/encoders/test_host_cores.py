@@ -7,7 +7,7 @@ import pytest
 from embedkit.config import ModelConfig
 from embedkit.encoders import host_cores
 from embedkit.encoders.hardware import Gpu, Machine
-from embedkit.encoders.host_cores import HostWork, cores_per_gpu
+from embedkit.encoders.host_cores import CORES_OF_A_PROCESS, HostWork, cores_per_gpu
 from embedkit.encoders.kinds import read_model, tokens_per_second
 from embedkit.encoders.spec import ModelSpec
 
@@ -29,6 +29,12 @@ def test_wide_vectors_of_short_rows_and_slow_tokenizers_take_more():
     assert HostWork(384, row_tokens=8).tokens_per_second < usual
     seconds = 1 / HostWork(384, tokenizing=5e-6).tokens_per_second
     assert seconds - 1 / HostWork(384, tokenizing=2e-6).tokens_per_second == pytest.approx(3e-6)
+
+
+def test_cores_of_a_process_are_those_that_it_has_a_use_for():
+    work = HostWork(384)
+    used = work.process_tokens_per_second / work.tokens_per_second
+    assert round(used) == CORES_OF_A_PROCESS
 
 
 def test_cores_are_the_gpus_rate_by_that_of_a_core(spec):

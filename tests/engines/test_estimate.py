@@ -163,7 +163,7 @@ def on_gpus(make_job, monkeypatch):
 
 
 def test_on_gpus_it_says_how_many_cores_keep_them_busy(on_gpus):
-    model, found = on_gpus("NVIDIA L4", 2, 10_000)
+    model, found = on_gpus("NVIDIA L4", 2, 10_000, engine="ray")
     gpu = found.gpu
     assert (gpu.name, gpu.datasheet, gpu.gpus, gpu.cores) == ("NVIDIA L4", "L4", 2, 9_998)
     assert gpu.tokens_per_second == tokens_per_second(model, "NVIDIA L4")
@@ -187,7 +187,17 @@ def test_too_few_cores_hold_gpus_up(on_gpus):
     assert (gpu.cores, gpu.bottleneck) == (3, "cores")
     assert gpu.job_tokens_per_second == pytest.approx(3 * a_core)
     assert gpu.job_tokens_per_second < gpu.tokens_per_second
-    assert "3 here: too few: they let about " in found.to_text()
+    assert "3 here: too few, they let about " in found.to_text()
+
+
+def test_one_process_holds_up_many_gpus_and_a_cluster_has_more(on_gpus):
+    model, found = on_gpus("NVIDIA H200", 8, 10_000)
+    assert found.gpu.bottleneck == "process"
+    most = HostWork(model.vectors.dimension).process_tokens_per_second
+    assert found.gpu.job_tokens_per_second == most < 8 * found.gpu.tokens_per_second
+    assert "one process lets about 7,100,000 tokens/s through, and --engine ray" in found.to_text()
+    _, found = on_gpus("NVIDIA H200", 8, 10_000, engine="ray")
+    assert found.gpu.bottleneck != "process"
 
 
 def test_encoders_that_the_job_names_take_no_other_gpus(on_gpus):
