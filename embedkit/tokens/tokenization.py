@@ -21,6 +21,7 @@ from embedkit.errors.foreign import one_line
 from embedkit.records import TOKEN_FIELDS, DocumentBlock, Reject, TokenBlock
 from embedkit.tokens.text_tokens import blank_ids, is_long, is_seen, text_slices, token_pieces
 from embedkit.tokens.tokenizer_limits import check_tokenizer
+from embedkit.tokens.wordpiece import LONGEST, WordPieceEncoder, wordpiece_encoder
 
 _PROBES = ("a", "the", "0", ".", "A b")
 _VOCABULARIES = ("tokenizer.json", "vocab.json", "*.txt", "*.model", "*.tiktoken")
@@ -100,6 +101,7 @@ class TextTokenizer:
         prompt_ids = tokenizer.encode(spec.prompt, add_special_tokens=False).ids
         self._prompt = np.array(prompt_ids, dtype=np.int32)
         self._unknown = np.array([] if unknown_id is None else [unknown_id], dtype=np.int32)
+        self._fast = wordpiece_encoder(tokenizer)
 
     def encode(
         self, texts: list[str]
@@ -114,6 +116,8 @@ class TextTokenizer:
             tokenizer's own truncation cuts it; the ends of the texts' ids among them, int32, shape
             (texts + 1,), beginning with 0; tokens per text before the cut, int32, shape (texts,).
         """
+        if self._fast and max(map(len, texts), default=0) <= LONGEST:
+            return self._rows(*self._fast_contents(self._fast, texts))
         counts: list[int] = []
         flat: list[NDArray[np.int32]] = []
         for contents in self._contents(texts):
@@ -167,9 +171,37 @@ class TextTokenizer:
 
     def count(self, texts: list[str]) -> list[int]:
         """Counts each text's tokens before truncation, special tokens and prompt included."""
+        if self._fast and max(map(len, texts), default=0) <= LONGEST:
+            _, ends = self._fast_contents(self._fast, texts)
+            counts: list[int] = (np.diff(ends) + self._special).tolist()
+            return counts
         return [
             count + self._special for contents in self._contents(texts) for _, count in contents
         ]
+
+    def _fast_contents(
+        self, fast: WordPieceEncoder, texts: list[str]
+    ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        return fast.encode([self.prompt + text for text in texts] if self.prompt else texts)
+
+    def _rows(
+        self, contents: NDArray[np.int32], ends: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
+        """Cuts the ids of all texts and puts the special ones around each; as ``encode``."""
+        counts = np.diff(ends)
+        kept = np.minimum(counts, self._room)
+        offsets = np.zeros(len(ends), dtype=np.int32)
+        np.cumsum(kept + self._special, out=offsets[1:])
+        ids = np.empty(offsets[-1], dtype=np.int32)
+        for place, special in enumerate(self._prefix):
+            ids[offsets[:-1] + place] = special
+        for place, special in enumerate(reversed(self._suffix), 1):
+            ids[offsets[1:] - place] = special
+        first = ends[1:] - kept if self._truncate_left else ends[:-1]
+        within = np.arange(kept.sum()) - np.repeat(np.cumsum(kept) - kept, kept)
+        to = np.repeat(offsets[:-1] + len(self._prefix), kept) + within
+        ids[to] = contents[np.repeat(first, kept) + within]
+        return ids, offsets, (counts + self._special).astype(np.int32)
 
     def _contents(self, texts: list[str]) -> Iterator[list[tuple[list[int], int]]]:
         """Yields slices of texts: the ids that the model sees of each, and the count of all.

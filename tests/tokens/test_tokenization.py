@@ -43,6 +43,12 @@ def saved(tmp_path_factory):
     return save
 
 
+@pytest.fixture
+def library(monkeypatch):
+    """Every tokenizer without a faster one."""
+    monkeypatch.setattr("embedkit.tokens.tokenization.wordpiece_encoder", lambda _: None)
+
+
 def rows_of(tokenizer, texts):
     ids, offsets, n_tokens = tokenizer.encode(texts)
     return [ids[a:b].tolist() for a, b in itertools.pairwise(offsets)], n_tokens
@@ -86,6 +92,14 @@ def test_special_tokens_inside_texts(saved):
     check_against_transformers(saved("wordpiece"), ["a [SEP] b [PAD] c", "[CLS]" * 9, "\0"], 6)
 
 
+@pytest.mark.usefixtures("library")
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_words_without_the_faster_tokenizer(side, saved):
+    texts = [*SENTENCES, *MESSY, "a [SEP] b [PAD] c", "[CLS]" * 9, "\0"]
+    for max_tokens in (3, 7, 10_000):
+        check_against_transformers(saved("wordpiece", side), texts, max_tokens)
+
+
 def test_strings_that_break_programs(saved):
     for kind in KINDS:
         check_against_transformers(saved(kind), list(MESSY), 16)
@@ -96,7 +110,7 @@ def test_real_model_on_real_text(minilm):
     check_against_transformers(minilm, [*paragraphs()[:400], *foreign], 256)
 
 
-def test_slices_of_a_long_block_are_joined_in_order(saved, monkeypatch):
+def test_slices_of_a_long_block_are_joined_in_order(saved, library, monkeypatch):
     tokenizer = load_tokenizer(TokenizerSpec(saved("wordpiece"), 24))
     expected, counts = rows_of(tokenizer, SENTENCES)
     monkeypatch.setattr("embedkit.tokens.text_tokens.SLICE", 30)
@@ -109,6 +123,7 @@ def test_slices_of_a_long_block_are_joined_in_order(saved, monkeypatch):
 @pytest.mark.parametrize("side", ["right", "left"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_long_texts_are_tokenized_in_pieces(kind, side, saved, monkeypatch):
+    monkeypatch.setattr("embedkit.tokens.tokenization.LONGEST", 700)
     monkeypatch.setattr("embedkit.tokens.text_tokens.PIECE", 700)
     monkeypatch.setattr("embedkit.tokens.text_tokens.SLICE", 1500)
     long = " ".join(SENTENCES * 5)

@@ -1,0 +1,313 @@
+"""Ids of nanotoken against the tokenizers library's, on real texts and over all of Unicode."""
+
+import csv
+import json
+import logging
+import random
+import unicodedata
+from importlib import metadata
+from itertools import chain, product
+from pathlib import Path
+
+import nanotoken
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from public_data import NO_PUBLIC_DATA, PUBLIC_DATA
+from texts import FOREIGN, MESSY, paragraphs
+from tiny_models import SENTENCES, make_tokenizer
+from tokenizers import AddedToken, Tokenizer, normalizers, pre_tokenizers
+
+from embedkit.tokens import tokenization, wordpiece
+from embedkit.tokens.tokenization import TokenizerSpec, load_tokenizer
+from embedkit.tokens.wordpiece import wordpiece_encoder
+
+NORMALIZERS = {
+    "uncased": normalizers.BertNormalizer(lowercase=True),
+    "cased": normalizers.BertNormalizer(lowercase=False),
+    "cased, without accents": normalizers.BertNormalizer(lowercase=False, strip_accents=True),
+    "lower case with accents": normalizers.BertNormalizer(lowercase=True, strip_accents=False),
+    "ideographs in one word": normalizers.BertNormalizer(
+        handle_chinese_chars=False, strip_accents=False
+    ),
+    "controls kept": normalizers.BertNormalizer(clean_text=False),
+    "lower case first": normalizers.Sequence(
+        [normalizers.Lowercase(), normalizers.BertNormalizer(lowercase=False)]
+    ),
+}
+# What the scripts write between, over and behind letters, and what breaks words in two.
+PIECES = (
+    "[CLS]", "[PAD]", "[MASK]", "[SEP]", "[UNK]", "[mask]", "[MASK", "word", "Word", "ing", "##ing",
+    "tag", " ", "  ", "\t", "\n", "\r", "\x00", "\x0b", "\x0c", "\x1c", "\x1f", "\x7f", "\x85",
+    "\xa0", "\xad", "\u200b", "\u200d", "\u2028", "\u2029", "\u3000", "\ufeff", "\ufffd", "\ufdd0",
+    "\ufffe", "\ue000", "\U000e0041", "\u00e9", "e\u0301", "A\u030a", "q\u0323\u0307",
+    "q\u0307\u0323", "\u0345", "\u0f73", "\u0130", "\u00df", "\u0391\u03a3", "\u03c2", "\ufb01",
+    "\u2460", "\u00bd", "\u2026", "\u4e2d", "\u65e5\u672c", "\U00020000", "\uf900",
+    "\u1100\u1161\u11a8", "\uac01", "\u0e33", "\u0928\u093f", "\uff76\uff9e", "\uff21",
+    "\U0001d400", "\U0001d7d8", "\U0001f469\u200d\U0001f469\u200d\U0001f467",
+    "\U0001f3f3\ufe0f\u200d\U0001f308", "\U0001f1e9\U0001f1ea", "\U0001f44d\U0001f3fd", "x" * 50,
+    "y" * 100, "z" * 101, "1234567890", "3.14", "can't", "snake_case", "$^`~|_-#@<>=+", "\u061d",
+    "\u09fd",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def uncased(minilm):
+    tokenizer = Tokenizer.from_file(str(Path(minilm, "tokenizer.json")))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
+
+
+@pytest.fixture(scope="module")
+def variants(uncased):
+    made = {}
+    for name, normalizer in NORMALIZERS.items():
+        made[name] = Tokenizer.from_str(uncased.to_str())
+        made[name].normalizer = normalizer
+    made["added words"] = Tokenizer.from_str(uncased.to_str())
+    made["added words"].add_tokens(
+        [
+            AddedToken("word", single_word=True, normalized=False),
+            AddedToken("tag", rstrip=True, normalized=False),
+            AddedToken("ing", normalized=True),
+            AddedToken("Word", lstrip=True, normalized=True),
+            AddedToken("\u65e5", special=True),
+        ]
+    )
+    return {name: with_encoder(tokenizer) for name, tokenizer in made.items()}
+
+
+def with_encoder(tokenizer):
+    fast = wordpiece_encoder(tokenizer)
+    assert fast
+    return tokenizer, fast
+
+
+def check_equal(pair, texts):
+    tokenizer, fast = pair
+    ids, ends = fast.encode(texts)
+    assert ids.dtype == np.int32
+    rows = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+    expected = [row.ids for row in rows]
+    assert ends.tolist() == np.cumsum([0, *map(len, expected)]).tolist()
+    flat = np.fromiter(chain.from_iterable(expected), np.int32, len(ids))
+    if not np.array_equal(ids, flat):
+        other = int(np.searchsorted(ends, np.flatnonzero(ids != flat)[0], side="right")) - 1
+        assert ids[ends[other] : ends[other + 1]].tolist() == expected[other], ascii(texts[other])
+
+
+def words_of(form, chars):
+    """Texts of 64 such words each."""
+    words = [form.format(char) for char in chars]
+    return [" ".join(words[first : first + 64]) for first in range(0, len(words), 64)]
+
+
+def characters():
+    return [chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000]
+
+
+@pytest.mark.parametrize("form", ["so{0}me", "{0}\u0301{0}"])
+def test_all_of_unicode(form, variants):
+    check_equal(variants["uncased"], words_of(form, characters()))
+
+
+@pytest.mark.parametrize("name", [*NORMALIZERS, "added words"])
+def test_what_unicode_has_assigned(name, variants):
+    assigned = [one for one in characters() if unicodedata.category(one) not in ("Cn", "Co", "Lo")]
+    for form in ("so{0}me", "A{0}{0}b", "B{0}\u0327\u0301C \u0345{0}"):
+        check_equal(variants[name], words_of(form, assigned))
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("name", [*NORMALIZERS, "added words"])
+@pytest.mark.parametrize(
+    "form", ["{0}", "so{0}me", "a{0}{0}b", "one {0} {0}two", "AB{0}\u0301C {0}\u0327\u0301"]
+)
+def test_each_character_by_itself(form, name, variants):
+    check_equal(variants[name], [form.format(char) for char in characters()])
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("name", [*NORMALIZERS, "added words"])
+def test_many_texts_of_pieces(name, variants):
+    draw = random.Random(7)
+    for _ in range(20):
+        lengths = [draw.randrange(1, 24) for _ in range(20_000)]
+        check_equal(variants[name], ["".join(draw.choices(PIECES, k=one)) for one in lengths])
+
+
+def test_pairs_of_pieces(variants):
+    texts = ["".join(pair) for pair in product(PIECES, repeat=2)]
+    for name in ("uncased", "cased", "added words"):
+        check_equal(variants[name], texts)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    texts=st.lists(
+        st.lists(
+            st.sampled_from(PIECES) | st.text(st.characters(exclude_categories=["Cs"]), max_size=8),
+            max_size=12,
+        ).map("".join),
+        max_size=4,
+    ),
+    name=st.sampled_from([*NORMALIZERS, "added words"]),
+)
+@example(texts=["a" * 99, "a" * 100, "a" * 101, "e\u0301" * 51, "\U0001f642" * 101], name="uncased")
+@example(texts=["", " ", "\u4e2d\u6587" * 60, "- " * 200], name="cased")
+def test_any_text(texts, name, variants):
+    check_equal(variants[name], texts)
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "mpnet", "bare"])
+def test_small_vocabularies(kind):
+    foreign = list(chain.from_iterable(FOREIGN.values()))
+    texts = [*SENTENCES, *MESSY, *foreign, *paragraphs()[:100], *PIECES]
+    check_equal(with_encoder(make_tokenizer(kind).backend_tokenizer), texts)
+
+
+def lines_of(path):
+    return path.read_text(encoding="utf-8").split("\n")
+
+
+def sentences_of(path):
+    with path.open(encoding="utf-8", newline="") as file:
+        return [sentence for row in csv.reader(file) for sentence in row[:2]]
+
+
+@pytest.mark.skipif(not PUBLIC_DATA.is_dir(), reason=NO_PUBLIC_DATA)
+@pytest.mark.parametrize("name", ["uncased", pytest.param("cased", marks=pytest.mark.soak)])
+def test_public_corpora(name, variants):
+    texts = [json.dumps(one) for one in lines_of(PUBLIC_DATA / "cranfield" / "corpus.jsonl")]
+    for pattern in ("wikitext2/*.txt", "cranfield/*"):
+        for path in PUBLIC_DATA.glob(pattern):
+            texts += lines_of(path)
+    for pattern in ("stsb/*.csv", "multilingual/*.csv"):
+        for path in PUBLIC_DATA.glob(pattern):
+            texts += sentences_of(path)
+    texts += json.loads((PUBLIC_DATA / "messy" / "blns.json").read_text(encoding="utf-8"))
+    assert len(texts) > 30_000
+    check_equal(variants[name], texts)
+
+
+def test_the_tokenizer_of_a_model_uses_it(minilm, monkeypatch):
+    texts = [*paragraphs()[:50], "", "x" * 5000, *SENTENCES]
+    for prompt, side in product(("", "passage: "), ("right", "left")):
+        spec = TokenizerSpec(minilm, 24, prompt)
+        with monkeypatch.context() as patch:
+            patch.setattr(tokenization, "wordpiece_encoder", lambda _: None)
+            library = load_tokenizer(spec)
+        fast = load_tokenizer(spec)
+        assert fast._fast
+        assert library._fast is None
+        fast._truncate_left = library._truncate_left = side == "left"
+        for some in (texts, texts[:1], []):
+            for ours, theirs in zip(fast.encode(some), library.encode(some), strict=True):
+                assert ours.dtype == theirs.dtype
+                assert np.array_equal(ours, theirs)
+            assert fast.count(some) == library.count(some)
+
+
+def test_a_text_too_long_for_memory_goes_through_the_library(minilm, monkeypatch):
+    tokenizer = load_tokenizer(TokenizerSpec(minilm, 24))
+    texts = ["short", "a b" * 20]
+    expected = [some.tolist() for some in tokenizer.encode(texts)]
+    monkeypatch.setattr(tokenization, "LONGEST", 59)
+    monkeypatch.setattr(tokenizer._fast, "encode", None)
+    assert [some.tolist() for some in tokenizer.encode(texts)] == expected
+    assert tokenizer.count(texts) == expected[2]
+
+
+def test_words_are_remembered_up_to_a_bound(uncased):
+    assert wordpiece_encoder(uncased)
+    assert nanotoken.get_cache_entries() == 1 << 16
+
+
+def with_prefix(tokenizer):
+    state = json.loads(tokenizer.to_str())
+    state["model"]["continuing_subword_prefix"] = "@@"
+    return Tokenizer.from_str(json.dumps(state))
+
+
+def with_parts(tokenizer, **parts):
+    other = Tokenizer.from_str(tokenizer.to_str())
+    for name, part in parts.items():
+        setattr(other, name, part)
+    return other
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        with_prefix,
+        lambda one: with_parts(one, encode_special_tokens=True),
+        lambda one: with_parts(one, pre_tokenizer=pre_tokenizers.Whitespace()),
+        lambda one: with_parts(one, pre_tokenizer=None),
+        lambda one: with_parts(one, normalizer=None),
+        lambda one: with_parts(one, normalizer=normalizers.NFKC()),
+        lambda one: with_parts(
+            one, normalizer=normalizers.Sequence([normalizers.BertNormalizer(), normalizers.NFC()])
+        ),
+    ],
+)
+def test_other_kinds_are_left_to_the_library(change, uncased):
+    assert wordpiece_encoder(change(uncased)) is None
+
+
+@pytest.mark.parametrize("kind", ["unigram", "xlm", "bytes"])
+def test_other_models_are_left_to_the_library(kind):
+    assert wordpiece_encoder(make_tokenizer(kind).backend_tokenizer) is None
+
+
+@pytest.fixture
+def fresh():
+    wordpiece._checked.cache_clear()
+    wordpiece._warn_once.cache_clear()
+    yield
+    wordpiece._checked.cache_clear()
+    wordpiece._warn_once.cache_clear()
+
+
+def test_without_the_package(uncased, monkeypatch, caplog):
+    def missing(name):
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", missing)
+    assert wordpiece_encoder(uncased) is None
+    assert not caplog.records
+
+
+def test_another_release_is_not_used_and_said_once(uncased, monkeypatch, caplog, fresh):
+    monkeypatch.setattr(metadata, "version", lambda _: "0.2.0")
+    assert wordpiece_encoder(uncased) is None
+    assert wordpiece_encoder(uncased) is None
+    (record,) = caplog.records
+    assert "nanotoken 0.2.0" in record.message
+    assert "install" in record.message
+
+
+@pytest.mark.parametrize("wrong", ["a\u061db", "the", "\u0130" * 101, "[MASK]"])
+def test_other_ids_are_seen_when_a_tokenizer_is_loaded(wrong, uncased, monkeypatch, caplog, fresh):
+    encode = wordpiece.WordPieceEncoder.encode
+
+    def damaged(self, texts):
+        ids, ends = encode(self, texts)
+        ids[ends[[wrong in text for text in texts].index(True)]] += 1
+        return ids, ends
+
+    monkeypatch.setattr(wordpiece.WordPieceEncoder, "encode", damaged)
+    assert wordpiece_encoder(uncased) is None
+    (record,) = caplog.records
+    assert "other ids than tokenizers" in record.message
+
+
+def test_what_nanotoken_refuses_is_left_to_the_library(uncased, monkeypatch, caplog, fresh):
+    def refuse(state):
+        raise nanotoken.UnsupportedTokenizerError("a component")
+
+    monkeypatch.setattr(nanotoken.Tokenizer, "from_json", refuse)
+    caplog.set_level(logging.INFO)
+    assert wordpiece_encoder(uncased) is None
+    assert "a component" in caplog.text
