@@ -108,7 +108,9 @@ class Graphs:
             vectors.copy_(self._network(*shape.arrays(inputs)))
 
         try:
-            return _Graph(inputs, vectors, self._device.capture(work, self._queue))
+            graph = _Graph(inputs, vectors, self._device.capture(work, self._queue))
+            self._graphs[shape] = graph
+            return graph
         except RuntimeError as error:
             reason = one_line(error, only_first=True)
         self.drop(for_good=True)
