@@ -2,9 +2,16 @@
 
 import argparse
 
-from tests.benchmarks import cluster, finish, host, ids, memory, record, speed
+from tests.benchmarks import cluster, fill, finish, host, ids, memory, record, speed
 
-_ALL = {"speed": speed, "host": host, "memory": memory, "cluster": cluster, "ids": ids}
+_ALL = {
+    "speed": speed,
+    "host": host,
+    "memory": memory,
+    "cluster": cluster,
+    "ids": ids,
+    "fill": fill,
+}
 # They take an hour, and 350,000 files, so only by their names.
 _NAMED = {"record": record, "finish": finish}
 

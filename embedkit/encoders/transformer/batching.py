@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from embedkit.vectors import TokenBatch
 
-_LEAST_WIDTH = 16
+# Kernels like rows of 16 bytes, which are eight numbers in half precision.
+_LEAST_WIDTH = 8
 # Fixed widths between a power of two and the next are half as many: fill is a few percent.
 _WIDTHS_OF_TWO_POWERS = 16
 # What a batch costs a GPU beside its tokens, in tokens: nothing is computed between its kernels.
@@ -45,7 +46,7 @@ def fixed_widths(longest: int) -> tuple[int, ...]:
         longest: Tokens of the longest row that there may be; models know no place behind it.
 
     Returns:
-        Multiples of 16, further apart the wider they are, and ``longest``; rising.
+        Multiples of 8, further apart the wider they are, and ``longest``; rising.
     """
     widths = []
     width = _LEAST_WIDTH

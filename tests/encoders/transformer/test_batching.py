@@ -98,14 +98,14 @@ def test_no_other_cut_between_widths_costs_less(lengths, budget, widths):
     assert found <= min(costs)
 
 
-@pytest.mark.parametrize("longest", [1, 16, 17, 200, 256, 500, 512, 8_192])
+@pytest.mark.parametrize("longest", [1, 8, 17, 200, 256, 500, 512, 8_192])
 def test_fixed_widths_are_close_to_each_other_and_end_with_the_longest(longest):
     widths = fixed_widths(longest)
     assert list(widths) == sorted(set(widths))
     assert widths[-1] == longest
-    assert all(width % 16 == 0 for width in widths[:-1])
-    assert all(b - a <= max(16, a / 8) for a, b in pairwise((0, *widths)))
-    assert len(widths) <= 16 + 8 * max(0, longest.bit_length() - 8)
+    assert all(width % 8 == 0 for width in widths[:-1])
+    assert all(b - a <= max(8, a / 8) for a, b in pairwise((0, *widths)))
+    assert len(widths) <= 16 + 8 * max(0, longest.bit_length() - 7)
 
 
 @given(lengths.filter(len), rising)
