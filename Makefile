@@ -8,7 +8,7 @@ CHECKOV := .venv-checkov
 export HF_HUB_OFFLINE = 1
 include k8s/versions.env
 
-.PHONY: demo test lint bench gpu soak report images clean
+.PHONY: demo test lint bench gpu gpu-bundle soak report images clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m pipelines.demo
@@ -31,6 +31,14 @@ bench: $(INSTALLED)
 # Checks and measures encoders on the GPU of this machine; without one, `GPU_OPTIONS=--tiny` tries it.
 gpu: $(INSTALLED)
 	$(BIN)/python tests/gpu/run.py $(GPU_OPTIONS)
+
+# What `make gpu` needs on a machine with a GPU and no registry, in one folder. GPU_MODEL, a model's
+# directory, and GPU_DATA, the folder of public data, go along if given, to tell what precision costs.
+GPU_PYTHON ?= 3.12
+gpu-bundle: $(INSTALLED)
+	PYTHONPATH=tests $(BIN)/python -m tests.gpu.bundle --output build/gpu-bundle \
+		--python $(GPU_PYTHON) $(if $(GPU_MODEL),--model $(GPU_MODEL)) \
+		$(if $(GPU_DATA),--data $(GPU_DATA))
 
 # The demo's report as a picture; needs Chromium.
 report: demo

@@ -90,15 +90,28 @@ def make_environment(folder: Path, wheel: Path, extras: Sequence[str] = ()) -> E
         wheel: The wheel.
         extras: The extras to install it with.
     """
-    venv.create(folder, with_pip=False, symlinks=True)
-    made = Environment(folder)
+    said = wheel_metadata(wheel).get_all("Requires-Dist") or []
+    made = make_environment_of(folder, said, extras)
     command = [sys.executable, "-m", "pip", "--python", str(made.python), "install", "--quiet"]
     subprocess.run([*command, "--no-deps", "--no-index", str(wheel)], check=True)
-    (site,) = folder.glob("lib/python*/site-packages")
-    said = wheel_metadata(wheel).get_all("Requires-Dist") or []
-    for distribution in _required(map(Requirement, said), frozenset(extras)):
-        _link(distribution, site)
     return made
+
+
+def make_environment_of(
+    folder: Path, requirements: Iterable[str], extras: Sequence[str] = ()
+) -> Environment:
+    """Makes an environment of requirements and what they require, as it is installed here.
+
+    Args:
+        folder: Where to make it.
+        requirements: The requirements.
+        extras: Extras that their markers may name.
+    """
+    venv.create(folder, with_pip=False, symlinks=True)
+    (site,) = folder.glob("lib/python*/site-packages")
+    for distribution in _required(map(Requirement, requirements), frozenset(extras)):
+        _link(distribution, site)
+    return Environment(folder)
 
 
 def find_python(version: str) -> Path | None:

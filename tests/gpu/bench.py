@@ -54,6 +54,11 @@ class Bench:
             return "float32"
         return "bfloat16" if torch.cuda.get_device_capability() >= (8, 0) else "float16"
 
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """The precisions besides float32 that are tried on this device."""
+        return ("float16", "bfloat16") if self.device == "cuda" else ("bfloat16",)
+
     def size(self, name: str) -> Size:
         """Returns the shape of a model, by its name."""
         return (TINY_SIZES if self.tiny else SIZES)[name]

@@ -44,6 +44,12 @@ def _measure(name: str, **arguments: str) -> Run:
     return partial(getattr(measures, name), **arguments)
 
 
+def _quality() -> Run:
+    import quality
+
+    return quality.cranfield
+
+
 def _step(seconds: float, name: str, load: Callable[..., Run], *args: str, **named: str) -> Step:
     return Step(name, seconds, partial(load, *args, **named))
 
@@ -70,6 +76,7 @@ STEPS = (
     _step(60, "device rates", _measure, "device_rates"),
     _encoder(60, "MiniLM-L6", "padded"),
     _peer(60, "MiniLM-L6"),
+    _step(60, "Cranfield", _quality),
     _encoder(60, "BERT-base", "padded"),
     _encoder(60, "BERT-large", "padded"),
     _encoder(60, "MiniLM-L12", "padded"),

@@ -25,6 +25,7 @@ def as_text(results: Found) -> str:
         _checks(steps),
         _rates(steps.get("device rates", {}).get("found", {})),
         _encoders(steps),
+        _quality(steps.get("Cranfield", {}).get("found", {})),
         _profiles(steps),
     ]
     return "\n\n".join(part for part in parts if part)
@@ -122,6 +123,20 @@ def _wanted(value: float, form: str, least: float | None) -> str:
     return (
         f"{said} (wanted: >= {format(least, form)}{'' if value >= least else ': **not reached**'})"
     )
+
+
+def _quality(found: Found) -> str:
+    lines = [
+        f"| {precision} | {said['ndcg_at_10']:.5f} | "
+        f"{said['ndcg_at_10'] - found['float32']['ndcg_at_10']:+.5f} | "
+        f"{said['least_cosine']:.6f} ({said['mean_cosine']:.6f}) |"
+        for precision, said in found.items()
+        if isinstance(said, dict)
+    ]
+    if not lines:
+        return ""
+    head = "| precision | Cranfield nDCG@10 | less float32's | cosine with it: least (mean) |"
+    return "\n".join([head, "|" + "---|" * 4, *lines])
 
 
 def _profiles(steps: Found) -> str:

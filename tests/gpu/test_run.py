@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from gpu.quality import ndcg_at_10
 from gpu.table import as_text
 from gpu.throughput import agreement, steady_rate
 
@@ -142,3 +143,15 @@ def test_agreement():
     assert found["least_cosine"] == pytest.approx(0.8)
     assert found["mean_cosine"] == pytest.approx(0.9)
     assert found["greatest_difference"] == pytest.approx(0.6)
+
+
+def test_ndcg():
+    from sklearn.metrics import ndcg_score
+
+    random = np.random.default_rng(0)
+    gains = random.integers(0, 4, (20, 50)) * (random.random((20, 50)) < 0.2)
+    gains[3] = 0
+    scores = random.normal(size=(20, 50))
+    judged = gains.max(axis=1) > 0
+    expected = ndcg_score(gains[judged], scores[judged], k=10)
+    assert ndcg_at_10(scores, gains.astype(float)) == pytest.approx(expected)
