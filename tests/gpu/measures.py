@@ -1,5 +1,6 @@
 """Measurements: what the device reaches, and what encoders reach of it."""
 
+import gc
 import importlib.metadata
 import platform
 import time
@@ -9,11 +10,10 @@ from statistics import mean
 from typing import Any
 
 import torch
-from bench import FORMS, Bench, load_float32
+from bench import FORMS, Bench, is_streaming, with_placement
 from models import rows_of_128, rows_of_text, token_batch
 from rates import clocks, copy_rate, layer_rate, matrix_rate
 from throughput import (
-    agreement,
     calls_of,
     encoded,
     steady_rate,
@@ -30,10 +30,11 @@ ROWS = {"WikiText-2": rows_of_text, "128 tokens": rows_of_128}
 _LIBRARIES = ("embedkit-batch", "torch", "transformers", "sentence-transformers", "triton", "numpy")
 _ROWS = 8_192
 _PEER_ROWS = 4_096
+_PEER_FLOPS = 1e14
 _TINY_ROWS = 40
 _COMPARED_ROWS = 512
 _PROFILED_CALLS = 6
-_RATE_SECONDS = 0.3
+_RATE_SECONDS = 0.15
 
 
 def device_rates(bench: Bench, found: Found) -> None:
@@ -57,12 +58,14 @@ def encoder_rate(bench: Bench, found: Found, model: str, form: str) -> None:
         model: The model's name.
         form: The form's.
     """
-    spec, size = bench.spec(bench.directory(model)), bench.size(model)
+    spec, size, way = bench.spec(bench.directory(model)), bench.size(model), FORMS[form]
+    spec = with_placement(spec, unpadded=spec.placement.unpadded and way.streams)
     rows = _TINY_ROWS if bench.tiny else _ROWS
     with peak_memory(found):
         start = time.perf_counter()
-        encoder = FORMS[form](spec)
+        encoder = way.load(spec)
         found["load_seconds"] = time.perf_counter() - start
+        found["streaming"] = is_streaming(encoder)
         for name, lengths_of in ROWS.items():
             lengths = lengths_of(rows)
             batch = token_batch(lengths, size.vocabulary)
@@ -71,8 +74,7 @@ def encoder_rate(bench: Bench, found: Found, model: str, form: str) -> None:
             found[name] = _rate_of(bench, encoder, calls, flops, at_once)
     found["clocks"] = clocks()
     found["profile"] = where_time_goes(encoder.encode, calls[:_PROFILED_CALLS])
-    compared = token_batch(rows_of_text(min(rows, _COMPARED_ROWS)), size.vocabulary)
-    found["agreement"] = agreement(encoder.encode(compared), load_float32(spec).encode(compared))
+    found["agreement"] = bench.compared(encoder, model, min(rows, _COMPARED_ROWS))
 
 
 def _rate_of(
@@ -104,6 +106,7 @@ def _rate_of(
 @contextmanager
 def peak_memory(found: Found) -> Iterator[None]:
     """Notes the most memory of the device that this process had in the body, in bytes."""
+    gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
@@ -118,7 +121,10 @@ def peer_rate(bench: Bench, found: Found, model: str) -> None:
     from peers import best_sentence_transformers
 
     for name, lengths_of in ROWS.items():
-        lengths = lengths_of(_TINY_ROWS if bench.tiny else _PEER_ROWS)
+        # So few that a pass takes a good GPU a second at most.
+        flops = bench.size(model).flops_per_token(lengths_of(100))
+        rows = min(_PEER_ROWS, int(_PEER_FLOPS / flops / lengths_of(100).mean()))
+        lengths = lengths_of(_TINY_ROWS if bench.tiny else rows)
         batch = token_batch(lengths, bench.size(model).vocabulary)
         found[name] = best_sentence_transformers(bench, bench.directory(model), batch)
 

@@ -13,7 +13,7 @@ from sentence_transformers import SentenceTransformer
 
 from embedkit.vectors import TokenBatch
 
-_BATCH_SIZES = (32, 128, 256, 512, 1_024, 2_048)
+_BATCH_SIZES = (64, 128, 256, 512, 1_024)
 
 
 def attentions(device: str) -> list[str]:

@@ -28,6 +28,9 @@ _KINDS = {
     "matrix products": r"gemm|gemv|cublas|cutlass|nvjet|wgmma|matmul|addmm|linear|\bmm\b|mkldnn",
     "copies": r"memcpy|memset|copy_",
     "layer normalization": r"layer_?norm",
+    "generated kernels": r"triton_",
+    "sums of rows": r"segment",
+    "element by element": r"elementwise|gelu|index",
 }
 
 
@@ -73,7 +76,8 @@ def steady_rate(
         for future in [pool.submit(work) for _ in range(at_once)]:
             future.result()
     # At first not all threads have begun, and at the end not all still have a call.
-    steady = sorted(done)[at_once - 1 : len(done) - at_once + 1]
+    done.sort(key=lambda entry: entry[0])
+    steady = done[at_once - 1 : len(done) - at_once + 1]
     ends = np.linspace(0, len(steady) - 1, _WINDOWS + 1).astype(int)
     rates = [
         sum(tokens for _, tokens, _ in steady[first + 1 : last + 1])
