@@ -16,6 +16,9 @@ from embedkit.errors import ConfigError
 _MORE_THAN_ENCODERS = 2
 """Workers beside one for every encoder: one that writes, one that reads ahead."""
 
+_TO_SPARE = 2
+"""Of other corpora, such as of long texts in chunks, and other tokenizers cores have more to do."""
+
 
 @dataclass(frozen=True)
 class Fitting:
@@ -143,10 +146,10 @@ def workers_on_cluster(
 
 
 def _wanted_workers(fitting: Fitting, encoders: int, cores_per_gpu: float) -> int:
-    """Returns a worker for each encoder, which waits for it, and as many as cores are to work.
+    """Returns a worker for each encoder, which waits for it, and those that keep cores at work.
 
     A worker's tokenizer may use every core of its node, whatever Ray sets aside for the worker; so
     what is counted is how much all of them have to do, and not what one could.
     """
-    cores = math.ceil(cores_per_gpu * fitting.encoder_gpus * encoders)
-    return encoders + max(_MORE_THAN_ENCODERS, cores)
+    cores = cores_per_gpu * fitting.encoder_gpus * encoders
+    return encoders + max(_MORE_THAN_ENCODERS, math.ceil(_TO_SPARE * cores))

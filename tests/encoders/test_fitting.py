@@ -66,10 +66,10 @@ def test_a_cluster_without_cpus_is_refused():
         ({}, "cpu", 1, 0.0, 3),
         ({}, "cpu", 3, 0.0, 5),
         ({"workers": 7}, "cpu", 3, 0.0, 7),
-        # One that waits for each encoder, and what the cores are to do.
-        ({"workers": "auto"}, "cuda", 3, 4.2, 16),
-        ({"encoders_per_gpu": 2}, "cuda", 6, 4.2, 19),
-        ({"workers": "auto"}, "cuda", 1, 4.2, 6),
+        # One that waits for each encoder, and two for each core that is to work.
+        ({"workers": "auto"}, "cuda", 3, 1.6, 13),
+        ({"encoders_per_gpu": 2}, "cuda", 6, 1.6, 16),
+        ({"workers": "auto"}, "cuda", 1, 1.6, 5),
         # As good as nothing to do: one writes and one reads ahead all the same.
         ({}, "cuda", 3, 0.1, 5),
         # More than the cluster's 28 CPUs have room for beside the encoders.
@@ -100,10 +100,10 @@ def test_workers_leave_the_encoders_their_cpus_and_there_is_always_one():
         ({}, {"CPU": 8.0}, 0.0, 3),
         ({"encoders": 4}, {"CPU": 2.0}, 0.0, 6),
         ({"workers": 5}, {"CPU": 2.0}, 0.0, 5),
-        ({}, {"CPU": 16.0, "GPU": 1.0}, 3.5, 5),
-        ({}, {"CPU": 16.0, "GPU": 2.0}, 3.5, 9),
-        ({"encoders_per_gpu": 2}, {"CPU": 16.0, "GPU": 2.0}, 3.5, 11),
-        ({"encoders": 1}, {"CPU": 16.0, "GPU": 2.0}, 3.5, 5),
+        ({}, {"CPU": 16.0, "GPU": 1.0}, 1.6, 5),
+        ({}, {"CPU": 16.0, "GPU": 2.0}, 1.6, 9),
+        ({"encoders_per_gpu": 2}, {"CPU": 16.0, "GPU": 2.0}, 1.6, 11),
+        ({"encoders": 1}, {"CPU": 16.0, "GPU": 2.0}, 1.6, 5),
         ({}, {"CPU": 16.0, "GPU": 1.0}, 0.4, 3),
         # No more than there are CPUs, and never fewer than where encoders run on those.
         ({}, {"CPU": 8.0, "GPU": 1.0}, 17.9, 8),
