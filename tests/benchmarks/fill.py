@@ -137,6 +137,7 @@ def main(options: argparse.Namespace) -> None:
         ("8,192 tokens", np.full(1_000, 8_192), 8_192),
         ("3 to 12 tokens", random.integers(3, 13, 8_192), 512),
         ("10 to 8,192 tokens", random.integers(10, 8_193, 1_000), 8_192),
+        ("5,000 to 8,192 tokens", random.integers(5_000, 8_193, 1_000), 8_192),
         ("one query of 9 tokens", np.array([9]), 512),
     ):
         print_row(Rows(name, lengths, longest))

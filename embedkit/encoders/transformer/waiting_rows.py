@@ -33,6 +33,11 @@ class WaitingRows:
         """Tokens of the longest row that waits."""
         return self._present.bit_length() - 1
 
+    @property
+    def shortest(self) -> int:
+        """Tokens of the shortest row that waits."""
+        return (self._present & -self._present).bit_length() - 1
+
     def take(self, room: int, most: int) -> NDArray[np.intp]:
         """Takes rows, each time the longest that still fits, and of equal ones the first.
 

@@ -91,29 +91,30 @@ def streams(
     if waiting and waiting.longest > most:
         raise ValueError(f"a row of {waiting.longest} tokens, where the longest may have {most}")
     while waiting:
-        wanted = _next_length(waiting.tokens, lengths)
+        # A stream that others follow may stay emptier by as much as no row that waits fits into.
+        wanted = _next_length(waiting.tokens, lengths, _START + waiting.shortest)
         length = next(n for n in reversed(lengths) if n >= max(wanted, waiting.longest))
         yield _stream(batch, waiting.take(length, len(batch)), length, longest, pad_id)
 
 
-def _next_length(tokens: int, lengths: Sequence[int]) -> int:
+def _next_length(tokens: int, lengths: Sequence[int], start: int) -> int:
     """Returns the length of the first of the streams that take some tokens at the least cost."""
     length, shorter = lengths[0], lengths[1:]
     if tokens >= length:
         return length
-    if shorter and _cost(tokens, shorter) < length + _START:
-        return _next_length(tokens, shorter)
+    if shorter and _cost(tokens, shorter, start) < length + start:
+        return _next_length(tokens, shorter, start)
     return length
 
 
-def _cost(tokens: int, lengths: Sequence[int]) -> int:
+def _cost(tokens: int, lengths: Sequence[int], start: int) -> int:
     """Returns what streams for some tokens cost at least: their lengths, and a start for each."""
     length, shorter = lengths[0], lengths[1:]
     whole, rest = divmod(tokens, length)
     last = 0
     if rest:
-        last = min([length + _START, *([_cost(rest, shorter)] if shorter else [])])
-    return whole * (length + _START) + last
+        last = min([length + start, *([_cost(rest, shorter, start)] if shorter else [])])
+    return whole * (length + start) + last
 
 
 def _stream(

@@ -163,6 +163,15 @@ def test_streams_are_few_as_each_costs_a_start(wikitext):
     assert fill_of(calls, stream_lengths(65_536, 256), 256)[1] <= 2.5
 
 
+def test_nothing_but_long_rows_take_long_streams():
+    """Of 16,384 tokens two rows of 6,500 leave a fifth, and streams of 65,536 much less."""
+    lengths = np.random.default_rng(3).integers(5_000, 8_193, size=200)
+    calls = [call for _, call in call_batches(batch_of(lengths), 131_072, mixed="full")]
+    fill, number = fill_of(calls, stream_lengths(65_536, 8_192), 8_192)
+    assert fill < 0.09
+    assert number <= 3
+
+
 def test_one_query_takes_the_shortest_stream():
     (stream,) = streams(batch_of([9]), stream_lengths(65_536, 512), 512, PAD)
     assert (len(stream.input_ids), len(stream.offsets) - 1) == (1_024, 16)
