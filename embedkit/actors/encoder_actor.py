@@ -1,6 +1,7 @@
 """An encoder as a Ray actor."""
 
 import os
+from typing import Any
 
 import numpy as np
 import ray
@@ -80,3 +81,9 @@ class EncoderActor:
     def load(self) -> EncoderLoad:
         """Returns what this process did so far; answers while it encodes."""
         return self._meter.read()
+
+
+def encoder_class(model: ModelSpec) -> Any:
+    """Returns the class of actors for a model, which asks for as many threads as it can use."""
+    groups = {"observe": 1}
+    return ray.remote(concurrency_groups=groups, max_concurrency=model.calls_at_once)(EncoderActor)

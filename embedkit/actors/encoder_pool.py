@@ -9,7 +9,7 @@ import ray
 from ray.exceptions import ActorUnavailableError, RayError
 
 from embedkit.actors import pool_use
-from embedkit.actors.encoder_actor import EncoderActor, phase_of
+from embedkit.actors.encoder_actor import encoder_class, phase_of
 from embedkit.actors.encoder_errors import encoder_error
 from embedkit.actors.encoder_handle import PULSE_SECONDS, EncoderHandle, look
 from embedkit.actors.pool_client import PoolConnection
@@ -54,7 +54,7 @@ class EncoderPool:
         least: int | None = None,
         wait: float = 600.0,
     ) -> None:
-        remote = ray.remote(concurrency_groups={"observe": 1})(EncoderActor)
+        remote = encoder_class(model)
         run = uuid.uuid4().hex[:8]
         names = [f"encoder-{number}" for number in range(encoders)]
         places = tuple(f"embedkit-{run}-{name}" for name in names)
@@ -65,7 +65,6 @@ class EncoderPool:
                 name=place,
                 num_cpus=cpus,
                 num_gpus=gpus,
-                max_concurrency=model.calls_at_once,
                 max_restarts=-1,
                 max_task_retries=0,
                 scheduling_strategy="SPREAD",

@@ -26,7 +26,7 @@ from pathlib import Path
 
 import ray
 
-from embedkit.actors.encoder_actor import EncoderActor
+from embedkit.actors.encoder_actor import encoder_class
 from embedkit.actors.encoder_handle import answer
 from embedkit.actors.pool_client import PoolClient, PoolConnection
 from embedkit.actors.private_ray import environment, join, on_loopback, read_token_again
@@ -129,7 +129,7 @@ class LocalRay:
                 "accelerator and its driver, or take device cpu"
             )
         names = tuple(f"encoder-{number}" for number in range(fitting.encoders.most))
-        remote = ray.remote(concurrency_groups={"observe": 1})(EncoderActor)
+        remote = encoder_class(self.model)
         actors = [
             remote.options(
                 name=name,

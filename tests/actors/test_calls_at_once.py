@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from embedkit.actors import encoder_pool
+from embedkit.actors import encoder_actor
 from embedkit.actors.encoder_actor import EncoderActor
 from embedkit.actors.encoder_pool import EncoderPool
 from embedkit.encoders.meter import LoadMeter
@@ -75,7 +75,7 @@ def start(ray_session, monkeypatch, tmp_path) -> Iterator[Callable[..., EncoderP
     pools: list[EncoderPool] = []
 
     def start(calls_at_once: int, encoders: int = 1) -> EncoderPool:
-        monkeypatch.setattr(encoder_pool, "EncoderActor", Actor)
+        monkeypatch.setattr(encoder_actor, "EncoderActor", Actor)
         model = SimpleNamespace(calls_at_once=calls_at_once)
         pools.append(
             EncoderPool(model, encoders, "tests", calls_in_flight=2, timeout=240.0, cpus=0)
