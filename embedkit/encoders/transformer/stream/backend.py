@@ -34,7 +34,7 @@ class StreamBackend:
     streams to the next one's without the host.
 
     Args:
-        network: Takes ids, places and offsets, see ``StreamNetwork``.
+        network: Takes ids, places, offsets and the longest row, see ``StreamNetwork``.
         padded: Computes the rows that cannot stand in a stream, by the same weights.
         device: Where the network is.
         budget: Most tokens of a stream.
@@ -47,7 +47,7 @@ class StreamBackend:
 
     def __init__(
         self,
-        network: Callable[[Tensor, Tensor, Tensor], Tensor],
+        network: Callable[[Tensor, Tensor, Tensor, int], Tensor],
         padded: Backend,
         device: torch.device | str | Device,
         budget: int,

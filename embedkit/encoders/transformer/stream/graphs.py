@@ -37,7 +37,7 @@ class Graphs:
 
     Args:
         device: The device.
-        network: Takes ids, places and offsets, see ``StreamNetwork``.
+        network: Takes ids, places, offsets and the longest row, see ``StreamNetwork``.
         queue: The queue that all is computed on.
         wanted: Whether graphs are made, where the device has them.
     """
@@ -45,7 +45,7 @@ class Graphs:
     def __init__(
         self,
         device: Device,
-        network: Callable[[Tensor, Tensor, Tensor], Tensor],
+        network: Callable[[Tensor, Tensor, Tensor, int], Tensor],
         queue: Queue,
         wanted: bool = True,
     ) -> None:
@@ -76,7 +76,7 @@ class Graphs:
         if graph is None and self._is_due(shape):
             graph = self._capture(shape)
         if graph is None:
-            vectors = self._network(*shape.arrays(inputs))
+            vectors = self._network(*shape.arrays(inputs), shape.longest)
             self._seen[shape] += 1
             self._width = vectors.shape[1]
             return vectors
@@ -105,7 +105,7 @@ class Graphs:
         vectors = self._device.buffer(shape.slots * width, torch.float32).view(-1, width)
 
         def work() -> None:
-            vectors.copy_(self._network(*shape.arrays(inputs)))
+            vectors.copy_(self._network(*shape.arrays(inputs), shape.longest))
 
         try:
             graph = _Graph(inputs, vectors, self._device.capture(work, self._queue))

@@ -20,6 +20,8 @@ _LONGEST_LAST = 1_024
 # What a stream costs beside its tokens, in tokens.
 _START = 512
 _LEAST_SLOTS = 16
+# The attention kernel starts a block for every 128 tokens that a row might have, in every slot.
+_LEAST_LONGEST = 512
 
 
 @dataclass(frozen=True)
@@ -34,12 +36,15 @@ class Stream:
         offsets: Row i has the tokens from ``offsets[i]`` up to ``offsets[i + 1]``, int32, shape
             (slots + 1,). The batch's rows come first, then dummy rows, then empty ones up to a
             power of two, at least 16.
+        longest: No row has more tokens, dummy rows included: a power of two, at least 512, or the
+            most that there may be.
     """
 
     rows: NDArray[np.intp]
     input_ids: NDArray[np.int32]
     places: NDArray[np.int32]
     offsets: NDArray[np.int32]
+    longest: int
 
 
 def stream_lengths(budget: int, longest: int) -> tuple[int, ...]:
@@ -122,6 +127,8 @@ def _stream(
 ) -> Stream:
     taken = batch.take(rows)
     used = len(taken.input_ids)
+    own = max(_LEAST_LONGEST, 1 << (int(taken.lengths.max()) - 1).bit_length())
+    longest = min(longest, own)
     dummies = -(-(length - used) // longest)
     slots = max(_LEAST_SLOTS, 1 << (len(rows) + dummies - 1).bit_length())
     offsets = np.full(slots + 1, length, dtype=np.int32)
@@ -130,4 +137,4 @@ def _stream(
     input_ids = np.full(length, pad_id, dtype=np.int32)
     input_ids[:used] = taken.input_ids
     places = np.arange(length, dtype=np.int32) - np.repeat(offsets[:-1], np.diff(offsets))
-    return Stream(rows, input_ids, places, offsets)
+    return Stream(rows, input_ids, places, offsets, longest)

@@ -33,7 +33,7 @@ class StreamNetwork(nn.Module):
         self.register_buffer("positions", found.of_places, persistent=False)
         self._skips_fill = found.skip_fill
 
-    def forward(self, input_ids: Tensor, places: Tensor, offsets: Tensor) -> Tensor:
+    def forward(self, input_ids: Tensor, places: Tensor, offsets: Tensor, longest: int) -> Tensor:
         """Encodes a stream.
 
         Args:
@@ -41,6 +41,7 @@ class StreamNetwork(nn.Module):
             places: Place of each token in its row, from 0, int32, of the same shape.
             offsets: Row i is tokens ``offsets[i]`` up to ``offsets[i + 1]``, int32, shape
                 (rows + 1,); a row may be empty.
+            longest: No row has more tokens.
 
         Returns:
             Vectors, float32, shape (rows, dimension), not normalized; anything for empty rows.
@@ -52,8 +53,8 @@ class StreamNetwork(nn.Module):
                 position_ids=self.positions[places].unsqueeze(0),
                 cu_seq_lens_q=offsets,
                 cu_seq_lens_k=offsets,
-                max_length_q=spec.tokenizer.max_tokens,
-                max_length_k=spec.tokenizer.max_tokens,
+                max_length_q=longest,
+                max_length_k=longest,
                 # A decoder would keep keys and values of all layers for tokens to come.
                 use_cache=False,
             )
@@ -76,9 +77,9 @@ class StreamNetwork(nn.Module):
         return fitting
 
 
-def stream_of(batch: TokenBatch) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns a batch as one stream of exactly its tokens: ids, places and offsets, int32."""
+def stream_of(batch: TokenBatch) -> tuple[Tensor, Tensor, Tensor, int]:
+    """Returns a batch as one stream of exactly its tokens, as ``StreamNetwork`` takes it."""
     places = np.arange(len(batch.input_ids)) - np.repeat(batch.offsets[:-1], batch.lengths)
     arrays = (batch.input_ids, places.astype(np.int32), batch.offsets)
     ids, at, offsets = (torch.from_numpy(np.ascontiguousarray(array)) for array in arrays)
-    return ids, at, offsets
+    return ids, at, offsets, int(batch.lengths.max())

@@ -22,10 +22,12 @@ class StreamShape:
     Attributes:
         length: Tokens.
         slots: Rows, dummy and empty ones included.
+        longest: No row has more tokens.
     """
 
     length: int
     slots: int
+    longest: int
 
     @property
     def size(self) -> int:
@@ -87,7 +89,7 @@ class Slot:
             # Its last stream failed half-way: nobody has waited for what was begun of it.
             self._device.synchronize()
             self._under_way = False
-        shape = StreamShape(len(stream.input_ids), len(stream.offsets) - 1)
+        shape = StreamShape(len(stream.input_ids), len(stream.offsets) - 1, stream.longest)
         if shape.size > len(self._host_in):
             size = 1 << (shape.size - 1).bit_length()
             self._host_in = self._device.host_buffer(size, torch.int32)

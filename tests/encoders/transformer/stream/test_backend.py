@@ -53,9 +53,9 @@ def test_shapes_are_int32_and_rows_stand_at_their_places():
     seen = []
 
     class Looking(Sums):
-        def __call__(self, ids, places, offsets):
+        def __call__(self, ids, places, offsets, longest):
             seen.append((ids.clone(), places.clone(), offsets.clone()))
-            return super().__call__(ids, places, offsets)
+            return super().__call__(ids, places, offsets, longest)
 
     make(Looking()).run(TokenBatch.from_lists([[7, 8, 9], [6] * 5]))
     ((ids, places, offsets),) = seen

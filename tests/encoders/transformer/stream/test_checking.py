@@ -53,12 +53,12 @@ def test_a_fault_is_found(fault, plain_model, monkeypatch):
             if fault == "positions":
                 self.positions += self.positions > 2
 
-        def forward(self, input_ids, places, offsets):
+        def forward(self, input_ids, places, offsets, longest):
             if fault == "neighbours":
                 offsets = torch.cat([offsets[:2], offsets[1:2], offsets[3:]])
             if fault == "arguments":
                 return self.network.transformer(inputs=input_ids)
-            return super().forward(input_ids, places, offsets)
+            return super().forward(input_ids, places, offsets, longest)
 
     monkeypatch.setattr(checking, "StreamNetwork", Wrong)
     with pytest.raises(NotStreamed, match="stream"):

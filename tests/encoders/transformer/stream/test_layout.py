@@ -55,6 +55,7 @@ def test_every_row_is_whole_in_one_stream_and_the_rest_is_dummy_rows(lengths, sh
         found |= dict(zip(stream.rows.tolist(), real, strict=True))
         dummies = [other for other in others if other]
         assert others == [*dummies, *[[]] * (len(others) - len(dummies))], "empty ones at the end"
+        assert stream.longest == LONGEST
         assert all(len(dummy) <= LONGEST and set(dummy) == {PAD} for dummy in dummies)
         assert slots == 16 or slots < 2 * (len(real) + len(dummies))
         assert sum(map(len, read)) == length
@@ -170,6 +171,18 @@ def test_nothing_but_long_rows_take_long_streams():
     fill, number = fill_of(calls, stream_lengths(65_536, 8_192), 8_192)
     assert fill < 0.09
     assert number <= 3
+
+
+@pytest.mark.parametrize(
+    ("length", "most", "longest"),
+    [(9, 512, 512), (9, 300, 300), (9, 8_192, 512), (513, 8_192, 1_024), (1_024, 8_192, 1_024),
+     (5_000, 8_192, 8_192), (5_000, 6_000, 6_000)],
+)  # fmt: skip
+def test_the_longest_row_is_told_by_few_values(length, most, longest):
+    """A kernel starts work for all that a row may have, and graphs are made for each value."""
+    (stream,) = streams(batch_of([length, 3]), (8_192,), most, PAD)
+    assert stream.longest == longest
+    assert length <= np.diff(stream.offsets).max() <= longest
 
 
 def test_one_query_takes_the_shortest_stream():

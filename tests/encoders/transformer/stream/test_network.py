@@ -141,12 +141,12 @@ def test_a_row_does_not_depend_on_the_rows_beside_it(architecture, plain_model):
 def test_empty_rows_and_a_dummy_row_change_nothing(plain_model):
     _, network = network_of(plain_model("bert"), pooling="mean+max+lasttoken+cls", max_tokens=64)
     batch = rows_of([9, 30, 1], 60)
-    ids, places, offsets = stream_of(batch)
+    ids, places, offsets, longest = stream_of(batch)
     longer = torch.cat([ids, torch.zeros(24, dtype=torch.int32)])
     at = torch.cat([places, torch.arange(24, dtype=torch.int32)])
     ends = torch.cat([offsets, torch.full((9,), 64, dtype=torch.int32)])
     with torch.inference_mode():
-        vectors = network(longer, at, ends).numpy()
+        vectors = network(longer, at, ends, longest).numpy()
     assert vectors.shape[0] == 12
     np.testing.assert_allclose(vectors[:3], streamed(network, batch), rtol=0, atol=2e-6)
 
@@ -181,9 +181,9 @@ def test_a_fault_inside_leaves_the_models_attention(plain_model):
     _, network = network_of(plain_model("bert"), pooling="mean", max_tokens=LONGEST)
     config = network.network.transformer.config
     before = config._attn_implementation
-    ids, places, offsets = stream_of(rows_of([3], 60))
+    ids, places, offsets, longest = stream_of(rows_of([3], 60))
     with pytest.raises(IndexError):
-        network(ids, places + LONGEST, offsets)
+        network(ids, places + LONGEST, offsets, longest)
     with pytest.raises(IndexError):
-        network(ids + 1_000_000, places, offsets)
+        network(ids + 1_000_000, places, offsets, longest)
     assert config._attn_implementation == before

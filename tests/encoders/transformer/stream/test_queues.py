@@ -160,9 +160,9 @@ def test_a_device_that_is_lost_while_a_graph_is_made(device, caplog):
 class HalfWay(Sums):
     """Has begun to compute when the memory runs out."""
 
-    def __call__(self, ids, places, offsets):
+    def __call__(self, ids, places, offsets, longest):
         ids + places
-        return super().__call__(ids, places, offsets)
+        return super().__call__(ids, places, offsets, longest)
 
 
 @pytest.mark.parametrize("graphs", [True, False])
