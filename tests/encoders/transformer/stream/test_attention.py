@@ -118,3 +118,12 @@ def test_attention_of_other_kinds_is_refused(unknown):
     given = {"cu_seq_lens_q": OFFSETS, "max_length_q": 9, unknown: 50.0}
     with pytest.raises(NotImplementedError, match=f"attention with {unknown}"):
         attention._stream_attention(torch.nn.Module(), query, key, value, None, **given)
+
+
+def test_a_models_own_scale():
+    query, key, value = inputs()
+    given = (tensor.transpose(0, 1).unsqueeze(0) for tensor in (query, key, value))
+    lengths = {"cu_seq_lens_q": OFFSETS, "max_length_q": 9}
+    out, _ = attention._stream_attention(torch.nn.Module(), *given, None, scaling=0.3, **lengths)
+    expected = by_numpy(query, key, value, 0.3, ALL)
+    np.testing.assert_allclose(out.squeeze(0), expected, rtol=0, atol=1e-6)
