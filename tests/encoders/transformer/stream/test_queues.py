@@ -11,6 +11,7 @@ from queued_device import QueuedDevice
 from token_sums import Padded, Sums, expected, random_batch
 
 from embedkit.encoders.transformer.stream.backend import StreamBackend
+from embedkit.encoders.transformer.stream.layout import streams
 from embedkit.errors import EncoderError
 from embedkit.vectors import TokenBatch
 
@@ -129,6 +130,20 @@ def test_each_shape_has_its_graph(device):
         check(backend, device, batch)
     assert device.captures == 2
     assert device.replays == 6
+
+
+def test_graphs_are_let_go_once_none_is_under_way(device):
+    backend = make(device)
+    batch = random_batch(1, 10, LONGEST)
+    for _ in range(4):
+        check(backend, device, batch)
+    with device.watching(), torch.inference_mode():
+        (stream,) = streams(batch, backend._budget.lengths, LONGEST, pad_id=3)
+        slot = backend._free.get()
+        slot.submit(slot.fill(stream), len(batch), backend._graphs.compute)
+        backend._graphs.drop(for_good=False)
+    assert device.replays == 3
+    assert device.faults == []
 
 
 def test_where_a_graph_cannot_be_made_streams_go_on_without(device, caplog):
