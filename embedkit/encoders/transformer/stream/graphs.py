@@ -113,8 +113,9 @@ class Graphs:
             return graph
         except RuntimeError as error:
             reason = one_line(error, only_first=True)
+        # The cache is not emptied: torch 2.11 takes a capture that failed for still under way, and
+        # would stumble over that.
         self.drop(for_good=True)
-        self._device.free_memory()
         # A capture that fails says "CUDA error" as a lost device does, but only that still does so.
         self._device.synchronize()
         _log.warning("the GPU starts kernels one by one, as no graph could be made (%s)", reason)
