@@ -261,9 +261,10 @@ class ModelConfig(_Config):
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="Where the model runs; auto takes a GPU when there is one."
     )
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+    precision: Literal["auto", "float32", "bfloat16", "float16", "float8"] = Field(
         "auto",
-        description="Arithmetic of the model; auto takes bfloat16 where the hardware has it.",
+        description="Arithmetic of the model; auto takes bfloat16 where the hardware has it. "
+        "float8 is the linear layers', on newer GPUs.",
     )
     ignore_auto_map: bool = Field(
         False,

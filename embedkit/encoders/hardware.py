@@ -10,6 +10,9 @@ from embedkit.errors import ConfigError
 
 _CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 _BF16_COMPUTE_CAPABILITY = (8, 0)
+_FLOAT8_COMPUTE_CAPABILITY = (8, 9)
+# cuBLAS has no scales by rows on GPUs of 12.0 (pytorch/pytorch, issue 192707).
+_NO_SCALED_ROWS = (12, 0)
 
 
 @dataclass(frozen=True)
@@ -20,11 +23,13 @@ class Gpu:
         has_bf16: Whether they compute in bfloat16.
         name: Their name, such as ``NVIDIA L4``; empty where it is not known.
         count: How many there are.
+        has_float8: Whether they multiply in 8-bit floating point, with a scale for each row.
     """
 
     has_bf16: bool
     name: str = ""
     count: int = 1
+    has_float8: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,10 +51,12 @@ def gpu_here() -> Gpu | None:
 
     if not torch.cuda.is_available():
         return None
+    capability = torch.cuda.get_device_capability()
     return Gpu(
-        has_bf16=torch.cuda.get_device_capability() >= _BF16_COMPUTE_CAPABILITY,
+        has_bf16=capability >= _BF16_COMPUTE_CAPABILITY,
         name=torch.cuda.get_device_name(),
         count=torch.cuda.device_count(),
+        has_float8=_FLOAT8_COMPUTE_CAPABILITY <= capability < _NO_SCALED_ROWS,
     )
 
 

@@ -54,7 +54,7 @@ class Placement:
     Attributes:
         backend: The library that runs it, by the name of its distribution, such as ``torch``.
         device: ``cpu`` or ``cuda``.
-        precision: ``float32``, ``bfloat16`` or ``float16``.
+        precision: ``float32``, ``bfloat16``, ``float16`` or ``float8``.
         batch_tokens: Most tokens that are computed at once, fill included.
         threads: CPU threads of an encoder; None takes every core that its process may use.
         unpadded: Whether rows stand one after the other in a stream, and not in padded batches.

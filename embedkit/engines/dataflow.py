@@ -31,6 +31,7 @@ from embedkit.transforms.read import ReadCorpus
 
 _DRIVER = "install-nvidia-driver"
 _WITHOUT_BF16 = re.compile(r"type:nvidia-tesla-(t4|p4|p100|v100|k80)\b")
+_WITH_FLOAT8 = re.compile(r"type:nvidia-(l4|h100|h200)\b")
 _BUCKET = re.compile(r"gs://[a-z0-9][-_a-z0-9.]+[a-z0-9](/|$)")
 _JOB_WIDE = "worker_accelerator="
 _ONE_PROCESS = "no_use_multiple_sdk_containers"
@@ -155,7 +156,11 @@ class Dataflow:
         if accelerator is None:
             machine = Machine(lambda: None)
             return read_model(config.model_copy(update={"device": "cpu"}), machine)
-        machine = Machine(lambda: Gpu(has_bf16=not _WITHOUT_BF16.match(accelerator)))
+        gpu = Gpu(
+            has_bf16=not _WITHOUT_BF16.match(accelerator),
+            has_float8=_WITH_FLOAT8.match(accelerator) is not None,
+        )
+        machine = Machine(lambda: gpu)
         return read_model(config.model_copy(update={"device": "cuda"}), machine)
 
 

@@ -236,6 +236,8 @@ def test_a_job_wide_gpu_is_no_hint(job, tmp_path):
         ("type:nvidia-tesla-t4;count:1;install-nvidia-driver", "auto", "float32"),
         ("type:nvidia-tesla-t4;count:1;install-nvidia-driver", "float16", "float16"),
         (GPU, "float32", "float32"),
+        (GPU, "float8", "float8"),
+        ("type:nvidia-h100-80gb;count:1;install-nvidia-driver", "float8", "float8"),
     ],
 )
 def test_the_model_is_settled_for_the_workers_and_not_for_this_machine(
@@ -246,6 +248,13 @@ def test_the_model_is_settled_for_the_workers_and_not_for_this_machine(
     placed = model.placement
     assert (placed.backend, placed.device, placed.precision) == ("torch", "cuda", precision)
     assert placed.batch_tokens > 10_000
+
+
+def test_float8_is_refused_for_a_gpu_without(job):
+    a100 = DataflowConfig(accelerator="type:nvidia-tesla-a100;count:1;install-nvidia-driver")
+    job = job.model_copy(update={"precision": "float8"})
+    with pytest.raises(ConfigError, match=r"float8, which needs a GPU of compute capability 8\.9"):
+        dataflow.Dataflow(a100, options()).read_model(job)
 
 
 def test_workers_connect_to_the_ray_of_their_machine(job, monkeypatch):

@@ -19,7 +19,7 @@ OPENVINO_ARCHITECTURES = frozenset(
 _BATCH_TOKENS = {"cpu": 2_048, "cuda": 65_536}
 """Most tokens that are computed at once, by device, where the job does not say."""
 
-_HALF_PRECISIONS = frozenset({"bfloat16", "float16"})
+_HALF_PRECISIONS = frozenset({"bfloat16", "float16", "float8"})
 """What FlashAttention computes in."""
 
 _ISAS_WITHOUT_BF16 = frozenset(
@@ -85,7 +85,8 @@ def _backend(config: ModelConfig, device: str, architecture: str) -> str:
                 "extra openvino of embedkit-batch, or take backend torch"
             )
         return "openvino"
-    if config.backend == "torch" or device != "cpu" or config.precision == "float16":
+    only_torch = config.precision in ("float16", "float8")
+    if config.backend == "torch" or device != "cpu" or only_torch:
         return "torch"
     if not _openvino_is_installed():
         return "torch"
@@ -102,6 +103,11 @@ def _backend(config: ModelConfig, device: str, architecture: str) -> str:
 def _precision(config: ModelConfig, backend: str, gpu: Gpu | None, machine: Machine) -> str:
     if backend == "openvino":
         return _openvino_precision(config, machine)
+    if config.precision == "float8" and not (gpu is not None and gpu.has_float8):
+        raise ConfigError(
+            "precision is float8, which needs a GPU of compute capability 8.9 to 11, such as L4 or "
+            "H100; take precision bfloat16"
+        )
     if config.precision != "auto":
         return config.precision
     if gpu is None:
@@ -112,8 +118,10 @@ def _precision(config: ModelConfig, backend: str, gpu: Gpu | None, machine: Mach
 
 
 def _openvino_precision(config: ModelConfig, machine: Machine) -> str:
-    if config.precision == "float16":
-        raise ConfigError("backend openvino has no float16 on cpu; take bfloat16 or float32")
+    if config.precision in ("float16", "float8"):
+        raise ConfigError(
+            f"backend openvino has no {config.precision} on cpu; take bfloat16 or float32"
+        )
     if not machine.is_here:
         return "float32" if config.precision == "auto" else config.precision
     able = _openvino_has_bf16()

@@ -1,10 +1,13 @@
 """Brings a transformer to another precision, all but what its own library keeps exact."""
 
 import re
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
+
+from embedkit.encoders.transformer.float8 import use_float8
 
 _DTYPES = {
     "float32": torch.float32,
@@ -20,8 +23,15 @@ def to_precision(transformer: nn.Module, precision: str) -> None:
 
     Args:
         transformer: A model of transformers, in float32.
-        precision: ``float32``, ``bfloat16`` or ``float16``.
+        precision: ``float32``, ``bfloat16``, ``float16``, or ``float8`` of linear layers with the
+            rest in bfloat16.
+
+    Raises:
+        ConfigError: It has no layers for float8.
     """
+    if precision == "float8":
+        use_float8(transformer, partial(to_precision, transformer, "bfloat16"))
+        return
     dtype = _DTYPES[precision]
     exact = _exact_parts(transformer, dtype)
     for name, tensor in [*transformer.named_parameters(), *transformer.named_buffers()]:

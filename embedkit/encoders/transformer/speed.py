@@ -65,6 +65,8 @@ def gpu_tokens_per_second(shape: TransformerShape, precision: str, gpu: GpuRates
     half of its peak for BERT-base, of which 57 % is.
     """
     products, size = (gpu.single, 4) if precision == "float32" else (gpu.half, 2)
+    if precision == "float8":
+        products *= 2
     moved = shape.layers * _MOVED_PER_LAYER * shape.hidden * size
     return 1 / (shape.flops / (_GPU_PRODUCTS * products) + moved / (_GPU_MEMORY * gpu.memory))
 

@@ -16,6 +16,7 @@ from embedkit.encoders.transformer.batching import (
     width_batches,
     width_of,
 )
+from embedkit.encoders.transformer.float8 import check_device
 from embedkit.encoders.transformer.network import SentenceNetwork, load_network
 from embedkit.encoders.transformer.precision import to_precision
 from embedkit.encoders.transformer.spec import TransformerSpec
@@ -162,6 +163,8 @@ def placed_backend(network: SentenceNetwork, spec: TransformerSpec) -> TorchBack
     """
     to_precision(network.transformer, spec.placement.precision)
     device, tokens = spec.placement.device, spec.placement.batch_tokens
+    if spec.placement.precision == "float8":
+        check_device(device)
     # Always named: torch starts with one thread where OMP_NUM_THREADS says so, as inside Ray.
     threads = (spec.placement.threads or usable_cores()) if device == "cpu" else None
     widths = fixed_widths(spec.tokenizer.max_tokens) if device == "cuda" else ()

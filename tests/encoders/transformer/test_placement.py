@@ -12,6 +12,7 @@ from embedkit.encoders.transformer.placement import choose_placement
 from embedkit.errors import ConfigError
 
 NEW, OLD = Gpu(has_bf16=True), Gpu(has_bf16=False)
+NEWEST = Gpu(has_bf16=True, has_float8=True)
 
 
 def never():
@@ -31,6 +32,8 @@ def placed(find_gpu, is_here=True, **wishes) -> Placement:
         (NEW, {"device": "cuda"}, "bfloat16"),
         (OLD, {"device": "cuda", "precision": "float16"}, "float16"),
         (NEW, {"backend": "torch", "precision": "float32"}, "float32"),
+        (NEWEST, {}, "bfloat16"),
+        (NEWEST, {"precision": "float8"}, "float8"),
     ],
 )
 def test_a_gpu_is_taken_where_there_is_one(gpu, wishes, precision):
@@ -44,6 +47,7 @@ def test_a_gpu_is_taken_where_there_is_one(gpu, wishes, precision):
     [
         (NEW, {}, True, None),
         (NEW, {"precision": "float16"}, True, None),
+        (NEWEST, {"precision": "float8"}, True, None),
         (NEW, {}, False, "model type bert attends in a way of its own"),
         (NEW, {"precision": "float32"}, True, "FlashAttention has no float32"),
         (OLD, {"precision": "float16"}, True, "needs a GPU of compute capability 8.0"),
@@ -78,6 +82,22 @@ def test_a_torch_without_the_kernel_computes_padded_batches(monkeypatch, caplog)
 def test_a_gpu_is_not_looked_for_where_it_cannot_matter(wishes):
     found = placed(never, **wishes)
     assert (found.device, found.backend) == ("cpu", wishes["backend"])
+
+
+@pytest.mark.parametrize(
+    ("gpu", "wishes", "problem"),
+    [
+        (NEW, {}, "needs a GPU of compute capability 8.9 to 11, .*; take precision bfloat16"),
+        (OLD, {"device": "cuda"}, "needs a GPU of compute capability 8.9 to 11"),
+        (None, {"backend": "torch"}, "needs a GPU of compute capability 8.9 to 11"),
+        (None, {}, "needs a GPU of compute capability 8.9 to 11"),
+        (NEWEST, {"device": "cpu"}, "needs a GPU of compute capability 8.9 to 11"),
+        (NEWEST, {"backend": "openvino"}, "backend openvino has no float8 on cpu; take bfloat16"),
+    ],
+)
+def test_float8_is_refused_where_there_is_none(gpu, wishes, problem):
+    with pytest.raises(ConfigError, match=problem):
+        placed(lambda: gpu, precision="float8", **wishes)
 
 
 def test_without_a_gpu_the_cpu_is_taken_unless_one_is_asked_for():

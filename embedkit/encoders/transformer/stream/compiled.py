@@ -11,8 +11,9 @@ save them a mask at the price of a compilation for each length.
 
 What it saves is passes over memory. Of a layer of BERT, residual and LayerNorm become one kernel of
 two, while bias belongs to the product and GELU stays a kernel of its own, with it or without: a
-tenth of the memory traffic. Of layers with rotary positions, RMSNorm and gated units, which are
-written as some 30 small kernels, it is more than half.
+tenth of the memory traffic, so that CUDA graphs alone come near to it. Of layers with rotary
+positions, RMSNorm and gated units, written as some 30 small kernels, it is more than half, and so
+it is of scaling and rounding to float8. Only these are compiled.
 """
 
 import logging
@@ -23,8 +24,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
+from torch._inductor import config as inductor_config
 from torch.fx.experimental.symbolic_shapes import ConstraintViolationError
 
+from embedkit.encoders.transformer.float8 import Float8Linear
+from embedkit.encoders.transformer.layers import repeated_layers
 from embedkit.errors.foreign import one_line
 
 _log = logging.getLogger(__name__)
@@ -32,8 +36,22 @@ _log = logging.getLogger(__name__)
 _FAILURES = (TorchDynamoException, ConstraintViolationError, FailOnRecompileLimitHit)
 """What torch raises where it cannot compile, as opposed to what the model itself raises."""
 
+_SAME_BYTES: dict[str, Any] = {
+    name: True for name in ("deterministic",) if hasattr(inductor_config, name)
+}
+"""Options of the compiler, where it has them: no kernel is chosen by how fast it was just now, as
+another process would choose another, whose sums have other last bits."""
+
 _OFFSETS = ("cu_seq_lens_q", "cu_seq_lens_k")
 """Keyword arguments of a layer that runs on a stream: cumulative lengths."""
+
+
+def pays(transformer: nn.Module) -> bool:
+    """Tells whether a model's layers gain more than they cost at the start, by what is in them."""
+    return any(
+        isinstance(part, Float8Linear) or type(part).__name__.endswith("RotaryEmbedding")
+        for part in transformer.modules()
+    )
 
 
 def compile_layers(transformer: nn.Module, backend: str | Callable[..., Any] = "inductor") -> bool:
@@ -56,23 +74,14 @@ def compile_layers(transformer: nn.Module, backend: str | Callable[..., Any] = "
     return bool(layers)
 
 
-def repeated_layers(transformer: nn.Module) -> list[nn.Module]:
-    """Returns the layers that make up a model: its largest list of modules."""
-    lists = [part for part in transformer.modules() if isinstance(part, nn.ModuleList)]
-    return list(max(lists, key=_parameters, default=()))
-
-
-def _parameters(module: nn.Module) -> int:
-    return sum(one.numel() for one in module.parameters())
-
-
 class _Compiled:
     """What the layers of one model share: what is compiled, and whether that worked."""
 
     def __init__(self, backend: str | Callable[..., Any]) -> None:
         # What is compiled is kept by the code object, with a limit to it: one for each model.
         own = FunctionType(_run.__code__.replace(), globals(), _run.__name__)
-        self._run = torch.compile(own, fullgraph=True, backend=backend)
+        options = _SAME_BYTES if backend == "inductor" else None
+        self._run = torch.compile(own, fullgraph=True, backend=backend, options=options)
         self._failed = False
 
     def put_under(self, layer: nn.Module) -> None:

@@ -13,10 +13,12 @@ from transformers import AutoModel
 
 from embedkit.config import ModelConfig
 from embedkit.encoders.kinds import read_model
+from embedkit.encoders.transformer.layers import repeated_layers
 from embedkit.encoders.transformer.network import load_network
+from embedkit.encoders.transformer.precision import to_precision
 from embedkit.encoders.transformer.stream import attention
 from embedkit.encoders.transformer.stream.attention import STREAM_ATTENTION, attention_of
-from embedkit.encoders.transformer.stream.compiled import compile_layers, repeated_layers
+from embedkit.encoders.transformer.stream.compiled import compile_layers, pays
 from embedkit.encoders.transformer.stream.layout import streams
 from embedkit.encoders.transformer.stream.network import StreamNetwork
 from embedkit.vectors import TokenBatch
@@ -140,6 +142,32 @@ def test_one_graph_for_each_kind_of_layer(name):
         assert torch.equal(run(model, *stream), vectors)
     assert torch.equal(padded(model, 3, 7), in_batches)
     assert len(backend.graphs) == MODELS[name][2]
+
+
+def test_float8_is_compiled_too():
+    model, backend = model_of("bert"), Counting()
+    to_precision(model, "float8")
+    expected = [run(model, *stream) for stream in STREAMS]
+    compile_layers(model, backend)
+    for stream, vectors in zip(STREAMS, expected, strict=True):
+        assert torch.equal(run(model, *stream), vectors)
+    assert len(backend.graphs) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "precision", "gains"),
+    [
+        ("bert", "bfloat16", False),
+        ("gpt2", "float32", False),
+        ("bert", "float8", True),
+        ("modernbert", "bfloat16", True),
+        ("qwen3", "bfloat16", True),
+    ],
+)
+def test_models_that_are_compiled_unasked(name, precision, gains):
+    model = model_of(name)
+    to_precision(model, precision)
+    assert pays(model) == gains
 
 
 @pytest.mark.parametrize("architecture", ["qwen3", "albert"])
