@@ -83,7 +83,7 @@ def _in_float32(
 
 
 def use_float8(transformer: Any, cast_rest: Callable[[], None]) -> None:
-    """Puts float8 under the linear layers of a model's layers.
+    """Puts float8 under the linear layers of a model's layers, if it is not there already.
 
     Args:
         transformer: A model of transformers, in float32.
@@ -92,6 +92,8 @@ def use_float8(transformer: Any, cast_rest: Callable[[], None]) -> None:
     Raises:
         ConfigError: It has no such layers.
     """
+    if any(isinstance(part, Float8Linear) for part in transformer.modules()):
+        return
     kept = {
         name
         for list_name in ("_keep_in_fp32_modules", "_keep_in_fp32_modules_strict")

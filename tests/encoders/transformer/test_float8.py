@@ -187,6 +187,8 @@ def test_layers_that_tensor_cores_cannot_take_stay():
     assert type(layers[0]["odd"]) is nn.Linear
     assert layers[0]["odd"].weight.dtype == torch.bfloat16
     assert type(layers[0]["even"]) is Float8Linear
+    to_precision(model, "float8")
+    assert layers[0]["even"].weight.dtype == FORMAT
 
 
 def test_a_device_that_cannot_multiply_is_refused_in_one_line(monkeypatch):

@@ -16,7 +16,7 @@ from embedkit.encoders.transformer.stream.checking import (
     compare,
     padded_vectors,
 )
-from embedkit.encoders.transformer.stream.compiled import compile_layers
+from embedkit.encoders.transformer.stream.compiled import compile_layers, pays
 from embedkit.encoders.transformer.torch_backend import placed_backend
 from embedkit.errors.foreign import one_line
 
@@ -50,7 +50,7 @@ def _streaming(network: SentenceNetwork, spec: TransformerSpec) -> Backend:
     stream = checked_stream(network, spec, batch, expected)
     padded = placed_backend(network, spec)
     device = torch.device(spec.placement.device)
-    if device.type == "cuda":
+    if device.type == "cuda" and pays(network.transformer):
         compile_layers(network.transformer)
     try:
         backend = StreamBackend(
