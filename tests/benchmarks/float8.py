@@ -1,4 +1,4 @@
-"""What float8 costs in quality: all of STS-B dev, WikiText-2 and Cranfield, emulated on the CPU."""
+"""What float8 costs in quality on all of STS-B dev and Cranfield, emulated on the CPU."""
 
 import argparse
 import time
@@ -28,6 +28,8 @@ def main(options: argparse.Namespace) -> None:
         raise SystemExit(NO_PUBLIC_DATA)
     print(describe_machine(), flush=True)
     corpora = Corpora(PUBLIC_DATA)
+    # It has no judgments, and is two thirds of the tokens.
+    corpora.wikitext = []
     spec = read_model(ModelConfig(model=MODEL, device="cpu", backend="torch", precision="float32"))
     ids, offsets, _ = load_tokenizer(spec.tokenizer).encode(corpora.texts)
     batch = TokenBatch(ids, offsets)
