@@ -71,6 +71,11 @@ class Bench:
         """The precisions besides float32 that are tried on this device."""
         return ("float16", "bfloat16") if self.device == "cuda" else ("bfloat16",)
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the device's own matrix products are measured in."""
+        return getattr(torch, self.precision)
+
     def size(self, name: str) -> Size:
         """Returns the shape of a model, by its name."""
         return (TINY_SIZES if self.tiny else SIZES)[name]

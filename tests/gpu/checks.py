@@ -29,29 +29,8 @@ _FLOAT32_DIFFERENCE = 2e-5
 _KERNEL_ERROR = {"float32": 1e-5, "float16": 2e-3, "bfloat16": 1.5e-2}
 _ROWS = 300
 _NO_LIMIT = (-1, -1)
-_LENGTHS = (
-    1,
-    2,
-    7,
-    8,
-    9,
-    15,
-    16,
-    17,
-    63,
-    64,
-    65,
-    127,
-    128,
-    129,
-    191,
-    255,
-    256,
-    257,
-    511,
-    512,
-    1,
-    3,
+_LENGTHS = tuple(
+    map(int, "1 2 7 8 9 15 16 17 63 64 65 127 128 129 191 255 256 257 511 512 1 3".split())
 )
 
 
@@ -170,7 +149,9 @@ def same_bytes(bench: Bench, found: Found) -> None:
     batch, encoder = _some_rows(bench), bench.encoder
     first = encoder.encode(batch).tobytes()
     encoder.encode(token_batch(rows_of_text(50)[::-1].copy(), 150, seed=1))
-    check(encoder.encode(batch).tobytes() == first, "the second time other bytes")
+    for again in range(2, 6):
+        # Streams of a shape are started one kernel at a time at first, and then as one.
+        check(encoder.encode(batch).tobytes() == first, f"other bytes the {again}. time")
     another = load_encoder(bench.spec(bench.directory("MiniLM-L6")))
     check(another.encode(batch).tobytes() == first, "from another encoder other bytes")
     found["rows"] = len(batch)
@@ -277,8 +258,6 @@ def _memory_left(size: int) -> Iterator[None]:
     torch.cuda.empty_cache()
     total = torch.cuda.get_device_properties(0).total_memory
     room = torch.cuda.memory_reserved() + size
-    torch.cuda.reset_peak_memory_stats()
-    torch.cuda.reset_accumulated_memory_stats()
     torch.cuda.set_per_process_memory_fraction(min(1.0, room / total))
     try:
         yield

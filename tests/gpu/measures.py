@@ -33,7 +33,7 @@ _PEER_ROWS = 4_096
 _PEER_FLOPS = 1e14
 _TINY_ROWS = 40
 _COMPARED_ROWS = 512
-_PROFILED_CALLS = 6
+_PROFILED_CALLS = 4
 _RATE_SECONDS = 0.15
 
 
@@ -41,10 +41,12 @@ def device_rates(bench: Bench, found: Found) -> None:
     """The device's own rates: large products, those of the models' layers, a large copy."""
     seconds = min(bench.seconds, 1.0)
     found["clocks_before"] = clocks()
-    found["matrix"] = matrix_rate(bench.device, seconds)
+    found["matrix"] = matrix_rate(bench.device, bench.dtype, seconds)
     tokens = bench.call_tokens // 2
     for name in ("MiniLM-L6", "BERT-base", "BERT-large"):
-        found[f"layers of {name}"] = layer_rate(bench.device, bench.size(name), tokens, seconds)
+        found[f"layers of {name}"] = layer_rate(
+            bench.device, bench.dtype, bench.size(name), tokens, seconds
+        )
     found["copy"] = copy_rate(bench.device, seconds)
     found["clocks_after"] = clocks()
 
@@ -61,19 +63,17 @@ def encoder_rate(bench: Bench, found: Found, model: str, form: str) -> None:
     spec, size, way = bench.spec(bench.directory(model)), bench.size(model), FORMS[form]
     spec = with_placement(spec, unpadded=spec.placement.unpadded and way.streams)
     rows = _TINY_ROWS if bench.tiny else _ROWS
-    with peak_memory(found):
-        start = time.perf_counter()
-        encoder = way.load(spec)
-        found["load_seconds"] = time.perf_counter() - start
-        found["streaming"] = is_streaming(encoder)
-        for name, lengths_of in ROWS.items():
-            lengths = lengths_of(rows)
-            batch = token_batch(lengths, size.vocabulary)
-            calls = calls_of(batch, bench.call_tokens, spec.mixed_calls)
-            flops, at_once = size.flops_per_token(lengths), spec.calls_at_once
-            found[name] = _rate_of(bench, encoder, calls, flops, at_once)
-    found["clocks"] = clocks()
-    found["profile"] = where_time_goes(encoder.encode, calls[:_PROFILED_CALLS])
+    start = time.perf_counter()
+    encoder = way.load(spec)
+    found["load_seconds"] = time.perf_counter() - start
+    found["streaming"] = is_streaming(encoder)
+    for name, lengths_of in ROWS.items():
+        lengths = lengths_of(rows)
+        batch = token_batch(lengths, size.vocabulary)
+        calls = calls_of(batch, bench.call_tokens, spec.mixed_calls)
+        flops, at_once = size.flops_per_token(lengths), spec.calls_at_once
+        found[name] = _rate_of(bench, encoder, calls, flops, at_once)
+        found[name]["profile"] = where_time_goes(encoder.encode, calls[:_PROFILED_CALLS])
     found["agreement"] = bench.compared(encoder, model, min(rows, _COMPARED_ROWS))
 
 
@@ -86,34 +86,39 @@ def _rate_of(
 ) -> Found:
     seconds = min(bench.seconds, _RATE_SECONDS)
     computed, start = encoder.computed_tokens, time.perf_counter()
-    encoded(encoder, calls)
+    with peak_memory() as peak:
+        encoded(encoder, calls)
     warm_up = time.perf_counter() - start
     tokens = sum(len(call.input_ids) for call in calls)
     fill = (encoder.computed_tokens - computed) / tokens - 1
-    before = matrix_rate(bench.device, seconds)
+    before = matrix_rate(bench.device, bench.dtype, seconds)
     found = steady_rate(
         encoder.encode, calls, bench.seconds, at_once, lambda: encoder.device_seconds
     )
-    rate = mean([before, matrix_rate(bench.device, seconds)])
+    rate = mean([before, matrix_rate(bench.device, bench.dtype, seconds)])
     return found | {
         "warm_up_seconds": warm_up,
         "fill": fill,
+        "clocks": clocks(),
+        **peak,
         "matrix_rate": rate,
         "share_of_matrix_rate": found["tokens_per_second"] * flops_per_token / rate,
     }
 
 
 @contextmanager
-def peak_memory(found: Found) -> Iterator[None]:
-    """Notes the most memory of the device that this process had in the body, in bytes."""
+def peak_memory() -> Iterator[dict[str, int]]:
+    """Tells the most memory of the device that this process had in the body, in bytes."""
+    found: dict[str, int] = {}
     gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
-    yield
-    if torch.cuda.is_available():
-        found["peak_bytes"] = torch.cuda.max_memory_allocated()
-        found["peak_reserved_bytes"] = torch.cuda.max_memory_reserved()
+    if not torch.cuda.is_available():
+        yield found
+        return
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    yield found
+    found["peak_bytes"] = torch.cuda.max_memory_allocated()
+    found["peak_reserved_bytes"] = torch.cuda.max_memory_reserved()
 
 
 def peer_rate(bench: Bench, found: Found, model: str) -> None:

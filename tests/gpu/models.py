@@ -18,6 +18,7 @@ _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 # About what trained weights of these sizes have; at BERT's 0.02 attention would be uniform, and all
 # vectors nearly one.
 _WEIGHTS_STD = 0.04
+_ROW_TOKENS = 8
 
 # fmt: off
 WIKITEXT_LENGTHS = (
@@ -129,6 +130,8 @@ def rows_of_128(rows: int) -> NDArray[np.int64]:
 def token_batch(lengths: NDArray[np.int64], vocabulary: int, seed: int = 0) -> TokenBatch:
     """Makes rows of random tokens between a [CLS] and a [SEP], as far as there is room for them.
 
+    A row has few tokens again and again, as means of many would hardly differ between rows.
+
     Args:
         lengths: Tokens per row, shape (rows,).
         vocabulary: Tokens that the model knows.
@@ -137,7 +140,9 @@ def token_batch(lengths: NDArray[np.int64], vocabulary: int, seed: int = 0) -> T
     offsets = np.zeros(len(lengths) + 1, dtype=np.int32)
     np.cumsum(lengths, out=offsets[1:])
     generator = np.random.default_rng(seed)
-    ids = generator.integers(len(_SPECIAL), vocabulary, int(offsets[-1]), dtype=np.int32)
+    first = generator.integers(len(_SPECIAL), vocabulary - _ROW_TOKENS, len(lengths))
+    ids = np.repeat(first, lengths) + generator.integers(0, _ROW_TOKENS, int(offsets[-1]))
+    ids = ids.astype(np.int32)
     ids[offsets[:-1]] = _SPECIAL.index("[CLS]")
     ids[offsets[1:][lengths > 1] - 1] = _SPECIAL.index("[SEP]")
     return TokenBatch(ids, offsets)

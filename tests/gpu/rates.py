@@ -55,13 +55,13 @@ def _by_events(call: Callable[[int], Any], seconds: float) -> list[float]:
     return taken
 
 
-def matrix_rate(device: str, seconds: float, dtype: torch.dtype = torch.bfloat16) -> float:
+def matrix_rate(device: str, dtype: torch.dtype, seconds: float) -> float:
     """Measures a large matrix product on random numbers.
 
     Args:
         device: ``cuda`` or ``cpu``, where the product is small.
-        seconds: How long.
         dtype: Of its factors.
+        seconds: How long.
 
     Returns:
         Floating-point operations per second, the median.
@@ -72,11 +72,12 @@ def matrix_rate(device: str, seconds: float, dtype: torch.dtype = torch.bfloat16
     return 2 * side**3 / median(taken)
 
 
-def layer_rate(device: str, size: Size, tokens: int, seconds: float) -> float:
-    """Measures the matrix products of a model's layer alone, in bfloat16 on random numbers.
+def layer_rate(device: str, dtype: torch.dtype, size: Size, tokens: int, seconds: float) -> float:
+    """Measures the matrix products of a model's layer alone, on random numbers.
 
     Args:
         device: ``cuda`` or ``cpu``.
+        dtype: Of the factors.
         size: The model's.
         tokens: Tokens at a time.
         seconds: How long.
@@ -86,7 +87,7 @@ def layer_rate(device: str, size: Size, tokens: int, seconds: float) -> float:
     """
     hidden, inner = size.hidden, size.inner
     shapes = [*[(hidden, hidden)] * 4, (hidden, inner), (inner, hidden)]
-    options = {"device": device, "dtype": torch.bfloat16}
+    options = {"device": device, "dtype": dtype}
     pairs = [(torch.randn(tokens, k, **options), torch.randn(n, k, **options)) for k, n in shapes]
 
     def layer(_: int) -> None:

@@ -7,9 +7,12 @@ short leaves what it had; a table comes at the end. Without a GPU it runs on the
 """
 
 import argparse
+import faulthandler
 import json
+import logging
 import multiprocessing
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -49,11 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for result in _results(steps, _bench(options, folder), log, end):
             results["steps"].append(result)
             results["seconds"] = time.monotonic() - start
-            _write(options.output / "results.json", json.dumps(results, indent=1))
+            _write(options.output / "results.json", json.dumps(results, indent=1, default=str))
+            _write(options.output / "table.md", as_text(results))
             print(f"{result['seconds']:7.1f} s  {result['name']}: {_said(result)}", flush=True)
-    table = as_text(results)
-    _write(options.output / "table.md", table)
-    print(f"\n{table}\n\nResults: {options.output}", flush=True)
+    print(f"\n{as_text(results)}\n\nResults: {options.output}", flush=True)
     return 1 if any("error" in result for result in results["steps"]) else 0
 
 
@@ -118,7 +120,10 @@ class _Worker:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if not self.is_sound:
+        if not self.is_sound and self._process.is_alive():
+            # It writes where it was into the log.
+            os.kill(self._process.pid or 0, signal.SIGABRT)
+            self._process.join(5)
             self._process.kill()
         self._pipe.close()
         self._process.join()
@@ -146,6 +151,8 @@ def _work(pipe: Connection, names: Sequence[str], options: dict[str, Any], log: 
     with log.open("ab") as file:
         for stream in (sys.stdout, sys.stderr):
             os.dup2(file.fileno(), stream.fileno())
+    faulthandler.enable()
+    said = _Said()
     known = {step.name: step for step in STEPS if step.name in names}
     bench = None
     while True:
@@ -168,7 +175,29 @@ def _work(pipe: Connection, names: Sequence[str], options: dict[str, Any], log: 
             result["error"] = f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
             result["device_is_lost"] = _is_lost(error)
         result["seconds"] = time.monotonic() - start
+        result["said"] = said.take()
         pipe.send(result)
+
+
+class _Said(logging.Handler):
+    """Keeps what the package logs, as that tells what it does otherwise than it would."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self._lines: list[str] = []
+        logger = logging.getLogger("embedkit")
+        logger.setLevel(logging.INFO)
+        logger.addHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keeps a line."""
+        self._lines.append(" ".join(record.getMessage().split()))
+        print(self._lines[-1], flush=True)
+
+    def take(self) -> list[str]:
+        """Returns the lines since the last time, each once."""
+        lines, self._lines = self._lines, []
+        return list(dict.fromkeys(lines))
 
 
 def _make_bench(options: dict[str, Any]) -> Any:

@@ -15,6 +15,7 @@ WANTED_RATIOS = {("MiniLM-L6", "WikiText-2"): 2.5}
 WANTED_BUSY = {("MiniLM-L6", "WikiText-2"): 0.95}
 MODELS = ("MiniLM-L6", "MiniLM-L12", "BERT-base", "BERT-large")
 ROWS = ("WikiText-2", "128 tokens")
+_KERNELS = 8
 _DEFAULT = "by default"
 _PEER = "sentence-transformers"
 
@@ -25,6 +26,7 @@ def as_text(results: Found) -> str:
     parts = [
         _machine(steps.get("machine", {}).get("found", {}), results),
         _checks(steps),
+        _said(steps),
         _rates(steps.get("device rates", {}).get("found", {})),
         _encoders(steps),
         _quality(steps.get("Cranfield", {}).get("found", {})),
@@ -81,7 +83,7 @@ def _encoders(steps: Found) -> str:
     if not lines:
         return ""
     head = (
-        "| model | form | rows | tokens/s: median (least to most) | of the matrix rate | by "
+        "| model | form | rows | tokens/s (least to most) | of the matrix rate | by "
         "sentence-transformers | busy | fill | cosine with float32: least (mean) | peak GiB | "
         "load + warm-up, s |"
     )
@@ -91,7 +93,8 @@ def _encoders(steps: Found) -> str:
 def _row(model: str, form: str, rows: str, found: Found, peer: float | None) -> str:
     said = found[rows]
     place = (model, rows) if form == _DEFAULT else None
-    cells = [model, form, rows, _speed(said), "", "", "", "", "", "", ""]
+    fallen = " (padded batches)" if found.get("streaming") is False and form != "padded" else ""
+    cells = [model, form + fallen, rows, _speed(said), "", "", "", "", "", "", ""]
     if form == _PEER:
         cells[4] = (
             f"{said['attention']}, {said['batch_rows']} rows; {said['of_texts']:,.0f} of texts"
@@ -107,8 +110,8 @@ def _row(model: str, form: str, rows: str, found: Found, peer: float | None) -> 
     if "agreement" in found:
         close = found["agreement"]
         cells[8] = f"{close['least_cosine']:.6f} ({close['mean_cosine']:.6f})"
-    if "peak_bytes" in found:
-        cells[9] = f"{found['peak_bytes'] / 2**30:.1f}"
+    if "peak_bytes" in said:
+        cells[9] = f"{said['peak_bytes'] / 2**30:.1f}"
     cells[10] = f"{found['load_seconds']:.1f} + {said['warm_up_seconds']:.1f}"
     return f"| {' | '.join(cells)} |"
 
@@ -144,21 +147,26 @@ def _quality(found: Found) -> str:
 def _profiles(steps: Found) -> str:
     parts = []
     for model, form, found in measured(steps):
-        if not (profile := found.get("profile")):
+        rows = "WikiText-2" if model.startswith("MiniLM") else "128 tokens"
+        profile = found.get(rows, {}).get("profile")
+        if form != _DEFAULT or not profile:
             continue
         kinds = ", ".join(f"{name} {share:.0%}" for name, share in profile["kinds"].items())
-        lines = [
-            f"Where the time of {model}, {form} goes: {kinds}.",
-            "",
-            "| kernel | share | calls |",
-        ]
-        lines += ["|---|---|---|"]
+        lines = [f"Where the device's time goes in {model} on {rows}: {kinds}.", ""]
+        lines += ["| kernel | share | calls |", "|---|---|---|"]
         lines += [
             f"| `{one['name'].replace('|', '/')}` | {one['share']:.1%} | {one['count']} |"
-            for one in profile["kernels"]
+            for one in profile["kernels"][:_KERNELS]
         ]
         parts.append("\n".join(lines))
     return "\n\n".join(parts)
+
+
+def _said(steps: Found) -> str:
+    every = [line for step in steps.values() for line in step.get("said", [])]
+    return "\n".join(
+        ["The package said:", *(f"- {line}" for line in dict.fromkeys(every))] if every else []
+    )
 
 
 if __name__ == "__main__":

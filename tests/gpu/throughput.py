@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -56,8 +55,8 @@ def steady_rate(
         device_seconds: Tells how long the device computed so far; None where it has no clock.
 
     Returns:
-        Tokens per second (median, least and most of five stretches of time), without the first
-        calls and the last ones, and the share of time in which the device was busy.
+        Tokens per second, without the first calls and the last ones, the least and the most of five
+        stretches of that time, and the share of it in which the device was busy.
     """
     done: list[tuple[float, int, float | None]] = []
     lock, end = threading.Lock(), time.perf_counter() + seconds
@@ -79,12 +78,14 @@ def steady_rate(
     done.sort(key=lambda entry: entry[0])
     steady = done[at_once - 1 : len(done) - at_once + 1]
     ends = np.linspace(0, len(steady) - 1, _WINDOWS + 1).astype(int)
-    rates = [
-        sum(tokens for _, tokens, _ in steady[first + 1 : last + 1])
-        / (steady[last][0] - steady[first][0])
-        for first, last in itertools.pairwise(ends)
-    ]
-    found = {"tokens_per_second": median(rates), "least": min(rates), "most": max(rates)}
+
+    def rate(first: int, last: int) -> float:
+        tokens = sum(tokens for _, tokens, _ in steady[first + 1 : last + 1])
+        return tokens / (steady[last][0] - steady[first][0])
+
+    rates = [rate(first, last) for first, last in itertools.pairwise(ends)]
+    whole = rate(0, len(steady) - 1)
+    found = {"tokens_per_second": whole, "least": min(rates), "most": max(rates)}
     (begun, _, before), (ended, _, after) = steady[0], steady[-1]
     if before is not None and after is not None:
         found["busy"] = (after - before) / (ended - begun)
