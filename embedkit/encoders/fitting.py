@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from embedkit.config import EncoderRange, EngineConfig, ModelConfig
-from embedkit.encoders.host_cores import CORES_OF_A_PROCESS
+from embedkit.encoders.host_cores import HostCores
 from embedkit.encoders.spec import Placement
 from embedkit.errors import ConfigError
 
@@ -108,24 +108,24 @@ def fit_machine(
 
 
 def workers_on_machine(
-    config: EngineConfig, fitting: Fitting, cores_per_gpu: float, cpus: float
+    config: EngineConfig, fitting: Fitting, cores: HostCores, cpus: float
 ) -> int:
     """Returns how many threads of one machine read, tokenize and write.
 
     Args:
         config: The job, whose ``workers`` counts where it is given.
         fitting: How its encoders fit the machine.
-        cores_per_gpu: Cores that read, tokenize and write as fast as a GPU encodes; 0 without GPUs.
+        cores: How many cores have something to do.
         cpus: The machine's CPUs.
     """
     encoders = fitting.encoders.most
-    wanted = _wanted_workers(fitting, encoders, cores_per_gpu)
-    most = min(int(cpus), encoders + CORES_OF_A_PROCESS)
-    return config.workers or max(encoders + _MORE_THAN_ENCODERS, min(wanted, most))
+    most = min(int(cpus), encoders + math.ceil(cores.per_process))
+    wanted = min(most, _wanted_workers(fitting, encoders, cores))
+    return config.workers or max(encoders + _MORE_THAN_ENCODERS, wanted)
 
 
 def workers_on_cluster(
-    config: EngineConfig, fitting: Fitting, encoders: int, cpus: float, cores_per_gpu: float
+    config: EngineConfig, fitting: Fitting, encoders: int, cpus: float, cores: HostCores
 ) -> int:
     """Returns how many workers a run should have.
 
@@ -134,22 +134,22 @@ def workers_on_cluster(
         fitting: How the run fits the cluster.
         encoders: Encoders that run.
         cpus: All CPUs of the cluster.
-        cores_per_gpu: Cores that read, tokenize and write as fast as a GPU encodes; 0 without GPUs.
+        cores: How many cores have something to do.
     """
     if config.workers is not None:
         return config.workers
-    wanted = _wanted_workers(fitting, encoders, cores_per_gpu)
+    wanted = _wanted_workers(fitting, encoders, cores)
     if not fitting.encoder_gpus:
         return wanted
     room = int(cpus - encoders * fitting.encoder_cpus)
     return max(1, min(room, wanted))
 
 
-def _wanted_workers(fitting: Fitting, encoders: int, cores_per_gpu: float) -> int:
+def _wanted_workers(fitting: Fitting, encoders: int, cores: HostCores) -> int:
     """Returns a worker for each encoder, which waits for it, and those that keep cores at work.
 
-    A worker's tokenizer may use every core of its node, whatever Ray sets aside for the worker; so
-    what is counted is how much all of them have to do, and not what one could.
+    Some tokenizers use every core of a node for one worker, whatever Ray sets aside for it; so what
+    counts is how much all workers have to do, and not how many cores one of them could use.
     """
-    cores = cores_per_gpu * fitting.encoder_gpus * encoders
-    return encoders + max(_MORE_THAN_ENCODERS, math.ceil(_TO_SPARE * cores))
+    busy = cores.per_gpu * fitting.encoder_gpus * encoders
+    return encoders + max(_MORE_THAN_ENCODERS, math.ceil(_TO_SPARE * busy))

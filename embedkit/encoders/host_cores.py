@@ -4,24 +4,31 @@ from dataclasses import dataclass
 
 from embedkit.encoders.kinds import tokens_per_second
 from embedkit.encoders.spec import ModelSpec
+from embedkit.tokens.tokenization import load_tokenizer
 
-_READING = 0.12e-6
-"""Seconds of a core per token of all but tokenizing and writing, waits of threads included."""
-
-_TOKENIZING = 1.1e-6
-"""Seconds of a core per token."""
+_READING = 0.06e-6
+"""Seconds of a core per token of all but tokenizing and writing."""
 
 _WRITING = 16e-9
 """Seconds of a core per component of a vector."""
 
-_IN_PYTHON = 0.14e-6
-"""Seconds per token that other threads of the process wait for Python, at most."""
-
-CORES_OF_A_PROCESS = 9
-"""How many cores the threads of one process keep busy before they only wait for Python."""
-
 _ROW_TOKENS = 128.0
 _CORES_OF_ANOTHER_KIND = 8.0
+
+
+@dataclass(frozen=True)
+class _Tokenizing:
+    """What a token costs: seconds of a core, and those of them in Python."""
+
+    seconds: float
+    in_python: float
+
+
+# Of words that are met for the first time: of others nanotoken takes a third.
+_TOKENIZING = {
+    "nanotoken": _Tokenizing(0.045e-6, 0.02e-6),
+    "tokenizers": _Tokenizing(1.1e-6, 0.08e-6),
+}
 
 
 @dataclass(frozen=True)
@@ -33,13 +40,21 @@ class HostWork:
 
     Attributes:
         dimension: Components of a row's vector.
-        row_tokens: Tokens of a row.
         tokenizing: Seconds of a core that tokenizing takes per token that the model sees.
+        in_python: Seconds per token in which no other thread of a process runs Python.
+        row_tokens: Tokens of a row.
     """
 
     dimension: int
+    tokenizing: float
+    in_python: float
     row_tokens: float = _ROW_TOKENS
-    tokenizing: float = _TOKENIZING
+
+    @classmethod
+    def of(cls, model: ModelSpec) -> "HostWork":
+        """Returns what it is for a model and the benchmarks' corpus."""
+        cost = _TOKENIZING[load_tokenizer(model.tokenizer).library]
+        return cls(model.vectors.dimension, cost.seconds, _READING + cost.in_python)
 
     @property
     def tokens_per_second(self) -> float:
@@ -48,12 +63,25 @@ class HostWork:
 
     @property
     def process_tokens_per_second(self) -> float:
-        """Most tokens per second of one process, on however many cores."""
-        return 1 / _IN_PYTHON
+        """Tokens per second of one process at most, on however many cores."""
+        return max(1 / self.in_python, self.tokens_per_second)
 
 
-def cores_per_gpu(model: ModelSpec, gpu: str, work: HostWork | None = None) -> float:
-    """Estimates how many cores keep a GPU busy; 0 where a model runs on CPUs.
+@dataclass(frozen=True)
+class HostCores:
+    """How many cores have something to do.
+
+    Attributes:
+        per_gpu: Cores that keep a GPU busy; 0 where a model runs on CPUs.
+        per_process: Cores that the threads of one process can use, as they take turns in Python.
+    """
+
+    per_gpu: float = 0.0
+    per_process: float = 1.0
+
+
+def host_cores(model: ModelSpec, gpu: str, work: HostWork | None = None) -> HostCores:
+    """Estimates how many cores have something to do beside the encoders of a model.
 
     Args:
         model: The model.
@@ -61,8 +89,8 @@ def cores_per_gpu(model: ModelSpec, gpu: str, work: HostWork | None = None) -> f
         work: What is known of the corpus and this machine; else it is that of the benchmarks.
     """
     if model.placement.device == "cpu":
-        return 0.0
-    speed = tokens_per_second(model, gpu)
-    if speed is None:
-        return _CORES_OF_ANOTHER_KIND
-    return speed / (work or HostWork(model.vectors.dimension)).tokens_per_second
+        return HostCores()
+    work = work or HostWork.of(model)
+    speed, core = tokens_per_second(model, gpu), work.tokens_per_second
+    needed = _CORES_OF_ANOTHER_KIND if speed is None else speed / core
+    return HostCores(needed, work.process_tokens_per_second / core)

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from embedkit.config import CorpusConfig, JobConfig
@@ -124,11 +124,13 @@ class _Counter:
         self.seconds += time.process_time() - start
         return tokens
 
-    def host_work(self, dimension: int) -> HostWork:
-        """Returns what cores have to do for such texts, as long as the sample tells."""
+    def host_work(self, model: ModelSpec) -> HostWork:
+        """Returns what cores have to do for such texts, as far as the sample tells."""
+        work = HostWork.of(model)
         if self.tokens < _TIMED_TOKENS:
-            return HostWork(dimension)
-        return HostWork(dimension, self.tokens / self.rows, self.seconds / self.tokens)
+            return work
+        row_tokens, tokenizing = self.tokens / self.rows, self.seconds / self.tokens
+        return replace(work, row_tokens=row_tokens, tokenizing=tokenizing)
 
 
 def _chunker(config: CorpusConfig, model: ModelSpec) -> Chunker | None:
@@ -160,9 +162,7 @@ def plan_job(config: JobConfig, machine: Machine = HERE) -> Estimate:
     if device == "cpu":
         gpu, speed = None, tokens_per_second(model)
     else:
-        gpu = gpu_estimate(
-            config, model, machine.find_gpu(), counter.host_work(model.vectors.dimension)
-        )
+        gpu = gpu_estimate(config, model, machine.find_gpu(), counter.host_work(model))
         speed = gpu.job_tokens_per_second if gpu else None
     before = committed(version_of_job(config, model, plan)).values()
     left = max(0, found.tokens - sum(record.tokens for record in before))

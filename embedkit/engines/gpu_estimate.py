@@ -7,7 +7,7 @@ from embedkit.config import EngineConfig
 from embedkit.encoders.fitting import fit_machine
 from embedkit.encoders.gpus import published_rates
 from embedkit.encoders.hardware import Gpu, usable_cores
-from embedkit.encoders.host_cores import HostWork, cores_per_gpu
+from embedkit.encoders.host_cores import HostWork, host_cores
 from embedkit.encoders.kinds import tokens_per_second
 from embedkit.encoders.spec import ModelSpec
 
@@ -47,10 +47,11 @@ class GpuEstimate:
             "process": f"one process lets about {rate} through, and --engine ray has several",
         }[self.bottleneck]
         each = " each" if self.gpus > 1 else ""
+        needed = f"{float(f'{self.cores_per_gpu:.2g}'):g}"
         return [
             f"gpu        {self.gpus} x {self.name}, about {_rounded(self.tokens_per_second):,} "
             f"tokens/s{each} by the datasheet of the {self.datasheet}, not measured",
-            f"cores      about {self.cores_per_gpu:.1f} per GPU to read, tokenize and write, "
+            f"cores      about {needed} per GPU to read, tokenize and write, "
             f"{self.cores} here: {held}",
         ]
 
@@ -91,7 +92,7 @@ def gpu_estimate(
         datasheet=published_rates(gpu.name).name,
         gpus=gpus,
         tokens_per_second=speed,
-        cores_per_gpu=cores_per_gpu(model, gpu.name, work),
+        cores_per_gpu=host_cores(model, gpu.name, work).per_gpu,
         cores=left,
         bottleneck=bottleneck,
         job_tokens_per_second=rates[bottleneck],

@@ -20,7 +20,7 @@ from embedkit.actors.ray_watch import ray_watched
 from embedkit.config import JobConfig
 from embedkit.corpus.plan import Split
 from embedkit.encoders.fitting import fit_machine, workers_on_machine
-from embedkit.encoders.host_cores import cores_per_gpu
+from embedkit.encoders.host_cores import host_cores
 from embedkit.encoders.meter import EncoderLoad
 from embedkit.engines.beam import run_to_end
 from embedkit.engines.display import Display
@@ -92,7 +92,7 @@ def local_work(
     fitting = fit_machine(job.config, job.model.placement, resources)
     with ray_encoders(job, fitting) as pool, ray_watched(pool.name):
         tally, device = _TallyHere(documents), loaded(pool, display)
-        cores, cpus = cores_per_gpu(job.model, device), resources.get("CPU", 1)
+        cores, cpus = host_cores(job.model, device), resources.get("CPU", 1)
         workers = workers_on_machine(job.config, fitting, cores, cpus)
         yield LocalWork(job, splits, pool, tally, workers, device)
 

@@ -16,7 +16,7 @@ from embedkit.actors.encoder_pool import EncoderPool
 from embedkit.actors.metrics import RunMetrics, RunState
 from embedkit.actors.split_queue import RunQueue
 from embedkit.encoders.fitting import Fitting, workers_on_cluster
-from embedkit.encoders.host_cores import cores_per_gpu
+from embedkit.encoders.host_cores import host_cores
 from embedkit.engines.ray_join import alive_nodes, draining_nodes
 from embedkit.engines.ray_worker import Worker
 from embedkit.errors import EncoderError, ResumableError, WorkerLostError
@@ -45,7 +45,7 @@ class Supervisor:
     def __init__(
         self, job: Job, fitting: Fitting, pool: EncoderPool, queue: RunQueue, device: str
     ) -> None:
-        self._cores_per_gpu = cores_per_gpu(job.model, device)
+        self._cores = host_cores(job.model, device)
         self._metrics = RunMetrics(job.version.name)
         self._shown = -math.inf
         self._job = job
@@ -173,7 +173,7 @@ class Supervisor:
             self._fitting,
             max(1, self._pool.running),
             cpus,
-            self._cores_per_gpu,
+            self._cores,
         )
         fresh = sum(worker.name not in self.state.started for worker in self._workers)
         staying = sum(not worker.leaving for worker in self._workers)

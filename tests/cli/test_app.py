@@ -371,7 +371,8 @@ def test_plan_on_gpus_says_the_same_for_persons_and_programs(job, tmp_path, monk
     assert gpu["cores_per_gpu"] > 0
     spoken = call("plan", *arguments).out
     assert "gpu        3 x NVIDIA A100-SXM4-80GB, about " in spoken
-    cores = f"about {gpu['cores_per_gpu']:.1f} per GPU to read, tokenize and write, "
+    each = float(f"{gpu['cores_per_gpu']:.2g}")
+    cores = f"about {each:g} per GPU to read, tokenize and write, "
     assert f"cores      {cores}{gpu['cores']} here: " in spoken
 
 

@@ -10,6 +10,7 @@ from embedkit.encoders.fitting import (
     workers_on_cluster,
     workers_on_machine,
 )
+from embedkit.encoders.host_cores import HostCores
 from embedkit.encoders.spec import Placement
 from embedkit.errors import ConfigError
 
@@ -84,14 +85,14 @@ def test_workers_follow_the_encoders_and_what_keeps_them_busy(
     config = job(**settings)
     fitting = fit(config, device, nodes)
     cpus = sum(node.get("CPU", 0.0) for node in nodes)
-    assert workers_on_cluster(config, fitting, encoders, cpus, cores) == workers
+    assert workers_on_cluster(config, fitting, encoders, cpus, HostCores(cores)) == workers
 
 
 def test_workers_leave_the_encoders_their_cpus_and_there_is_always_one():
     config = job()
     fitting = fit(config, "cuda", [{"CPU": 4.0, "GPU": 1.0}])
-    assert workers_on_cluster(config, fitting, 1, 4.0, 8.0) == 3
-    assert workers_on_cluster(config, fitting, 1, 1.0, 8.0) == 1
+    assert workers_on_cluster(config, fitting, 1, 4.0, HostCores(8.0)) == 3
+    assert workers_on_cluster(config, fitting, 1, 1.0, HostCores(8.0)) == 1
 
 
 @pytest.mark.parametrize(
@@ -117,7 +118,7 @@ def test_threads_of_one_machine_follow_them_as_well(settings, resources, cores, 
     device = "cuda" if "GPU" in resources else "cpu"
     config = job(**settings)
     fitting = fit_machine(config, Placement("torch", device, "float32", 2048, None), resources)
-    assert workers_on_machine(config, fitting, cores, resources["CPU"]) == workers
+    assert workers_on_machine(config, fitting, HostCores(cores, 9.0), resources["CPU"]) == workers
 
 
 @pytest.mark.parametrize(
