@@ -15,6 +15,7 @@ from throughput import agreement
 from embedkit.config import EngineConfig, ModelConfig
 from embedkit.encoders.base import Encoder
 from embedkit.encoders.checked import CheckedEncoder
+from embedkit.encoders.hardware import gpu_here
 from embedkit.encoders.kinds import load_encoder, read_model
 from embedkit.encoders.transformer.architecture import attends_by_interface, transformer_config
 from embedkit.encoders.transformer.network import load_network
@@ -69,7 +70,14 @@ class Bench:
     @property
     def precisions(self) -> tuple[str, ...]:
         """The precisions besides float32 that are tried on this device."""
-        return ("float16", "bfloat16") if self.device == "cuda" else ("bfloat16",)
+        halves = ("float16", "bfloat16") if self.device == "cuda" else ("bfloat16",)
+        return (*halves, "float8") if self.has_float8 else halves
+
+    @property
+    def has_float8(self) -> bool:
+        """Whether this device multiplies in float8; a CPU emulates it."""
+        gpu = gpu_here()
+        return gpu is None or gpu.has_float8
 
     @property
     def dtype(self) -> torch.dtype:
@@ -171,10 +179,12 @@ class Form:
     Attributes:
         load: Loads it.
         streams: Whether its rows may stand in a stream.
+        precision: Its precision; what the device takes by itself unless given.
     """
 
     load: Callable[[TransformerSpec], Encoder]
     streams: bool = True
+    precision: str | None = None
 
 
 FORMS = {
@@ -183,6 +193,7 @@ FORMS = {
     "stream": Form(partial(load_stream, graphs=False)),
     "stream, graphs": Form(load_stream),
     "stream, compiled": Form(partial(load_stream, graphs=False, compiled=True)),
-    "stream, compiled, graphs": Form(partial(load_stream, compiled=True)),
+    "stream, graphs, compiled": Form(partial(load_stream, compiled=True)),
+    "float8": Form(load_encoder, precision="float8"),
 }
 """The ways by the names that they have in the tables."""

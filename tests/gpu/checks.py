@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import product
@@ -18,6 +18,7 @@ from tiny_models import CONFIGURATIONS, MORE, OTHERS, save_transformer
 from torch._dynamo.utils import counters
 
 from embedkit.encoders.kinds import load_encoder
+from embedkit.encoders.transformer.spec import TransformerSpec
 from embedkit.encoders.transformer.stream import compiled
 from embedkit.encoders.transformer.stream.attention import attend
 from embedkit.vectors import TokenBatch
@@ -28,6 +29,8 @@ LEAST_COSINE = {"float32": 0.999999, "float16": 0.9999, "bfloat16": 0.9995}
 _FLOAT32_DIFFERENCE = 2e-5
 _KERNEL_ERROR = {"float32": 1e-5, "float16": 2e-3, "bfloat16": 1.5e-2}
 _ROWS = 300
+_TINY_TOKENS = 60
+_TINY_VOCABULARY = 150
 _NO_LIMIT = (-1, -1)
 _LENGTHS = tuple(
     map(int, "1 2 7 8 9 15 16 17 63 64 65 127 128 129 191 255 256 257 511 512 1 3".split())
@@ -96,16 +99,13 @@ def _attended(
 def architectures(bench: Bench, found: Found) -> None:
     """Every architecture, tiny and not compiled, against padded batches in float32."""
     wrong = []
-    batch = token_batch(np.arange(1, 61, dtype=np.int64), 150)
+    lengths = np.arange(1, _TINY_TOKENS + 1, dtype=np.int64)
+    batch = token_batch(lengths, _TINY_VOCABULARY)
     for architecture in CONFIGURATIONS | OTHERS | MORE:
-        directory = bench.folder / "tiny" / architecture
-        if not directory.is_dir():
-            save_transformer(directory, architecture)
-        settings = {"max_tokens": 60, "pooling": "mean", "normalize": True}
-        spec = bench.spec(str(directory), device="cpu", precision="float32", **settings)
+        spec = _tiny_spec(bench, architecture, device="cpu", precision="float32")
         exact = load_encoder(in_float32(spec)).encode(batch)
         for precision in _precisions(bench):
-            spec = bench.spec(str(directory), precision=precision, **settings)
+            spec = _tiny_spec(bench, architecture, precision=precision)
             unpadded = spec.placement.unpadded
             encoder = load_stream(spec) if unpadded else load_encoder(spec)
             compared = agreement(encoder.encode(batch), exact)
@@ -114,6 +114,14 @@ def architectures(bench: Bench, found: Found) -> None:
             if not compared["least_cosine"] >= LEAST_COSINE[precision]:
                 wrong.append(f"{architecture} in {precision}: {compared['least_cosine']:.6f}")
     check(not wrong, f"not as in float32 (least cosine): {'; '.join(wrong)}")
+
+
+def _tiny_spec(bench: Bench, architecture: str, **settings: str) -> TransformerSpec:
+    directory = bench.folder / "tiny" / architecture
+    if not directory.is_dir():
+        save_transformer(directory, architecture)
+    kept = {"max_tokens": _TINY_TOKENS, "pooling": "mean", "normalize": True}
+    return bench.spec(str(directory), **kept, **settings)
 
 
 def _precisions(bench: Bench) -> tuple[str, ...]:
@@ -213,15 +221,32 @@ def budget(bench: Bench, found: Found) -> None:
 def compiled_once(bench: Bench, found: Found) -> None:
     """Layers are compiled for the first stream, and for none after it, whatever its shape."""
     spec = bench.spec(bench.directory("MiniLM-L6"))
+    _check_compiled(bench, found, spec, lambda rows: _some_rows(bench, rows))
+
+
+def compiled_architectures(bench: Bench, found: Found) -> None:
+    """The same of those that are compiled by default, which have several kinds of layers."""
+
+    def rows_of(rows: int) -> TokenBatch:
+        return token_batch(np.minimum(rows_of_text(rows), _TINY_TOKENS), _TINY_VOCABULARY)
+
+    for architecture in ("modernbert", "qwen3"):
+        spec = _tiny_spec(bench, architecture, precision=bench.precision)
+        _check_compiled(bench, found.setdefault(architecture, {}), spec, rows_of)
+
+
+def _check_compiled(
+    bench: Bench, found: Found, spec: TransformerSpec, rows_of: Callable[[int], TokenBatch]
+) -> None:
     expected = load_stream(spec, graphs=False)
     with _said_by(compiled) as said:
         encoder = load_stream(spec, compiled=True)
         start = time.perf_counter()
-        encoder.encode(_some_rows(bench, 10))
+        encoder.encode(rows_of(10))
         found["first_call_seconds"] = time.perf_counter() - start
         found["graphs"] = graphs = counters["stats"]["unique_graphs"]
         for rows in (1, 2, 3, 7, 20, 60, 200, 600, 2_000):
-            batch = _some_rows(bench, rows)
+            batch = rows_of(rows)
             for _ in range(3):
                 vectors = encoder.encode(batch)
             least = agreement(vectors, expected.encode(batch))["least_cosine"]

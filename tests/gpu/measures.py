@@ -61,7 +61,14 @@ def encoder_rate(bench: Bench, found: Found, model: str, form: str) -> None:
         form: The form's.
     """
     spec, size, way = bench.spec(bench.directory(model)), bench.size(model), FORMS[form]
-    spec = with_placement(spec, unpadded=spec.placement.unpadded and way.streams)
+    if way.precision == "float8" and not bench.has_float8:
+        found["not_here"] = "this device has no float8"
+        return
+    spec = with_placement(
+        spec,
+        unpadded=spec.placement.unpadded and way.streams,
+        precision=way.precision or spec.placement.precision,
+    )
     rows = _TINY_ROWS if bench.tiny else _ROWS
     start = time.perf_counter()
     encoder = way.load(spec)
