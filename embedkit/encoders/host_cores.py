@@ -4,31 +4,21 @@ from dataclasses import dataclass
 
 from embedkit.encoders.kinds import tokens_per_second
 from embedkit.encoders.spec import ModelSpec
-from embedkit.tokens.tokenization import load_tokenizer
 
 _READING = 0.06e-6
 """Seconds of a core per token of all but tokenizing and writing."""
+
+_TOKENIZING = 1.1e-6
+"""Seconds of a core per token by the tokenizers library, text after text."""
+
+_TOKENIZING_IN_PYTHON = 0.08e-6
+"""Of them, those in which no other thread of the process runs Python; at most, of any tokenizer."""
 
 _WRITING = 16e-9
 """Seconds of a core per component of a vector."""
 
 _ROW_TOKENS = 128.0
 _CORES_OF_ANOTHER_KIND = 8.0
-
-
-@dataclass(frozen=True)
-class _Tokenizing:
-    """What a token costs: seconds of a core, and those of them in Python."""
-
-    seconds: float
-    in_python: float
-
-
-# Of words that are met for the first time: of others nanotoken takes a third.
-_TOKENIZING = {
-    "nanotoken": _Tokenizing(0.045e-6, 0.02e-6),
-    "tokenizers": _Tokenizing(1.1e-6, 0.08e-6),
-}
 
 
 @dataclass(frozen=True)
@@ -40,21 +30,13 @@ class HostWork:
 
     Attributes:
         dimension: Components of a row's vector.
-        tokenizing: Seconds of a core that tokenizing takes per token that the model sees.
-        in_python: Seconds per token in which no other thread of a process runs Python.
         row_tokens: Tokens of a row.
+        tokenizing: Seconds of a core that tokenizing takes per token that the model sees.
     """
 
     dimension: int
-    tokenizing: float
-    in_python: float
     row_tokens: float = _ROW_TOKENS
-
-    @classmethod
-    def of(cls, model: ModelSpec) -> "HostWork":
-        """Returns what it is for a model and the benchmarks' corpus."""
-        cost = _TOKENIZING[load_tokenizer(model.tokenizer).library]
-        return cls(model.vectors.dimension, cost.seconds, _READING + cost.in_python)
+    tokenizing: float = _TOKENIZING
 
     @property
     def tokens_per_second(self) -> float:
@@ -64,7 +46,8 @@ class HostWork:
     @property
     def process_tokens_per_second(self) -> float:
         """Tokens per second of one process at most, on however many cores."""
-        return max(1 / self.in_python, self.tokens_per_second)
+        in_python = _READING + min(self.tokenizing, _TOKENIZING_IN_PYTHON)
+        return max(1 / in_python, self.tokens_per_second)
 
 
 @dataclass(frozen=True)
@@ -90,7 +73,7 @@ def host_cores(model: ModelSpec, gpu: str, work: HostWork | None = None) -> Host
     """
     if model.placement.device == "cpu":
         return HostCores()
-    work = work or HostWork.of(model)
+    work = work or HostWork(model.vectors.dimension)
     speed, core = tokens_per_second(model, gpu), work.tokens_per_second
     needed = _CORES_OF_ANOTHER_KIND if speed is None else speed / core
     return HostCores(needed, work.process_tokens_per_second / core)

@@ -7,6 +7,7 @@ from typing import Protocol, Self
 from embedkit.config import JobConfig
 from embedkit.corpus.plan import Split
 from embedkit.dataset.committed import CommitRecord
+from embedkit.encoders.host_cores import HostWork
 from embedkit.encoders.meter import EncoderLoad
 from embedkit.encoders.spec import ModelSpec
 from embedkit.flow.map_splits import OfSplit, Result
@@ -34,8 +35,11 @@ class Work(Protocol):
         """Name of what the encoders run on."""
         ...
 
-    def run(self) -> None:
+    def run(self, host: HostWork | None) -> None:
         """Embeds the splits.
+
+        Args:
+            host: What CPU cores have to do for them, as far as it is known.
 
         Raises:
             EmbedkitError: What stopped it; the same job resumes.

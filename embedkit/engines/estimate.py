@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from embedkit.config import CorpusConfig, JobConfig
@@ -126,11 +126,10 @@ class _Counter:
 
     def host_work(self, model: ModelSpec) -> HostWork:
         """Returns what cores have to do for such texts, as far as the sample tells."""
-        work = HostWork.of(model)
         if self.tokens < _TIMED_TOKENS:
-            return work
+            return HostWork(model.vectors.dimension)
         row_tokens, tokenizing = self.tokens / self.rows, self.seconds / self.tokens
-        return replace(work, row_tokens=row_tokens, tokenizing=tokenizing)
+        return HostWork(model.vectors.dimension, row_tokens, tokenizing)
 
 
 def _chunker(config: CorpusConfig, model: ModelSpec) -> Chunker | None:
@@ -196,11 +195,8 @@ def expected_work(
         splits: The splits that are left to do, wholly or in part.
         before: What is committed already.
     """
-    found = estimate(
-        job.plan.with_splits(splits),
-        job.config,
-        _Counter(job.model, _chunker(job.config, job.model)),
-    )
+    counter = _Counter(job.model, _chunker(job.config, job.model))
+    found = estimate(job.plan.with_splits(splits), job.config, counter)
     left = {split.split_id for split in splits}
     partly = [record for name, record in before.items() if name.rpartition("-")[0] in left]
     finished = sum(record.documents for record in before.values())
@@ -208,4 +204,5 @@ def expected_work(
         documents=finished - sum(record.documents for record in partly) + found.records,
         tokens=max(0, found.tokens - sum(record.tokens for record in partly)),
         tokens_before=sum(record.tokens for record in before.values()),
+        host=counter.host_work(job.model),
     )

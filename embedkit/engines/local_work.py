@@ -19,8 +19,8 @@ from embedkit.actors.map_on_ray import MapOnRay
 from embedkit.actors.ray_watch import ray_watched
 from embedkit.config import JobConfig
 from embedkit.corpus.plan import Split
-from embedkit.encoders.fitting import fit_machine, workers_on_machine
-from embedkit.encoders.host_cores import host_cores
+from embedkit.encoders.fitting import Fitting, fit_machine, workers_on_machine
+from embedkit.encoders.host_cores import HostWork, host_cores
 from embedkit.encoders.meter import EncoderLoad
 from embedkit.engines.beam import run_to_end
 from embedkit.engines.display import Display
@@ -43,15 +43,18 @@ class LocalWork:
     splits: Sequence[Split]
     pool: EncoderPool
     tally: Tally
-    workers: int
+    fitting: Fitting
+    cpus: float
     device: str
     worker_idle_share: float | None = None
 
-    def run(self) -> None:
+    def run(self, host: HostWork | None) -> None:
         """Embeds the splits."""
         job = self.job
+        cores = host_cores(job.model, self.device, host)
+        workers = workers_on_machine(job.config, self.fitting, cores, self.cpus)
         options = PipelineOptions(flags=[], pickle_library="cloudpickle")
-        runner = ThreadRunner(min(self.workers, len(self.splits)))
+        runner = ThreadRunner(min(workers, len(self.splits)))
         pipeline = beam.Pipeline(runner=runner, options=options)
         plan = job.plan.with_splits(self.splits)
         read = ReadCorpus(job.config, plan, job.make_chunker, job.version)
@@ -91,10 +94,8 @@ def local_work(
     resources = ray.cluster_resources()
     fitting = fit_machine(job.config, job.model.placement, resources)
     with ray_encoders(job, fitting) as pool, ray_watched(pool.name):
-        tally, device = _TallyHere(documents), loaded(pool, display)
-        cores, cpus = host_cores(job.model, device), resources.get("CPU", 1)
-        workers = workers_on_machine(job.config, fitting, cores, cpus)
-        yield LocalWork(job, splits, pool, tally, workers, device)
+        tally, cpus = _TallyHere(documents), resources.get("CPU", 1)
+        yield LocalWork(job, splits, pool, tally, fitting, cpus, loaded(pool, display))
 
 
 def map_in_ray(

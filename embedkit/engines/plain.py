@@ -8,6 +8,7 @@ from typing import Self
 from embedkit.config import JobConfig
 from embedkit.corpus.plan import Split
 from embedkit.dataset.committed import CommitRecord
+from embedkit.encoders.host_cores import HostWork
 from embedkit.encoders.kinds import read_model
 from embedkit.encoders.local_client import LocalClient, LocalConnection
 from embedkit.encoders.meter import EncoderLoad
@@ -73,8 +74,8 @@ class PlainWork:
         """Name of what the encoder runs on."""
         return self.client.encoder.device
 
-    def run(self) -> None:
-        """Embeds the splits."""
+    def run(self, host: HostWork | None) -> None:
+        """Embeds the splits, one after the other."""
         for _ in embed_splits(self.splits, self.job, self.client, self.tally.on_commit):
             pass
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from embedkit.encoders.host_cores import HostWork
 from embedkit.encoders.meter import EncoderLoad, busy_share
 from embedkit.engines.display import Display, Snapshot
 from embedkit.errors import EmbedkitError
@@ -23,11 +24,13 @@ class Expected:
         documents: All documents of the corpus.
         tokens: Tokens that this run has to encode.
         tokens_before: Tokens that earlier runs encoded.
+        host: What CPU cores have to do for them; None where that was not looked at.
     """
 
     documents: int
     tokens: int
     tokens_before: int = 0
+    host: HostWork | None = None
 
 
 class Watch:

@@ -21,6 +21,7 @@ from embedkit.config import JobConfig
 from embedkit.corpus.plan import Split
 from embedkit.dataset.committed import CommitRecord
 from embedkit.encoders.fitting import fit_cluster, runs_on_gpu
+from embedkit.encoders.host_cores import HostWork, host_cores
 from embedkit.encoders.kinds import read_model
 from embedkit.encoders.meter import EncoderLoad
 from embedkit.encoders.spec import ModelSpec
@@ -101,20 +102,21 @@ class RayCluster:
         documents = documents_by_split(committed.values())
         with ray_encoders(job, fitting) as pool, run_queue(splits, documents) as queue:
             device = loaded(pool, self._display)
-            supervisor = Supervisor(job, fitting, pool, queue, device)
-            yield _ClusterWork(pool, supervisor, device)
+            supervisor = Supervisor(job, fitting, pool, queue)
+            yield _ClusterWork(job, pool, supervisor, device)
             idle = supervisor.state.idle_share
             _LOG.info("workers had no split for %.1f %% of their time", 100 * idle)
 
 
 @dataclass
 class _ClusterWork:
+    job: Job
     pool: EncoderPool
     supervisor: Supervisor
     device: str
 
-    def run(self) -> None:
-        self.supervisor.run()
+    def run(self, host: HostWork | None) -> None:
+        self.supervisor.run(host_cores(self.job.model, self.device, host))
 
     def documents(self) -> int:
         return self.supervisor.state.documents

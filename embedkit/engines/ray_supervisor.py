@@ -16,7 +16,7 @@ from embedkit.actors.encoder_pool import EncoderPool
 from embedkit.actors.metrics import RunMetrics, RunState
 from embedkit.actors.split_queue import RunQueue
 from embedkit.encoders.fitting import Fitting, workers_on_cluster
-from embedkit.encoders.host_cores import host_cores
+from embedkit.encoders.host_cores import HostCores
 from embedkit.engines.ray_join import alive_nodes, draining_nodes
 from embedkit.engines.ray_worker import Worker
 from embedkit.errors import EncoderError, ResumableError, WorkerLostError
@@ -39,13 +39,10 @@ class Supervisor:
         fitting: How it fits the cluster.
         pool: Its encoders.
         queue: Its splits.
-        device: What the encoders run on.
     """
 
-    def __init__(
-        self, job: Job, fitting: Fitting, pool: EncoderPool, queue: RunQueue, device: str
-    ) -> None:
-        self._cores = host_cores(job.model, device)
+    def __init__(self, job: Job, fitting: Fitting, pool: EncoderPool, queue: RunQueue) -> None:
+        self._cores = HostCores()
         self._metrics = RunMetrics(job.version.name)
         self._shown = -math.inf
         self._job = job
@@ -61,13 +58,17 @@ class Supervisor:
         self._said = 0.0
         self.state = queue.state()
 
-    def run(self) -> None:
+    def run(self, cores: HostCores) -> None:
         """Works until every split is done.
+
+        Args:
+            cores: How many cores have something to do.
 
         Raises:
             ResumableError: Too many workers were lost, or no encoder could be placed for too long.
             EmbedkitError: What stopped a worker.
         """
+        self._cores = cores
         try:
             while True:
                 self.state = self._queue.state()

@@ -84,8 +84,8 @@ def _embed(
     job, splits = with_ids_checked(job, splits, engine.map_splits, display)
     with engine.begin(job, splits, before) as work:
         record_device(job.version, work.device)
-        watch = Watch(work.loads, work.documents, expected_work(job, splits, before))
-        with shown(watch, display):
-            work.run()
+        expected = expected_work(job, splits, before)
+        with shown(Watch(work.loads, work.documents, expected), display):
+            work.run(expected.host)
         account = replace(account, worker_idle_share=work.worker_idle_share)
         return with_loads(account, work.last_loads(), work.device)

@@ -103,11 +103,6 @@ class TextTokenizer:
         self._unknown = np.array([] if unknown_id is None else [unknown_id], dtype=np.int32)
         self._fast = wordpiece_encoder(tokenizer)
 
-    @property
-    def library(self) -> str:
-        """The distribution that makes its tokens."""
-        return "nanotoken" if self._fast else "tokenizers"
-
     def encode(
         self, texts: list[str]
     ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:

@@ -106,6 +106,8 @@ def test_the_work_left_of_a_job(make_job, embed_some):
     result = run_job(config)
     assert whole.tokens == result.tokens
     assert left.tokens == result.tokens_encoded
+    # Of so small a sample tokenizing is not timed.
+    assert whole.host == HostWork(job.model.vectors.dimension)
     assert Dataset.latest(config.output).manifest["rows"] == 180
 
 
@@ -186,7 +188,7 @@ def test_on_gpus_it_says_how_many_cores_keep_them_busy(on_gpus):
 
 def test_too_few_cores_hold_gpus_up(on_gpus):
     model, found = on_gpus("NVIDIA H200", 1, 2)
-    gpu, a_core = found.gpu, HostWork.of(model).tokens_per_second
+    gpu, a_core = found.gpu, HostWork(model.vectors.dimension).tokens_per_second
     assert (gpu.cores, gpu.bottleneck) == (1, "cores")
     assert gpu.job_tokens_per_second == pytest.approx(a_core)
     assert gpu.job_tokens_per_second < gpu.tokens_per_second
@@ -196,7 +198,7 @@ def test_too_few_cores_hold_gpus_up(on_gpus):
 def test_one_process_holds_up_many_gpus_and_a_cluster_has_more(on_gpus):
     model, found = on_gpus("NVIDIA H200", 8, 10_000)
     assert found.gpu.bottleneck == "process"
-    most = HostWork.of(model).process_tokens_per_second
+    most = HostWork(model.vectors.dimension).process_tokens_per_second
     assert found.gpu.job_tokens_per_second == most < 8 * found.gpu.tokens_per_second
     assert " tokens/s through, and --engine ray has several" in found.to_text()
     _, found = on_gpus("NVIDIA H200", 8, 10_000, engine="ray")
@@ -232,6 +234,16 @@ def test_a_sample_of_some_size_tells_what_tokenizing_takes(tiny_model, tmp_path,
         found = plan_job(config, machine)
         needed.append(found.gpu.cores_per_gpu)
     assert needed[1] > 3 * needed[0]
+
+
+def test_a_run_knows_what_the_sample_told(make_job, monkeypatch):
+    monkeypatch.setattr(estimate, "_TIMED_TOKENS", 100)
+    job = prepare(make_job())
+    host = expected_work(job, job.plan.splits, {}).host
+    usual = HostWork(job.model.vectors.dimension)
+    assert host.dimension == usual.dimension
+    assert host.row_tokens < 25
+    assert 0 < host.tokenizing != usual.tokenizing
 
 
 def test_on_cpus_nothing_of_it_is_said(make_job):
