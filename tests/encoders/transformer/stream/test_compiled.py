@@ -187,7 +187,9 @@ def test_a_network_over_streams(architecture, plain_model):
     def vectors() -> list[torch.Tensor]:
         with torch.inference_mode():
             return [
-                network(*map(torch.from_numpy, (one.input_ids, one.places, one.offsets)))
+                network(
+                    *map(torch.from_numpy, (one.input_ids, one.places, one.offsets)), one.longest
+                )
                 for batch in calls
                 for one in streams(batch, (1024, 256, 128), 64, spec.pad_id)
             ]
