@@ -21,7 +21,7 @@ from embedkit.errors.foreign import one_line
 from embedkit.records import TOKEN_FIELDS, DocumentBlock, Reject, TokenBlock
 from embedkit.tokens.text_tokens import blank_ids, is_long, is_seen, text_slices, token_pieces
 from embedkit.tokens.tokenizer_limits import check_tokenizer
-from embedkit.tokens.wordpiece import LONGEST, WordPieceEncoder, wordpiece_encoder
+from embedkit.tokens.word_cache import WordCache, tokenizes_words
 
 _PROBES = ("a", "the", "0", ".", "A b")
 _VOCABULARIES = ("tokenizer.json", "vocab.json", "*.txt", "*.model", "*.tiktoken")
@@ -101,7 +101,7 @@ class TextTokenizer:
         prompt_ids = tokenizer.encode(spec.prompt, add_special_tokens=False).ids
         self._prompt = np.array(prompt_ids, dtype=np.int32)
         self._unknown = np.array([] if unknown_id is None else [unknown_id], dtype=np.int32)
-        self._fast = wordpiece_encoder(tokenizer)
+        self._words = WordCache(tokenizer) if tokenizes_words(tokenizer) else None
 
     def encode(
         self, texts: list[str]
@@ -116,19 +116,15 @@ class TextTokenizer:
             tokenizer's own truncation cuts it; the ends of the texts' ids among them, int32, shape
             (texts + 1,), beginning with 0; tokens per text before the cut, int32, shape (texts,).
         """
-        if self._fast and max(map(len, texts), default=0) <= LONGEST:
-            return self._rows(*self._fast_contents(self._fast, texts))
-        counts: list[int] = []
-        flat: list[NDArray[np.int32]] = []
-        for contents in self._contents(texts):
-            counts += [count for _, count in contents]
-            rows = [[*self._prefix, *ids, *self._suffix] for ids, _ in contents]
-            flat.append(np.fromiter(chain.from_iterable(rows), np.int32, sum(map(len, rows))))
-        n_tokens = np.array(counts, dtype=np.int32) + self._special
+        counts: list[NDArray[np.int64]] = [np.empty(0, dtype=np.int64)]
+        flat: list[NDArray[np.int32]] = [np.empty(0, dtype=np.int32)]
+        for ids, ends, of_texts in self._contents(texts):
+            counts.append(of_texts)
+            flat.append(self._framed(ids, ends))
+        n_tokens = (np.concatenate(counts) + self._special).astype(np.int32)
         offsets = np.zeros(len(texts) + 1, dtype=np.int32)
         np.cumsum(np.minimum(n_tokens, self.max_tokens), out=offsets[1:])
-        ids = np.concatenate(flat) if flat else np.empty(0, dtype=np.int32)
-        return ids, offsets, n_tokens
+        return np.concatenate(flat), offsets, n_tokens
 
     def blank_rows(self, ids: NDArray[np.int32], offsets: NDArray[np.int32]) -> NDArray[np.bool_]:
         """Finds the rows that are to the model what a text of white space is.
@@ -171,27 +167,37 @@ class TextTokenizer:
 
     def count(self, texts: list[str]) -> list[int]:
         """Counts each text's tokens before truncation, special tokens and prompt included."""
-        if self._fast and max(map(len, texts), default=0) <= LONGEST:
-            _, ends = self._fast_contents(self._fast, texts)
-            counts: list[int] = (np.diff(ends) + self._special).tolist()
-            return counts
-        return [
-            count + self._special for contents in self._contents(texts) for _, count in contents
-        ]
+        counts = (of_texts for _, _, of_texts in self._contents(texts))
+        return [count + self._special for some in counts for count in some.tolist()]
 
-    def _fast_contents(
-        self, fast: WordPieceEncoder, texts: list[str]
-    ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        return fast.encode([self.prompt + text for text in texts] if self.prompt else texts)
+    def _contents(
+        self, texts: list[str]
+    ) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]]:
+        """Yields slices of texts: their ids, the ends of each text's among them, and all counts.
 
-    def _rows(
-        self, contents: NDArray[np.int32], ends: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
-        """Cuts the ids of all texts and puts the special ones around each; as ``encode``."""
-        counts = np.diff(ends)
-        kept = np.minimum(counts, self._room)
-        offsets = np.zeros(len(ends), dtype=np.int32)
-        np.cumsum(kept + self._special, out=offsets[1:])
+        Without special tokens, which cost as much again to insert. An Encoding takes some 200
+        bytes per token, so only the ids of a slice may outlive it.
+        """
+        if self.prompt:
+            texts = [self.prompt + text for text in texts]
+        for some in text_slices(texts):
+            if is_long(some[0]):
+                kept, count = self._long_content(some[0])
+                yield np.array(kept, dtype=np.int32), np.array([0, len(kept)]), np.array([count])
+                continue
+            ids, ends = (self._words and self._words.encode(some)) or self._encode_whole(some)
+            yield ids, ends, np.diff(ends)
+
+    def _encode_whole(self, texts: list[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        rows = self.tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+        contents = [row.ids for row in rows]
+        ends = np.append(0, np.cumsum(list(map(len, contents)), dtype=np.int64))
+        return np.fromiter(chain.from_iterable(contents), np.int32, ends[-1]), ends
+
+    def _framed(self, contents: NDArray[np.int32], ends: NDArray[np.int64]) -> NDArray[np.int32]:
+        """Cuts the ids of each text to what the model sees, and puts the special ones around."""
+        kept = np.minimum(np.diff(ends), self._room)
+        offsets = np.append(0, np.cumsum(kept + self._special))
         ids = np.empty(offsets[-1], dtype=np.int32)
         for place, special in enumerate(self._prefix):
             ids[offsets[:-1] + place] = special
@@ -201,22 +207,7 @@ class TextTokenizer:
         within = np.arange(kept.sum()) - np.repeat(np.cumsum(kept) - kept, kept)
         to = np.repeat(offsets[:-1] + len(self._prefix), kept) + within
         ids[to] = contents[np.repeat(first, kept) + within]
-        return ids, offsets, (counts + self._special).astype(np.int32)
-
-    def _contents(self, texts: list[str]) -> Iterator[list[tuple[list[int], int]]]:
-        """Yields slices of texts: the ids that the model sees of each, and the count of all.
-
-        Without special tokens, which cost as much again to insert. An Encoding takes some 200
-        bytes per token, so only the ids of a slice may outlive it.
-        """
-        if self.prompt:
-            texts = [self.prompt + text for text in texts]
-        for some in text_slices(texts):
-            if is_long(some[0]):
-                yield [self._long_content(some[0])]
-                continue
-            rows = self.tokenizer.encode_batch_fast(some, add_special_tokens=False)
-            yield [(self._cut(row.ids), len(row)) for row in rows]
+        return ids
 
     def _long_content(self, text: str) -> tuple[list[int], int]:
         kept: list[int] = []

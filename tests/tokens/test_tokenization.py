@@ -45,8 +45,8 @@ def saved(tmp_path_factory):
 
 @pytest.fixture
 def library(monkeypatch):
-    """Every tokenizer without a faster one."""
-    monkeypatch.setattr("embedkit.tokens.tokenization.wordpiece_encoder", lambda _: None)
+    """Every tokenizer without a cache of words."""
+    monkeypatch.setattr("embedkit.tokens.tokenization.tokenizes_words", lambda _: False)
 
 
 def rows_of(tokenizer, texts):
@@ -94,7 +94,7 @@ def test_special_tokens_inside_texts(saved):
 
 @pytest.mark.usefixtures("library")
 @pytest.mark.parametrize("side", ["right", "left"])
-def test_words_without_the_faster_tokenizer(side, saved):
+def test_words_without_the_cache(side, saved):
     texts = [*SENTENCES, *MESSY, "a [SEP] b [PAD] c", "[CLS]" * 9, "\0"]
     for max_tokens in (3, 7, 10_000):
         check_against_transformers(saved("wordpiece", side), texts, max_tokens)
@@ -110,7 +110,7 @@ def test_real_model_on_real_text(minilm):
     check_against_transformers(minilm, [*paragraphs()[:400], *foreign], 256)
 
 
-def test_slices_of_a_long_block_are_joined_in_order(saved, library, monkeypatch):
+def test_slices_of_a_long_block_are_joined_in_order(saved, monkeypatch):
     tokenizer = load_tokenizer(TokenizerSpec(saved("wordpiece"), 24))
     expected, counts = rows_of(tokenizer, SENTENCES)
     monkeypatch.setattr("embedkit.tokens.text_tokens.SLICE", 30)
@@ -123,7 +123,6 @@ def test_slices_of_a_long_block_are_joined_in_order(saved, library, monkeypatch)
 @pytest.mark.parametrize("side", ["right", "left"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_long_texts_are_tokenized_in_pieces(kind, side, saved, monkeypatch):
-    monkeypatch.setattr("embedkit.tokens.tokenization.LONGEST", 700)
     monkeypatch.setattr("embedkit.tokens.text_tokens.PIECE", 700)
     monkeypatch.setattr("embedkit.tokens.text_tokens.SLICE", 1500)
     long = " ".join(SENTENCES * 5)

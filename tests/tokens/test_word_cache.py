@@ -1,15 +1,13 @@
-"""Ids of nanotoken against the tokenizers library's, on real texts and over all of Unicode."""
+"""Ids put together of words against those of whole texts, on real ones and all of Unicode."""
 
 import csv
 import json
-import logging
 import random
 import unicodedata
-from importlib import metadata
+from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, product
 from pathlib import Path
 
-import nanotoken
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
@@ -19,9 +17,8 @@ from texts import FOREIGN, MESSY, paragraphs
 from tiny_models import SENTENCES, make_tokenizer
 from tokenizers import AddedToken, Tokenizer, normalizers, pre_tokenizers
 
-from embedkit.tokens import tokenization, wordpiece
 from embedkit.tokens.tokenization import TokenizerSpec, load_tokenizer
-from embedkit.tokens.wordpiece import wordpiece_encoder
+from embedkit.tokens.word_cache import WordCache, tokenizes_words
 
 NORMALIZERS = {
     "uncased": normalizers.BertNormalizer(lowercase=True),
@@ -71,8 +68,7 @@ def variants(uncased):
         [
             AddedToken("word", single_word=True, normalized=False),
             AddedToken("tag", rstrip=True, normalized=False),
-            AddedToken("ing", normalized=True),
-            AddedToken("Word", lstrip=True, normalized=True),
+            AddedToken("Word", lstrip=True, normalized=False),
             AddedToken("\u65e5", special=True),
         ]
     )
@@ -80,14 +76,13 @@ def variants(uncased):
 
 
 def with_encoder(tokenizer):
-    fast = wordpiece_encoder(tokenizer)
-    assert fast
-    return tokenizer, fast
+    assert tokenizes_words(tokenizer)
+    return tokenizer, WordCache(tokenizer, most_new=1.0)
 
 
 def check_equal(pair, texts):
-    tokenizer, fast = pair
-    ids, ends = fast.encode(texts)
+    tokenizer, cache = pair
+    ids, ends = cache.encode(texts)
     assert ids.dtype == np.int32
     rows = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
     expected = [row.ids for row in rows]
@@ -108,23 +103,26 @@ def characters():
     return [chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000]
 
 
-@pytest.mark.parametrize("form", ["so{0}me", "{0}\u0301{0}"])
-def test_all_of_unicode(form, variants):
-    check_equal(variants["uncased"], words_of(form, characters()))
+def is_assigned(char):
+    return unicodedata.category(char) not in ("Cn", "Co")
+
+
+def test_all_of_unicode(variants):
+    """Of what is not assigned, where one is as another, each sixteenth; the soak test has all."""
+    chars = [one for one in characters() if is_assigned(one) or ord(one) % 16 == 13]
+    check_equal(variants["uncased"], words_of("{0} so{0}me\t{0}", chars))
 
 
 @pytest.mark.parametrize("name", [*NORMALIZERS, "added words"])
 def test_what_unicode_has_assigned(name, variants):
     assigned = [one for one in characters() if unicodedata.category(one) not in ("Cn", "Co", "Lo")]
-    for form in ("so{0}me", "A{0}{0}b", "B{0}\u0327\u0301C \u0345{0}"):
+    for form in ("so{0}me", "A{0} {0}b", "B{0} \u0327\u0301{0}\n\u0345{0}"):
         check_equal(variants[name], words_of(form, assigned))
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("name", [*NORMALIZERS, "added words"])
-@pytest.mark.parametrize(
-    "form", ["{0}", "so{0}me", "a{0}{0}b", "one {0} {0}two", "AB{0}\u0301C {0}\u0327\u0301"]
-)
+@pytest.mark.parametrize("form", ["{0} a", "so{0}me {0}\t{0}{0}two\n{0}", "A {0}\u0301 B{0}\u0327"])
 def test_each_character_by_itself(form, name, variants):
     check_equal(variants[name], [form.format(char) for char in characters()])
 
@@ -192,43 +190,72 @@ def test_public_corpora(name, variants):
     check_equal(variants[name], texts)
 
 
-def test_the_tokenizer_of_a_model_uses_it(minilm, monkeypatch):
-    texts = [*paragraphs()[:50], "", "x" * 5000, *SENTENCES]
+def test_the_tokenizer_of_a_model_uses_it(minilm):
+    texts = [*paragraphs()[:50], *SENTENCES * 20, "", "x" * 5000]
     for prompt, side in product(("", "passage: "), ("right", "left")):
         spec = TokenizerSpec(minilm, 24, prompt)
-        with monkeypatch.context() as patch:
-            patch.setattr(tokenization, "wordpiece_encoder", lambda _: None)
-            library = load_tokenizer(spec)
-        fast = load_tokenizer(spec)
-        assert fast._fast
-        assert library._fast is None
-        fast._truncate_left = library._truncate_left = side == "left"
+        ours, library = load_tokenizer(spec), load_tokenizer(spec)
+        assert isinstance(ours._words, WordCache)
+        library._words = None
+        ours._truncate_left = library._truncate_left = side == "left"
         for some in (texts, texts[:1], []):
-            for ours, theirs in zip(fast.encode(some), library.encode(some), strict=True):
-                assert ours.dtype == theirs.dtype
-                assert np.array_equal(ours, theirs)
-            assert fast.count(some) == library.count(some)
+            for got, expected in zip(ours.encode(some), library.encode(some), strict=True):
+                assert got.dtype == expected.dtype
+                assert np.array_equal(got, expected)
+            assert ours.count(some) == library.count(some)
+        assert ours._words._known
 
 
-def test_a_text_too_long_for_memory_goes_through_the_library(minilm, monkeypatch):
-    tokenizer = load_tokenizer(TokenizerSpec(minilm, 24))
-    texts = ["short", "a b" * 20]
-    expected = [some.tolist() for some in tokenizer.encode(texts)]
-    monkeypatch.setattr(tokenization, "LONGEST", 59)
-    monkeypatch.setattr(tokenizer._fast, "encode", None)
-    assert [some.tolist() for some in tokenizer.encode(texts)] == expected
-    assert tokenizer.count(texts) == expected[2]
+class Counting:
+    """A tokenizer that counts the texts it is given."""
+
+    def __init__(self, tokenizer):
+        self._tokenizer = tokenizer
+        self.texts = []
+
+    def encode_batch_fast(self, texts, add_special_tokens):
+        self.texts += texts
+        return self._tokenizer.encode_batch_fast(texts, add_special_tokens=add_special_tokens)
 
 
-def test_words_are_remembered_up_to_a_bound(uncased):
-    assert wordpiece_encoder(uncased)
-    assert nanotoken.get_cache_entries() == 1 << 16
+@pytest.mark.parametrize("texts", [[], [""], ["", " ", "\n\t "], ["one", "", " one "]])
+def test_next_to_nothing(texts, variants):
+    check_equal(variants["uncased"], texts)
 
 
-def with_prefix(tokenizer):
-    state = json.loads(tokenizer.to_str())
-    state["model"]["continuing_subword_prefix"] = "@@"
-    return Tokenizer.from_str(json.dumps(state))
+def test_a_known_word_is_not_tokenized_again(uncased):
+    counting = Counting(uncased)
+    cache = WordCache(counting)
+    texts = ["to be or not to be\tthat is\nthe question"] * 50
+    first = cache.encode(texts)
+    assert sorted(counting.texts) == ["be", "is", "not", "or", "question", "that", "the", "to"]
+    ids, ends = cache.encode([*texts, "to  be, be"])
+    assert counting.texts[8:] == ["", "be,"]
+    assert ids[: ends[50]].tolist() == first[0].tolist()
+
+
+def test_where_most_words_are_new_whole_texts_are_tokenized_and_what_is_frequent_is_kept(uncased):
+    cache = WordCache(uncased)
+    assert cache.encode(["one two three four one", "five six seven eight"]) is None
+    assert list(cache._known) == ["one"]
+
+
+def test_words_are_kept_up_to_a_number_and_a_length(uncased, monkeypatch):
+    monkeypatch.setattr("embedkit.tokens.word_cache._MOST_WORDS", 100)
+    cache = WordCache(uncased, most_new=1.0)
+    for first in range(0, 1000, 90):
+        texts = [f"{number} {number}{'x' * 70}" for number in range(first, first + 90)]
+        check_equal((uncased, cache), texts)
+        assert len(cache._known) <= 100
+        assert max(map(len, cache._known), default=0) <= 64
+
+
+def test_threads_share_words(uncased, monkeypatch):
+    monkeypatch.setattr("embedkit.tokens.word_cache._MOST_WORDS", 300)
+    cache = WordCache(uncased, most_new=1.0)
+    texts = [list(paragraphs()[first : first + 10]) for first in range(0, 200, 10)]
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda some: check_equal((uncased, cache), some), texts * 3))
 
 
 def with_parts(tokenizer, **parts):
@@ -238,11 +265,15 @@ def with_parts(tokenizer, **parts):
     return other
 
 
+def with_added(tokenizer, *tokens):
+    other = with_parts(tokenizer)
+    other.add_tokens(list(tokens))
+    return other
+
+
 @pytest.mark.parametrize(
     "change",
     [
-        with_prefix,
-        lambda one: with_parts(one, encode_special_tokens=True),
         lambda one: with_parts(one, pre_tokenizer=pre_tokenizers.Whitespace()),
         lambda one: with_parts(one, pre_tokenizer=None),
         lambda one: with_parts(one, normalizer=None),
@@ -250,64 +281,21 @@ def with_parts(tokenizer, **parts):
         lambda one: with_parts(
             one, normalizer=normalizers.Sequence([normalizers.BertNormalizer(), normalizers.NFC()])
         ),
+        lambda one: with_added(one, AddedToken("New York", normalized=False)),
+        lambda one: with_added(one, AddedToken("a\u3000b", normalized=False)),
+        lambda one: with_added(one, AddedToken("ing", normalized=True)),
     ],
 )
-def test_other_kinds_are_left_to_the_library(change, uncased):
-    assert wordpiece_encoder(change(uncased)) is None
+def test_tokenizers_to_which_more_may_matter_than_a_word(change, uncased):
+    assert tokenizes_words(uncased)
+    assert not tokenizes_words(change(uncased))
 
 
 @pytest.mark.parametrize("kind", ["unigram", "xlm", "bytes"])
-def test_other_models_are_left_to_the_library(kind):
-    assert wordpiece_encoder(make_tokenizer(kind).backend_tokenizer) is None
+def test_other_models(kind):
+    assert not tokenizes_words(make_tokenizer(kind).backend_tokenizer)
 
 
-@pytest.fixture
-def fresh():
-    wordpiece._checked.cache_clear()
-    wordpiece._warn_once.cache_clear()
-    yield
-    wordpiece._checked.cache_clear()
-    wordpiece._warn_once.cache_clear()
-
-
-def test_without_the_package(uncased, monkeypatch, caplog):
-    def missing(name):
-        raise metadata.PackageNotFoundError(name)
-
-    monkeypatch.setattr(metadata, "version", missing)
-    assert wordpiece_encoder(uncased) is None
-    assert not caplog.records
-
-
-def test_another_release_is_not_used_and_said_once(uncased, monkeypatch, caplog, fresh):
-    monkeypatch.setattr(metadata, "version", lambda _: "0.2.0")
-    assert wordpiece_encoder(uncased) is None
-    assert wordpiece_encoder(uncased) is None
-    (record,) = caplog.records
-    assert "nanotoken 0.2.0" in record.message
-    assert "install" in record.message
-
-
-@pytest.mark.parametrize("wrong", ["a\u061db", "the", "\u0130" * 101, "[MASK]"])
-def test_other_ids_are_seen_when_a_tokenizer_is_loaded(wrong, uncased, monkeypatch, caplog, fresh):
-    encode = wordpiece.WordPieceEncoder.encode
-
-    def damaged(self, texts):
-        ids, ends = encode(self, texts)
-        ids[ends[[wrong in text for text in texts].index(True)]] += 1
-        return ids, ends
-
-    monkeypatch.setattr(wordpiece.WordPieceEncoder, "encode", damaged)
-    assert wordpiece_encoder(uncased) is None
-    (record,) = caplog.records
-    assert "other ids than tokenizers" in record.message
-
-
-def test_what_nanotoken_refuses_is_left_to_the_library(uncased, monkeypatch, caplog, fresh):
-    def refuse(state):
-        raise nanotoken.UnsupportedTokenizerError("a component")
-
-    monkeypatch.setattr(nanotoken.Tokenizer, "from_json", refuse)
-    caplog.set_level(logging.INFO)
-    assert wordpiece_encoder(uncased) is None
-    assert "a component" in caplog.text
+def test_special_tokens_as_text(uncased):
+    pair = with_encoder(with_parts(uncased, encode_special_tokens=True))
+    check_equal(pair, ["a [MASK] b[SEP]", "[CLS][CLS]", *PIECES])
