@@ -23,7 +23,8 @@ _START_SECONDS = {"plain": 7.0, "local": 16.0, "ray": 16.0}
 """From the command to the first call, of a small model on two cores."""
 
 _TIMED_TOKENS = 5_000
-"""Fewer are tokenized before caches are filled and threads are started."""
+_TIMED_CHARACTERS = 1 << 18
+"""What is timed of a sample, in which a call or two of a tokenizer do not count."""
 
 
 @dataclass(frozen=True)
@@ -102,34 +103,54 @@ class _Counter:
     """Counts what the model would see of texts, and what it would not."""
 
     def __init__(self, model: ModelSpec, chunker: Chunker | None) -> None:
+        self._model = model
         self._tokenizer = load_tokenizer(model.tokenizer)
         self._chunker = chunker
+        self._kept: list[str] = []
+        self._room = _TIMED_CHARACTERS
         self.texts = self.rows = self.truncated = self.tokens = 0
-        self.seconds = 0.0
-        """Of all cores."""
 
     def __call__(self, texts: list[str]) -> list[int]:
-        start = time.process_time()
-        whole = [[(0, len(text))] for text in texts]
-        spans = whole if self._chunker is None else self._chunker.spans(texts)
         tokens = []
-        for text, found in zip(texts, spans, strict=True):
-            counts = self._tokenizer.count([text[start:end] for start, end in found])
+        for rows in self._rows_of(texts):
+            counts = self._tokenizer.count(rows)
             most = self._tokenizer.max_tokens
             tokens.append(sum(min(count, most) for count in counts))
             self.rows += len(counts)
             self.truncated += sum(count > most for count in counts)
         self.texts += len(texts)
         self.tokens += sum(tokens)
-        self.seconds += time.process_time() - start
+        for text in texts:
+            if self._room > 0:
+                self._kept.append(text)
+                self._room -= len(text)
         return tokens
 
-    def host_work(self, model: ModelSpec) -> HostWork:
-        """Returns what cores have to do for such texts, as far as the sample tells."""
-        if self.tokens < _TIMED_TOKENS:
-            return HostWork(model.vectors.dimension)
-        row_tokens, tokenizing = self.tokens / self.rows, self.seconds / self.tokens
-        return HostWork(model.vectors.dimension, row_tokens, tokenizing)
+    def _rows_of(self, texts: list[str]) -> list[list[str]]:
+        if self._chunker is None:
+            return [[text] for text in texts]
+        spans = self._chunker.spans(texts)
+        return [[text[s:e] for s, e in found] for text, found in zip(texts, spans, strict=True)]
+
+    def host_work(self) -> HostWork | None:
+        """Returns what cores have to do for such texts, as far as the sample tells; None on CPUs.
+
+        Texts are timed when they are tokenized once more: most words of a corpus were met before,
+        of which some tokenizers make use.
+        """
+        if self._model.placement.device == "cpu":
+            return None
+        self._tokenize_kept()
+        start = time.process_time()
+        tokens = self._tokenize_kept()
+        seconds = time.process_time() - start
+        if tokens < _TIMED_TOKENS and self._room > 0:
+            return HostWork(self._model.vectors.dimension)
+        return HostWork(self._model.vectors.dimension, self.tokens / self.rows, seconds / tokens)
+
+    def _tokenize_kept(self) -> int:
+        rows = [row for found in self._rows_of(self._kept) for row in found]
+        return len(self._tokenizer.encode(rows)[0])
 
 
 def _chunker(config: CorpusConfig, model: ModelSpec) -> Chunker | None:
@@ -161,7 +182,7 @@ def plan_job(config: JobConfig, machine: Machine = HERE) -> Estimate:
     if device == "cpu":
         gpu, speed = None, tokens_per_second(model)
     else:
-        gpu = gpu_estimate(config, model, machine.find_gpu(), counter.host_work(model))
+        gpu = gpu_estimate(config, model, machine.find_gpu(), counter.host_work())
         speed = gpu.job_tokens_per_second if gpu else None
     before = committed(version_of_job(config, model, plan)).values()
     left = max(0, found.tokens - sum(record.tokens for record in before))
@@ -204,5 +225,5 @@ def expected_work(
         documents=finished - sum(record.documents for record in partly) + found.records,
         tokens=max(0, found.tokens - sum(record.tokens for record in partly)),
         tokens_before=sum(record.tokens for record in before.values()),
-        host=counter.host_work(job.model),
+        host=counter.host_work(),
     )

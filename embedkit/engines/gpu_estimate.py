@@ -62,7 +62,7 @@ def _rounded(value: float) -> int:
 
 
 def gpu_estimate(
-    config: EngineConfig, model: ModelSpec, gpu: Gpu | None, work: HostWork
+    config: EngineConfig, model: ModelSpec, gpu: Gpu | None, work: HostWork | None
 ) -> GpuEstimate | None:
     """Estimates what holds up a run on the GPUs of this machine.
 
@@ -78,6 +78,7 @@ def gpu_estimate(
     speed = None if gpu is None else tokens_per_second(model, gpu.name)
     if gpu is None or speed is None:
         return None
+    work = work or HostWork(model.vectors.dimension)
     cores = usable_cores()
     usable = 1 if config.engine == "plain" else gpu.count
     fitting = fit_machine(config, model.placement, {"GPU": usable, "CPU": cores})

@@ -99,7 +99,7 @@ def _run_split(split: Split, job: Job, client: FreeClient, spent: dict[str, Spen
         stage("  of it: hashing the texts", lambda t=texts: [text_hash(text) for text in t])
         tokens = stage("tokenizing", lambda b=block: tokenize_text(b, tokenizer))
         stage(
-            "  of it: encode_batch_fast",
+            "  beside it: encode_batch_fast",
             lambda t=texts: tokenizer.tokenizer.encode_batch_fast(t, add_special_tokens=False),
         )
         rows = stage(

@@ -106,8 +106,7 @@ def test_the_work_left_of_a_job(make_job, embed_some):
     result = run_job(config)
     assert whole.tokens == result.tokens
     assert left.tokens == result.tokens_encoded
-    # Of so small a sample tokenizing is not timed.
-    assert whole.host == HostWork(job.model.vectors.dimension)
+    assert whole.host is None
     assert Dataset.latest(config.output).manifest["rows"] == 180
 
 
@@ -239,13 +238,24 @@ def test_a_sample_of_some_size_tells_what_tokenizing_takes(tiny_model, tmp_path,
 
 
 def test_a_run_knows_what_the_sample_told(make_job, monkeypatch):
-    monkeypatch.setattr(estimate, "_TIMED_TOKENS", 100)
-    job = prepare(make_job())
-    host = expected_work(job, job.plan.splits, {}).host
+    config = make_job(device="cuda")
+    job = prepare(config, read_model(config, Machine(lambda: Gpu(has_bf16=True))))
     usual = HostWork(job.model.vectors.dimension)
+    # So small a sample is not timed.
+    assert expected_work(job, job.plan.splits, {}).host == usual
+    monkeypatch.setattr(estimate, "_TIMED_TOKENS", 100)
+    host = expected_work(job, job.plan.splits, {}).host
     assert host.dimension == usual.dimension
     assert host.row_tokens < 25
     assert 0 < host.tokenizing != usual.tokenizing
+
+
+def test_an_empty_corpus_on_gpus(tiny_model, tmp_path):
+    empty = write_jsonl(tmp_path / "empty.jsonl", [])
+    job = tiny_job(tiny_model, empty, tmp_path / "out", device="cuda")
+    found = plan_job(job, Machine(lambda: Gpu(has_bf16=True)))
+    assert found.gpu.cores_per_gpu > 0
+    assert found.seconds == found.start_seconds
 
 
 def test_on_cpus_nothing_of_it_is_said(make_job):
