@@ -132,19 +132,22 @@ class _Worker:
         """Runs a step, and returns its result."""
         start = time.monotonic()
         seconds = min(step.seconds, max(1.0, end - start))
+        found: dict[str, Any] = {}
         try:
             self._pipe.send(step.name)
-            if self._pipe.poll(seconds):
-                result: dict[str, Any] = self._pipe.recv()
-                self.is_sound = not result.pop("device_is_lost", False)
-                return result
+            while self._pipe.poll(max(0.0, start + seconds - time.monotonic())):
+                told: dict[str, Any] = self._pipe.recv()
+                if "name" in told:
+                    self.is_sound = not told.pop("device_is_lost", False)
+                    return told
+                found = told["found"]
             error = f"ended after {seconds:.0f} s, which is all it may take"
         except (EOFError, ConnectionError):
             self._process.join(5)
             error = f"its process ended with exit code {self._process.exitcode}"
         self.is_sound = False
         taken = time.monotonic() - start
-        return {"name": step.name, "seconds": taken, "error": error, "found": {}}
+        return {"name": step.name, "seconds": taken, "error": error, "found": found}
 
 
 def _work(pipe: Connection, names: Sequence[str], options: dict[str, Any], log: Path) -> None:
@@ -162,8 +165,8 @@ def _work(pipe: Connection, names: Sequence[str], options: dict[str, Any], log: 
             return
         print(f"\n## {step.name}", flush=True)
         start = time.monotonic()
-        found: dict[str, Any] = {}
-        result: dict[str, Any] = {"name": step.name, "found": found}
+        found = _Found(pipe)
+        result: dict[str, Any] = {"name": step.name}
         # Whatever a step stumbles over on a machine that is at hand for minutes is one line of the
         # results, and no reason to go without the other steps.
         try:
@@ -175,8 +178,20 @@ def _work(pipe: Connection, names: Sequence[str], options: dict[str, Any], log: 
             result["error"] = f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
             result["device_is_lost"] = _is_lost(error)
         result["seconds"] = time.monotonic() - start
-        result["said"] = said.take()
-        pipe.send(result)
+        pipe.send({**result, "said": said.take(), "found": dict(found)})
+
+
+class _Found(dict[str, Any]):
+    """A step's figures, each told at once, so that a step that does not end leaves what it had."""
+
+    def __init__(self, pipe: Connection) -> None:
+        super().__init__()
+        self._pipe = pipe
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        """Adds a figure and tells all."""
+        super().__setitem__(name, value)
+        self._pipe.send({"found": dict(self)})
 
 
 class _Said(logging.Handler):

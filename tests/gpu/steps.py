@@ -65,7 +65,7 @@ def _peer(seconds: float, model: str) -> Step:
 
 
 STEPS = (
-    _step(60, "machine", _measure, "machine"),
+    _step(120, "machine", _measure, "machine"),
     _step(60, "placement", _check, "placement"),
     _step(60, "attention", _check, "attention"),
     _step(120, "architectures", _check, "architectures"),

@@ -79,8 +79,8 @@ def folder(tmp_path):
 
 
 def test_steps_that_go_wrong(folder, tmp_path):
-    """One that raises is a line of the results; one that kills its process or takes too long costs
-    its own figures and no others'."""
+    """One that raises is a line of the results; one that kills its process or takes too long keeps
+    the figures that it had, and costs no others'."""
     code, results, printed = run(folder, tmp_path / "out")
     assert code == 1
     errors = {step["name"]: step.get("error") for step in results["steps"]}
@@ -93,6 +93,7 @@ def test_steps_that_go_wrong(folder, tmp_path):
         "last": None,
     }
     pids = {step["name"]: step["found"].get("pid") for step in results["steps"]}
+    assert None not in pids.values()
     assert pids["first"] == pids["raises"] != pids["after"] != pids["last"] != pids["first"]
     assert "raises: FAILED, ValueError: no such thing" in printed
     assert "no\n such thing" in (tmp_path / "out" / "run.log").read_text()
