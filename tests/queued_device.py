@@ -169,7 +169,7 @@ class QueuedDevice:
     def _made(self, size: int, dtype: torch.dtype, lane: str, on_device: bool) -> Tensor:
         with torch.utils._python_dispatch._disable_current_modes(), self.lock:
             made = torch.empty(size, dtype=dtype)
-            made.fill_(torch.nan if dtype.is_floating_point else -1)
+            made.fill_(torch.nan if dtype.is_floating_point else 0)
             buffer = Buffer(lane, on_device, made.data_ptr(), made.nbytes)
             self.buffers.append(buffer)
             weakref.finalize(made, self._let_go, buffer)
@@ -341,9 +341,9 @@ class _Watch(TorchDispatchMode):
         ]
         if not written and any(one.alias_info is not None for one in schema.returns):
             viewed = function(*args, **kwargs)
-            if any(
-                one.untyped_storage()._cdata == viewed.untyped_storage()._cdata for one in tensors
-            ):
+            storages = {one.untyped_storage()._cdata for one in tensors}
+            leaves = torch.utils._pytree.tree_leaves(viewed)
+            if all(one.untyped_storage()._cdata in storages for one in leaves):
                 return viewed
         read = [one for one in tensors if all(one is not other for other in written)]
         if schema.name == "aten::copy_" and (arrived := self._copied(written[0], read[0])):

@@ -10,8 +10,13 @@ import torch
 from queued_device import QueuedDevice
 from token_sums import Padded, Sums, expected, random_batch
 
+from embedkit.config import ModelConfig
+from embedkit.encoders.kinds import read_model
+from embedkit.encoders.transformer.network import load_network
 from embedkit.encoders.transformer.stream.backend import StreamBackend
 from embedkit.encoders.transformer.stream.layout import streams
+from embedkit.encoders.transformer.stream.network import StreamNetwork
+from embedkit.encoders.transformer.torch_backend import placed_backend
 from embedkit.errors import EncoderError
 from embedkit.vectors import TokenBatch
 
@@ -108,6 +113,23 @@ def test_rows_that_are_padded_are_computed_in_turn_with_streams(device):
     backend = make(device, padded=OnDevice(), graphs=False)
     check(backend, device, TokenBatch.from_lists([[4, 5], [], [7]]))
     assert backend.device_seconds == pytest.approx(device.done["queue-1"] / 1_000)
+
+
+def test_a_model_on_the_queues(sentence_model, device):
+    wanted = {"device": "cpu", "backend": "torch", "precision": "float32"}
+    spec = read_model(ModelConfig(model=sentence_model("modernbert"), **wanted))
+    network = load_network(spec)
+    stream, padded = StreamNetwork(network, spec), placed_backend(network, spec)
+    longest = spec.tokenizer.max_tokens
+    backend = StreamBackend(stream, padded, device, 512, longest, spec.pad_id, stream.fits)
+    batch = random_batch(1, 60, longest)
+    batch = TokenBatch(5 + batch.input_ids % 20, batch.offsets)
+    for _ in range(4):
+        with device.watching():
+            vectors = backend.run(batch)
+        assert device.faults == []
+        np.testing.assert_allclose(vectors, padded.run(batch), rtol=0, atol=2e-5)
+    assert device.replays > 1
 
 
 # --- graphs ---
