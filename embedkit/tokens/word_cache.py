@@ -5,6 +5,7 @@ texts apart and finds the distinct words, and the tokenizers library sees those 
 """
 
 import json
+from array import array
 from typing import Any
 
 import numpy as np
@@ -78,7 +79,7 @@ class WordCache:
         words = [distinct[place] for place in new]
         rows = self._tokenizer.encode_batch_fast(words, add_special_tokens=False)
         for place, word, row in zip(new, words, rows, strict=True):
-            found[place] = np.array(row.ids, dtype=np.int32).tobytes()
+            found[place] = array("i", row.ids).tobytes()
             if len(word) <= _LONGEST_WORD:
                 known[word] = found[place]
         if len(known) > _MOST_WORDS:
