@@ -12,8 +12,8 @@ from embedkit.tokens.tokenization import load_tokenizer
 from embedkit.vectors import TokenBatch
 from tests.benchmarks.corpus import MODEL
 from tests.benchmarks.machine import describe_machine
+from tests.judged_corpora import Corpora, quality
 from tests.public_data import NO_PUBLIC_DATA, PUBLIC_DATA
-from tests.quality import Corpora, quality
 
 _PRECISIONS = ("float32", "bfloat16", "float8")
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from quality import CRANFIELD_NDCG, STSB_SPEARMAN, Corpora, quality
+from judged_corpora import CRANFIELD_NDCG, STSB_SPEARMAN, Corpora, quality
 from sentence_transformers import SentenceTransformer
 from texts import FOREIGN, paragraphs, topics_of_python
 
