@@ -5,9 +5,10 @@ not the model's: on two cores, for a BERT of any depth, some 10 seconds of CPU a
 where an earlier process left it in torch's own cache (``TORCHINDUCTOR_CACHE_DIR``; a folder for
 temporary files unless set). ModernBERT has three kinds of layers, most others one.
 
-Lengths are dynamic: products go to cuBLAS, which chooses by the true shape either way, and the
-generated kernels loop over the hidden size, which is static, so a length known beforehand would
-save them a mask at the price of a compilation for each length.
+Lengths are dynamic, those of streams and of their longest rows, and so is the number of rows:
+products go to cuBLAS, which chooses by the true shape either way, and the generated kernels loop
+over the hidden size, which is static, so a length known beforehand would save them a mask at the
+price of a compilation for each length.
 
 What it saves is passes over memory. Of a layer of BERT, residual and LayerNorm become one kernel of
 two, while bias belongs to the product and GELU stays a kernel of its own, with it or without: a
@@ -43,7 +44,8 @@ _SAME_BYTES: dict[str, Any] = {
 another process would choose another, whose sums have other last bits."""
 
 _OFFSETS = ("cu_seq_lens_q", "cu_seq_lens_k")
-"""Keyword arguments of a layer that runs on a stream: cumulative lengths."""
+_LONGEST = ("max_length_q", "max_length_k")
+"""Keyword arguments of a layer that runs on a stream: cumulative lengths, and the longest row's."""
 
 
 def pays(transformer: nn.Module) -> bool:
@@ -79,7 +81,7 @@ class _Compiled:
 
     def __init__(self, backend: str | Callable[..., Any]) -> None:
         # What is compiled is kept by the code object, with a limit to it: one for each model.
-        own = FunctionType(_run.__code__.replace(), globals(), _run.__name__)
+        own = FunctionType(_run_traced.__code__.replace(), globals(), _run_traced.__name__)
         options = _SAME_BYTES if backend == "inductor" else None
         self._run = torch.compile(own, fullgraph=True, backend=backend, options=options)
         self._failed = False
@@ -90,9 +92,11 @@ class _Compiled:
         def forward(*arguments: Any, **keywords: Any) -> Any:
             if _OFFSETS[0] not in keywords or self._failed:
                 return _run(layer, arguments, keywords)
-            _mark_lengths(arguments, keywords)
+            longest = torch.empty(keywords[_LONGEST[0]], 0)
+            others = {name: value for name, value in keywords.items() if name not in _LONGEST}
+            _mark_lengths(arguments, others, longest)
             try:
-                return self._run(layer, arguments, keywords)
+                return self._run(layer, arguments, others, longest)
             except _FAILURES as error:
                 self._failed = True
                 _log.warning(
@@ -109,8 +113,16 @@ def _run(layer: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any])
     return type(layer).forward(layer, *arguments, **keywords)
 
 
-def _mark_lengths(arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
-    """Tells torch which dimensions change: the stream's length, and the number of rows."""
+def _run_traced(
+    layer: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any], longest: Tensor
+) -> Any:
+    # A number is compiled anew for each of its values; the length of a tensor is not.
+    return _run(layer, arguments, keywords | dict.fromkeys(_LONGEST, longest.shape[0]))
+
+
+def _mark_lengths(arguments: tuple[Any, ...], keywords: dict[str, Any], longest: Tensor) -> None:
+    """Tells torch what changes: the lengths of the stream and of its longest row, and the rows."""
+    torch._dynamo.mark_dynamic(longest, 0)
     tokens, *others = _tensors([arguments, keywords])
     for tensor in (tokens, *others):
         if any(tensor is keywords.get(name) for name in _OFFSETS):

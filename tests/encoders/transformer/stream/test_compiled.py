@@ -105,7 +105,9 @@ def model_of(name: str) -> torch.nn.Module:
     return AutoModel.from_config(config).eval().requires_grad_(False)
 
 
-def run(model: torch.nn.Module, lengths: list[int], length: int, slots: int) -> torch.Tensor:
+def run(
+    model: torch.nn.Module, lengths: list[int], length: int, slots: int, longest: int = LONGEST
+) -> torch.Tensor:
     ends = np.full(slots + 1, length, dtype=np.int32)
     ends[: len(lengths) + 1] = np.cumsum([0, *lengths])
     places = np.arange(length) - np.repeat(ends[:-1], np.diff(ends))
@@ -116,8 +118,8 @@ def run(model: torch.nn.Module, lengths: list[int], length: int, slots: int) -> 
             position_ids=torch.from_numpy(places)[None],
             cu_seq_lens_q=offsets,
             cu_seq_lens_k=offsets,
-            max_length_q=LONGEST,
-            max_length_k=LONGEST,
+            max_length_q=longest,
+            max_length_k=longest,
             use_cache=False,
         )
     return output.last_hidden_state
@@ -219,7 +221,7 @@ def test_models_do_not_use_up_each_others_graphs():
         model = of_layers(Layer, width, width)
         compile_layers(model, backend)
         for layer in model["layers"]:
-            layer(torch.ones(1, 16, width), cu_seq_lens_q=offsets)
+            layer(torch.ones(1, 16, width), cu_seq_lens_q=offsets, max_length_q=16)
     assert [len(backend.graphs) for backend in backends] == [1] * len(backends)
 
 
@@ -263,8 +265,9 @@ def test_a_layer_whose_code_depends_on_the_length_runs_uncompiled(caplog):
     offsets = torch.tensor([0, 64], dtype=torch.int32)
     with caplog.at_level(logging.WARNING, logger="embedkit"):
         for layer in model["layers"]:
-            assert layer(torch.ones(1, 64, 8), cu_seq_lens_q=offsets.clone()).sum() == 1024
-            assert layer(torch.ones(1, 32, 8), cu_seq_lens_q=offsets // 2).sum() == 256
+            for length, total in ((64, 1024), (32, 256)):
+                ends = {"cu_seq_lens_q": offsets * length // 64, "max_length_q": length}
+                assert layer(torch.ones(1, length, 8), **ends).sum() == total
     (said,) = ours(caplog)
     assert "run uncompiled" in said
     assert "arguments" in said
@@ -287,21 +290,23 @@ def test_an_error_of_the_device_is_no_failure_to_compile():
 @pytest.mark.parametrize(
     ("name", "window"), [("bert", [-1, -1]), ("modernbert", [4, 4]), ("qwen3", [-1, 0])]
 )
-def test_the_kernel_for_gpus_is_one_node_of_the_graph(name, window, monkeypatch):
+def test_the_kernel_for_gpus_is_one_node_of_a_graph_for_all_longest_rows(name, window, monkeypatch):
     """Only traced here, as the kernel itself needs a GPU."""
     calls = []
 
     def traced(graph, inputs):
         calls.append([node.args for node in graph.graph.nodes if "_varlen" in str(node.target)])
-        hidden = next(one for one in inputs if isinstance(one, torch.Tensor) and one.ndim == 3)
-        return lambda *_: (torch.zeros_like(hidden),)
+        hidden = next(place for place, one in enumerate(inputs) if getattr(one, "ndim", 0) == 3)
+        return lambda *arguments: (torch.zeros_like(arguments[hidden]),)
 
     monkeypatch.setattr(attention, "attend", attention._by_kernel)
     model = model_of(name).bfloat16()
     compile_layers(model, traced)
-    run(model, *STREAMS[1])
+    for longest in (LONGEST, 512, 1024, 8192):
+        for stream in STREAMS:
+            run(model, *stream, longest)
     assert len(calls) == MODELS[name][2]
-    assert all(arguments[5:7] == (LONGEST, LONGEST) for (arguments,) in calls)
+    assert all(isinstance(one, torch.fx.Node) for (args,) in calls for one in args[5:7])
     assert any(list(arguments[9]) == window for (arguments,) in calls)
 
 
