@@ -95,6 +95,15 @@ def test_a_card_that_cannot_run_the_kernel_computes_padded_batches(
     assert "FlashAttention only supports Ampere GPUs or newer." in caplog.text
 
 
+def test_a_device_that_gives_other_vectors_computes_padded_batches(
+    sentence_model, monkeypatch, caplog
+):
+    right = StreamBackend.run
+    monkeypatch.setattr(StreamBackend, "run", lambda self, batch: right(self, batch) * 1.01)
+    assert isinstance(load.stream_backend(spec_of(sentence_model())), TorchBackend)
+    assert "bert in float32, gives other vectors on a stream (relative distance 0.01" in caplog.text
+
+
 @pytest.mark.parametrize(
     "error",
     [
