@@ -213,6 +213,11 @@ def _kernel_parameters() -> frozenset[str]:
     return frozenset(inspect.signature(varlen_attn).parameters)
 
 
+def known_parameters() -> str:
+    """Returns the names of what this torch's kernel takes, by blanks: a constant for compilers."""
+    return " ".join(sorted(_kernel_parameters()))
+
+
 def _by_kernel(
     query: Tensor,
     key: Tensor,
@@ -224,7 +229,7 @@ def _by_kernel(
 ) -> Tensor:
     from torch.nn.attention.varlen import varlen_attn
 
-    known = _kernel_parameters()
+    known = known_parameters().split()
     width = query.shape[-1]
     if fill := -width % _MULTIPLE:
         query, key, value = (functional.pad(one, (0, fill)) for one in (query, key, value))

@@ -30,6 +30,7 @@ from torch.fx.experimental.symbolic_shapes import ConstraintViolationError
 
 from embedkit.encoders.transformer.float8 import Float8Linear
 from embedkit.encoders.transformer.layers import repeated_layers
+from embedkit.encoders.transformer.stream.attention import known_parameters
 from embedkit.errors.foreign import one_line
 
 _log = logging.getLogger(__name__)
@@ -69,6 +70,9 @@ def compile_layers(transformer: nn.Module, backend: str | Callable[..., Any] = "
     Returns:
         Whether the model has such layers.
     """
+    # Not traced, as what looks at signatures is not in every torch.
+    as_constant: Any = torch.compiler.assume_constant_result
+    as_constant(known_parameters)
     layers = repeated_layers(transformer)
     compiled = _Compiled(backend)
     for layer in layers:
