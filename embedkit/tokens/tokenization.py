@@ -6,7 +6,6 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -189,25 +188,45 @@ class TextTokenizer:
             yield ids, ends, np.diff(ends)
 
     def _encode_whole(self, texts: list[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        rows = self.tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-        contents = [row.ids for row in rows]
-        ends = np.append(0, np.cumsum(list(map(len, contents)), dtype=np.int64))
-        return np.fromiter(chain.from_iterable(contents), np.int32, ends[-1]), ends
+        # One list of all ids: a list for each text would be looked through by every collection of
+        # garbage that they bring about.
+        ids: list[int] = []
+        ends = np.zeros(len(texts) + 1, dtype=np.int64)
+        for place, row in enumerate(
+            self.tokenizer.encode_batch_fast(texts, add_special_tokens=False), 1
+        ):
+            ids += row.ids
+            ends[place] = len(ids)
+        return np.fromiter(ids, np.int32, len(ids)), ends
 
     def _framed(self, contents: NDArray[np.int32], ends: NDArray[np.int64]) -> NDArray[np.int32]:
         """Cuts the ids of each text to what the model sees, and puts the special ones around."""
-        kept = np.minimum(np.diff(ends), self._room)
-        offsets = np.append(0, np.cumsum(kept + self._special))
+        counts = np.diff(ends)
+        offsets = np.append(0, np.cumsum(np.minimum(counts, self._room) + self._special))
         ids = np.empty(offsets[-1], dtype=np.int32)
-        for place, special in enumerate(self._prefix):
-            ids[offsets[:-1] + place] = special
-        for place, special in enumerate(reversed(self._suffix), 1):
-            ids[offsets[1:] - place] = special
-        first = ends[1:] - kept if self._truncate_left else ends[:-1]
-        within = np.arange(kept.sum()) - np.repeat(np.cumsum(kept) - kept, kept)
-        to = np.repeat(offsets[:-1] + len(self._prefix), kept) + within
-        ids[to] = contents[np.repeat(first, kept) + within]
+        content = np.ones(len(ids), dtype=np.bool_)
+        after = offsets[1:] - len(self._suffix)
+        for first, specials in ((offsets[:-1], self._prefix), (after, self._suffix)):
+            for place, special in enumerate(specials):
+                ids[first + place] = special
+                content[first + place] = False
+        ids[content] = self._seen(contents, ends, counts)
         return ids
+
+    def _seen(
+        self, contents: NDArray[np.int32], ends: NDArray[np.int64], counts: NDArray[np.int64]
+    ) -> NDArray[np.int32]:
+        """Returns the ids without those of each text that are too many for the model."""
+        too_long = np.flatnonzero(counts > self._room)
+        if not len(too_long):
+            return contents
+        seen = np.ones(len(contents), dtype=np.bool_)
+        for start, end in zip(ends[too_long].tolist(), ends[too_long + 1].tolist(), strict=True):
+            if self._truncate_left:
+                seen[start : end - self._room] = False
+            else:
+                seen[start + self._room : end] = False
+        return contents[seen]
 
     def _long_content(self, text: str) -> tuple[list[int], int]:
         kept: list[int] = []

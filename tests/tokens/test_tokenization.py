@@ -164,6 +164,21 @@ def test_no_room_for_content(saved):
         load_tokenizer(TokenizerSpec(saved("wordpiece"), 4, "one two three four"))
 
 
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize(
+    "template", ["[CLS] [MASK] $A [UNK] [SEP]", "$A [MASK] [SEP]", "[MASK] [CLS] $A", "$A"]
+)
+def test_several_special_tokens(template, side, tmp_path):
+    tokenizer = make_tokenizer("wordpiece", side)
+    names = [name for name in template.split() if name != "$A"]
+    special = [(name, tokenizer.convert_tokens_to_ids(name)) for name in names]
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single=template, special_tokens=special
+    )
+    tokenizer.save_pretrained(tmp_path)
+    check_against_transformers(str(tmp_path), [*SENTENCES, "", " ".join(SENTENCES)], 8)
+
+
 @pytest.mark.parametrize("template", ["$A $A", "$A [SEP] $A"])
 def test_a_text_that_does_not_stay_in_one_piece(template, tmp_path):
     tokenizer = make_tokenizer("wordpiece")
