@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from embedkit.encoders.kinds import tokens_per_second
 from embedkit.encoders.spec import ModelSpec
 
-_READING = 0.06e-6
+_READING = 0.08e-6
 """Seconds of a core per token of all but tokenizing and writing."""
 
 _TOKENIZING = 1.1e-6

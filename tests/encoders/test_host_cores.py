@@ -28,7 +28,7 @@ def test_what_cores_and_processes_do_by_the_tokenizers_library():
 def test_what_they_do_where_words_were_met_before():
     work = HostWork(384, row_tokens=143, tokenizing=0.05e-6)
     assert 5e6 < work.tokens_per_second < 9e6
-    assert 8e6 < work.process_tokens_per_second < 20e6
+    assert 6e6 < work.process_tokens_per_second < 12e6
 
 
 def test_wide_vectors_of_short_rows_and_slow_tokenizers_take_more():
