@@ -13,8 +13,9 @@ price of a compilation for each length.
 What it saves is passes over memory. Of a layer of BERT, residual and LayerNorm become one kernel of
 two, while bias belongs to the product and GELU stays a kernel of its own, with it or without: a
 tenth of the memory traffic, so that CUDA graphs alone come near to it. Of layers with rotary
-positions, RMSNorm and gated units, written as some 30 small kernels, it is more than half, and so
-it is of scaling and rounding to float8. Only these are compiled.
+positions, RMSNorm and gated units, written as some 30 small kernels, it is more than half. Scaling
+and rounding to float8 joins the kernels before them, once for query, key and value. Only these two
+are compiled.
 """
 
 import logging
