@@ -154,7 +154,9 @@ def test_the_store_is_asked_for_blocks_and_not_for_progress(
         job = tiny_job(tiny_model, file, tmp_path).model_copy(update=settings)
         asked: Counter[str] = Counter()
         monkeypatch.setattr(
-            PlainWork, "run", lambda work_: asked.update(counted(requests, partial(work, work_)))
+            PlainWork,
+            "run",
+            lambda *given: asked.update(counted(requests, partial(work, *given))),
         )
         display = Recorder(interval)
         run_job(job, display)

@@ -44,9 +44,9 @@ def stopped(job, monkeypatch):
     settled = prepare(job)
     embed = PlainWork.run
 
-    def all_but_the_last(work):
+    def all_but_the_last(work, host):
         work.splits = work.splits[:-1]
-        embed(work)
+        embed(work, host)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
