@@ -144,7 +144,7 @@ class _Counter:
         start = time.process_time()
         tokens = self._tokenize_kept()
         seconds = time.process_time() - start
-        if tokens < _TIMED_TOKENS and self._room > 0:
+        if not tokens or (tokens < _TIMED_TOKENS and self._room > 0):
             return HostWork(self._model.vectors.dimension)
         return HostWork(self._model.vectors.dimension, self.tokens / self.rows, seconds / tokens)
 

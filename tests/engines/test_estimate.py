@@ -3,9 +3,11 @@
 import json
 import logging
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from running import Dataset, records, tiny_job, write_corpus, write_jsonl
-from tiny_models import save_transformer
+from tiny_models import make_tokenizer, save_transformer
 
 from embedkit.corpus.sampling import _SAMPLED_BYTES
 from embedkit.dataset.committed import committed
@@ -254,6 +256,21 @@ def test_an_empty_corpus_on_gpus(tiny_model, tmp_path):
     empty = write_jsonl(tmp_path / "empty.jsonl", [])
     job = tiny_job(tiny_model, empty, tmp_path / "out", device="cuda")
     found = plan_job(job, Machine(lambda: Gpu(has_bf16=True)))
+    assert found.gpu.cores_per_gpu > 0
+    assert found.seconds == found.start_seconds
+
+
+@pytest.mark.parametrize("text", ["\u200b", "\u00ad \u2060"])
+@pytest.mark.parametrize("chunk", ["none", "tokens"])
+def test_long_texts_without_a_token_on_gpus(text, chunk, tmp_path):
+    """Of a tokenizer that adds none, there is nothing by which its time could be divided."""
+    model = save_transformer(tmp_path / "bare", "bert")
+    make_tokenizer("bare").save_pretrained(model)
+    file = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": [text * 50_000] * 6}), file)
+    config = tiny_job(model, file, tmp_path / "out", device="cuda", chunk=chunk)
+    found = plan_job(config, Machine(lambda: Gpu(has_bf16=True, name="NVIDIA L4")))
+    assert found.tokens == 0
     assert found.gpu.cores_per_gpu > 0
     assert found.seconds == found.start_seconds
 
