@@ -18,6 +18,7 @@ from embedkit.encoders.transformer.stream.checking import (
 )
 from embedkit.encoders.transformer.stream.compiled import compile_layers, pays
 from embedkit.encoders.transformer.torch_backend import placed_backend
+from embedkit.errors import EmbedkitError
 from embedkit.errors.foreign import one_line
 
 _log = logging.getLogger(__name__)
@@ -64,10 +65,11 @@ def _streaming(network: SentenceNetwork, spec: TransformerSpec) -> Backend:
         )
         backend.probe()
         vectors = backend.run(batch)
-    except torch.OutOfMemoryError:
+    except (torch.OutOfMemoryError, EmbedkitError):
         raise
-    except RuntimeError as error:
-        if device_is_lost(error):
+    # Whatever a model stumbles over in a stream that is longer than any row: limits and tables.
+    except Exception as error:
+        if isinstance(error, RuntimeError) and device_is_lost(error):
             raise
         raise NotStreamed(one_line(error, only_first=True)) from error
     compare(vectors, expected, spec, spec.placement.precision)

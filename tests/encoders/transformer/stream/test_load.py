@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
-from tiny_models import CONFIGURATIONS, MAX_TOKENS, SENTENCES
+from tiny_models import CONFIGURATIONS, MAX_TOKENS, SENTENCES, make_tokenizer
+from transformers import CLIPTextConfig, CLIPTextModel
 
 from embedkit.config import ModelConfig
 from embedkit.encoders.kinds import load_encoder, read_model
@@ -77,6 +78,22 @@ def test_what_cannot_be_streamed_is_padded_and_the_log_says_so_once(
     batch = tokens_of(spec, SENTENCES)
     same = load_encoder(padded).encode(batch)
     np.testing.assert_array_equal(load_encoder(spec).encode(batch), same)
+
+
+def test_a_model_that_counts_the_tokens_of_a_stream_as_those_of_a_row_is_padded(tmp_path, caplog):
+    """The rows that are tried have fewer tokens together than a row may have; streams have more."""
+    tokenizer = make_tokenizer("wordpiece")
+    tokenizer.save_pretrained(tmp_path)
+    sizes = {"num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+    ids = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
+    config = CLIPTextConfig(
+        vocab_size=len(tokenizer), hidden_size=32, max_position_embeddings=512, **sizes, **ids
+    )
+    CLIPTextModel(config).save_pretrained(tmp_path)
+    spec = spec_of(str(tmp_path), pooling="mean", max_tokens=24)
+    assert isinstance(load.stream_backend(spec), TorchBackend)
+    (said,) = (one.getMessage() for one in caplog.records if one.name.startswith("embedkit"))
+    assert "Sequence length must be less than max_position_embeddings" in said
 
 
 def failing(error: Exception) -> Any:
