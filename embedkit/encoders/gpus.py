@@ -1,7 +1,7 @@
 """What is published of GPUs, from which an encoder's speed on one is guessed."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,22 @@ _PUBLISHED = {
     )
 }
 _TAKEN_FOR = "A100"
+_PART = re.compile(r"MIG (\d)G\.")
+_PARTS = 7
 
 
 def published_rates(device: str) -> GpuRates:
     """Returns the rates of a GPU; those of an A100 where its name is not known.
 
     Args:
-        device: The device's name, such as ``NVIDIA A100-SXM4-80GB`` or ``nvidia-l4``.
+        device: The device's name, such as ``NVIDIA A100-SXM4-80GB`` or ``nvidia-l4``; of a part of
+            one, as Multi-Instance GPU makes them, such as ``NVIDIA A100-SXM4-80GB MIG 3g.40gb``.
     """
-    words = re.split(r"[^A-Z0-9]+", device.upper())
-    return next((_PUBLISHED[word] for word in words if word in _PUBLISHED), _PUBLISHED[_TAKEN_FOR])
+    name = device.upper()
+    words = re.split(r"[^A-Z0-9]+", name)
+    rates = next((_PUBLISHED[word] for word in words if word in _PUBLISHED), _PUBLISHED[_TAKEN_FOR])
+    part = _PART.search(name)
+    share = int(part[1]) / _PARTS if part else 1.0
+    return replace(
+        rates, half=share * rates.half, single=share * rates.single, memory=share * rates.memory
+    )
