@@ -37,7 +37,7 @@ def attention_of(transformer: nn.Module, name: str) -> Iterator[None]:
         name: The function's name, such as ``sdpa`` or ``STREAM_ATTENTION``.
     """
     _register()
-    before = [(config, config._attn_implementation) for config in _configs(transformer)]
+    before = [(config, config._attn_implementation) for config in configurations(transformer)]
     if all(was == name for _, was in before):
         yield
         return
@@ -50,7 +50,7 @@ def attention_of(transformer: nn.Module, name: str) -> Iterator[None]:
             config._attn_implementation = was
 
 
-def _configs(transformer: nn.Module) -> list[Any]:
+def configurations(transformer: nn.Module) -> list[Any]:
     """Returns the configurations that layers ask for their attention, each once."""
     found: dict[int, Any] = {}
     for module in transformer.modules():

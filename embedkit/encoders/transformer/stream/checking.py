@@ -1,20 +1,26 @@
 """Checks a stream's vectors against those of padded batches, before it is trusted with a model."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from embedkit.encoders.transformer.batching import padded
 from embedkit.encoders.transformer.network import SentenceNetwork
 from embedkit.encoders.transformer.spec import TransformerSpec
+from embedkit.encoders.transformer.stream.attention import configurations
 from embedkit.encoders.transformer.stream.network import StreamNetwork, stream_of
 from embedkit.errors.foreign import one_line
 from embedkit.vectors import TokenBatch
 
 _LENGTHS = (1, 3, 7, 40, 130)
+_LIMITS = re.compile("window|chunk|topk")
+"""What configurations call the distance, or the number, of tokens that a token sees."""
+
 _TOLERANCES = {"float32": 1e-4, "float16": 0.03, "bfloat16": 0.1, "float8": 0.4}
 """Greatest distance of a vector from what it should be, in shares of its length."""
 
@@ -24,24 +30,41 @@ class NotStreamed(Exception):
 
 
 def check_batch(network: SentenceNetwork, spec: TransformerSpec) -> TokenBatch:
-    """Returns rows of several lengths, without the id of the fill, always the same for a model."""
+    """Returns rows of several lengths, without the id of the fill, always the same for a model.
+
+    Where a token does not see all of a long row, one is so long.
+    """
     transformer: Any = network.transformer
     others = transformer.get_input_embeddings().num_embeddings - 1
     random = np.random.default_rng(0)
     longest = spec.tokenizer.max_tokens
     rows = [
         random.integers(0, others, size=min(spec.prompt_length + length, longest))
-        for length in _LENGTHS
+        for length in (*_LENGTHS, *_beyond_sight(transformer, longest))
     ]
     return TokenBatch.from_lists((row + (row >= spec.pad_id)).tolist() for row in rows)
 
 
+def _beyond_sight(transformer: nn.Module, longest: int) -> list[int]:
+    """Returns a length at which tokens see less than their row, if others are not that long."""
+    limits = [
+        value
+        for config in configurations(transformer)
+        for name, value in config.to_dict().items()
+        if _LIMITS.search(name) and type(value) is int and value < longest
+    ]
+    most = max(limits, default=0)
+    return [most + _LENGTHS[-1]] if most > _LENGTHS[-1] // 2 else []
+
+
 def padded_vectors(network: SentenceNetwork, batch: TokenBatch, pad_id: int) -> NDArray[np.float32]:
-    """Returns the vectors of a padded batch, on the CPU, in the precision of the network."""
+    """Returns the vectors of rows, each alone, on the CPU, in the precision of the network."""
+    vectors: list[NDArray[np.float32]] = []
     with torch.inference_mode():
-        ids, mask = (torch.from_numpy(array) for array in padded(batch, pad_id))
-        vectors: NDArray[np.float32] = network(ids, mask).numpy()
-    return vectors
+        for row in range(len(batch)):
+            alone = padded(batch.take(np.array([row])), pad_id)
+            vectors.append(network(*(torch.from_numpy(array) for array in alone)).numpy())
+    return np.concatenate(vectors)
 
 
 def checked_stream(

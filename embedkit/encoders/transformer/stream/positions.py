@@ -5,6 +5,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from embedkit.encoders.transformer.stream.attention import STREAM_ATTENTION, attention_of
+
+_FEW = 8
 
 
 class _Reached(Exception):
@@ -35,22 +40,50 @@ def positions_of(transformer: nn.Module, longest: int, pad_id: int) -> Positions
     Returns:
         What it looks up in a table of its own; for models that have none, the places themselves,
         which they turn into angles or biases.
+
+    Raises:
+        NotImplementedError: A token's position depends on how long the longest row beside it is.
     """
-    model: Any = transformer
+    # With an attention that needs no masks: of the longest row they may take gigabytes.
+    with attention_of(transformer, STREAM_ATTENTION):
+        return _positions_of(transformer, longest, pad_id)
+
+
+def _positions_of(model: Any, longest: int, pad_id: int) -> Positions:
     other = 1 if pad_id == 0 else 0
     row = torch.full((1, longest), other, dtype=torch.int64)
-    plain = _looked_up(model, row)
+    plain, given = _begin(model, row)
+    _check_alone(given, _begin(model, row[:, :_FEW])[1], longest)
     if plain is None:
         return Positions(torch.arange(longest), skip_fill=False)
     filled = row.clone()
     filled[0, longest // 2] = pad_id
-    seen = _looked_up(model, filled)
+    seen, _ = _begin(model, filled)
     return Positions(plain, skip_fill=seen is None or not torch.equal(seen, plain))
 
 
-def _looked_up(model: Any, row: Tensor) -> Tensor | None:
-    """Returns the ids that rise with the place, as a model looks them up for a row."""
+def _check_alone(given: list[Tensor], alone: list[Tensor], longest: int) -> None:
+    """Checks that tokens begin in a long row as in a short one, which in a stream stand together.
+
+    Raises:
+        NotImplementedError: They do not.
+    """
+    few = min(_FEW, longest)
+    for long, short in zip(given, alone, strict=True):
+        if long.shape[1:2] == (longest,) and short.shape[1:2] == (few,):
+            if not torch.allclose(long[:, :few], short, atol=1e-5):
+                raise NotImplementedError("tokens that stand elsewhere where longer rows are near")
+
+
+def _begin(model: Any, row: Tensor) -> tuple[Tensor | None, list[Tensor]]:
+    """Runs a model up to its layers.
+
+    Returns:
+        The ids that rise with the place, as it looks them up for a row, and what is handed to the
+        first layer.
+    """
     found: list[Tensor] = []
+    given: list[Tensor] = []
     words = model.get_input_embeddings()
 
     def note(module: nn.Module, arguments: tuple[Any, ...]) -> None:
@@ -59,6 +92,11 @@ def _looked_up(model: Any, row: Tensor) -> Tensor | None:
             found.append(ids)
 
     def stop(module: nn.Module, arguments: Any, keywords: Any) -> None:
+        given.extend(
+            one
+            for one in tree_leaves((arguments, keywords))
+            if isinstance(one, Tensor) and (one.is_floating_point() or one.is_complex())
+        )
         raise _Reached
 
     hooks = [
@@ -78,4 +116,4 @@ def _looked_up(model: Any, row: Tensor) -> Tensor | None:
         for hook in hooks:
             hook.remove()
     rising = [ids for ids in found if len(ids) == 1 or bool((ids.diff() != 0).any())]
-    return rising[0].clone() if rising else None
+    return (rising[0].clone() if rising else None), given

@@ -1,11 +1,14 @@
 """What a model must show before its rows go in a stream."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from tiny_models import CONFIGURATIONS, MORE, OTHERS
+import transformers
+from tiny_models import CONFIGURATIONS, MORE, OTHERS, make_tokenizer
+from transformers import AutoModel
 
 from embedkit.config import ModelConfig
 from embedkit.encoders.kinds import read_model
@@ -19,6 +22,7 @@ from embedkit.encoders.transformer.stream.checking import (
     compare,
     padded_vectors,
 )
+from embedkit.encoders.transformer.stream.positions import positions_of
 
 WITH_BIASES = {"mpnet", "deberta-v2", "deberta-v3", "t5"}
 
@@ -43,6 +47,68 @@ def test_which_models_may_be_streamed(architecture, plain_model):
     else:
         with pytest.raises(NotStreamed):
             check(directory)
+
+
+SIZE = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 64,
+    "max_position_embeddings": 512,
+    "pad_token_id": 0,
+}
+LONG_ROPE = {
+    "rope_type": "longrope",
+    "factor": 4.0,
+    "rope_theta": 10_000.0,
+    "short_factor": [1.0] * 4,
+    "long_factor": [3.0] * 4,
+    "original_max_position_embeddings": 256,
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "reason"),
+    [
+        # A window that is in its masks alone.
+        (
+            "Phimoe",
+            {"sliding_window": 200, "num_local_experts": 2, "head_dim": 8},
+            "gives other vectors",
+        ),
+        ("Llama", {"rope_parameters": LONG_ROPE}, "tokens that stand elsewhere where longer rows"),
+        ("Mistral", {"rope_parameters": LONG_ROPE, "head_dim": 8}, "tokens that stand elsewhere"),
+        ("Mistral", {"sliding_window": 200, "head_dim": 8}, None),
+        ("Gemma3Text", {"sliding_window": 200, "head_dim": 8, "query_pre_attn_scalar": 8}, None),
+    ],
+)
+def test_what_only_long_rows_show(name, settings, reason, tmp_path):
+    tokenizer = make_tokenizer("bytes")
+    tokenizer.save_pretrained(tmp_path)
+    config = getattr(transformers, f"{name}Config")(vocab_size=len(tokenizer), **(SIZE | settings))
+    torch.manual_seed(0)
+    model = AutoModel.from_config(config)
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            torch.nn.init.normal_(parameter, std=0.25)
+    model.save_pretrained(tmp_path)
+    with nullcontext() if reason is None else pytest.raises(NotStreamed, match=reason):
+        check(str(tmp_path), max_tokens=512)
+
+
+def test_no_mask_is_made_of_the_longest_row(plain_model):
+    """Of a row of some ten thousand tokens it would be gigabytes."""
+    config = ModelConfig(model=plain_model("mistral"), pooling="mean", device="cpu")
+    network = load_network(read_model(config.model_copy(update={"backend": "torch"})))
+    masks = []
+    network.transformer.layers[0].register_forward_pre_hook(
+        lambda module, arguments, keywords: masks.append(keywords["attention_mask"]),
+        with_kwargs=True,
+    )
+    positions_of(network.transformer, 64, 0)
+    assert masks
+    assert all(mask is None for mask in masks)
 
 
 @pytest.mark.parametrize("fault", ["positions", "neighbours", "arguments"])
