@@ -107,7 +107,7 @@ def _max_tokens(
     config: ModelConfig, layout: ModelLayout, transformer: Any, tokenizer_limit: int
 ) -> int:
     positions = getattr(transformer, "max_position_embeddings", None) or -1
-    shift = (transformer.pad_token_id or 0) + 1
+    shift = (getattr(transformer, "pad_token_id", None) or 0) + 1
     usable = positions - shift if transformer.model_type in _SHIFTED_POSITIONS else positions
     unlimited = positions < 1 or transformer.model_type in _UNLIMITED_POSITIONS
     if config.max_tokens is not None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from sentence_transformers.base.modules import Dense
+from transformers import AutoTokenizer, CodeGenConfig, CodeGenModel
 
 from embedkit.config import ModelConfig
 from embedkit.encoders.kinds import read_model
@@ -96,6 +97,18 @@ def test_a_model_without_any_maximum_length(plain_model, tmp_path):
     edit(directory, "tokenizer_config.json", model_max_length=int(1e30))
     fails(directory, "give max_tokens", pooling="mean")
     assert read(directory, pooling="mean", max_tokens=9).tokenizer.max_tokens == 9
+
+
+def test_a_configuration_without_an_id_of_fill(plain_model, tmp_path):
+    """Those of several architectures have none, where others have one that is null."""
+    tokenizer = AutoTokenizer.from_pretrained(plain_model("gpt2"))
+    tokenizer.save_pretrained(tmp_path)
+    config = CodeGenConfig(
+        vocab_size=len(tokenizer), n_embd=32, n_layer=1, n_head=4, rotary_dim=8, n_positions=64
+    )
+    assert not hasattr(config, "pad_token_id")
+    CodeGenModel(config).save_pretrained(tmp_path)
+    assert read(tmp_path, pooling="mean", max_tokens=64).tokenizer.max_tokens == 64
 
 
 def test_pooling_of_a_plain_model_must_be_given(plain_model):

@@ -35,7 +35,7 @@ def check_batch(network: SentenceNetwork, spec: TransformerSpec) -> TokenBatch:
     Where a token does not see all of a long row, one is so long.
     """
     transformer: Any = network.transformer
-    others = transformer.get_input_embeddings().num_embeddings - 1
+    others = transformer.config.vocab_size - 1
     random = np.random.default_rng(0)
     longest = spec.tokenizer.max_tokens
     rows = [

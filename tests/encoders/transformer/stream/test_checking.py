@@ -8,7 +8,7 @@ import pytest
 import torch
 import transformers
 from tiny_models import CONFIGURATIONS, MORE, OTHERS, make_tokenizer
-from transformers import AutoModel
+from transformers import AutoModel, BertModel, PreTrainedModel
 
 from embedkit.config import ModelConfig
 from embedkit.encoders.kinds import read_model
@@ -95,6 +95,12 @@ def test_what_only_long_rows_show(name, settings, reason, tmp_path):
     model.save_pretrained(tmp_path)
     with nullcontext() if reason is None else pytest.raises(NotStreamed, match=reason):
         check(str(tmp_path), max_tokens=512)
+
+
+def test_a_model_that_does_not_tell_its_embeddings(plain_model, monkeypatch):
+    monkeypatch.setattr(BertModel, "get_input_embeddings", PreTrainedModel._init_weights)
+    with pytest.raises(NotStreamed, match="bert does not run on a stream"):
+        check(plain_model("bert"))
 
 
 def test_no_mask_is_made_of_the_longest_row(plain_model):
