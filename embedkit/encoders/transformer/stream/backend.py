@@ -157,8 +157,7 @@ class StreamBackend:
                 under_way.append((slot, rows[stream.rows]))
             return None
         finally:
-            while under_way:
-                self._take_next(call, under_way)
+            self._take_all(call, under_way)
 
     def _free_slot(self, call: "_Call", under_way: deque[tuple[Slot, NDArray[np.intp]]]) -> Slot:
         """Takes a slot; who has some waits for one of them only, so that all come to an end."""
@@ -194,6 +193,15 @@ class StreamBackend:
             self._free.put(slot)
         with self._counting:
             self._seconds += seconds
+
+    def _take_all(self, call: "_Call", under_way: deque[tuple[Slot, NDArray[np.intp]]]) -> None:
+        """Waits for the results of all streams; slots are free again even where that fails."""
+        try:
+            while under_way:
+                self._take_next(call, under_way)
+        finally:
+            for slot, _ in under_way:
+                self._free.put(slot)
 
     def _run_padded(self, batch: TokenBatch) -> NDArray[np.float32]:
         start, end = self._device.event(timed=True), self._device.event(timed=True)

@@ -16,6 +16,7 @@ from embedkit.encoders.transformer.network import load_network
 from embedkit.encoders.transformer.stream.backend import StreamBackend
 from embedkit.encoders.transformer.stream.layout import streams
 from embedkit.encoders.transformer.stream.network import StreamNetwork
+from embedkit.encoders.transformer.stream.slots import Slot
 from embedkit.encoders.transformer.torch_backend import placed_backend
 from embedkit.errors import EncoderError
 from embedkit.vectors import TokenBatch
@@ -236,6 +237,25 @@ def test_graphs_are_given_up_before_a_row_is(device):
     network.room, device.free_memory = 0, lambda: None
     with device.watching(), pytest.raises(EncoderError, match="no memory for a stream of 128 tok"):
         backend.run(batch)
+
+
+@pytest.mark.parametrize("number", [1, 3, 5, 6])
+def test_who_stops_waiting_leaves_both_slots(number, device, monkeypatch):
+    """As the host does that is interrupted, or learns of a lost device, at any of its waits."""
+    waits = iter(range(1, number + 1))
+
+    def wait(slot):
+        if next(waits, 0) == number:
+            raise KeyboardInterrupt
+        return right(slot)
+
+    right, backend = Slot.wait, make(device)
+    monkeypatch.setattr(Slot, "wait", wait)
+    with device.watching(), pytest.raises(KeyboardInterrupt):
+        backend.run(random_batch(1, 100, LONGEST))
+    assert backend._free.qsize() == 2
+    for seed in range(3):
+        check(backend, device, random_batch(seed, 100, LONGEST))
 
 
 def test_memory_runs_out_for_two_calls_at_once(device):
