@@ -18,6 +18,10 @@ from tokenizers.models import WordPiece
 # Some 20 MB.
 _MOST_WORDS = 1 << 16
 _LONGEST_WORD = 64
+_PATIENCE = 1 << 21
+"""Characters in a row whose words are looked up in vain, from which on a sixteenth of them is."""
+
+_LOOKED_UP = 16
 # To every such tokenizer these are white space, as other characters are to some.
 _WHITE = ("\t", "\n", "\r")
 
@@ -35,6 +39,8 @@ class WordCache:
         self._tokenizer = tokenizer
         self._most_new = most_new
         self._known: dict[str, bytes] = {}
+        # Of characters. Threads may overwrite each other's: then more is looked up, or less.
+        self._in_vain = self._to_pass = 0
 
     def encode(self, texts: list[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]] | None:
         """Tokenizes texts, without special tokens.
@@ -45,8 +51,12 @@ class WordCache:
         Returns:
             The ids of all texts one after the other, int32, shape (tokens,), and the ends of the
             texts' ids among them, int64, shape (texts + 1,), beginning with 0. None if too many
-            words are new, so that whole texts are tokenized in less time.
+            words are new, so that whole texts are tokenized in less time, or were so long enough.
         """
+        size = sum(map(len, texts))
+        if self._to_pass > 0:
+            self._to_pass -= size
+            return None
         spaced = pa.array(texts, pa.string())
         for white in _WHITE:
             spaced = pc.replace_substring(spaced, white, " ")
@@ -63,7 +73,11 @@ class WordCache:
             new = [place for place in new if often[place]]
         self._learn(known, distinct, new, found)
         if not few:
+            self._in_vain += size
+            if self._in_vain > _PATIENCE:
+                self._to_pass = (_LOOKED_UP - 1) * size
             return None
+        self._in_vain = 0
         table = np.frombuffer(b"".join(found), dtype=np.int32)
         lengths = np.fromiter(map(len, found), np.int64, len(found)) // table.itemsize
         counts = lengths[places]

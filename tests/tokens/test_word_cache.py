@@ -240,6 +240,29 @@ def test_where_most_words_are_new_whole_texts_are_tokenized_and_what_is_frequent
     assert list(cache._known) == ["one"]
 
 
+def test_where_words_keep_being_new_few_are_looked_up(uncased, monkeypatch):
+    """Such as names that come up twice, which by themselves cost several times as much."""
+    monkeypatch.setattr("embedkit.tokens.word_cache._PATIENCE", 3000)
+    counting = Counting(uncased)
+    cache = WordCache(counting)
+    for number in range(1000):
+        names = [f"{number}x{place}" for place in range(20)]
+        assert cache.encode([" ".join(names * 2)]) is None
+    assert 0 < len(counting.texts) < 1000 * 20 / 10
+    again = ["the same words as before"] * 20
+    looked_up = [number for number in range(400) if cache.encode(again)]
+    assert 0 < looked_up[0] < 20
+    assert looked_up == list(range(looked_up[0], 400))
+
+
+def test_words_that_are_new_now_and_then_are_looked_up_all_the_same(uncased, monkeypatch):
+    monkeypatch.setattr("embedkit.tokens.word_cache._PATIENCE", 100)
+    cache = WordCache(uncased)
+    for number in range(50):
+        assert cache.encode([f"the {number}x"]) is None
+        check_equal((uncased, cache), ["the the"] * 4)
+
+
 def test_words_are_kept_up_to_a_number_and_a_length(uncased, monkeypatch):
     monkeypatch.setattr("embedkit.tokens.word_cache._MOST_WORDS", 100)
     cache = WordCache(uncased, most_new=1.0)
