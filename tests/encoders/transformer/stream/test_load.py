@@ -49,11 +49,22 @@ def test_vectors_are_those_of_sentence_transformers(architecture, sentence_model
 
 def test_minilm(minilm):
     spec = spec_of(minilm, batch_tokens=4096)
-    texts = [f"{first} {second}" for first in SENTENCES for second in SENTENCES][:60]
+    texts = [f"{first} {second}" for first in SENTENCES for second in SENTENCES][::4]
     texts += ["one [PAD] two", "lengthy " * 400]
     expected = SentenceTransformer(minilm, device="cpu").encode(texts)
     vectors = load_encoder(spec).encode(tokens_of(spec, texts))
     np.testing.assert_allclose(vectors, expected, rtol=0, atol=BOUND)
+
+
+@pytest.mark.parametrize(("precision", "least"), [("float16", 0.9999), ("bfloat16", 0.9995)])
+def test_half_precision(precision, least, minilm):
+    texts = [f"{first} {second}" for first in SENTENCES for second in SENTENCES][::4]
+    expected = SentenceTransformer(minilm, device="cpu").encode(texts)
+    spec = spec_of(minilm, precision=precision)
+    vectors = load_encoder(spec).encode(tokens_of(spec, texts))
+    cosines = (vectors * expected).sum(axis=1)
+    print(f"\n{precision}: least cosine {cosines.min():.6f}")
+    assert least <= cosines.min() < 1 - 1e-7
 
 
 def test_text_with_the_id_of_the_fill_goes_in_padded_batches(sentence_model):
