@@ -63,6 +63,7 @@ class Slot:
     - Device memory is made on the queue that writes it first, and let go only while nothing is
       under way in the slot: the allocator gives memory that is let go to the next who asks on the
       same queue, without waiting for others.
+    - What the host has grows last, so that its size is that of both where there was no memory.
 
     Args:
         device: The device.
@@ -92,9 +93,10 @@ class Slot:
         shape = StreamShape(len(stream.input_ids), len(stream.offsets) - 1, stream.longest)
         if shape.size > len(self._host_in):
             size = 1 << (shape.size - 1).bit_length()
-            self._host_in = self._device.host_buffer(size, torch.int32)
+            host_in = self._device.host_buffer(size, torch.int32)
             with self._device.on(self._copying_in):
                 self._device_in = self._device.buffer(size, torch.int32)
+            self._host_in = host_in
         arrays = (stream.input_ids, stream.places, stream.offsets)
         for to, array in zip(shape.arrays(self._host_in), arrays, strict=True):
             to.copy_(torch.from_numpy(array))
@@ -133,8 +135,9 @@ class Slot:
     def _make_out(self, size: int) -> None:
         if size > len(self._host_out):
             size = 1 << (size - 1).bit_length()
-            self._host_out = self._device.host_buffer(size, torch.float32)
+            host_out = self._device.host_buffer(size, torch.float32)
             self._device_out = self._device.buffer(size, torch.float32)
+            self._host_out = host_out
 
     def wait(self) -> tuple[NDArray[np.float32], float]:
         """Waits until the vectors have come.

@@ -220,6 +220,21 @@ def test_memory_that_runs_out_half_way(graphs, device):
     assert (device.captures > before) == graphs
 
 
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
+def test_memory_that_runs_out_for_the_inputs_or_outputs_of_a_slot(number, device, monkeypatch):
+    made = iter(range(1, number + 1))
+
+    def buffer(size, dtype):
+        if next(made, 0) == number:
+            raise torch.OutOfMemoryError
+        return right(size, dtype)
+
+    right, backend = device.buffer, make(device)
+    monkeypatch.setattr(device, "buffer", buffer)
+    check(backend, device, random_batch(1, 100, LONGEST))
+    assert backend.budget == 512
+
+
 def test_graphs_are_given_up_before_a_row_is(device):
     network = Sums()
     backend = make(device, network, budget=128)
