@@ -24,8 +24,9 @@ class GpuEstimate:
         tokens_per_second: What one of them encodes.
         cores_per_gpu: CPU cores that read, tokenize and write as much.
         cores: CPU cores that encoders leave for that.
-        bottleneck: ``gpu``; ``cores`` where there are too few of them; or ``process`` where one
-            process, whose threads take turns in Python, cannot use as many as would be needed.
+        bottleneck: ``gpu``; ``cores`` where there are too few of them; ``process`` where one
+            process, whose threads take turns in Python, cannot use as many as would be needed; or
+            ``workers`` where as many processes of a cluster as the job asks for cannot.
         job_tokens_per_second: What the bottleneck lets through.
     """
 
@@ -45,6 +46,7 @@ class GpuEstimate:
             "gpu": "the GPU stays busy" if self.gpus == 1 else "the GPUs stay busy",
             "cores": f"too few, they let about {rate} through",
             "process": f"one process lets about {rate} through, and --engine ray has several",
+            "workers": f"so few --workers let about {rate} through, auto takes more",
         }[self.bottleneck]
         each = " each" if self.gpus > 1 else ""
         needed = f"{float(f'{self.cores_per_gpu:.2g}'):g}"
@@ -87,6 +89,8 @@ def gpu_estimate(
     rates = {"gpu": gpus * speed, "cores": left * work.tokens_per_second}
     if config.engine != "ray":
         rates["process"] = work.process_tokens_per_second
+    elif config.workers is not None:
+        rates["workers"] = config.workers * work.process_tokens_per_second
     bottleneck = min(rates, key=lambda what: rates[what])
     return GpuEstimate(
         name=gpu.name or model.placement.device,

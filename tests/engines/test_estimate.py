@@ -206,6 +206,16 @@ def test_one_process_holds_up_many_gpus_and_a_cluster_has_more(on_gpus):
     assert found.gpu.bottleneck != "process"
 
 
+def test_so_few_workers_of_a_cluster_hold_gpus_up(on_gpus):
+    settings = {"engine": "ray", "max_tokens": 24}
+    model, found = on_gpus("NVIDIA H200", 8, 10_000, workers=2, **settings)
+    most = 2 * HostWork(model.vectors.dimension).process_tokens_per_second
+    assert (found.gpu.bottleneck, found.gpu.job_tokens_per_second) == ("workers", most)
+    assert ": so few --workers let about " in found.to_text()
+    _, found = on_gpus("NVIDIA H200", 8, 10_000, workers=100_000, **settings)
+    assert found.gpu.bottleneck != "workers"
+
+
 def test_encoders_that_the_job_names_take_no_other_gpus(on_gpus):
     settings = {"engine": "local", "encoders": 4, "encoders_per_gpu": 2}
     _, found = on_gpus("NVIDIA H100 PCIe", 8, 64, **settings)
