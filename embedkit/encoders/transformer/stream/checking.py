@@ -14,6 +14,7 @@ from embedkit.encoders.transformer.network import SentenceNetwork
 from embedkit.encoders.transformer.spec import TransformerSpec
 from embedkit.encoders.transformer.stream.attention import configurations
 from embedkit.encoders.transformer.stream.network import StreamNetwork, stream_of
+from embedkit.encoders.transformer.stream.positions import fills_of
 from embedkit.errors.foreign import one_line
 from embedkit.vectors import TokenBatch
 
@@ -30,19 +31,21 @@ class NotStreamed(Exception):
 
 
 def check_batch(network: SentenceNetwork, spec: TransformerSpec) -> TokenBatch:
-    """Returns rows of several lengths, without the id of the fill, always the same for a model.
+    """Returns rows of several lengths, without ids of fill, always the same for a model.
 
     Where a token does not see all of a long row, one is so long.
     """
     transformer: Any = network.transformer
-    others = transformer.config.vocab_size - 1
+    others = np.setdiff1d(
+        np.arange(transformer.config.vocab_size), fills_of(transformer, spec.pad_id)
+    )
     random = np.random.default_rng(0)
     longest = spec.tokenizer.max_tokens
     rows = [
-        random.integers(0, others, size=min(spec.prompt_length + length, longest))
+        random.choice(others, size=min(spec.prompt_length + length, longest))
         for length in (*_LENGTHS, *_beyond_sight(transformer, longest))
     ]
-    return TokenBatch.from_lists((row + (row >= spec.pad_id)).tolist() for row in rows)
+    return TokenBatch.from_lists(row.tolist() for row in rows)
 
 
 def _beyond_sight(transformer: nn.Module, longest: int) -> list[int]:

@@ -31,7 +31,7 @@ class StreamNetwork(nn.Module):
         self._spec = spec
         found = positions_of(network.transformer, spec.tokenizer.max_tokens, spec.pad_id)
         self.register_buffer("positions", found.of_places, persistent=False)
-        self._skips_fill = found.skip_fill
+        self._skipped = found.skipped
 
     def forward(self, input_ids: Tensor, places: Tensor, offsets: Tensor, longest: int) -> Tensor:
         """Encodes a stream.
@@ -71,8 +71,8 @@ class StreamNetwork(nn.Module):
         """
         lengths = batch.lengths
         fitting: NDArray[np.bool_] = (lengths > 0) & (lengths <= len(self.positions))
-        if self._skips_fill:
-            filled = np.flatnonzero(batch.input_ids == self._spec.pad_id)
+        if self._skipped:
+            filled = np.flatnonzero(np.isin(batch.input_ids, self._skipped))
             fitting[np.searchsorted(batch.offsets, filled, side="right") - 1] = False
         return fitting
 

@@ -22,11 +22,11 @@ class Positions:
 
     Attributes:
         of_places: Position of a row's token by its place, int64, shape (longest,).
-        skip_fill: Whether the id that fills batches counts for none where it stands in a text.
+        skipped: Ids that count for none where they stand in a text.
     """
 
     of_places: Tensor
-    skip_fill: bool
+    skipped: tuple[int, ...]
 
 
 def positions_of(transformer: nn.Module, longest: int, pad_id: int) -> Positions:
@@ -49,17 +49,28 @@ def positions_of(transformer: nn.Module, longest: int, pad_id: int) -> Positions
         return _positions_of(transformer, longest, pad_id)
 
 
+def fills_of(transformer: Any, pad_id: int) -> tuple[int, ...]:
+    """Returns the id that a tokenizer fills batches with, and the model's own where it differs."""
+    own = getattr(transformer.config, "pad_token_id", None)
+    return (pad_id,) if own is None or own < 0 or own == pad_id else (pad_id, own)
+
+
 def _positions_of(model: Any, longest: int, pad_id: int) -> Positions:
-    other = 1 if pad_id == 0 else 0
+    fills = fills_of(model, pad_id)
+    other = min({0, 1, 2}.difference(fills))
     row = torch.full((1, longest), other, dtype=torch.int64)
     plain, given = _begin(model, row)
     _check_alone(given, _begin(model, row[:, :_FEW])[1], longest)
     if plain is None:
-        return Positions(torch.arange(longest), skip_fill=False)
+        return Positions(torch.arange(longest), skipped=())
+    return Positions(plain, tuple(one for one in fills if _is_skipped(model, row, plain, one)))
+
+
+def _is_skipped(model: Any, row: Tensor, plain: Tensor, one: int) -> bool:
     filled = row.clone()
-    filled[0, longest // 2] = pad_id
+    filled[0, row.shape[1] // 2] = one
     seen, _ = _begin(model, filled)
-    return Positions(plain, skip_fill=seen is None or not torch.equal(seen, plain))
+    return seen is None or not torch.equal(seen, plain)
 
 
 def _check_alone(given: list[Tensor], alone: list[Tensor], longest: int) -> None:

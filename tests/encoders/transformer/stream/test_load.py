@@ -67,6 +67,18 @@ def test_half_precision(precision, least, minilm):
     assert least <= cosines.min() < 1 - 1e-7
 
 
+@pytest.mark.parametrize("pad_id", [0, 3])
+def test_text_with_the_id_that_the_model_alone_takes_for_fill(pad_id, sentence_model):
+    """The tokenizer fills with another id than that behind which the model begins to count."""
+    spec = replace(spec_of(sentence_model("xlm-roberta")), pad_id=pad_id)
+    batch = TokenBatch.from_lists([[0, 7, 1, 9, 2], [0, 7, 9, 2], [5, 3, 3, 6]])
+    padded = replace(spec, placement=replace(spec.placement, unpadded=False))
+    backend = load.stream_backend(spec)
+    assert isinstance(backend, StreamBackend)
+    expected = load_transformer(padded).encode(batch)
+    np.testing.assert_allclose(load_encoder(spec).encode(batch), expected, rtol=0, atol=BOUND)
+
+
 def test_text_with_the_id_of_the_fill_goes_in_padded_batches(sentence_model):
     directory = sentence_model("xlm-roberta")
     spec = spec_of(directory)
