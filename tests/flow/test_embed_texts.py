@@ -162,7 +162,7 @@ def test_a_long_batch_is_cut_like_a_run_would_cut_it(embedder):
         ({"max_token": 3}, "max_token: "),
         ({"max_tokens": 0}, "max_tokens: "),
         ({"text_template": "no column"}, "text_template 'no column': names no column"),
-        ({"precision": "float8"}, "precision: "),
+        ({"precision": "float4"}, "precision: "),
     ],
 )
 def test_a_wrong_setting_is_said_in_one_line(tiny_model, settings, said):
