@@ -39,7 +39,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0 if every step passed, else 1.
     """
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if not options.tiny and not _has_gpu():
+        parser.error("torch finds no CUDA device here; --tiny tries the script on the CPU")
     if options.tiny:
         # Several threads for so little only wait for each other.
         os.environ["OMP_NUM_THREADS"] = "1"
@@ -57,6 +60,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{result['seconds']:7.1f} s  {result['name']}: {_said(result)}", flush=True)
     print(f"\n{as_text(results)}\n\nResults: {options.output}", flush=True)
     return 1 if any("error" in result for result in results["steps"]) else 0
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from gpu.ndcg import ndcg_at_10
 from gpu.steps import STEPS
 from gpu.table import as_text
@@ -42,10 +43,18 @@ STEPS = tuple(Step(name, 0.5 if name == "hangs" else 30.0) for name in NAMES)
 
 
 def run(folder: Path, output: Path, *options: str) -> tuple[int, dict, str]:
-    command = [sys.executable, str(folder / "run.py"), "--output", str(output), *options]
+    command = [sys.executable, str(folder / "run.py"), "--tiny", "--output", str(output), *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240)
     results = json.loads((output / "results.json").read_text())
     return done.returncode, results, done.stdout + done.stderr
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
+def test_without_a_gpu_it_says_how_it_can_be_tried():
+    command = [sys.executable, str(FOLDER / "run.py")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert "torch finds no CUDA device here; --tiny tries the script on the CPU" in done.stderr
 
 
 def test_all_checks_and_a_model_in_several_forms(tmp_path):
@@ -54,7 +63,7 @@ def test_all_checks_and_a_model_in_several_forms(tmp_path):
     between = ("MiniLM-L6, stream", "MiniLM-L6, stream, compiled")
     names = [step.name for step in STEPS]
     small = [name for name in names if not name.startswith(large) and name not in between]
-    code, results, printed = run(FOLDER, tmp_path, "--tiny", "--steps", *small)
+    code, results, printed = run(FOLDER, tmp_path, "--steps", *small)
     failed = [step for step in results["steps"] if "error" in step]
     assert not failed, (tmp_path / "run.log").read_text()[-3000:]
     assert code == 0
