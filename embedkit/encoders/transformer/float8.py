@@ -5,7 +5,6 @@ for each token, made anew each time. Products are summed in float32 and given ou
 a CPU the same values are multiplied in float32, which is slow and shows what the precision costs.
 """
 
-from collections.abc import Callable
 from typing import Any, TypeGuard
 
 import torch
@@ -82,18 +81,18 @@ def _in_float32(
     return (product if bias is None else product + bias).to(torch.bfloat16)
 
 
-def use_float8(transformer: Any, cast_rest: Callable[[], None]) -> None:
-    """Puts float8 under the linear layers of a model's layers, if it is not there already.
+def float8_linears(transformer: Any) -> list[tuple[nn.Module, str, Float8Linear]]:
+    """Makes a float8 layer of every linear one in a model's layers.
 
     Args:
         transformer: A model of transformers, in float32.
-        cast_rest: Brings all else to bfloat16.
+
+    Returns:
+        What is to stand in the place of each: its parent, its name there, and the layer.
 
     Raises:
         ConfigError: It has no such layers.
     """
-    if any(isinstance(part, Float8Linear) for part in transformer.modules()):
-        return
     kept = {
         name
         for list_name in ("_keep_in_fp32_modules", "_keep_in_fp32_modules_strict")
@@ -111,10 +110,7 @@ def use_float8(transformer: Any, cast_rest: Callable[[], None]) -> None:
             f"precision is float8, but {type(transformer).__name__} has no linear layers for it; "
             "take precision bfloat16"
         )
-    cast_rest()
-    # Not before, as that would cast theirs as well.
-    for parent, name, linear in made:
-        setattr(parent, name, linear)
+    return made
 
 
 def _fits(module: nn.Module) -> TypeGuard[nn.Linear]:

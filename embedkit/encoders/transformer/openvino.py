@@ -18,6 +18,7 @@ from embedkit.encoders.transformer.packed import PackedNetwork
 from embedkit.encoders.transformer.packing import PackShape, packs
 from embedkit.encoders.transformer.silent_openvino import openvino
 from embedkit.encoders.transformer.spec import TransformerSpec
+from embedkit.encoders.transformer.trial import greatest_distance, trial_rows
 from embedkit.errors import ConfigError
 from embedkit.errors.foreign import one_line
 from embedkit.tokens.tokenization import quiet_transformers
@@ -107,7 +108,7 @@ def openvino_backend(spec: TransformerSpec) -> OpenVinoBackend:
     network = load_network(spec, attention="eager")
     longest = spec.tokenizer.max_tokens
     lengths = [min(spec.prompt_length + length, longest) for length in _CHECK_LENGTHS]
-    batch = _check_batch(spec, network, lengths)
+    batch = trial_rows(network.transformer, spec.pad_id, lengths)
     say_phase("compiling the model")
     padding = _compiled(_padding_model(network, spec), spec)
     backend = OpenVinoBackend(padding, None, spec)
@@ -117,7 +118,8 @@ def openvino_backend(spec: TransformerSpec) -> OpenVinoBackend:
         return backend
     packing = _compiled(_packing_model(network, spec, shape), spec), shape
     part = max(1, shape.width // 3)
-    batch = _check_batch(spec, network, [max(1, shape.width - part), part] * shape.lines)
+    lengths = [max(1, shape.width - part), part] * shape.lines
+    batch = trial_rows(network.transformer, spec.pad_id, lengths)
     expected = backend.run(batch)
     backend = OpenVinoBackend(padding, packing, spec)
     _check(backend.run(batch), expected, spec)
@@ -179,15 +181,6 @@ def _logs_kept() -> Iterator[None]:
         root.filters[:], root.handlers[:] = filters, handlers
 
 
-def _check_batch(spec: TransformerSpec, network: SentenceNetwork, lengths: list[int]) -> TokenBatch:
-    transformer: Any = network.transformer
-    vocabulary = transformer.get_input_embeddings().num_embeddings
-    random = np.random.default_rng(0)
-    return TokenBatch.from_lists(
-        random.integers(spec.pad_id + 1, vocabulary, size=length).tolist() for length in lengths
-    )
-
-
 def _with_torch(network: SentenceNetwork, batch: TokenBatch, pad_id: int) -> NDArray[np.float32]:
     with torch.inference_mode():
         ids, mask = (torch.from_numpy(array) for array in padded(batch, pad_id))
@@ -198,11 +191,11 @@ def _with_torch(network: SentenceNetwork, batch: TokenBatch, pad_id: int) -> NDA
 def _check(
     vectors: NDArray[np.float32], expected: NDArray[np.float32], spec: TransformerSpec
 ) -> None:
-    distances = np.linalg.norm(vectors - expected, axis=1) / np.linalg.norm(expected, axis=1)
+    distance = greatest_distance(vectors, expected)
     tolerance = _TOLERANCES[spec.placement.precision]
-    if not distances.max() <= tolerance:
+    if not distance <= tolerance:
         raise ConfigError(
             f"{spec.identity.directory}: converted to OpenVINO, {spec.architecture} gives other "
-            f"vectors (relative distance {distances.max():.2g}, at most {tolerance:g} expected); "
+            f"vectors (relative distance {distance:.2g}, at most {tolerance:g} expected); "
             "take backend torch"
         )

@@ -19,8 +19,8 @@ OPENVINO_ARCHITECTURES = frozenset(
 _BATCH_TOKENS = {"cpu": 2_048, "cuda": 65_536}
 """Most tokens that are computed at once, by device, where the job does not say."""
 
-_HALF_PRECISIONS = frozenset({"bfloat16", "float16", "float8"})
-"""What FlashAttention computes in."""
+_STREAMED_PRECISIONS = frozenset({"bfloat16", "float16", "float8"})
+"""Those in which attention gets what FlashAttention computes in."""
 
 _ISAS_WITHOUT_BF16 = frozenset(
     {"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX512_CORE", "AVX512_CORE_VNNI"}
@@ -67,7 +67,7 @@ def _is_unpadded(gpu: Gpu, architecture: str, precision: str, can_stream: bool) 
 
     reasons = (
         (not can_stream, f"model type {architecture} attends in a way of its own"),
-        (precision not in _HALF_PRECISIONS, f"FlashAttention has no {precision}"),
+        (precision not in _STREAMED_PRECISIONS, f"FlashAttention has no {precision}"),
         (not gpu.has_bf16, "FlashAttention needs a GPU of compute capability 8.0"),
         (not has_kernel(), "this torch has no varlen_attn; 2.10 or later has it"),
     )

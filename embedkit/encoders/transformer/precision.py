@@ -1,13 +1,12 @@
 """Brings a transformer to another precision, all but what its own library keeps exact."""
 
 import re
-from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
-from embedkit.encoders.transformer.float8 import use_float8
+from embedkit.encoders.transformer.float8 import Float8Linear, float8_linears
 
 _DTYPES = {
     "float32": torch.float32,
@@ -29,10 +28,16 @@ def to_precision(transformer: nn.Module, precision: str) -> None:
     Raises:
         ConfigError: It has no layers for float8.
     """
-    if precision == "float8":
-        use_float8(transformer, partial(to_precision, transformer, "bfloat16"))
-        return
-    dtype = _DTYPES[precision]
+    if any(isinstance(part, Float8Linear) for part in transformer.modules()):
+        return  # It was brought there before.
+    made = float8_linears(transformer) if precision == "float8" else []
+    _cast(transformer, _DTYPES["bfloat16" if precision == "float8" else precision])
+    # Not before, as theirs would be cast as well.
+    for parent, name, linear in made:
+        setattr(parent, name, linear)
+
+
+def _cast(transformer: nn.Module, dtype: torch.dtype) -> None:
     exact = _exact_parts(transformer, dtype)
     for name, tensor in [*transformer.named_parameters(), *transformer.named_buffers()]:
         stays = _EXACT_BUFFERS.search(name) or (exact is not None and exact.search(name))

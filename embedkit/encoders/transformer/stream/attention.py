@@ -20,7 +20,7 @@ from embedkit.tokens.tokenization import transformers_library
 STREAM_ATTENTION = "embedkit_stream"
 """The name under which models find it."""
 
-HALF_PRECISIONS = ("bfloat16", "float16")
+_OF_KERNEL = (torch.bfloat16, torch.float16)
 """What FlashAttention computes in."""
 
 _NO_LIMIT = -1
@@ -134,7 +134,7 @@ def attend(
     Returns:
         Shape (tokens, heads, width).
     """
-    if query.is_cuda and str(query.dtype).removeprefix("torch.") in HALF_PRECISIONS:
+    if query.is_cuda and query.dtype in _OF_KERNEL:
         return _by_kernel(query, key, value, offsets, longest, scale, window)
     out: Tensor = torch.ops.embedkit.attention_per_row(
         query, key, value, offsets, scale, window[0], window[1]
@@ -171,15 +171,7 @@ def attention_per_row(
 
 
 @attention_per_row.register_fake
-def _(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    offsets: Tensor,
-    scale: float,
-    left: int,
-    right: int,
-) -> Tensor:
+def _(query: Tensor, *others: Any) -> Tensor:
     return torch.empty_like(query)
 
 

@@ -14,7 +14,7 @@ from embedkit.encoders.transformer.network import SentenceNetwork
 from embedkit.encoders.transformer.spec import TransformerSpec
 from embedkit.encoders.transformer.stream.attention import configurations
 from embedkit.encoders.transformer.stream.network import StreamNetwork, stream_of
-from embedkit.encoders.transformer.stream.positions import fills_of
+from embedkit.encoders.transformer.trial import greatest_distance, trial_rows
 from embedkit.errors.foreign import one_line
 from embedkit.vectors import TokenBatch
 
@@ -35,17 +35,10 @@ def check_batch(network: SentenceNetwork, spec: TransformerSpec) -> TokenBatch:
 
     Where a token does not see all of a long row, one is so long.
     """
-    transformer: Any = network.transformer
-    others = np.setdiff1d(
-        np.arange(transformer.config.vocab_size), fills_of(transformer, spec.pad_id)
-    )
-    random = np.random.default_rng(0)
     longest = spec.tokenizer.max_tokens
-    rows = [
-        random.choice(others, size=min(spec.prompt_length + length, longest))
-        for length in (*_LENGTHS, *_beyond_sight(transformer, longest))
-    ]
-    return TokenBatch.from_lists(row.tolist() for row in rows)
+    lengths = (*_LENGTHS, *_beyond_sight(network.transformer, longest))
+    own = (min(spec.prompt_length + length, longest) for length in lengths)
+    return trial_rows(network.transformer, spec.pad_id, own)
 
 
 def _beyond_sight(transformer: nn.Module, longest: int) -> list[int]:
@@ -110,10 +103,10 @@ def compare(
     Raises:
         NotStreamed: They differ by more than the precision explains.
     """
-    distances = np.linalg.norm(vectors - expected, axis=1) / np.linalg.norm(expected, axis=1)
-    if not distances.max() <= _TOLERANCES[precision]:
+    distance = greatest_distance(vectors, expected)
+    if not distance <= _TOLERANCES[precision]:
         name = Path(spec.identity.directory).name
         raise NotStreamed(
             f"{name}, {spec.architecture} in {precision}, gives other vectors on a stream (relative"
-            f" distance {distances.max():.2g}, at most {_TOLERANCES[precision]:g} expected)"
+            f" distance {distance:.2g}, at most {_TOLERANCES[precision]:g} expected)"
         )

@@ -7,7 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from embedkit.encoders.transformer.layers import repeated_layers
 from embedkit.encoders.transformer.stream.attention import STREAM_ATTENTION, attention_of
+from embedkit.encoders.transformer.trial import fills_of
 
 _FEW = 8
 
@@ -47,12 +49,6 @@ def positions_of(transformer: nn.Module, longest: int, pad_id: int) -> Positions
     # With an attention that needs no masks: of the longest row they may take gigabytes.
     with attention_of(transformer, STREAM_ATTENTION):
         return _positions_of(transformer, longest, pad_id)
-
-
-def fills_of(transformer: Any, pad_id: int) -> tuple[int, ...]:
-    """Returns the id that a tokenizer fills batches with, and the model's own where it differs."""
-    own = getattr(transformer.config, "pad_token_id", None)
-    return (pad_id,) if own is None or own < 0 or own == pad_id else (pad_id, own)
 
 
 def _positions_of(model: Any, longest: int, pad_id: int) -> Positions:
@@ -115,9 +111,7 @@ def _begin(model: Any, row: Tensor) -> tuple[Tensor | None, list[Tensor]]:
         for part in model.modules()
         if isinstance(part, nn.Embedding)
     ]
-    lists = [part for part in model.modules() if isinstance(part, nn.ModuleList) and len(part)]
-    layers = max(lists, key=lambda part: sum(one.numel() for one in part.parameters()))
-    hooks.append(layers[0].register_forward_pre_hook(stop, with_kwargs=True))
+    hooks.append(repeated_layers(model)[0].register_forward_pre_hook(stop, with_kwargs=True))
     try:
         with torch.inference_mode():
             model(input_ids=row)
