@@ -1,11 +1,23 @@
 """The queue of splits as a Ray actor: what its loss looks like from both ends."""
 
+import time
+
 import pytest
 import ray
+from ray.exceptions import RayActorError
 
 from embedkit.actors.split_queue import RunQueue
 from embedkit.corpus.plan import FileRange, Split
 from embedkit.errors import ResumableError
+
+
+def kill(actor) -> None:
+    """Kills an actor and waits until it answers no more; a call on its way may still be served."""
+    ray.kill(actor)
+    deadline = time.monotonic() + 60
+    with pytest.raises(RayActorError):
+        while time.monotonic() < deadline:
+            ray.get(actor.__ray_ready__.remote())
 
 
 def test_a_lost_queue_ends_driver_and_workers_as_resumable(ray_session):
@@ -15,7 +27,7 @@ def test_a_lost_queue_ends_driver_and_workers_as_resumable(ray_session):
     assert connection.claim().split.split_id == "00000"
     assert connection.begin("00000-00000")
     assert queue.state().claimed == 1
-    ray.kill(queue._actor)
+    kill(queue._actor)
     gone = "queue of splits is gone.*run the same command again to resume"
     for ask in (
         queue.state,
