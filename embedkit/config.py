@@ -255,6 +255,30 @@ class ModelConfig(_Config):
     dimensions: PositiveInt | None = Field(
         None, description="Keep this many leading components (Matryoshka) and normalize again."
     )
+    granularity: Literal["document", "chunk", "word", "token"] | None = Field(
+        None,
+        description="What gets a vector: each document, each chunk (with chunk), or, in lists, "
+        "each word or token of them; document or chunk, as chunk says, unless given.",
+    )
+    word_pooling: Literal["first", "mean", "last", "max"] = Field(
+        "mean", description="How the tokens of a word become its vector."
+    )
+    word_pattern: str | None = Field(
+        None,
+        description="Regular expression whose matches are the words, such as '[A-Za-z]+'; the "
+        "tokenizer's own words unless given.",
+    )
+    words: Annotated[tuple[str, ...], BeforeValidator(_comma_separated)] = Field(
+        (), description="Keep the vectors of these words alone, given as a,b,c."
+    )
+    special_tokens: bool = Field(
+        False, description="Whether special tokens, such as [CLS], get vectors of their own."
+    )
+    layers: str = Field(
+        "-1",
+        description="Hidden layers that vectors are made of: one, such as -2 or 0 (the embedding "
+        "layer), or several, such as -4..-1:sum or -4..-1:concat.",
+    )
     backend: Literal["auto", "torch", "openvino"] = Field(
         "auto", description="What runs the model; auto takes openvino on CPUs where installed."
     )
@@ -290,6 +314,9 @@ class OutputConfig(_Config):
         "float32", description="How vectors are stored; Spark cannot read float16."
     )
     store_text: bool = Field(False, description="Whether the text is stored beside its vector.")
+    store_tokens: bool = Field(
+        False, description="Whether words or tokens are stored beside their vectors."
+    )
     excerpts: bool | None = Field(
         None,
         description="Whether rejects and the report show the beginnings of texts; as store-text "

@@ -198,16 +198,48 @@ class EmbeddingBlock(Block):
 
 
 @dataclass(frozen=True, slots=True)
+class TokenSpans:
+    """Spans of tokens within n rows, of each of which a vector is wanted.
+
+    Spans of a row may overlap, and there may be none.
+
+    Attributes:
+        starts: Place of each span's first token in its row, from 0, int32, shape (spans,).
+        ends: Place behind each span's last token, int32, shape (spans,); above its start.
+        offsets: Row i has the spans from ``offsets[i]`` up to ``offsets[i + 1]``, int32, shape
+            (n + 1,).
+    """
+
+    starts: NDArray[np.int32]
+    ends: NDArray[np.int32]
+    offsets: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        """Returns the number of spans."""
+        return len(self.starts)
+
+    def take(self, rows: NDArray[np.intp]) -> "TokenSpans":
+        """Returns those of the given rows, in the given order."""
+        places, offsets = places_of_rows(self.offsets, rows)
+        return TokenSpans(self.starts[places], self.ends[places], offsets)
+
+
+@dataclass(frozen=True, slots=True)
 class TokenBatch:
     """Token ids of n rows without padding.
 
     Attributes:
         input_ids: All ids one after the other, int32, shape (tokens,).
         offsets: Row i is ``input_ids[offsets[i]:offsets[i + 1]]``, int32, shape (n + 1,).
+        spans: What vectors are wanted of; one of each whole row where None.
+        seconds: Of pairs of texts, the place in its row of the first token that belongs to the
+            second text, int32, shape (n,); None where rows are single texts.
     """
 
     input_ids: NDArray[np.int32]
     offsets: NDArray[np.int32]
+    spans: TokenSpans | None = None
+    seconds: NDArray[np.int32] | None = None
 
     def __len__(self) -> int:
         """Returns the number of rows."""
@@ -221,7 +253,34 @@ class TokenBatch:
     def take(self, rows: NDArray[np.intp]) -> "TokenBatch":
         """Returns the given rows, in the given order, as a batch of their own."""
         places, offsets = places_of_rows(self.offsets, rows)
-        return TokenBatch(self.input_ids[places], offsets)
+        return TokenBatch(
+            self.input_ids[places],
+            offsets,
+            None if self.spans is None else self.spans.take(rows),
+            None if self.seconds is None else self.seconds[rows],
+        )
+
+    def arrays(self) -> tuple[NDArray[np.int32] | None, ...]:
+        """Returns all of its arrays, for ``of_arrays`` in another process; two of plain rows."""
+        spans = self.spans
+        of_spans = (None,) * 3 if spans is None else (spans.starts, spans.ends, spans.offsets)
+        if self.seconds is None and spans is None:
+            return self.input_ids, self.offsets
+        return self.input_ids, self.offsets, self.seconds, *of_spans
+
+    @classmethod
+    def of_arrays(
+        cls,
+        input_ids: NDArray[np.int32],
+        offsets: NDArray[np.int32],
+        seconds: NDArray[np.int32] | None = None,
+        *of_spans: NDArray[np.int32] | None,
+    ) -> "TokenBatch":
+        """Takes what ``arrays`` returned."""
+        starts, ends, rows = of_spans or (None,) * 3
+        if starts is None or ends is None or rows is None:
+            return cls(input_ids, offsets, None, seconds)
+        return cls(input_ids, offsets, TokenSpans(starts, ends, rows), seconds)
 
     @classmethod
     def from_arrow(cls, column: pa.ListArray) -> "TokenBatch":

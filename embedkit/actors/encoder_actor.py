@@ -54,20 +54,18 @@ class EncoderActor:
         """Returns the dimension and the device's name."""
         return self._encoder.dimension, self._encoder.device
 
-    def encode(
-        self, input_ids: NDArray[np.int32], offsets: NDArray[np.int32]
-    ) -> NDArray[np.float32]:
-        """Encodes the rows of a token batch, given as its two arrays.
+    def encode(self, *arrays: Any) -> NDArray[np.float32]:
+        """Encodes the rows of a token batch, given as its arrays.
 
         A device that is lost cannot be had back inside its process, so the process ends, with the
         other calls that are in it. Ray starts another; clients repeat all of them.
         """
-        batch = TokenBatch(input_ids, offsets)
+        batch = TokenBatch.of_arrays(*arrays)
         encoder = self._encoder
         try:
             with self._meter.call(
                 len(batch),
-                len(input_ids),
+                len(batch.input_ids),
                 lambda: encoder.computed_tokens,
                 lambda: encoder.device_seconds,
             ):

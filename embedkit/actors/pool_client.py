@@ -200,7 +200,7 @@ class PoolClient:
 
     def _call(self, batch: TokenBatch, encoder: EncoderHandle) -> _Call:
         encoder.in_flight += 1
-        ref = encoder.actor.encode.remote(batch.input_ids, batch.offsets)
+        ref = encoder.actor.encode.remote(*batch.arrays())
         return _Call(batch, encoder, ref, time.monotonic())
 
     def _advance(self, open_calls: list[_Call]) -> None:

@@ -43,8 +43,9 @@ class Encoder(Protocol):
             batch: Rows in any order and of any lengths up to the model's maximum.
 
         Returns:
-            Vectors in the order of the rows, float32, shape (rows, dimension). A row whose vector
-            is not finite even when computed alone in float32 is returned as it came out.
+            Vectors in the order of the rows, float32, shape (rows, dimension); of a batch with
+            spans, one for each of them, shape (spans, dimension). A vector that is not finite even
+            when computed alone in float32 is returned as it came out.
         """
         ...
 

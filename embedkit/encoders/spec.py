@@ -40,11 +40,22 @@ class VectorSpec:
         dimension: Components of a vector, after Matryoshka truncation.
         normalize: Whether vectors have length 1.
         metric: How vectors are compared: cosine, dot, euclidean or manhattan.
+        of: What each of them is of: a ``row``, which is a document or a chunk, a ``word`` or a
+            ``token``.
+        span_pooling: How tokens become the vector of a span, where that is not of a row:
+            ``first``, ``mean``, ``last`` or ``max``.
     """
 
     dimension: int
     normalize: bool
     metric: str
+    of: Literal["row", "word", "token"] = "row"
+    span_pooling: Literal["first", "mean", "last", "max"] = "mean"
+
+    @property
+    def many(self) -> bool:
+        """Whether a row has any number of vectors, and not exactly one."""
+        return self.of != "row"
 
 
 @dataclass(frozen=True)
@@ -118,6 +129,10 @@ class ModelSpec:
     def vector_ingredients(self) -> dict[str, str | int | bool]:
         """Returns all that changes a vector, by name, for the fingerprint."""
         unpadded = {"unpadded": True} if self.placement.unpadded else {}
+        spans = self.tokenizer.spans
+        of_spans = {} if spans is None else spans.ingredients()
+        if self.vectors.of == "word":
+            of_spans["span_pooling"] = self.vectors.span_pooling
         return {
             "weights": self.identity.weights_hash,
             "architecture": self.identity.config_hash,
@@ -127,6 +142,7 @@ class ModelSpec:
             "max_tokens": self.tokenizer.max_tokens,
             "normalize": self.vectors.normalize,
             "dimension": self.vectors.dimension,
+            **of_spans,
             **self.own_ingredients(),
             "backend": self.placement.backend,
             "device": self.placement.device,

@@ -18,6 +18,7 @@ from tokenizers import Tokenizer, normalizers
 from embedkit.errors import ConfigError
 from embedkit.errors.foreign import one_line
 from embedkit.records import TOKEN_FIELDS, DocumentBlock, Reject, TokenBlock
+from embedkit.tokens.span_rules import SpanRules
 from embedkit.tokens.text_tokens import blank_ids, is_long, is_seen, text_slices, token_pieces
 from embedkit.tokens.tokenizer_limits import check_tokenizer
 from embedkit.tokens.word_cache import WordCache, tokenizes_words
@@ -43,6 +44,7 @@ class TokenizerSpec:
         prompts: Names and texts of the prompts that the model knows.
         max_content_tokens: Tokens left for the text beside special ones and the prompt; None where
             the tokenizer was not asked.
+        spans: Which spans of a text get vectors of their own; None where the whole text gets one.
     """
 
     directory: str
@@ -51,6 +53,7 @@ class TokenizerSpec:
     lower_case: bool = False
     prompts: tuple[tuple[str, str], ...] = ()
     max_content_tokens: int | None = None
+    spans: SpanRules | None = None
 
 
 class TextTokenizer:

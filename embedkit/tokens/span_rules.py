@@ -1,0 +1,33 @@
+"""Which spans of a text get vectors of their own."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class SpanRules:
+    """Which spans of a text get vectors of their own; small, picklable and hashable.
+
+    Attributes:
+        of: ``token`` or ``word``.
+        word_pattern: Regular expression whose matches are the words; those of the tokenizer's own
+            pre-tokenizer where empty.
+        words: The words of which occurrences are kept; all where empty.
+        special_tokens: Whether special tokens get vectors as well.
+        token_texts: Whether the tokens, or words, themselves are kept beside their vectors.
+    """
+
+    of: Literal["word", "token"]
+    word_pattern: str = ""
+    words: tuple[str, ...] = ()
+    special_tokens: bool = False
+    token_texts: bool = False
+
+    def ingredients(self) -> dict[str, str | int | bool]:
+        """Returns all of it that decides which vectors there are, by name; what is neutral not."""
+        given: dict[str, str | int | bool] = {
+            "word_pattern": self.word_pattern,
+            "words": ",".join(self.words),
+            "special_tokens": self.special_tokens,
+        }
+        return {"granularity": self.of, **{name: one for name, one in given.items() if one}}
