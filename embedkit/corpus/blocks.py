@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from embedkit.config import RecordConfig
 from embedkit.corpus.arrow_values import row_bytes
-from embedkit.corpus.chunks import Chunker, Spans, chunk_rows
+from embedkit.corpus.chunks import Chunker, Spans, chunk_rows, windows_of
 from embedkit.corpus.documents import MOST_RECORD_BYTES, Documents, empty_rows
 from embedkit.records import PLACE_SCHEMA, DocumentBlock, Nulled, Reject, add_nulled
 
@@ -133,6 +133,7 @@ class _LargeDocument:
     row: pa.RecordBatch
     text: str
     spans: Spans
+    windows: Spans | None
     row_bytes: int
     nulled: tuple[Nulled, ...]
 
@@ -142,10 +143,14 @@ class _LargeDocument:
         for stop, (begin, end) in enumerate(self.spans):
             more = self.row_bytes + len(self.text[begin:end].encode())
             if stop > start and (stop - start == most.rows or size + more > most.size):
-                yield chunk_rows(self.row, [self.text], [self.spans[start:stop]], start)
+                yield self._rows(start, stop)
                 start, size = stop, 0
             size += more
-        yield chunk_rows(self.row, [self.text], [self.spans[start:]], start)
+        yield self._rows(start, len(self.spans))
+
+    def _rows(self, start: int, stop: int) -> pa.RecordBatch:
+        windows = None if self.windows is None else [self.windows[start:stop]]
+        return chunk_rows(self.row, [self.text], [self.spans[start:stop]], start, windows)
 
 
 def _items(
@@ -172,13 +177,16 @@ def _chunked(
     rows = batch.rows.slice(start, stop - start)
     texts = rows.column("text").to_pylist()
     spans = chunker.spans(texts)
+    windows = windows_of(chunker, texts, spans)
     lengths = pc.binary_length(rows.column("text")).to_numpy(zero_copy_only=False)
     row_bytes = _metadata_bytes(rows)
     counts = np.fromiter(map(len, spans), dtype=np.int64, count=len(spans))
     sizes = lengths + counts * row_bytes
 
     def together(first: int, end: int) -> _Items:
-        chunks = chunk_rows(rows.slice(first, end - first), texts[first:end], spans[first:end])
+        around = None if windows is None else windows[first:end]
+        documents = rows.slice(first, end - first)
+        chunks = chunk_rows(documents, texts[first:end], spans[first:end], windows=around)
         return _with_rejects(batch, start + first, start + end, chunks, counts[first:end])
 
     first = size = 0
@@ -193,7 +201,10 @@ def _chunked(
             yield alone
             row = rows.slice(place, 1)
             nulled = tuple(Nulled(name, 1, what) for _, name, what in alone.nulled)
-            yield _LargeDocument(row, texts[place], spans[place], int(row_bytes[place]), nulled)
+            around = None if windows is None else windows[place]
+            yield _LargeDocument(
+                row, texts[place], spans[place], around, int(row_bytes[place]), nulled
+            )
             first, size = place + 1, 0
     if first < len(spans):
         yield together(first, len(spans))

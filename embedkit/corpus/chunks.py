@@ -1,15 +1,23 @@
 """Documents to rows of their chunks, whatever cuts them."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from embedkit.hashes.digests import text_hash
+from embedkit.hashes.digests import digest, text_hash
 
 Spans = list[tuple[int, int]]
+
+WINDOW = pa.field("\0window", pa.string())
+"""Column of chunks that are read in a window of their document: its text in the row of the first
+chunk that is read in it, null in those of the others behind it. No file has a column of that name.
+"""
+
+WINDOW_START = pa.field("\0window_start", pa.int32(), nullable=False)
+"""Column beside it: the character of the document that the chunk's window begins with."""
 
 _OF_A_CHUNK = frozenset({"id", "chunk_index", "char_start", "char_end", "text_hash", "text"})
 
@@ -22,6 +30,25 @@ class Chunker(Protocol):
         ...
 
 
+@runtime_checkable
+class WindowChunker(Chunker, Protocol):
+    """Cuts texts into chunks, each of which is read in a window of its text."""
+
+    def windows(self, texts: list[str], spans: list[Spans]) -> list[Spans]:
+        """Returns the window of each chunk, equal for neighbours that are read in one.
+
+        Args:
+            texts: Any texts.
+            spans: Their chunks, as ``spans`` returned them.
+        """
+        ...
+
+
+def windows_of(chunker: Chunker, texts: list[str], spans: list[Spans]) -> list[Spans] | None:
+    """Returns the windows of chunks, or None where each is read by itself."""
+    return chunker.windows(texts, spans) if isinstance(chunker, WindowChunker) else None
+
+
 def chunk_documents(rows: pa.RecordBatch, chunker: Chunker) -> pa.RecordBatch:
     """Replaces each document by its chunks.
 
@@ -31,14 +58,20 @@ def chunk_documents(rows: pa.RecordBatch, chunker: Chunker) -> pa.RecordBatch:
 
     Returns:
         Rows of the same schema: the id is ``<doc_id>:<chunk_index>``; text, hash and characters
-        are the chunk's; all else is the document's.
+        are the chunk's; all else is the document's. Where chunks are read in windows, ``WINDOW``
+        and ``WINDOW_START`` stand behind these columns, and the hash is of window and chunk.
     """
     texts = rows.column("text").to_pylist()
-    return chunk_rows(rows, texts, chunker.spans(texts))
+    spans = chunker.spans(texts)
+    return chunk_rows(rows, texts, spans, windows=windows_of(chunker, texts, spans))
 
 
 def chunk_rows(
-    rows: pa.RecordBatch, texts: Sequence[str], spans: Sequence[Spans], first: int = 0
+    rows: pa.RecordBatch,
+    texts: Sequence[str],
+    spans: Sequence[Spans],
+    first: int = 0,
+    windows: Sequence[Spans] | None = None,
 ) -> pa.RecordBatch:
     """Makes the rows of chunks.
 
@@ -47,6 +80,7 @@ def chunk_rows(
         texts: Their texts.
         spans: Chunks of each of them.
         first: Number of each document's first chunk here.
+        windows: The window of each chunk, where they are read in windows.
 
     Returns:
         The rows that ``chunk_documents`` describes.
@@ -69,7 +103,38 @@ def chunk_rows(
         "text_hash": pa.array([text_hash(chunk) for chunk in chunks], pa.string()),
         "text": pa.array(chunks, pa.string()),
     }
+    if windows is not None:
+        changed["text_hash"] = _hashes_in_windows(texts, spans, windows)
     arrays = [
         changed[name] if name in changed else repeated.column(name) for name in rows.schema.names
     ]
-    return pa.RecordBatch.from_arrays(arrays, schema=rows.schema)
+    chunked = pa.RecordBatch.from_arrays(arrays, schema=rows.schema)
+    return chunked if windows is None else _with_windows(chunked, texts, windows)
+
+
+def _hashes_in_windows(
+    texts: Sequence[str], spans: Sequence[Spans], windows: Sequence[Spans]
+) -> pa.Array:
+    """Hashes what the vector of each chunk depends on: its window, and where it stands in that."""
+    hashes = []
+    for text, of_text, around in zip(texts, spans, windows, strict=True):
+        hashed = {window: text_hash(text[slice(*window)]) for window in set(around)}
+        for (start, end), window in zip(of_text, around, strict=True):
+            hashes.append(digest(hashed[window], str(start - window[0]), str(end - window[0])))
+    return pa.array(hashes, pa.string())
+
+
+def _with_windows(
+    rows: pa.RecordBatch, texts: Sequence[str], windows: Sequence[Spans]
+) -> pa.RecordBatch:
+    shown: list[str | None] = []
+    starts = []
+    for text, around in zip(texts, windows, strict=True):
+        before = None
+        for window in around:
+            shown.append(None if window == before else text[slice(*window)])
+            starts.append(window[0])
+            before = window
+    return rows.append_column(WINDOW, pa.array(shown, WINDOW.type)).append_column(
+        WINDOW_START, pa.array(starts, WINDOW_START.type)
+    )

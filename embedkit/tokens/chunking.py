@@ -95,7 +95,7 @@ class TokenChunker:
 
     def spans(self, texts: list[str]) -> list[Spans]:
         """Returns the windows of each text."""
-        starts = self._starts(texts)
+        starts = token_starts(self._tokenizer, texts)
         found = [self._windows(text, of_text) for text, of_text in zip(texts, starts, strict=True)]
         cut = [number for number, of_text in enumerate(starts) if len(of_text) > self._tokens + 1]
         chunks = (texts[number][start:end] for number in cut for start, end in found[number])
@@ -162,18 +162,6 @@ class TokenChunker:
     def _at_character(starts: NDArray[np.int32], place: int, first: int) -> int:
         """Goes back to the first token of the character that a token is part of."""
         return max(int(np.searchsorted(starts, starts[place])), first)
-
-    def _starts(self, texts: list[str]) -> list[NDArray[np.int32]]:
-        """Returns where the tokens of each text begin, ascending, and the text's length."""
-        found: list[list[NDArray[np.int32]]] = []
-        for some in text_slices(texts):
-            if is_long(some[0]):
-                found.append([starts for _, starts in token_pieces(self._tokenizer, some[0])])
-                continue
-            for encoding in self._tokenizer.encode_batch(some, add_special_tokens=False):
-                starts = (start for start, _ in encoding.offsets)
-                found.append([np.fromiter(starts, np.int32, len(encoding))])
-        return [_complete(parts, len(text)) for parts, text in zip(found, texts, strict=True)]
 
 
 class TextChunker:
@@ -251,6 +239,24 @@ class TextChunker:
         if len(fitting) > 1 and counts[0] == 0:
             fitting[:2] = [(fitting[0][0], fitting[1][1])]
         return _distinct(fitting)
+
+
+def token_starts(tokenizer: Tokenizer, texts: list[str]) -> list[NDArray[np.int32]]:
+    """Returns where the tokens of each text begin, ascending, and behind them the text's length.
+
+    Args:
+        tokenizer: Without truncation and padding.
+        texts: Any texts.
+    """
+    found: list[list[NDArray[np.int32]]] = []
+    for some in text_slices(texts):
+        if is_long(some[0]):
+            found.append([starts for _, starts in token_pieces(tokenizer, some[0])])
+            continue
+        for encoding in tokenizer.encode_batch(some, add_special_tokens=False):
+            starts = (start for start, _ in encoding.offsets)
+            found.append([np.fromiter(starts, np.int32, len(encoding))])
+    return [_complete(parts, len(text)) for parts, text in zip(found, texts, strict=True)]
 
 
 def _complete(parts: list[NDArray[np.int32]], length: int) -> NDArray[np.int32]:
