@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from embedkit.config import ModelConfig
+
 
 @dataclass(frozen=True)
 class SpanRules:
@@ -31,3 +33,13 @@ class SpanRules:
             "special_tokens": self.special_tokens,
         }
         return {"granularity": self.of, **{name: one for name, one in given.items() if one}}
+
+
+def span_rules(config: ModelConfig) -> SpanRules | None:
+    """Returns which spans of a text get vectors, as a job asks for it; None for the whole text."""
+    if config.granularity == "token":
+        return SpanRules("token", special_tokens=config.special_tokens)
+    if config.granularity == "word":
+        words = tuple(sorted(set(config.words)))
+        return SpanRules("word", word_pattern=config.word_pattern or "", words=words)
+    return None

@@ -56,6 +56,7 @@ class TransformerKind:
             model=model,
             max_tokens=described["max_tokens"],
             pooling=described["pooling"],
+            layers=described.get("layers", "-1"),
             normalize=described["normalized"],
             dimensions=described["dimension"],
             device="cpu",

@@ -14,12 +14,14 @@ from embedkit.encoders.transformer.architecture import (
     transformer_config,
 )
 from embedkit.encoders.transformer.foreign_code import foreign_classes
+from embedkit.encoders.transformer.hidden_layers import HiddenLayers, read_layers
 from embedkit.encoders.transformer.model_modules import ModelLayout, read_layout
 from embedkit.encoders.transformer.module_files import POOLING_FLAGS
 from embedkit.encoders.transformer.placement import choose_placement
 from embedkit.encoders.transformer.spec import TransformerSpec
 from embedkit.encoders.weights import file_hash, tokenizer_hash, weight_files, weights_hash
 from embedkit.errors import ConfigError, MissingSettingError
+from embedkit.tokens.span_rules import span_rules
 from embedkit.tokens.tokenization import (
     TextTokenizer,
     TokenizerSpec,
@@ -54,6 +56,11 @@ def read_transformer(
     layout = read_layout(root)
     ignored = foreign_classes(layout.transformer, config.ignore_auto_map)
     transformer = transformer_config(layout.transformer)
+    layers = _layers(config, transformer, layout.transformer)
+    spans = span_rules(config)
+    if spans is not None:
+        # Neither belongs to a token.
+        layout = replace(layout, dense=(), normalize=False, dimensions=None)
     loaded = read_tokenizer(str(layout.transformer))
     tokenizer = text_tokenizer(
         loaded,
@@ -63,10 +70,12 @@ def read_transformer(
             prompt=_prompt(config, layout),
             lower_case=layout.lower_case,
             prompts=layout.prompts,
+            spans=spans,
         ),
     )
     _check_vocabulary(tokenizer, transformer, layout.transformer)
-    pooling = _pooling(config, layout, root)
+    pooling = () if spans else _pooling(config, layout, root)
+    width = _joined_width(transformer.hidden_size, layers, layout, root) * max(1, len(pooling))
     placement = choose_placement(
         config,
         transformer.model_type,
@@ -88,9 +97,12 @@ def read_transformer(
         ),
         tokenizer=replace(tokenizer.spec, max_content_tokens=tokenizer.max_content_tokens),
         vectors=VectorSpec(
-            dimension=_dimension(config, layout, transformer.hidden_size * len(pooling), root),
+            dimension=_dimension(config, layout, width, root),
             normalize=layout.normalize if config.normalize is None else config.normalize,
             metric=layout.metric,
+            of="row" if spans is None else spans.of,
+            # A token is its own first.
+            span_pooling="first" if config.granularity == "token" else config.word_pooling,
         ),
         placement=placement,
         transformer=str(layout.transformer),
@@ -100,6 +112,7 @@ def read_transformer(
         prompt_length=0 if layout.include_prompt else tokenizer.prompt_length,
         dense=layout.dense,
         ignored_code=ignored,
+        layers=layers,
     )
 
 
@@ -195,6 +208,24 @@ def _pooling(config: ModelConfig, layout: ModelLayout, root: Path) -> tuple[str,
             "leave the setting out"
         )
     return modes
+
+
+def _layers(config: ModelConfig, transformer: Any, directory: Path) -> HiddenLayers | None:
+    number = getattr(transformer, "num_hidden_layers", None)
+    if config.layers.strip() == "-1" or not isinstance(number, int):
+        return None
+    return read_layers(config.layers, number, str(directory))
+
+
+def _joined_width(width: int, layers: HiddenLayers | None, layout: ModelLayout, root: Path) -> int:
+    if layers is None or layers.joined == 1:
+        return width
+    if layout.dense:
+        raise ConfigError(
+            f"layers is {layers}, but dense layers of {root} take {width} components and not "
+            f"{layers.joined} times as many; join them by :sum or :mean"
+        )
+    return width * layers.joined
 
 
 def _dimension(config: ModelConfig, layout: ModelLayout, pooled: int, root: Path) -> int:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from embedkit.encoders.spec import MixedCalls, ModelSpec
+from embedkit.encoders.transformer.hidden_layers import HiddenLayers
 from embedkit.encoders.transformer.model_modules import DenseLayer
 from embedkit.encoders.transformer.packing import PackShape
 
@@ -24,11 +25,13 @@ class TransformerSpec(ModelSpec):
         transformer: Directory of the transformer, the model directory or below it.
         architecture: The transformer's ``model_type``.
         pad_id: Id that fills up the shorter rows of a batch.
-        pooling: Pooling modes, joined in this order.
+        pooling: Pooling modes of rows, joined in this order; none where vectors are of tokens or
+            words.
         prompt_length: Leading tokens that are left out of the pooling.
         dense: Layers after the pooling.
         ignored_code: Classes that the directory names for itself, in whose place the library's
             run, as ``AutoModel=module.Class``.
+        layers: The hidden layers that vectors are made of; None for the last one.
     """
 
     kind: ClassVar[str] = "transformer"
@@ -39,6 +42,7 @@ class TransformerSpec(ModelSpec):
     prompt_length: int
     dense: tuple[DenseLayer, ...]
     ignored_code: tuple[str, ...] = ()
+    layers: HiddenLayers | None = None
 
     @property
     def pack_shape(self) -> PackShape | None:
@@ -79,7 +83,8 @@ class TransformerSpec(ModelSpec):
     def description(self) -> dict[str, str]:
         """Returns what only this kind says of its vectors, for the manifest and the parts."""
         ignored = {"ignored_code": " ".join(self.ignored_code)} if self.ignored_code else {}
-        return {"pooling": "+".join(self.pooling), **ignored}
+        layers = {} if self.layers is None else {"layers": str(self.layers)}
+        return {"pooling": "+".join(self.pooling), **layers, **ignored}
 
     def own_ingredients(self) -> dict[str, str | int | bool]:
         """Returns what only this kind knows of all that changes a vector, by name."""
@@ -89,6 +94,8 @@ class TransformerSpec(ModelSpec):
             "pooling_skips": self.prompt_length,
             "dense": " ".join(layers),
         }
+        if self.layers is not None:
+            ingredients["layers"] = str(self.layers)
         if self.ignored_code:
             ingredients["ignored_code"] = " ".join(self.ignored_code)
         return ingredients

@@ -16,8 +16,11 @@ from transformers import AutoTokenizer, CodeGenConfig, CodeGenModel
 
 from embedkit.config import ModelConfig
 from embedkit.encoders.kinds import read_model
+from embedkit.encoders.spec import VectorSpec
 from embedkit.encoders.transformer import placement
+from embedkit.encoders.transformer.kind import TransformerKind
 from embedkit.errors import ConfigError
+from embedkit.tokens.span_rules import SpanRules
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
@@ -115,6 +118,50 @@ def test_pooling_of_a_plain_model_must_be_given(plain_model):
     fails(plain_model("bert"), "names no pooling; give one, of cls, max, mean")
     fails(plain_model("bert"), "pooling 'median' is unknown", pooling="median")
     assert read(plain_model("bert"), pooling="cls+mean").pooling == ("cls", "mean")
+
+
+def test_vectors_of_tokens_and_words(sentence_model, plain_model):
+    """They need no pooling, and get none of what is made for whole texts."""
+    directory = sentence_model(pooling=("mean", "cls"), dense=(Dense(64, 24),), truncate_dim=16)
+    spec = read(directory, granularity="token", special_tokens=True, word_pooling="max")
+    assert spec.vectors == VectorSpec(32, False, "cosine", "token", "first")
+    assert (spec.pooling, spec.dense, spec.identity.weights) == ((), (), ("model.safetensors",))
+    assert spec.tokenizer.spans == SpanRules("token", special_tokens=True)
+    settings = {"word_pattern": "[a-z]+", "words": "face,bat,face", "word_pooling": "max"}
+    spec = read(directory, granularity="word", normalize=True, dimensions=8, **settings)
+    assert spec.vectors == VectorSpec(8, True, "cosine", "word", "max")
+    assert spec.tokenizer.spans == SpanRules("word", "[a-z]+", ("bat", "face"))
+    assert read(plain_model("bert"), granularity="word").tokenizer.spans == SpanRules("word")
+    whole = read(directory, granularity="document")
+    assert whole == read(directory)
+    assert (whole.tokenizer.spans, whole.vectors.of) == (None, "row")
+
+
+def test_hidden_layers(sentence_model, plain_model):
+    """Equal layers are one recipe, and the last one is none of its own."""
+    usual = read(sentence_model())
+    assert read(usual.identity.directory, layers="2") == usual
+    assert "layers" not in usual.vector_ingredients()
+    one, same = (read(usual.identity.directory, layers=given) for given in ("-2", "1"))
+    assert one == same
+    assert one.vector_ingredients()["layers"] == "1" == one.description()["layers"]
+    joined = read(plain_model("bert"), pooling="cls+mean", layers="-2..-1:concat")
+    assert (joined.vectors.dimension, joined.vector_ingredients()["layers"]) == (128, "1..2:concat")
+    tokens = read(plain_model("bert"), granularity="token", layers="0..2:concat", dimensions=70)
+    assert tokens.vectors.dimension == 70
+    fails(plain_model("t5"), "has 2 layers", pooling="mean", layers="-4", max_tokens=9)
+    dense = sentence_model(dense=(Dense(32, 24),))
+    assert read(dense, layers="0..2:sum").vectors.dimension == 24
+    fails(dense, r"layers is 0\.\.2:concat, but dense layers of .* take 32", layers="0..2:concat")
+
+
+def test_queries_are_made_of_the_same_layers(sentence_model):
+    spec = read(sentence_model(), layers="-2")
+    described = {"max_tokens": 9, "normalized": True, "dimension": 32, **spec.description()}
+    config = TransformerKind().query_config(spec.identity.directory, described)
+    assert read_model(config).layers == spec.layers
+    del described["layers"]
+    assert read_model(TransformerKind().query_config(config.model, described)).layers is None
 
 
 def test_pooling_of_a_sentence_model_stands(sentence_model):
