@@ -39,6 +39,32 @@ TOKEN_FIELDS = (
 )
 """Columns that tokenizing adds: ids as the encoder gets them, and the count before truncation."""
 
+SPANS_FIELD = pa.field(
+    "spans",
+    pa.list_(
+        pa.field(
+            "item",
+            pa.struct(
+                [
+                    pa.field("char_start", pa.int32(), nullable=False),
+                    pa.field("char_end", pa.int32(), nullable=False),
+                    pa.field("token_start", pa.int32(), nullable=False),
+                    pa.field("token_end", pa.int32(), nullable=False),
+                ]
+            ),
+            nullable=False,
+        )
+    ),
+    nullable=False,
+)
+"""Column that tokenizing adds where words or tokens get vectors: their characters in ``text``, and
+their tokens' places in ``input_ids``, special tokens and prompt counted."""
+
+TOKENS_FIELD = pa.field(
+    "tokens", pa.list_(pa.field("item", pa.string(), nullable=False)), nullable=False
+)
+"""Column of the words or tokens themselves, one for each span, where they are asked for."""
+
 LINE_FIELD = pa.field("line_in_range", pa.int64())
 """Column of a part: a record's row, element or line from 1, a line from where its range begins."""
 

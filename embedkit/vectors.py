@@ -9,7 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from embedkit.errors import IntegrityError
-from embedkit.records import Block
+from embedkit.records import SPANS_FIELD, Block
 
 _TYPES = {"float32": pa.float32(), "float16": pa.float16()}
 
@@ -296,6 +296,20 @@ class TokenBatch:
         np.cumsum([len(array) for array in arrays], out=offsets[1:])
         ids = np.concatenate(arrays) if arrays else np.empty(0, dtype=np.int32)
         return cls(ids, offsets)
+
+
+def spans_of(rows: pa.RecordBatch) -> TokenSpans:
+    """Takes the tokens of the column ``spans`` that a TokenBlock's rows have.
+
+    Args:
+        rows: Rows with ``SPANS_FIELD``.
+
+    Raises:
+        IntegrityError: A row is null.
+    """
+    spans, offsets = flat_list(rows.column(SPANS_FIELD.name))
+    starts, ends = (spans.field(name).to_numpy() for name in ("token_start", "token_end"))
+    return TokenSpans(starts, ends, offsets)
 
 
 def flat_list(column: pa.ListArray) -> tuple[pa.Array, NDArray[np.int32]]:

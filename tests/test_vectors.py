@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedkit.errors import IntegrityError
-from embedkit.vectors import Vectors, flat_list, vector_type
+from embedkit.records import SPANS_FIELD
+from embedkit.vectors import Vectors, flat_list, spans_of, vector_type
 
 DTYPES = ["float32", "float16"]
 COUNTS = st.lists(st.integers(0, 4), max_size=8)
@@ -150,3 +151,19 @@ def test_a_list_column_is_taken_apart_where_its_slice_begins(rows, start):
     items, offsets = flat_list(column)
     assert offsets.dtype == np.int32
     assert [items[a:b].to_pylist() for a, b in itertools.pairwise(offsets)] == rows[start:]
+
+
+@pytest.mark.parametrize("start", [0, 1, 3])
+def test_the_tokens_of_spans_are_taken_from_where_the_rows_begin(start):
+    spans = [[(0, 3, 1, 2), (3, 5, 2, 4)], [], [(1, 2, 5, 6)]]
+    names = [field.name for field in SPANS_FIELD.type.value_type]
+    lists = [[dict(zip(names, span, strict=True)) for span in row] for row in spans]
+    schema = pa.schema([SPANS_FIELD])
+    rows = pa.RecordBatch.from_pydict({"spans": lists}, schema=schema).slice(start)
+    taken = spans_of(rows)
+    assert (taken.starts.dtype, taken.ends.dtype, taken.offsets.dtype) == (np.int32,) * 3
+    wanted = spans[start:]
+    assert [
+        list(zip(taken.starts[a:b].tolist(), taken.ends[a:b].tolist(), strict=True))
+        for a, b in itertools.pairwise(taken.offsets)
+    ] == [[span[2:] for span in row] for row in wanted]
