@@ -1,0 +1,64 @@
+"""A tokenizer whose tokens are the words of a list, and which drops all others.
+
+The mean of a text's vectors is then one over the words that have a vector, to whichever library
+reads the directory: a tokenizer of whole words as libraries know them would put a vector for
+unknown words into it. So this one is byte-pair encoding without a pair: a word that is in the
+vocabulary as a whole is a token, and of others no piece is in the vocabulary.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+
+MARK = "\u2581"
+"""Stands before every word of the vocabulary, so that no character alone is a token."""
+
+UNKNOWN = "[UNK]"
+"""Token for a word without a vector, where such words are to be counted; it has the last id."""
+
+_INNER = "\x00"
+"""Stands before every character of an unknown word but the first, so that none of them is known."""
+
+
+def word_tokenizer(words: Sequence[str], lower_case: bool) -> Tokenizer:
+    """Makes a tokenizer of words between white space and punctuation.
+
+    Args:
+        words: The words, each once, none of them empty; a word's id is its place.
+        lower_case: Whether texts are lower-cased first.
+    """
+    vocabulary = {MARK + word: place for place, word in enumerate(words)}
+    vocabulary[UNKNOWN] = len(words)
+    model = models.BPE(
+        vocab=vocabulary, merges=[], continuing_subword_prefix=_INNER, ignore_merges=True
+    )
+    tokenizer = Tokenizer(model)
+    if lower_case:
+        tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.BertPreTokenizer(),
+            pre_tokenizers.Metaspace(MARK, prepend_scheme="always", split=False),
+        ]
+    )
+    return tokenizer
+
+
+def is_of_words(tokenizer: Tokenizer) -> bool:
+    """Tells whether ``word_tokenizer`` made a tokenizer."""
+    model = tokenizer.model
+    return (
+        isinstance(model, models.BPE)
+        and model.continuing_subword_prefix == _INNER
+        and bool(model.ignore_merges)
+    )
+
+
+def lower_cases(tokenizer: Tokenizer) -> bool:
+    """Tells whether a tokenizer makes every letter of a text lower-case."""
+    return tokenizer.normalizer is not None and tokenizer.normalizer.normalize_str("A") == "a"
+
+
+def is_lower_case(words: Iterable[str]) -> bool:
+    """Tells whether no word has an upper-case letter, so that texts should have none either."""
+    return all(word == word.lower() for word in words)
