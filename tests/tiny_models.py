@@ -133,8 +133,27 @@ MORE = {
         "wordpiece",
         _SIZE | {"embedding_size": 16, "max_position_embeddings": 64, "num_hidden_groups": 1},
     ),
+    "deberta": (
+        "DebertaConfig",
+        "bytes",
+        _SIZE
+        | {
+            "max_position_embeddings": 64,
+            "relative_attention": True,
+            "pos_att_type": ["c2p", "p2c"],
+            "position_biased_input": False,
+            "type_vocab_size": 0,
+            "pad_token_id": 0,
+        },
+    ),
+    "gte": ("GteConfig", "xlm", _SIZE | {"max_position_embeddings": 64, "pad_token_id": 1}),
+    "nomic_bert": (
+        "NomicBertConfig",
+        "wordpiece",
+        _SIZE | {"max_position_embeddings": 64, "pad_token_id": 0},
+    ),
 }
-"""Decoders with a table of positions and with windows, and encoders whose layers differ."""
+"""Decoders with a table of positions and with windows, and encoders that are less common."""
 
 
 def make_tokenizer(kind: str, truncation_side: str = "right") -> PreTrainedTokenizerFast:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import transformers
 from bench import Bench, in_float32, is_streaming, load_stream
 from models import rows_of_text, token_batch
 from throughput import agreement, calls_of
@@ -101,7 +102,10 @@ def architectures(bench: Bench, found: Found) -> None:
     wrong = []
     lengths = np.arange(1, _TINY_TOKENS + 1, dtype=np.int64)
     batch = token_batch(lengths, _TINY_VOCABULARY)
-    for architecture in CONFIGURATIONS | OTHERS | MORE:
+    for architecture, (config, *_) in (CONFIGURATIONS | OTHERS | MORE).items():
+        if not hasattr(transformers, config):
+            found[architecture] = f"not in transformers {transformers.__version__}"
+            continue
         spec = _tiny_spec(bench, architecture, device="cpu", precision="float32")
         exact = load_encoder(in_float32(spec)).encode(batch)
         for precision in _precisions(bench):

@@ -19,7 +19,13 @@ from embedkit.encoders.transformer.model_modules import ModelLayout, read_layout
 from embedkit.encoders.transformer.module_files import POOLING_FLAGS
 from embedkit.encoders.transformer.placement import choose_placement
 from embedkit.encoders.transformer.spec import TransformerSpec
-from embedkit.encoders.weights import file_hash, tokenizer_hash, weight_files, weights_hash
+from embedkit.encoders.weights import (
+    file_hash,
+    read_json,
+    tokenizer_hash,
+    weight_files,
+    weights_hash,
+)
 from embedkit.errors import ConfigError, MissingSettingError
 from embedkit.tokens.span_rules import span_rules
 from embedkit.tokens.tokenization import (
@@ -34,7 +40,7 @@ _log = logging.getLogger(__name__)
 _SHIFTED_POSITIONS = frozenset(
     {"camembert", "longformer", "mpnet", "roberta", "xlm-roberta", "xlm-roberta-xl", "xmod"}
 )
-_UNLIMITED_POSITIONS = frozenset({"deberta", "deberta-v2", "modernbert", "mt5", "t5", "umt5"})
+_RELATIVE_POSITIONS = frozenset({"deberta", "deberta-v2", "modernbert", "mt5", "t5", "umt5"})
 _NO_LIMIT = 1 << 24
 
 
@@ -74,6 +80,7 @@ def read_transformer(
         ),
     )
     _check_vocabulary(tokenizer, transformer, layout.transformer)
+    _warn_of_missing_end(tokenizer, loaded.eos_token, layout.transformer)
     pooling = () if spans else _pooling(config, layout, root)
     width = _joined_width(transformer.hidden_size, layers, layout, root) * max(1, len(pooling))
     placement = choose_placement(
@@ -122,7 +129,10 @@ def _max_tokens(
     positions = getattr(transformer, "max_position_embeddings", None) or -1
     shift = (getattr(transformer, "pad_token_id", None) or 0) + 1
     usable = positions - shift if transformer.model_type in _SHIFTED_POSITIONS else positions
-    unlimited = positions < 1 or transformer.model_type in _UNLIMITED_POSITIONS
+    relative = transformer.model_type in _RELATIVE_POSITIONS and not getattr(
+        transformer, "position_biased_input", False
+    )
+    unlimited = positions < 1 or relative
     if config.max_tokens is not None:
         if not unlimited and config.max_tokens > usable:
             raise ConfigError(
@@ -184,6 +194,20 @@ def _check_vocabulary(tokenizer: TextTokenizer, transformer: Any, directory: Pat
         raise ConfigError(
             f"{directory}: the tokenizer gives a single text a token type other than 0, which is "
             "not supported"
+        )
+
+
+def _warn_of_missing_end(tokenizer: TextTokenizer, end: str | None, directory: Path) -> None:
+    """Says where a text ends without the token that a decoder's vectors are taken from."""
+    file = directory / "tokenizer_config.json"
+    wanted = file.is_file() and read_json(file, dict).get("add_eos_token") is True
+    if wanted and end is not None and tokenizer.tokenizer.encode("a").tokens[-1:] != [end]:
+        _log.warning(
+            "%s: add_eos_token is true, but tokenizer.json puts no %r behind a text, and its word "
+            "counts, as it does for transformers; add it to the post-processor there if the model "
+            "needs it",
+            file,
+            end,
         )
 
 

@@ -12,7 +12,10 @@ from embedkit.errors import ConfigError
 _log = logging.getLogger(__name__)
 
 OPENVINO_ARCHITECTURES = frozenset(
-    {"bert", "deberta-v2", "distilbert", "modernbert", "mpnet", "roberta", "xlm-roberta"}
+    {
+        *("albert", "bert", "deberta", "deberta-v2", "distilbert", "electra", "gte", "modernbert"),
+        *("mpnet", "nomic_bert", "roberta", "xlm-roberta"),
+    }
 )
 """Model types whose conversion is tested; others run on torch unless OpenVINO is asked for."""
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Dense
-from tiny_models import CONFIGURATIONS, MAX_TOKENS, OTHERS, SENTENCES
+from tiny_models import CONFIGURATIONS, MAX_TOKENS, SENTENCES
 
 from embedkit.config import ModelConfig
 from embedkit.encoders.kinds import load_encoder, read_model
@@ -41,20 +41,6 @@ def check(directory: str, backend: str = "torch", **settings: Any) -> None:
     vectors = embed(spec_of(directory, backend, **settings), SENTENCES)
     scale = max(1.0, float(np.abs(expected).max()))
     np.testing.assert_allclose(vectors, expected, rtol=0, atol=BACKENDS[backend] * scale)
-
-
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("architecture", CONFIGURATIONS)
-def test_architectures(architecture, backend, sentence_model):
-    check(sentence_model(architecture), backend)
-
-
-@pytest.mark.parametrize("mode", ["mean", "lasttoken"])
-@pytest.mark.parametrize("architecture", OTHERS)
-def test_other_architectures(architecture, mode, sentence_model):
-    directory = sentence_model(architecture, pooling=mode)
-    assert spec_of(directory, "auto").placement.backend == "torch"
-    check(directory)
 
 
 @pytest.mark.parametrize("mode", MODES)

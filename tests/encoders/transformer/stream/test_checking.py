@@ -24,7 +24,7 @@ from embedkit.encoders.transformer.stream.checking import (
 )
 from embedkit.encoders.transformer.stream.positions import positions_of
 
-WITH_BIASES = {"mpnet", "deberta-v2", "deberta-v3", "t5"}
+WITH_BIASES = {"mpnet", "deberta", "deberta-v2", "deberta-v3", "t5"}
 
 
 def check(directory: str, **settings) -> None:
