@@ -27,8 +27,19 @@ RESERVED_COLUMNS = frozenset(
     "text input_ids n_tokens truncated line_in_range embedding".split()
 )
 """Names of the columns of parts, which a metadata column cannot have."""
+_OF_OTHER_VALUES = frozenset({"embeddings", "spans", "tokens", "score", "scores"})
 _PATHS = ("inputs", "base", "model", "output")
 """Names of files, which need not be text; whoever opens them says so."""
+
+
+def reserved_columns(column: str = "embedding") -> frozenset[str]:
+    """Returns the names that a metadata column cannot have.
+
+    Args:
+        column: The column of the version that holds what was computed, see ``value_column``: the
+            names of others than ``embedding`` are the user's own where it has them not.
+    """
+    return RESERVED_COLUMNS if column == "embedding" else RESERVED_COLUMNS | _OF_OTHER_VALUES
 
 
 def _kinds(annotation: Any) -> list[Any]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +12,39 @@ from embedkit.errors import IntegrityError
 from embedkit.records import SPANS_FIELD, Block
 
 _TYPES = {"float32": pa.float32(), "float16": pa.float16()}
+
+ValueColumn = Literal["embedding", "embeddings", "score", "scores"]
+"""The column of what was computed of a row: its vector, its vectors, its score or its scores."""
+
+VALUE_COLUMNS: Final[tuple[ValueColumn, ...]] = ("embedding", "embeddings", "score", "scores")
+
+PART_SPANS_FIELD = pa.field(
+    "spans",
+    pa.list_(
+        pa.field(
+            "item",
+            pa.struct(
+                [
+                    pa.field("char_start", pa.int32(), nullable=False),
+                    pa.field("char_end", pa.int32(), nullable=False),
+                ]
+            ),
+            nullable=False,
+        )
+    ),
+    nullable=False,
+)
+"""Beside ``embeddings``: where in the document's text each of them is, in characters."""
+
+
+def value_column(schema: pa.Schema) -> ValueColumn:
+    """Returns the name of the column of what was computed of each row.
+
+    Args:
+        schema: Schema of a part, or of an EmbeddingBlock's rows. A column ``embedding`` is always
+            that; the other names are, where there is none of that name.
+    """
+    return next((name for name in VALUE_COLUMNS if name in schema.names), "embedding")
 
 
 def vector_type(width: int, dtype: str = "float32", many: bool = False) -> pa.DataType:
@@ -179,7 +212,11 @@ class Vectors:
 
 @dataclass(frozen=True)
 class EmbeddingBlock(Block):
-    """A TokenBlock's rows with ``embedding`` in the place of ``input_ids``.
+    """A TokenBlock's rows with what was computed of them in the place of ``input_ids``.
+
+    That is ``embedding``, or another one of ``VALUE_COLUMNS``. Where it is ``embeddings``, the
+    column ``spans`` says of what each is, as ``PART_SPANS_FIELD``, and ``tokens`` may, as
+    ``TOKENS_FIELD``.
 
     Attributes:
         tokens_encoded: Tokens that were sent to encoders for it: those of equal texts once, and
@@ -194,7 +231,25 @@ class EmbeddingBlock(Block):
     @property
     def vectors(self) -> Vectors:
         """The vectors of its rows, as a view."""
-        return Vectors.from_arrow(self.rows.column("embedding"))
+        return vectors_of(self.rows)
+
+
+def vectors_of(rows: pa.RecordBatch | pa.Table) -> Vectors:
+    """Takes what was computed of rows, as a view; scores are vectors of one component.
+
+    Args:
+        rows: Rows of a part, or of an EmbeddingBlock, that have their ``value_column``.
+
+    Raises:
+        IntegrityError: It has another type, or a null.
+    """
+    name = value_column(rows.schema)
+    column = rows.column(name)
+    if name == "score":
+        one = pa.list_(pa.field("item", column.type, nullable=False), 1)
+        flat = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+        column = pa.FixedSizeListArray.from_arrays(flat, type=one)
+    return Vectors.from_arrow(column)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from embedkit.dataset.manifest import Manifest
 from embedkit.dataset.parquet import readable
 from embedkit.dataset.rejects import DAMAGED_FILE
 from embedkit.dataset.version import Version
+from embedkit.vectors import value_column
 
 _SIZES = (
     (1_000, "n<1K"),
@@ -135,7 +136,7 @@ def _facts(manifest: Manifest) -> Iterable[tuple[str, ...]]:
 def _columns(schema: pa.Schema) -> Iterable[tuple[str, ...]]:
     for column in schema:
         kind = str(column.type)
-        if column.name == "embedding":
+        if column.name == value_column(schema) and pa.types.is_nested(column.type):
             many = pa.types.is_list(column.type)
             one = column.type.value_type if many else column.type
             kind = f"{'any number of ' if many else ''}{one.value_type} x {one.list_size}"

@@ -27,7 +27,7 @@ from embedkit.dataset.stores import create
 from embedkit.dataset.version import Version
 from embedkit.errors import IntegrityError
 from embedkit.formats.canonical import load_json, sha256
-from embedkit.vectors import EmbeddingBlock, Vectors
+from embedkit.vectors import EmbeddingBlock, value_column, vectors_of
 
 
 def commit_block(
@@ -161,17 +161,20 @@ def _with_part(
 def _check_same_rows(stored: bytes, name: str, ours: pa.Table) -> None:
     """Checks a part that another attempt left: vectors may differ as hardware does, no more."""
     theirs = read_table(stored, name, remedy=REDO)
-    key = b"embedkit.fingerprint"
+    key, values = b"embedkit.fingerprint", value_column(ours.schema)
     fault = None
     if not theirs.schema.equals(ours.schema):
         fault = "its columns differ"
     elif (theirs.schema.metadata or {}).get(key) != (ours.schema.metadata or {}).get(key):
         fault = "its fingerprint differs"
-    elif not theirs.drop_columns(["embedding"]).equals(ours.drop_columns(["embedding"])):
+    elif not theirs.drop_columns([values]).equals(ours.drop_columns([values])):
         fault = "its rows differ"
     else:
-        if not np.isfinite(Vectors.from_arrow(theirs.column("embedding")).values).all():
+        found = vectors_of(theirs)
+        if not np.isfinite(found.values).all():
             fault = "its vectors are not finite"
+        elif not np.array_equal(found.counts, vectors_of(ours).counts):
+            fault = "the number of its rows' vectors differs"
     if fault is not None:
         raise IntegrityError(
             f"{name}: left by another attempt at the block, but {fault} from this one's; {REDO}"

@@ -11,11 +11,12 @@ import pyarrow.parquet as pq
 from embedkit.dataset.schema import PartOptions, metadata_columns, part_schema
 from embedkit.errors import IntegrityError
 from embedkit.errors.foreign import one_line
-from embedkit.records import LINE_FIELD
-from embedkit.vectors import EmbeddingBlock, Vectors
+from embedkit.records import LINE_FIELD, SPANS_FIELD, TOKENS_FIELD
+from embedkit.vectors import EmbeddingBlock, value_column, vectors_of
 
 ROW_GROUP_BYTES = 64 << 20
 _COMPONENTS_AT_ONCE = 1 << 19
+_BYTES_AT_ONCE = 16 << 20
 RESTORE = "restore the file, or remove it and run the version's job again, which makes it anew"
 
 
@@ -52,6 +53,8 @@ def write_part(block: EmbeddingBlock, options: PartOptions) -> bytes:
     dictionary = ["source"] + [
         name for name in metadata_columns(table.schema) if _is_string(table.schema.field(name).type)
     ]
+    many = options.column == "embeddings"
+    without = {options.column, *((SPANS_FIELD.name, TOKENS_FIELD.name) if many else ())}
     # An Arrow sink doubles as it fills, and its content would have to be copied into bytes.
     sink = io.BytesIO()
     pq.write_table(
@@ -60,7 +63,7 @@ def write_part(block: EmbeddingBlock, options: PartOptions) -> bytes:
         row_group_size=max(1, ROW_GROUP_BYTES * len(table) // max(1, table.nbytes)),
         compression="zstd",
         use_dictionary=dictionary,
-        write_statistics=[name for name in table.schema.names if name != "embedding"],
+        write_statistics=[name for name in table.schema.names if name not in without],
         data_page_version="1.0",
         store_schema=True,
     )
@@ -73,9 +76,9 @@ def _in_pieces(table: pa.Table) -> pa.Table:
     Parquet's writer notes a level of nesting for every component of a piece, in memory, before it
     writes any of them: all of a block's at once would take as much as the vectors themselves.
     """
-    place = table.schema.get_field_index("embedding")
+    place = table.schema.get_field_index(value_column(table.schema))
     field, column = table.schema.field(place), table.column(place)
-    vectors = Vectors.from_arrow(column)
+    vectors = vectors_of(table)
     components = np.append(0, np.cumsum(vectors.counts)) * vectors.width
     pieces = []
     start = 0
@@ -104,6 +107,20 @@ def readable(name: str, remedy: str = RESTORE) -> Iterator[None]:
         raise IntegrityError(
             f"{name}: not a readable part ({one_line(error)}); {remedy}"
         ) from error
+
+
+def rows_at_once(file: pq.ParquetFile, most: int) -> int:
+    """Returns how many rows of a part to read at once, so that no batch is very large.
+
+    Args:
+        file: The part.
+        most: Rows of a batch where each has one vector.
+    """
+    if value_column(file.schema_arrow) != "embeddings":
+        return most
+    groups = (file.metadata.row_group(number) for number in range(file.num_row_groups))
+    size = sum(int(group.total_byte_size) for group in groups)
+    return max(1, min(most, _BYTES_AT_ONCE * int(file.metadata.num_rows) // max(1, size)))
 
 
 def read_table(

@@ -4,16 +4,18 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from embedkit.dataset.identity import id_hashes
 from embedkit.dataset.manifest import Part
-from embedkit.dataset.parquet import RESTORE, readable
+from embedkit.dataset.parquet import RESTORE, readable, rows_at_once
 from embedkit.dataset.schema import PartOptions, part_schema
 from embedkit.errors import IntegrityError
 from embedkit.formats.canonical import sha256
-from embedkit.vectors import Vectors
+from embedkit.records import SPANS_FIELD, TOKENS_FIELD
+from embedkit.vectors import value_column, vectors_of
 
 NORM_TOLERANCE = 1e-3
 """How far from 1 the length of a normalized vector may be; float16 storage needs half of it."""
@@ -68,9 +70,10 @@ class PartCheck:
         with readable(name):
             file = pq.ParquetFile(pa.BufferReader(data))
             self._check_columns(file.schema_arrow, name)
-            for batch in file.iter_batches(ROWS_AT_ONCE):
+            for batch in file.iter_batches(rows_at_once(file, ROWS_AT_ONCE)):
                 hashes.append(id_hashes(batch.column("id")))
-                vectors.add(Vectors.from_arrow(batch.column("embedding")).stacked)
+                vectors.add(vectors_of(batch).stacked)
+                faults += _span_faults(batch)
         found = np.concatenate(hashes)
         if len(found) != part.rows:
             faults.append(f"{len(found)} rows, expected {part.rows}")
@@ -78,12 +81,13 @@ class PartCheck:
 
     def _check_columns(self, schema: pa.Schema, name: str) -> None:
         if self._schema is None:
-            vector = str(schema.field("embedding").type) if "embedding" in schema.names else ""
+            column = value_column(schema)
+            vector = str(schema.field(column).type) if column in schema.names else ""
             options = PartOptions(
                 dimension=self._dimension,
                 vector_dtype="float16" if "halffloat" in vector else "float32",
                 store_text="text" in schema.names,
-                many_vectors=vector.startswith("list"),
+                column=column,
             )
             self._schema = part_schema(schema, options)
         if not schema.equals(self._schema):
@@ -91,6 +95,20 @@ class PartCheck:
                 f"{name}: its columns are not those of the version's other parts with vectors of "
                 f"{self._dimension} components; {RESTORE}"
             )
+
+
+def _span_faults(rows: pa.RecordBatch) -> list[str]:
+    """Says which rows do not have as many spans, and tokens, as vectors."""
+    if value_column(rows.schema) != "embeddings":
+        return []
+    faults = []
+    counts = pc.list_value_length(rows.column("embeddings"))
+    for name in (SPANS_FIELD.name, TOKENS_FIELD.name):
+        if name in rows.schema.names:
+            other = pc.not_equal(counts, pc.list_value_length(rows.column(name)))
+            if wrong := pc.sum(other).as_py():
+                faults.append(f"{wrong} rows do not have as many {name} as vectors")
+    return faults
 
 
 class _VectorFaults:

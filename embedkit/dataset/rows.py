@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from embedkit.dataset.manifest import Part
 from embedkit.dataset.parquet import RESTORE, readable
+from embedkit.dataset.parquet import rows_at_once as bounded_rows
 from embedkit.dataset.version import Version
 from embedkit.errors import ConfigError, IntegrityError
 
@@ -82,7 +83,10 @@ def read_columns(
                     f"{version.url}/{part.path}: no column {lacking[0]!r}; {RESTORE}"
                 )
             chosen = names if columns is None else list(columns)
-            yield from file.iter_batches(rows_at_once, columns=chosen)
+            most = rows_at_once
+            if "embeddings" in chosen:
+                most = bounded_rows(file, rows_at_once)
+            yield from file.iter_batches(most, columns=chosen)
 
 
 def read_rows(
@@ -127,7 +131,10 @@ def _picked(
     start = 0
     if not len(places):
         return
-    for batch in file.iter_batches(_FEW_ROWS_AT_ONCE, row_groups=[group], columns=names):
+    most = _FEW_ROWS_AT_ONCE
+    if "embeddings" in names:
+        most = bounded_rows(file, most)
+    for batch in file.iter_batches(most, row_groups=[group], columns=names):
         inside = places[(places >= start) & (places < start + len(batch))] - start
         yield batch.take(pa.array(inside))
         start += len(batch)

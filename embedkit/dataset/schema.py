@@ -6,9 +6,11 @@ from typing import Final
 
 import pyarrow as pa
 
-from embedkit.config import RESERVED_COLUMNS
-from embedkit.records import LINE_FIELD
-from embedkit.vectors import vector_type
+from embedkit.config import reserved_columns
+from embedkit.records import LINE_FIELD, TOKENS_FIELD
+from embedkit.vectors import PART_SPANS_FIELD, ValueColumn, value_column, vector_type
+
+__all__ = ["FORMAT", "PartOptions", "metadata_columns", "part_schema", "value_column"]
 
 FORMAT: Final = "1"
 """Version of the layout and schema, as parts and manifests carry it."""
@@ -25,7 +27,8 @@ class PartOptions:
         excerpts: Whether the beginnings of texts stand in rejects and statistics.
         file_metadata: Names and values that every part carries in its footer:
             ``embedkit.fingerprint``, ``embedkit.model`` and so on.
-        many_vectors: Whether a row has any number of vectors, and not exactly one.
+        column: The column of what was computed: ``embedding`` for one vector per row,
+            ``embeddings`` for any number, ``score`` or ``scores``.
     """
 
     dimension: int
@@ -33,12 +36,13 @@ class PartOptions:
     store_text: bool = False
     excerpts: bool = False
     file_metadata: Mapping[str, str] = field(default_factory=dict)
-    many_vectors: bool = False
+    column: ValueColumn = "embedding"
 
     @property
     def vector_type(self) -> pa.DataType:
-        """The Arrow type of the column of vectors."""
-        return vector_type(self.dimension, self.vector_dtype, self.many_vectors)
+        """The Arrow type of the column of what was computed."""
+        one = vector_type(self.dimension, self.vector_dtype, many=self.column == "embeddings")
+        return one.value_type if self.column == "score" else one
 
 
 def part_schema(rows: pa.Schema, options: PartOptions) -> pa.Schema:
@@ -57,7 +61,8 @@ def part_schema(rows: pa.Schema, options: PartOptions) -> pa.Schema:
     }
     fields = [
         pa.field("id", pa.string(), nullable=False),
-        pa.field("embedding", options.vector_type, nullable=False),
+        pa.field(options.column, options.vector_type, nullable=False),
+        *_of_many(rows, options),
         pa.field("doc_id", pa.string(), nullable=False),
         pa.field("chunk_index", pa.int32(), nullable=False),
         pa.field("char_start", pa.int32(), nullable=False),
@@ -77,4 +82,12 @@ def part_schema(rows: pa.Schema, options: PartOptions) -> pa.Schema:
 
 def metadata_columns(schema: pa.Schema) -> list[str]:
     """Returns the names of the user's metadata columns, in their order."""
-    return [name for name in schema.names if name not in RESERVED_COLUMNS]
+    reserved = reserved_columns(value_column(schema))
+    return [name for name in schema.names if name not in reserved]
+
+
+def _of_many(rows: pa.Schema, options: PartOptions) -> list[pa.Field]:
+    """Returns the columns that say what each of a row's vectors is of."""
+    if options.column != "embeddings":
+        return []
+    return [PART_SPANS_FIELD, *([TOKENS_FIELD] if TOKENS_FIELD.name in rows.names else [])]

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, Self
 
 from embedkit.tokens.tokenization import TokenizerSpec
+from embedkit.vectors import ValueColumn
 
 MixedCalls = bool | Literal["full"]
 """Whether calls have rows of all lengths; ``full`` where all but the last are to be full too."""
@@ -56,6 +57,11 @@ class VectorSpec:
     def many(self) -> bool:
         """Whether a row has any number of vectors, and not exactly one."""
         return self.of != "row"
+
+    @property
+    def column(self) -> ValueColumn:
+        """The column of a version that holds them."""
+        return "embeddings" if self.many else "embedding"
 
 
 @dataclass(frozen=True)

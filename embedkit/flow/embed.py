@@ -77,6 +77,7 @@ def embed_blocks(
                 call_tokens,
                 draft.options.vector_dtype,
                 draft.model.mixed_calls,
+                draft.model.vectors,
             ),
             draft.version,
             draft.options,

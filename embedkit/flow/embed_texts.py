@@ -233,6 +233,7 @@ class TextEmbedder:
                 self._client(),
                 EngineConfig().call_tokens,
                 mixed_calls=self.model.mixed_calls,
+                vectors=self.model.vectors,
             )
             self._check_width(embedded.vectors)
             vectors[embedded.rows.column("row_index").to_numpy()] = embedded.vectors.matrix

@@ -1,6 +1,7 @@
 """Encoding: from token ids to vectors, equal texts once."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -8,11 +9,23 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from embedkit.encoders.base import EncoderClient
-from embedkit.encoders.spec import MixedCalls
-from embedkit.records import Reject, TokenBlock
-from embedkit.vectors import EmbeddingBlock, TokenBatch, Vectors
+from embedkit.encoders.spec import MixedCalls, VectorSpec
+from embedkit.errors import InputError
+from embedkit.records import SPANS_FIELD, TOKENS_FIELD, Reject, TokenBlock
+from embedkit.vectors import (
+    PART_SPANS_FIELD,
+    EmbeddingBlock,
+    TokenBatch,
+    TokenSpans,
+    Vectors,
+    flat_list,
+    places_of_rows,
+    spans_of,
+)
 
 _MOST_CALL_ROWS = 4096
+_MOST_CALL_BYTES = 64 << 20
+"""Bytes of the vectors of spans that a call brings back; those of one row may be more."""
 
 
 def call_batches(
@@ -89,6 +102,7 @@ def encode_tokens(
     call_tokens: int,
     vector_dtype: str = "float32",
     mixed_calls: MixedCalls = False,
+    vectors: VectorSpec | None = None,
 ) -> EmbeddingBlock:
     """Encodes a block; equal texts are encoded once.
 
@@ -98,6 +112,7 @@ def encode_tokens(
         call_tokens: Most tokens that one call carries.
         vector_dtype: Stored type of the vectors, ``float32`` or ``float16``.
         mixed_calls: Whether a call has rows of all lengths, see ``ModelSpec.mixed_calls``.
+        vectors: What the vectors are; one of each row unless given.
 
     Returns:
         The rows with their vectors. A document with a vector that is not finite is a reject
@@ -105,65 +120,143 @@ def encode_tokens(
 
     Raises:
         EncoderError: No encoder answered.
+        InputError: The user's own columns have the names of those that are added.
     """
     rows = block.rows
-    tokens = 0
-    if rows.num_rows == 0:
-        vectors = np.empty((0, 1), dtype=np.float32)
-    else:
-        vectors, tokens = _encode_rows(rows, client, call_tokens, mixed_calls)
+    found, tokens = _encode_rows(rows, client, call_tokens, mixed_calls, vectors)
     with np.errstate(over="ignore"):
         # A component too large for float16 becomes infinite, and its document a reject.
-        vectors = vectors.astype(vector_dtype, copy=False)
-    # A sum in float64 cannot overflow, and one number per row takes no memory.
-    finite: NDArray[np.bool_] = np.isfinite(vectors.sum(axis=1, dtype=np.float64))
+        values = found.values.astype(vector_dtype, copy=False)
+    found = Vectors(values, found.width, found.offsets)
     rejects = block.rejects
+    finite = _finite_rows(found)
     if not finite.all():
-        rows, vectors, spoiled = _without_spoiled_documents(rows, vectors, finite)
+        rows, found, spoiled = _without_spoiled_documents(rows, found, finite)
         rejects += tuple(map(block.numbered, spoiled))
     index = rows.schema.get_field_index("input_ids")
-    column = Vectors.from_matrix(vectors).to_arrow()
-    field = pa.field("embedding", column.type, nullable=False)
-    embedded = rows.set_column(index, field, column)
+    column = found.to_arrow()
+    name = "embedding" if vectors is None else vectors.column
+    embedded = rows.set_column(index, pa.field(name, column.type, nullable=False), column)
+    if found.offsets is not None:
+        embedded = _with_spans_of_document(embedded)
     return block.into(EmbeddingBlock, embedded, rejects, tokens_encoded=tokens)
 
 
 def _encode_rows(
-    rows: pa.RecordBatch, client: EncoderClient, call_tokens: int, mixed_calls: MixedCalls
-) -> tuple[NDArray[np.float32], int]:
+    rows: pa.RecordBatch,
+    client: EncoderClient,
+    call_tokens: int,
+    mixed_calls: MixedCalls,
+    spec: VectorSpec | None,
+) -> tuple[Vectors, int]:
     """Returns the vectors of rows, and the tokens that were sent to encoders for them."""
     codes = pc.dictionary_encode(rows.column("text_hash")).indices.to_numpy()
     _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
     batch = TokenBatch.from_arrow(rows.column("input_ids"))
+    spans = None
+    if spec is not None and spec.many:
+        spans = _spans(rows)
+        batch = replace(batch, spans=spans)
     if len(first) < len(batch):
         batch = batch.take(first)
-    places: list[NDArray[np.intp]] = []
+    if spec is None or batch.spans is None:
+        width = 1 if spec is None else spec.dimension
+        found, tokens = _encode_batch(batch, client, call_tokens, mixed_calls, width)
+        vectors = Vectors.from_matrix(found)
+    else:
+        most = _most_tokens(batch, call_tokens, spec.dimension)
+        # What the model would make of rows without spans, nobody asks for.
+        asked = np.flatnonzero(np.diff(batch.spans.offsets))
+        some = batch if len(asked) == len(batch) else batch.take(asked)
+        found, tokens = _encode_batch(some, client, most, mixed_calls, spec.dimension)
+        vectors = Vectors(found.reshape(-1), spec.dimension, batch.spans.offsets)
+    if len(first) < len(inverse) or (first != inverse).any():
+        vectors = vectors.take(inverse)
+    return vectors, tokens
+
+
+def _encode_batch(
+    batch: TokenBatch,
+    client: EncoderClient,
+    call_tokens: int,
+    mixed_calls: MixedCalls,
+    width: int,
+) -> tuple[NDArray[np.float32], int]:
+    """Returns one vector of each row, or of each span, and the tokens that were sent."""
+    if not len(batch):
+        return np.empty((0, width), dtype=np.float32), 0
+    places: list[NDArray[np.integer]] = []
 
     def calls() -> Iterator[TokenBatch]:
-        for place, call in call_batches(batch, call_tokens, mixed_calls):
-            places.append(place)
+        for rows, call in call_batches(batch, call_tokens, mixed_calls):
+            of_spans = None if batch.spans is None else batch.spans.offsets
+            places.append(rows if of_spans is None else places_of_rows(of_spans, rows)[0])
             yield call
 
+    count = len(batch) if batch.spans is None else len(batch.spans)
     encoded: NDArray[np.float32] | None = None
     for number, vectors in enumerate(client.encode_all(calls())):
         if encoded is None:
-            encoded = np.empty((len(batch), vectors.shape[1]), dtype=np.float32)
+            encoded = np.empty((count, vectors.shape[1]), dtype=np.float32)
         encoded[places[number]] = vectors
-    assert encoded is not None, "a block with rows makes at least one call"
-    if len(first) < len(inverse) or (first != inverse).any():
-        encoded = encoded[inverse]
+    assert encoded is not None, "rows make at least one call"
     return encoded, len(batch.input_ids)
 
 
+def _most_tokens(batch: TokenBatch, call_tokens: int, dimension: int) -> int:
+    """Returns how many tokens a call may have for its spans' vectors to be few enough."""
+    assert batch.spans is not None, "of rows with spans"
+    spans = np.diff(batch.spans.offsets) / np.maximum(batch.lengths, 1)
+    most_spans = max(1, _MOST_CALL_BYTES // (4 * dimension))
+    return min(call_tokens, max(1, int(most_spans / max(spans.max(initial=0), 1e-9))))
+
+
+def _spans(rows: pa.RecordBatch) -> TokenSpans:
+    """Returns the spans of a TokenBlock's rows."""
+    for name in (SPANS_FIELD.name, TOKENS_FIELD.name):
+        if len(rows.schema.get_all_field_indices(name)) > 1:
+            raise InputError(
+                f"rows: {name} is a column of embedkit's own where words or tokens have vectors; "
+                "rename it upstream or leave it out"
+            )
+    return spans_of(rows)
+
+
+def _with_spans_of_document(rows: pa.RecordBatch) -> pa.RecordBatch:
+    """Returns rows whose spans are of their document's text, and say no more than characters."""
+    column = rows.column(SPANS_FIELD.name)
+    spans, offsets = flat_list(column)
+    starts = rows.column("char_start").to_numpy()
+    shift = np.repeat(starts, np.diff(offsets)).astype(np.int32)
+    places = [spans.field(name).to_numpy() + shift for name in ("char_start", "char_end")]
+    kind = PART_SPANS_FIELD.type
+    moved = pa.StructArray.from_arrays(list(map(pa.array, places)), fields=list(kind.value_type))
+    lists = pa.ListArray.from_arrays(pa.array(offsets), moved, type=kind)
+    place = rows.schema.get_field_index(SPANS_FIELD.name)
+    return rows.set_column(place, PART_SPANS_FIELD, lists)
+
+
+def _finite_rows(vectors: Vectors) -> NDArray[np.bool_]:
+    """Returns whether all vectors of each row are finite, shape (rows,)."""
+    # A sum in float64 cannot overflow, and one number per vector takes no memory.
+    finite: NDArray[np.bool_] = np.isfinite(vectors.stacked.sum(axis=1, dtype=np.float64))
+    if vectors.offsets is None:
+        return finite
+    spoiled = np.append(0, np.cumsum(~finite))
+    of_rows: NDArray[np.bool_] = np.diff(spoiled[vectors.offsets]) == 0
+    return of_rows
+
+
 def _without_spoiled_documents(
-    rows: pa.RecordBatch, vectors: NDArray[np.float32], finite: NDArray[np.bool_]
-) -> tuple[pa.RecordBatch, NDArray[np.float32], tuple[Reject, ...]]:
+    rows: pa.RecordBatch, vectors: Vectors, finite: NDArray[np.bool_]
+) -> tuple[pa.RecordBatch, Vectors, tuple[Reject, ...]]:
     spoiled = pc.unique(rows.column("doc_id").filter(pa.array(~finite)))
     keep = pc.invert(pc.is_in(rows.column("doc_id"), value_set=spoiled))
     rejects = Reject.of_rows(
         rows.filter(pc.invert(keep)),
         "non_finite_vector",
         "the vector of this text is not finite, even computed alone in float32, or does not fit "
-        f"into {vectors.dtype}; check the text, the model or --vector-dtype",
+        f"into {vectors.values.dtype}; check the text, the model or --vector-dtype",
     )
-    return rows.filter(keep), vectors[keep.to_numpy(zero_copy_only=False)], rejects
+    kept = np.flatnonzero(keep.to_numpy(zero_copy_only=False))
+    return rows.filter(keep), vectors.take(kept), rejects

@@ -138,6 +138,8 @@ def describe_vectors(
         fingerprint: Hash of recipe and precision.
         ingredients: All that plays a part in a vector, by name.
     """
+    vectors = model.vectors
+    of_spans = {"column": vectors.column, "granularity": vectors.of} if vectors.many else {}
     for_queries = dict(model.tokenizer.prompts).get("query")
     return {
         "model": model_config.model,
@@ -146,6 +148,7 @@ def describe_vectors(
         "recipe": recipe_of(ingredients),
         "fingerprint": fingerprint,
         "dimension": model.vectors.dimension,
+        **of_spans,
         "normalized": model.vectors.normalize,
         "prompt": model.tokenizer.prompt,
         **({"query_prompt": for_queries} if for_queries else {}),
@@ -176,6 +179,7 @@ def part_options(output: OutputConfig, description: dict[str, Any]) -> PartOptio
         store_text=output.store_text,
         excerpts=output.store_text if output.excerpts is None else output.excerpts,
         file_metadata=metadata,
+        column=description.get("column", "embedding"),
     )
 
 

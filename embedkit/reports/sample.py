@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from embedkit.hashes.digests import hashes_of
 from embedkit.records import LINE_FIELD
 from embedkit.reports.packed import Hashes, Integers, Texts
-from embedkit.vectors import EmbeddingBlock, Vectors
+from embedkit.vectors import VALUE_COLUMNS, EmbeddingBlock, Vectors, vectors_of
 
 MOST_ROWS = 512
 """Rows of a sample, unless their vectors are very long."""
@@ -272,13 +272,13 @@ def read_sample(keys: RowKeys, read: ReadRows, texts: bool = False) -> Sample:
     for block_id, table in zip(unsure, found, strict=True):
         keys = keys.with_ids(block_id, table.column("id"))
     blocks = dict(keys.by_block())
-    columns = (*_COLUMNS, "embedding", *(["text"] if texts else []))
+    columns = (*_COLUMNS, *VALUE_COLUMNS, *(["text"] if texts else []))
     tables = read([Wanted(block_id, columns, ours.rows) for block_id, ours in blocks.items()])
     rows: list[SampledRow] = []
     vectors: list[NDArray[np.float32]] = []
     for ours, table in zip(blocks.values(), tables, strict=True):
         rows += _sampled(ours, table)
-        vectors.append(_one_each(Vectors.from_arrow(table.column("embedding"))))
+        vectors.append(_one_each(vectors_of(table)))
     if not rows:
         return Sample()
     order = sorted(range(len(rows)), key=lambda place: (rows[place].key, rows[place].id))

@@ -79,6 +79,29 @@ class _Candidate:
     row: int
 
 
+def check_one_vector_per_row(manifest: Manifest, who: str = "search") -> None:
+    """Checks that a version has what a query can be compared with.
+
+    Args:
+        manifest: The version's manifest.
+        who: What needs it.
+
+    Raises:
+        ConfigError: Its rows have lists of vectors, or scores.
+    """
+    column = manifest.description.get("column", "embedding")
+    if column == "embedding":
+        return
+    what = "scores" if column in ("score", "scores") else "vectors of words or tokens"
+    if of := manifest.description.get("granularity"):
+        what = f"vectors of {of}s"
+    lists = "; `embedkit explode` makes one row of each of them" if column == "embeddings" else ""
+    raise ConfigError(
+        f"{manifest.version} holds {what}, and {who} needs a version with one vector per document "
+        f"or chunk{lists}"
+    )
+
+
 def search(version: Version, queries: NDArray[np.float32], k: int) -> list[list[Hit]]:
     """Finds the rows nearest to each query, exactly.
 
@@ -95,11 +118,12 @@ def search(version: Version, queries: NDArray[np.float32], k: int) -> list[list[
         Per query its hits, best first; fewer than ``k`` where the version has fewer rows.
 
     Raises:
-        ConfigError: The version is not complete, the queries have another dimension or are not
-            finite, or ``k`` is no positive whole number.
+        ConfigError: The version is not complete or has other than one vector per row, the queries
+            have another dimension or are not finite, or ``k`` is no positive whole number.
         IntegrityError: A part is damaged or missing.
     """
     manifest = read_manifest(version)
+    check_one_vector_per_row(manifest)
     queries = _checked_queries(queries, k, manifest)
     scorer = _Scorer(queries, manifest.description["metric"])
     best = _Best(len(queries), k)

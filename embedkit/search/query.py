@@ -18,7 +18,7 @@ from embedkit.encoders.local_client import LocalConnection
 from embedkit.encoders.spec import ModelSpec
 from embedkit.errors import ConfigError
 from embedkit.flow.line_numbers import LineNumbers, place_of
-from embedkit.search.exact import Hit, search
+from embedkit.search.exact import Hit, check_one_vector_per_row, search
 from embedkit.tokens.tokenization import load_tokenizer
 from embedkit.vectors import TokenBatch
 
@@ -116,7 +116,8 @@ class QueryEncoder:
         prompt: The prompt itself.
 
     Raises:
-        ConfigError: There is no such model or prompt, or the model is another one.
+        ConfigError: There is no such model or prompt, or the model is another one; or the version
+            has other than one vector per row.
     """
 
     def __init__(
@@ -129,6 +130,7 @@ class QueryEncoder:
     ) -> None:
         if prompt is not None and prompt_name is not None:
             raise ConfigError("both prompt and prompt_name are given; take one of them")
+        check_one_vector_per_row(manifest)
         _check_unicode("the prompt", prompt or "")
         described = manifest.description
         config, spec = _model_of(version, described, model)

@@ -14,7 +14,7 @@ from embedkit.dataset.manifest import read_manifest
 from embedkit.dataset.rows import checked_columns, read_columns, schema_of
 from embedkit.dataset.version import Version, find_version
 from embedkit.errors import ConfigError
-from embedkit.search.exact import Hit, search
+from embedkit.search.exact import Hit, check_one_vector_per_row, search
 from embedkit.search.query import QueryEncoder, with_places
 from embedkit.vectors import Vectors
 
@@ -149,8 +149,10 @@ class VersionReader:
             float16.
 
         Raises:
+            ConfigError: Rows have lists of vectors, which ``to_batches`` reads.
             IntegrityError: A part is gone, damaged, or not what the manifest says.
         """
+        check_one_vector_per_row(self._manifest, "vectors()")
         ids: list[str] = []
         vectors = np.empty((len(self), self.dimension), dtype=np.float32)
         for batch in read_columns(self._version, self._manifest.parts, ["id", "embedding"]):

@@ -20,7 +20,7 @@ from embedkit.corpus.rows import (
     value_kinds,
 )
 from embedkit.records import Block, DocumentBlock, TokenBlock
-from embedkit.vectors import EmbeddingBlock
+from embedkit.vectors import EmbeddingBlock, value_column
 
 MakeChunker = Callable[[], Chunker | None]
 
@@ -187,12 +187,22 @@ def _keyed(row: dict[str, Any], records: RecordConfig, shards: int) -> tuple[str
 
 
 def rows_from_blocks(block: Block) -> Iterator[dict[str, Any]]:
-    """Yields a block's rows as mappings; a vector is a numpy array, shape (dimension,)."""
-    names = [name for name in block.rows.schema.names if name != "embedding"]
-    rows = block.rows.select(names).to_pylist()
-    if isinstance(block, EmbeddingBlock):
-        for row, vector in zip(rows, block.vectors.matrix, strict=True):
-            row["embedding"] = vector
+    """Yields a block's rows as mappings.
+
+    Their ``embedding`` is a numpy array, shape (dimension,), and so are ``scores``; ``embeddings``
+    are one of shape (vectors, dimension).
+    """
+    if not isinstance(block, EmbeddingBlock):
+        yield from block.rows.to_pylist()
+        return
+    column = value_column(block.rows.schema)
+    names = [name for name in block.rows.schema.names if name != column]
+    rows, vectors = block.rows.select(names).to_pylist(), block.vectors
+    for place, row in enumerate(rows):
+        of_row = vectors.of_row(place)
+        row[column] = of_row if column == "embeddings" else of_row[0]
+        if column == "score":
+            row[column] = float(of_row[0, 0])
     yield from rows
 
 

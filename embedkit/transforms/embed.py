@@ -45,7 +45,11 @@ class EmbedBlocks(BlockTransform):
         draft, options = self.draft, self.draft.options
         tokenizer = draft.model.tokenizer
         encode = EncodeTokens(
-            self.connect, self.call_tokens, options.vector_dtype, draft.model.mixed_calls
+            self.connect,
+            self.call_tokens,
+            options.vector_dtype,
+            draft.model.mixed_calls,
+            draft.model.vectors,
         )
         write = WriteEmbeddings(draft.version, options, tokenizer.max_tokens, self.on_commit)
         return (

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import apache_beam as beam
 
 from embedkit.encoders.base import EncoderClient
-from embedkit.encoders.spec import MixedCalls
+from embedkit.encoders.spec import MixedCalls, VectorSpec
 from embedkit.flow.encode import encode_tokens
 from embedkit.records import TokenBlock
 from embedkit.transforms.blocks import BlockTransform
@@ -20,11 +20,13 @@ class _Encode(beam.DoFn):
         call_tokens: int,
         vector_dtype: str,
         mixed_calls: MixedCalls,
+        vectors: VectorSpec | None,
     ) -> None:
         self._connect = connect
         self._call_tokens = call_tokens
         self._vector_dtype = vector_dtype
         self._mixed_calls = mixed_calls
+        self._vectors = vectors
         self._client: EncoderClient
 
     def setup(self) -> None:
@@ -32,7 +34,12 @@ class _Encode(beam.DoFn):
 
     def process(self, block: TokenBlock) -> Iterator[EmbeddingBlock]:
         yield encode_tokens(
-            block, self._client, self._call_tokens, self._vector_dtype, self._mixed_calls
+            block,
+            self._client,
+            self._call_tokens,
+            self._vector_dtype,
+            self._mixed_calls,
+            self._vectors,
         )
 
 
@@ -45,14 +52,18 @@ class EncodeTokens(BlockTransform):
         call_tokens: Most tokens of one call to an encoder.
         vector_dtype: ``float32`` or ``float16``.
         mixed_calls: Whether a call has rows of all lengths, see ``ModelSpec.mixed_calls``.
+        vectors: What the vectors are; one of each row unless given.
     """
 
     connect: Callable[[], EncoderClient]
     call_tokens: int = 131_072
     vector_dtype: str = "float32"
     mixed_calls: MixedCalls = False
+    vectors: VectorSpec | None = None
 
     def expand(self, blocks: beam.PCollection) -> beam.PCollection:
         """One step, fused with its neighbours: vectors are not moved between workers."""
-        encode = _Encode(self.connect, self.call_tokens, self.vector_dtype, self.mixed_calls)
+        encode = _Encode(
+            self.connect, self.call_tokens, self.vector_dtype, self.mixed_calls, self.vectors
+        )
         return blocks | "Encode" >> beam.ParDo(encode).with_output_types(EmbeddingBlock)

@@ -11,12 +11,13 @@ from embedkit.dataset.manifest import read_manifest
 from embedkit.dataset.parquet import read_table, write_part
 from embedkit.dataset.schema import PartOptions
 from embedkit.dataset.validate import validate
-from embedkit.errors import IntegrityError
+from embedkit.errors import ConfigError, IntegrityError
 from embedkit.search.exact import search
-from embedkit.vectors import Vectors
+from embedkit.vectors import PART_SPANS_FIELD, Vectors
 
+SPANS = PART_SPANS_FIELD.type
 COUNTS = [3, 0, 1, 17, 2, 2, 0]
-MANY = PartOptions(8, many_vectors=True, file_metadata={"embedkit.fingerprint": "f" * 32})
+MANY = PartOptions(8, column="embeddings", file_metadata={"embedkit.fingerprint": "f" * 32})
 
 
 def rows_of(block, seed=0):
@@ -27,9 +28,13 @@ def rows_of(block, seed=0):
 
 
 def with_vectors(block, vectors):
-    field = pa.field("embedding", vectors.arrow_type, nullable=False)
-    place = block.rows.schema.get_field_index("embedding")
-    return block.with_rows(block.rows.set_column(place, field, vectors.to_arrow()))
+    field = pa.field("embeddings", vectors.arrow_type, nullable=False)
+    kept = [
+        name for name in block.rows.schema.names if name not in ("embedding", field.name, "spans")
+    ]
+    rows = block.rows.select(kept).append_column(field, vectors.to_arrow())
+    spans = [[{"char_start": n, "char_end": n + 1} for n in range(some)] for some in vectors.counts]
+    return block.with_rows(rows.append_column(PART_SPANS_FIELD, pa.array(spans, SPANS)))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
@@ -39,21 +44,21 @@ def test_to_a_part_and_back(make_block, dtype, tmp_path, monkeypatch):
     rows, block = rows_of(make_block(rows=len(COUNTS)))
     assert block.vectors.counts.tolist() == COUNTS
     file = tmp_path / "part.parquet"
-    options = PartOptions(8, vector_dtype=dtype, many_vectors=True)
+    options = PartOptions(8, vector_dtype=dtype, column="embeddings")
     file.write_bytes(write_part(block, options))
     expected = [vectors.astype(dtype).tolist() for vectors in rows]
     table = read_table(file.read_bytes(), "x")
-    assert table.schema.field("embedding").type == options.vector_type
-    vectors = Vectors.from_arrow(table.column("embedding"))
+    assert table.schema.field("embeddings").type == options.vector_type
+    vectors = Vectors.from_arrow(table.column("embeddings"))
     assert vectors.values.dtype == dtype
     assert [vectors.of_row(row).tolist() for row in range(len(vectors))] == expected
-    assert table.column("embedding").to_pylist() == expected
-    query = f"SELECT id, embedding::FLOAT[8][] FROM '{file}' ORDER BY row_index"
+    assert table.column("embeddings").to_pylist() == expected
+    query = f"SELECT id, embeddings::FLOAT[8][] FROM '{file}' ORDER BY row_index"
     ids, found = zip(*duckdb.sql(query).fetchall(), strict=True)
     assert list(ids) == block.rows.column("id").to_pylist()
     assert [list(map(list, row)) for row in found] == expected
     sliced = block.with_rows(block.rows.slice(2, 3))
-    part = read_table(write_part(sliced, options), "x").column("embedding")
+    part = read_table(write_part(sliced, options), "x").column("embeddings")
     assert part.to_pylist() == expected[2:5]
 
 
@@ -64,12 +69,13 @@ def test_a_block_of_one_vector_is_not_written_where_rows_have_many(make_block):
 
 def test_a_version_is_completed_validated_and_described(version, make_block):
     _, block = rows_of(make_block(rows=len(COUNTS)))
-    Job([block], options=MANY).complete(version)
+    of = {"column": "embeddings", "granularity": "token"}
+    Job([block], options=MANY, description=DESCRIPTION | of).complete(version)
     report = validate(version)
     assert (report.problems, report.rows) == ((), len(COUNTS))
     card = dataset_card(version, read_manifest(version))
-    assert "| embedding | any number of float x 8 |" in card
-    with pytest.raises(IntegrityError, match="vectors: these rows have any number of them"):
+    assert "| embeddings | any number of float x 8 |" in card
+    with pytest.raises(ConfigError, match=r"^v1 holds vectors of tokens, and search n"):
         search(version, np.ones(8, np.float32), 1)
 
 
@@ -82,3 +88,15 @@ def test_each_of_a_row_s_vectors_is_validated(version, make_block):
     said = "\n".join(validate(version).problems)
     assert "1 vectors are not finite" in said
     assert "1 vectors are not of length 1, the farthest has 2" in said
+
+
+def test_a_row_has_as_many_spans_as_vectors(version, make_block):
+    _, block = rows_of(make_block(rows=len(COUNTS)))
+    place = block.rows.schema.get_field_index("spans")
+    spans = block.rows.column("spans").to_pylist()
+    spans[0].pop()
+    spans[3].append(spans[3][0])
+    block = block.with_rows(block.rows.set_column(place, PART_SPANS_FIELD, pa.array(spans, SPANS)))
+    Job([block], options=MANY, description=DESCRIPTION).complete(version)
+    (said,) = validate(version).problems
+    assert "2 rows do not have as many spans as vectors" in said

@@ -307,7 +307,7 @@ def run(corpus: CorpusConfig, version: Version, client: SumClient, model: str) -
         plan=plan_corpus(corpus),
         version=version,
         options=OPTIONS,
-        model=SimpleNamespace(tokenizer=TokenizerSpec(model, 24), mixed_calls=False),
+        model=SimpleNamespace(tokenizer=TokenizerSpec(model, 24), mixed_calls=False, vectors=None),
         make_chunker=None,
     )
     return sum(1 for _ in embed_splits(job.plan.splits, job, client))
