@@ -7,6 +7,7 @@ from embedkit.config import JobConfig as JobConfig
 from embedkit.config import ModelConfig as ModelConfig
 from embedkit.config import OutputConfig as OutputConfig
 from embedkit.config import RecordConfig as RecordConfig
+from embedkit.config import Word2VecConfig as Word2VecConfig
 from embedkit.encoders.kinds import read_model as read_model
 from embedkit.engines.estimate import plan_job as plan_job
 from embedkit.engines.run import run_job as run_job
@@ -21,6 +22,7 @@ from embedkit.search.query import encode_query as encode_query
 from embedkit.search.query import search_text as search_text
 from embedkit.search.reader import VersionReader as VersionReader
 from embedkit.search.reader import open_version as open_version
+from embedkit.training.word2vec import train_word2vec as train_word2vec
 from embedkit.transforms.embed_corpus import EmbedCorpus as EmbedCorpus
 from embedkit.transforms.ml_transform import TextEmbeddings as TextEmbeddings
 from embedkit.transforms.read import ReadCorpus as ReadCorpus

@@ -449,3 +449,38 @@ class EngineConfig(_Config):
 
 class JobConfig(CorpusConfig, ModelConfig, OutputConfig, EngineConfig):
     """A whole job: what to read, how to embed it, where to write it, what runs it."""
+
+
+class Word2VecConfig(CorpusConfig):
+    """How word vectors are trained on a corpus, each document a sentence."""
+
+    output: str = Field(description="Directory that the model is written to; it must not exist.")
+    algorithm: Literal["skipgram", "cbow"] = Field(
+        "skipgram", description="Whether words predict their neighbours, or neighbours a word."
+    )
+    dimensions: PositiveInt = Field(100, description="Components of a vector.")
+    window: PositiveInt = Field(
+        5, description="Most words between a word and the neighbours that it is trained with."
+    )
+    min_count: PositiveInt = Field(5, description="Rarer words get no vector.")
+    negative: PositiveInt = Field(5, description="Noise words drawn for each pair of neighbours.")
+    subsample: Annotated[float, Field(ge=0, lt=1)] = Field(
+        1e-3, description="Share of all words above which a word is left out at random; 0 for none."
+    )
+    epochs: PositiveInt = Field(5, description="Times that the corpus is read for training.")
+    learning_rate: Annotated[float, Field(gt=0)] = Field(
+        0.025, description="Learning rate at the beginning; it falls to 0.0001."
+    )
+    seed: Annotated[int, Field(ge=0, lt=1 << 32)] = Field(
+        1, description="Seed of the first vectors and of what is left out and drawn."
+    )
+    workers: PositiveInt = Field(
+        1, description="Threads that train; with one alone the same corpus gives the same vectors."
+    )
+    lowercase: bool = Field(True, description="Whether texts are put into small letters first.")
+
+    @model_validator(mode="after")
+    def _whole_documents(self) -> Self:
+        if self.chunk != "none":
+            raise ValueError("chunk: only a model's tokenizer can count the tokens of chunks")
+        return self

@@ -12,6 +12,7 @@ from embedkit import __version__
 from embedkit.cli.exits import run_to_exit
 from embedkit.cli.logs import display_named, hits_text, say, set_up_logs, summary, table
 from embedkit.cli.options import job_command, read_job
+from embedkit.cli.train import train
 from embedkit.errors import ConfigError, RejectsExceededError
 
 _LOG = logging.getLogger("embedkit")
@@ -37,6 +38,7 @@ _ENDS_OF_VALIDATE = (
     "Exit codes: 0 all as its manifest says; 2 no such version; 4 something is not as it should "
     "be, or the check was stopped."
 )
+app.add_typer(train)
 # Base of what is wrong with a command line; typer has no public name for it in all its versions.
 _UsageError: Any = typer.BadParameter.__base__
 _SUGGESTED = re.compile(r"\. Did you mean (.+)\?$")

@@ -2,9 +2,9 @@
 
 import difflib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import typer
 import yaml
@@ -15,6 +15,8 @@ from embedkit.config import CorpusConfig, EngineConfig, JobConfig, ModelConfig, 
 from embedkit.errors import ConfigError
 from embedkit.errors.foreign import one_line
 from embedkit.errors.settings import sentence, what_is_wrong
+
+_Settings = TypeVar("_Settings", bound=BaseModel)
 
 _PANELS: dict[str, type[BaseModel]] = {
     "Corpus": CorpusConfig,
@@ -36,13 +38,32 @@ def job_command(function: Callable[..., None]) -> Callable[..., None]:
     The function's parameter ``settings`` receives the fields that were set on the command line,
     by name; INPUT arguments among them. Its other parameters stay as they are.
     """
+    return with_options(function, _PANELS, {"inputs"})
+
+
+def with_options(
+    function: Callable[..., None], panels: Mapping[str, type[BaseModel]], left_out: Collection[str]
+) -> Callable[..., None]:
+    """Gives a command an option for every field of some settings, as ``job_command`` does.
+
+    Args:
+        function: The command.
+        panels: The settings, by the heading that the help shows them under.
+        left_out: Names of fields that get none. A field of two panels is one of the first.
+    """
     own = inspect.signature(function)
     kept = [param for name, param in own.parameters.items() if name != "settings"]
+    homes = {
+        name: panel
+        for panel, config in reversed(list(panels.items()))
+        for name in config.model_fields
+        if name not in left_out
+    }
     fields = [
         _parameter(name, field, panel)
-        for panel, config in _PANELS.items()
+        for panel, config in panels.items()
         for name, field in config.model_fields.items()
-        if name != "inputs"
+        if homes.get(name) == panel
     ]
 
     def command(**values: Any) -> None:
@@ -137,8 +158,24 @@ def read_job(inputs: list[str], settings: dict[str, Any], **defaults: Any) -> Jo
         job = _read_yaml(Path(name))
     if inputs:
         job["inputs"] = inputs
+    return read_settings(JobConfig, {**defaults, **job, **settings}, name)
+
+
+def read_settings(
+    kind: type[_Settings], settings: Mapping[str, Any], name: str = "the command line"
+) -> _Settings:
+    """Reads settings of some kind.
+
+    Args:
+        kind: Their class.
+        settings: Their values, by field name.
+        name: Where they come from.
+
+    Raises:
+        ConfigError: A setting is unknown, missing or out of range.
+    """
     try:
-        return JobConfig.model_validate({**defaults, **job, **settings})
+        return kind.model_validate(settings)
     except ValidationError as error:
         raise ConfigError(f"{name}: {sentence(error, _problem, _MOST_PROBLEMS)}") from error
 

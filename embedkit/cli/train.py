@@ -1,0 +1,69 @@
+"""``embedkit train``: models of static vectors."""
+
+import json
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+import typer
+from pydantic import BaseModel
+
+from embedkit.cli.logs import say, set_up_logs
+from embedkit.cli.options import read_settings, with_options
+from embedkit.config import CorpusConfig, Word2VecConfig
+
+train = typer.Typer(
+    name="train",
+    help="Make a model of static vectors: trained on a corpus, or distilled from another model.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
+_ENDS = (
+    "Exit codes: 0 done; 2 a bad setting, input or surroundings, which another try cannot help; "
+    "4 stopped or failed, and the same command may succeed, from the beginning."
+)
+_OF_VERSIONS = {
+    "id_column",
+    "metadata_columns",
+    "block_rows",
+    "block_bytes",
+    "chunk",
+    "chunk_tokens",
+    "chunk_overlap",
+    "base",
+    "limit",
+}
+"""Settings of a corpus that decide nothing in a training, or do not go with one."""
+
+_INPUTS = "Files, directories, globs and URLs."
+Json = Annotated[bool, typer.Option("--json", metavar="", help="Print JSON for programs.")]
+LogFormat = Annotated[
+    Literal["text", "json"],
+    typer.Option(
+        metavar="TEXT",
+        help="How log lines are written to stderr. \\[one of: text, json; default: text]",
+        show_default=False,
+    ),
+]
+
+
+def _with_settings(kind: type[BaseModel]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Gives a command an option for each field, those of a corpus under their own heading."""
+    panels: dict[str, type[BaseModel]] = {"Corpus": CorpusConfig, "Training": kind}
+    return lambda function: with_options(function, panels, {"inputs", *_OF_VERSIONS})
+
+
+@train.command(epilog=_ENDS)
+@_with_settings(Word2VecConfig)
+def word2vec(
+    inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help=_INPUTS)],
+    *,
+    settings: dict[str, Any],
+    as_json: Json = False,
+    log_format: LogFormat = "text",
+) -> None:
+    """Train word vectors on a corpus, by gensim."""
+    from embedkit.training.word2vec import train_word2vec
+
+    set_up_logs(log_format)
+    trained = train_word2vec(read_settings(Word2VecConfig, {"inputs": inputs, **settings}))
+    say(json.dumps(trained.to_dict()) if as_json else trained.to_text())
