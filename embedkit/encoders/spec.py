@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, Self
 
-from embedkit.tokens.tokenization import TokenizerSpec
+from embedkit.tokens.text_tokenizer import TokenizerSpec
 from embedkit.vectors import ValueColumn
 
 MixedCalls = bool | Literal["full"]

@@ -30,7 +30,8 @@ from embedkit.errors import ConfigError
 from embedkit.errors.settings import sentence
 from embedkit.flow.encode import encode_tokens
 from embedkit.records import DOCUMENT_SCHEMA
-from embedkit.tokens.tokenization import TextTokenizer, load_tokenizer, tokenize_text
+from embedkit.tokens.text_tokenizer import TextTokenizer
+from embedkit.tokens.tokenization import load_tokenizer, tokenize_text
 from embedkit.vectors import Vectors
 
 Connect = Callable[[], EncoderClient]

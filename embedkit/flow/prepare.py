@@ -37,7 +37,8 @@ from embedkit.errors import IntegrityError
 from embedkit.flow.idle_settings import Circumstances, idle_settings
 from embedkit.hashes.digests import digest
 from embedkit.tokens.chunking import chunk_size, make_chunker
-from embedkit.tokens.tokenization import TokenizerSpec, load_tokenizer
+from embedkit.tokens.text_tokenizer import TokenizerSpec
+from embedkit.tokens.tokenization import load_tokenizer
 
 _LOG = logging.getLogger("embedkit")
 _CHUNKING = ("chunk", "chunk_tokens", "chunk_overlap")

@@ -1,11 +1,5 @@
-"""Text to token ids, exactly as sentence-transformers feeds them to a model."""
+"""Loads the tokenizer of a model, and tokenizes blocks of documents with it."""
 
-import contextlib
-import logging
-import threading
-from collections.abc import Iterator
-from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,238 +7,21 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from tokenizers import Tokenizer, normalizers
+from tokenizers import normalizers
 
 from embedkit.errors import ConfigError
 from embedkit.errors.foreign import one_line
 from embedkit.records import TOKEN_FIELDS, DocumentBlock, Reject, TokenBlock
-from embedkit.tokens.span_rules import SpanRules
-from embedkit.tokens.text_tokens import blank_ids, is_long, is_seen, text_slices, token_pieces
+from embedkit.tokens.text_tokenizer import TextTokenizer, TokenizerSpec
+from embedkit.tokens.text_tokens import is_seen
 from embedkit.tokens.tokenizer_limits import check_tokenizer
-from embedkit.tokens.word_cache import WordCache, tokenizes_words
+from embedkit.tokens.transformers_library import quiet_transformers, transformers_library
 
-_PROBES = ("a", "the", "0", ".", "A b")
 _VOCABULARIES = ("tokenizer.json", "vocab.json", "*.txt", "*.model", "*.tiktoken")
 _NOTHING_SAID = (
     "the tokenizer finds nothing in this text but white space and marks that it drops, such as "
     "control or zero-width characters, or characters that nobody sees; leave the record out"
 )
-_quiet = threading.Lock()
-
-
-@dataclass(frozen=True)
-class TokenizerSpec:
-    """What a process needs to load a model's tokenizer, and what is known of it without.
-
-    Attributes:
-        directory: Directory that holds the tokenizer's files.
-        max_tokens: Tokens of a text that the model sees, special tokens and prompt included.
-        prompt: Text put before every document.
-        lower_case: Whether text is lower-cased before the tokenizer's own normalization.
-        prompts: Names and texts of the prompts that the model knows.
-        max_content_tokens: Tokens left for the text beside special ones and the prompt; None where
-            the tokenizer was not asked.
-        spans: Which spans of a text get vectors of their own; None where the whole text gets one.
-    """
-
-    directory: str
-    max_tokens: int
-    prompt: str = ""
-    lower_case: bool = False
-    prompts: tuple[tuple[str, str], ...] = ()
-    max_content_tokens: int | None = None
-    spans: SpanRules | None = None
-
-
-class TextTokenizer:
-    """A fast tokenizer with the model's prompt and maximum length; any threads may share it.
-
-    Attributes:
-        tokenizer: The tokenizer itself, without padding and truncation.
-        spec: What it was made from.
-        max_tokens: Tokens of a text that the model sees.
-        max_content_tokens: Tokens left for the text beside special tokens and the prompt.
-        prompt: Text put before every document.
-        pad_id: Id that fills up the shorter rows of a batch.
-        prompt_length: Tokens at the start of a row that belong to the prompt, leading special
-            tokens included; 0 without a prompt.
-    """
-
-    def __init__(
-        self,
-        tokenizer: Tokenizer,
-        spec: TokenizerSpec,
-        pad_id: int = 0,
-        special_ids: frozenset[int] = frozenset(),
-        truncate_left: bool = False,
-        unknown_id: int | None = None,
-    ) -> None:
-        self.tokenizer = tokenizer
-        self.spec = spec
-        self.max_tokens = spec.max_tokens
-        self.prompt = spec.prompt
-        self.pad_id = pad_id
-        self._prefix, self._suffix = _special_ids(tokenizer, spec.directory)
-        self._special = len(self._prefix) + len(self._suffix)
-        self._room = spec.max_tokens - self._special
-        self._truncate_left = truncate_left
-        prompt_tokens = len(tokenizer.encode(spec.prompt, add_special_tokens=False).ids)
-        self.max_content_tokens = self._room - prompt_tokens
-        if self.max_content_tokens < 1:
-            raise ConfigError(
-                f"{spec.directory}: max_tokens is {spec.max_tokens}, but {self._special} special "
-                f"tokens and {prompt_tokens} of the prompt leave no room for text; give more "
-                "max_tokens"
-            )
-        self.prompt_length = _prompt_length(tokenizer, spec.prompt, special_ids)
-        # Some tokenizers know no line ends.
-        blank = blank_ids(tokenizer) - {unknown_id}
-        self._blank = np.array(sorted(blank), dtype=np.int32)
-        prompt_ids = tokenizer.encode(spec.prompt, add_special_tokens=False).ids
-        self._prompt = np.array(prompt_ids, dtype=np.int32)
-        self._unknown = np.array([] if unknown_id is None else [unknown_id], dtype=np.int32)
-        self._words = WordCache(tokenizer) if tokenizes_words(tokenizer) else None
-
-    def encode(
-        self, texts: list[str]
-    ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
-        """Tokenizes texts, with the prompt before each of them.
-
-        Args:
-            texts: Any texts.
-
-        Returns:
-            The ids of all texts one after the other, int32, shape (tokens,), each text cut as the
-            tokenizer's own truncation cuts it; the ends of the texts' ids among them, int32, shape
-            (texts + 1,), beginning with 0; tokens per text before the cut, int32, shape (texts,).
-        """
-        counts: list[NDArray[np.int64]] = [np.empty(0, dtype=np.int64)]
-        flat: list[NDArray[np.int32]] = [np.empty(0, dtype=np.int32)]
-        for ids, ends, of_texts in self._contents(texts):
-            counts.append(of_texts)
-            flat.append(self._framed(ids, ends))
-        n_tokens = (np.concatenate(counts) + self._special).astype(np.int32)
-        offsets = np.zeros(len(texts) + 1, dtype=np.int32)
-        np.cumsum(np.minimum(n_tokens, self.max_tokens), out=offsets[1:])
-        return np.concatenate(flat), offsets, n_tokens
-
-    def blank_rows(self, ids: NDArray[np.int32], offsets: NDArray[np.int32]) -> NDArray[np.bool_]:
-        """Finds the rows that are to the model what a text of white space is.
-
-        Args:
-            ids: The ids of all rows, as ``encode`` returned them.
-            offsets: Where they end, likewise.
-
-        Returns:
-            Whether each row has no token but special ones, those of white space and the prompt,
-            shape (rows,).
-        """
-        return self._rows_of(self._blank, ids, offsets)
-
-    def unknown_rows(self, ids: NDArray[np.int32], offsets: NDArray[np.int32]) -> NDArray[np.bool_]:
-        """Finds blank rows and those that have no other token than the one for unknown text.
-
-        Args:
-            ids: The ids of all rows, as ``encode`` returned them.
-            offsets: Where they end, likewise.
-
-        Returns:
-            Whether each row is one of them, shape (rows,).
-        """
-        return self._rows_of(np.append(self._blank, self._unknown), ids, offsets)
-
-    def _rows_of(
-        self, silent: NDArray[np.int32], ids: NDArray[np.int32], offsets: NDArray[np.int32]
-    ) -> NDArray[np.bool_]:
-        """Finds the rows that hold, beside the prompt, only tokens that say nothing."""
-        prompt = self._prompt[~np.isin(self._prompt, silent)]
-        says = np.append(0, np.cumsum(~np.isin(ids, silent)))
-        found = np.zeros(len(offsets) - 1, dtype=np.bool_)
-        for row in np.flatnonzero(np.diff(says[offsets]) <= self._special + len(prompt)):
-            end = offsets[row + 1] - len(self._suffix)
-            content = ids[offsets[row] + len(self._prefix) : end]
-            said = content[~np.isin(content, silent)]
-            found[row] = not len(said) or np.array_equal(said, prompt)
-        return found
-
-    def count(self, texts: list[str]) -> list[int]:
-        """Counts each text's tokens before truncation, special tokens and prompt included."""
-        counts = (of_texts for _, _, of_texts in self._contents(texts))
-        return [count + self._special for some in counts for count in some.tolist()]
-
-    def _contents(
-        self, texts: list[str]
-    ) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]]:
-        """Yields slices of texts: their ids, the ends of each text's among them, and all counts.
-
-        Without special tokens, which cost as much again to insert. An Encoding takes some 200
-        bytes per token, so only the ids of a slice may outlive it.
-        """
-        if self.prompt:
-            texts = [self.prompt + text for text in texts]
-        for some in text_slices(texts):
-            if is_long(some[0]):
-                kept, count = self._long_content(some[0])
-                yield np.array(kept, dtype=np.int32), np.array([0, len(kept)]), np.array([count])
-                continue
-            ids, ends = (self._words and self._words.encode(some)) or self._encode_whole(some)
-            yield ids, ends, np.diff(ends)
-
-    def _encode_whole(self, texts: list[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        # One list of all ids: a list for each text would be looked through by every collection of
-        # garbage that they bring about.
-        ids: list[int] = []
-        ends = np.zeros(len(texts) + 1, dtype=np.int64)
-        for place, row in enumerate(
-            self.tokenizer.encode_batch_fast(texts, add_special_tokens=False), 1
-        ):
-            ids += row.ids
-            ends[place] = len(ids)
-        return np.fromiter(ids, np.int32, len(ids)), ends
-
-    def _framed(self, contents: NDArray[np.int32], ends: NDArray[np.int64]) -> NDArray[np.int32]:
-        """Cuts the ids of each text to what the model sees, and puts the special ones around."""
-        counts = np.diff(ends)
-        offsets = np.append(0, np.cumsum(np.minimum(counts, self._room) + self._special))
-        ids = np.empty(offsets[-1], dtype=np.int32)
-        content = np.ones(len(ids), dtype=np.bool_)
-        after = offsets[1:] - len(self._suffix)
-        for first, specials in ((offsets[:-1], self._prefix), (after, self._suffix)):
-            for place, special in enumerate(specials):
-                ids[first + place] = special
-                content[first + place] = False
-        ids[content] = self._seen(contents, ends, counts)
-        return ids
-
-    def _seen(
-        self, contents: NDArray[np.int32], ends: NDArray[np.int64], counts: NDArray[np.int64]
-    ) -> NDArray[np.int32]:
-        """Returns the ids without those of each text that are too many for the model."""
-        too_long = np.flatnonzero(counts > self._room)
-        if not len(too_long):
-            return contents
-        seen = np.ones(len(contents), dtype=np.bool_)
-        for start, end in zip(ends[too_long].tolist(), ends[too_long + 1].tolist(), strict=True):
-            if self._truncate_left:
-                seen[start : end - self._room] = False
-            else:
-                seen[start + self._room : end] = False
-        return contents[seen]
-
-    def _long_content(self, text: str) -> tuple[list[int], int]:
-        kept: list[int] = []
-        count = 0
-        for ids, _ in token_pieces(self.tokenizer, text):
-            count += len(ids)
-            if self._truncate_left or len(kept) < self._room:
-                kept = self._cut([*kept, *ids.tolist()])
-        return kept, count
-
-    def _cut(self, content: list[int]) -> list[int]:
-        """Returns the tokens that the model sees where there are too many."""
-        if len(content) > self._room:
-            return content[-self._room :] if self._truncate_left else content[: self._room]
-        return content
 
 
 def load_tokenizer(spec: TokenizerSpec) -> TextTokenizer:
@@ -370,60 +147,11 @@ def _without_tokens(rows: pa.RecordBatch, blank: NDArray[np.bool_]) -> tuple[Rej
     return Reject.of_rows(rows.filter(lost), "no_tokens", _NOTHING_SAID)
 
 
-def transformers_library() -> Any:
-    """Imports the transformers library, in however many threads at once.
-
-    It puts another module in its own place when it is imported: a statement that waits for another
-    thread's import gets the first one, which has no names, where ``import_module`` looks again.
-    """
-    return import_module("transformers")
-
-
-@contextlib.contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Keeps the transformers library from printing bars and notices while it loads something."""
-    from transformers.utils import logging as noise
-
-    with _quiet:
-        level, bars = noise.get_verbosity(), noise.is_progress_bar_enabled()
-        noise.set_verbosity(logging.CRITICAL)
-        noise.disable_progress_bar()
-        try:
-            yield
-        finally:
-            noise.set_verbosity(level)
-            if bars:
-                noise.enable_progress_bar()
-
-
 def _unknown_id(loaded: Any) -> int | None:
     """Returns the id of text that a tokenizer does not know, where that is its only use."""
     found: int | None = loaded.unk_token_id
     others = (loaded.bos_token_id, loaded.eos_token_id, loaded.pad_token_id)
     return None if found in others else found
-
-
-def _special_ids(tokenizer: Tokenizer, directory: str) -> tuple[list[int], list[int]]:
-    """Returns the ids that the tokenizer puts before and behind every text."""
-    count = tokenizer.num_special_tokens_to_add(False)
-    for probe in _PROBES:
-        whole = tokenizer.encode(probe)
-        content = [n for n, sequence in enumerate(whole.sequence_ids) if sequence is not None]
-        bare = tokenizer.encode(probe, add_special_tokens=False).ids
-        if content and len(bare) + count == len(whole.ids):
-            first, end = content[0], content[0] + len(bare)
-            if whole.ids[first:end] == bare:
-                return whole.ids[:first], whole.ids[end:]
-    raise ConfigError(
-        f"{directory}: cannot tell where the tokenizer puts its {count} special tokens; "
-        "its post-processor must keep the text in one piece"
-    )
-
-
-def _prompt_length(tokenizer: Tokenizer, prompt: str, special_ids: frozenset[int]) -> int:
-    # As sentence-transformers counts: the prompt alone, without one special token at its end.
-    ids = tokenizer.encode(prompt).ids if prompt else []
-    return len(ids) - (1 if ids and ids[-1] in special_ids else 0)
 
 
 def _lower_cased(normalizer: Any) -> Any:

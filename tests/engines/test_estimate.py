@@ -234,7 +234,7 @@ def test_a_sample_of_some_size_tells_what_tokenizing_takes(tiny_model, tmp_path,
     """Of texts of which the model sees little, most of the work is for what it does not see."""
     monkeypatch.setattr(estimate, "_TIMED_TOKENS", 100)
     # Whole texts, as they have no words but a few.
-    monkeypatch.setattr("embedkit.tokens.tokenization.tokenizes_words", lambda tokenizer: False)
+    monkeypatch.setattr("embedkit.tokens.text_tokenizer.tokenizes_words", lambda tokenizer: False)
     machine = Machine(lambda: Gpu(has_bf16=True, name="NVIDIA L4"))
     needed = []
     for words in (10, 4000):

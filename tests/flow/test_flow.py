@@ -33,7 +33,8 @@ from embedkit.flow.encode import call_batches, encode_tokens
 from embedkit.flow.read import read_ahead, read_pending
 from embedkit.flow.write import write_embeddings
 from embedkit.records import DOCUMENT_SCHEMA, DocumentBlock, Reject
-from embedkit.tokens.tokenization import TokenizerSpec, load_tokenizer
+from embedkit.tokens.text_tokenizer import TokenizerSpec
+from embedkit.tokens.tokenization import load_tokenizer
 from embedkit.vectors import TokenBatch
 
 ID_LISTS = st.lists(st.lists(st.integers(1, 30_000), min_size=1, max_size=6), max_size=40)

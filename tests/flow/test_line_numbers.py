@@ -22,7 +22,8 @@ from embedkit.hashes.digests import text_hash
 from embedkit.records import DocumentBlock, LineCounts
 from embedkit.search.query import search_text
 from embedkit.tokens.chunking import TokenChunker
-from embedkit.tokens.tokenization import TokenizerSpec, load_tokenizer, tokenize_text
+from embedkit.tokens.text_tokenizer import TokenizerSpec
+from embedkit.tokens.tokenization import load_tokenizer, tokenize_text
 
 
 @pytest.mark.parametrize("split_bytes", [40, 333, 10_000])

@@ -13,7 +13,8 @@ from throughput import agreement
 
 from embedkit.encoders.base import Encoder
 from embedkit.encoders.kinds import load_encoder
-from embedkit.tokens.tokenization import TextTokenizer, load_tokenizer
+from embedkit.tokens.text_tokenizer import TextTokenizer
+from embedkit.tokens.tokenization import load_tokenizer
 from embedkit.vectors import TokenBatch
 
 Found = dict[str, Any]

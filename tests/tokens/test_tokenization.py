@@ -19,12 +19,9 @@ from transformers import AutoTokenizer
 
 from embedkit.errors import ConfigError
 from embedkit.records import DOCUMENT_SCHEMA, TOKEN_FIELDS, DocumentBlock, Reject
-from embedkit.tokens.tokenization import (
-    TokenizerSpec,
-    load_tokenizer,
-    tokenize_text,
-    transformers_library,
-)
+from embedkit.tokens.text_tokenizer import TokenizerSpec
+from embedkit.tokens.tokenization import load_tokenizer, tokenize_text
+from embedkit.tokens.transformers_library import transformers_library
 
 KINDS = ("wordpiece", "mpnet", "unigram", "xlm", "bytes", "bare")
 
@@ -46,7 +43,7 @@ def saved(tmp_path_factory):
 @pytest.fixture
 def library(monkeypatch):
     """Every tokenizer without a cache of words."""
-    monkeypatch.setattr("embedkit.tokens.tokenization.tokenizes_words", lambda _: False)
+    monkeypatch.setattr("embedkit.tokens.text_tokenizer.tokenizes_words", lambda _: False)
 
 
 def rows_of(tokenizer, texts):

@@ -17,7 +17,8 @@ from texts import FOREIGN, MESSY, paragraphs
 from tiny_models import SENTENCES, make_tokenizer
 from tokenizers import AddedToken, Tokenizer, normalizers, pre_tokenizers
 
-from embedkit.tokens.tokenization import TokenizerSpec, load_tokenizer
+from embedkit.tokens.text_tokenizer import TokenizerSpec
+from embedkit.tokens.tokenization import load_tokenizer
 from embedkit.tokens.word_cache import WordCache, tokenizes_words
 
 NORMALIZERS = {

@@ -16,7 +16,8 @@ from embedkit.encoders.checked import CheckedEncoder
 from embedkit.encoders.hardware import Machine
 from embedkit.encoders.spec import ModelIdentity, ModelSpec, Placement, VectorSpec
 from embedkit.encoders.weights import file_hash, tokenizer_hash
-from embedkit.tokens.tokenization import TokenizerSpec, load_tokenizer
+from embedkit.tokens.text_tokenizer import TokenizerSpec
+from embedkit.tokens.tokenization import load_tokenizer
 from embedkit.vectors import TokenBatch
 
 

@@ -33,7 +33,8 @@ from embedkit.flow.encode import encode_tokens
 from embedkit.flow.prepare import ChunkerFactory
 from embedkit.flow.read import read_pending
 from embedkit.records import DocumentBlock, Reject, TokenBlock
-from embedkit.tokens.tokenization import TokenizerSpec, load_tokenizer, tokenize_text
+from embedkit.tokens.text_tokenizer import TokenizerSpec
+from embedkit.tokens.tokenization import load_tokenizer, tokenize_text
 from embedkit.transforms.blocks import BlocksFromRows, RowsFromBlocks
 from embedkit.transforms.complete import CompleteVersion
 from embedkit.transforms.encode import EncodeTokens

@@ -9,7 +9,7 @@ from typing import Any
 from embedkit.encoders.weights import read_json, tensor_shapes
 from embedkit.errors import ConfigError
 from embedkit.errors.foreign import one_line
-from embedkit.tokens.tokenization import quiet_transformers, transformers_library
+from embedkit.tokens.transformers_library import quiet_transformers, transformers_library
 
 _MOST_POSITIONS = 1 << 24
 _COUNTS = ("layer", "expert")

@@ -28,12 +28,8 @@ from embedkit.encoders.weights import (
 )
 from embedkit.errors import ConfigError, MissingSettingError
 from embedkit.tokens.span_rules import span_rules
-from embedkit.tokens.tokenization import (
-    TextTokenizer,
-    TokenizerSpec,
-    read_tokenizer,
-    text_tokenizer,
-)
+from embedkit.tokens.text_tokenizer import TextTokenizer, TokenizerSpec
+from embedkit.tokens.tokenization import read_tokenizer, text_tokenizer
 
 _log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from embedkit.encoders.transformer.spec import TransformerSpec
 from embedkit.encoders.weights import weights_hash
 from embedkit.errors import ConfigError, EncoderError
 from embedkit.errors.foreign import one_line
-from embedkit.tokens.tokenization import quiet_transformers, transformers_library
+from embedkit.tokens.transformers_library import quiet_transformers, transformers_library
 
 
 class SentenceNetwork(nn.Module):

@@ -21,7 +21,7 @@ from embedkit.encoders.transformer.spec import TransformerSpec
 from embedkit.encoders.transformer.trial import greatest_distance, trial_rows
 from embedkit.errors import ConfigError
 from embedkit.errors.foreign import one_line
-from embedkit.tokens.tokenization import quiet_transformers
+from embedkit.tokens.transformers_library import quiet_transformers
 from embedkit.vectors import TokenBatch
 
 _HINTS = {"float32": "f32", "bfloat16": "bf16"}

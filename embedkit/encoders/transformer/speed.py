@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from embedkit.encoders.gpus import GpuRates
 from embedkit.encoders.transformer.spec import TransformerSpec
-from embedkit.tokens.tokenization import transformers_library
+from embedkit.tokens.transformers_library import transformers_library
 
 _SHARE_OF_PEAK = 0.7
 """What encoders reach of the rate of bare matrix products; see tests/benchmarks/RESULTS.md."""

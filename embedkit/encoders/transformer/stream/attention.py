@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from embedkit.tokens.tokenization import transformers_library
+from embedkit.tokens.transformers_library import transformers_library
 
 STREAM_ATTENTION = "embedkit_stream"
 """The name under which models find it."""

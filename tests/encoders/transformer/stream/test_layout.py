@@ -10,7 +10,8 @@ from hypothesis.extra import numpy as hnp
 
 from embedkit.encoders.transformer.stream.layout import stream_lengths, streams
 from embedkit.flow.encode import call_batches
-from embedkit.tokens.tokenization import TokenizerSpec, load_tokenizer
+from embedkit.tokens.text_tokenizer import TokenizerSpec
+from embedkit.tokens.tokenization import load_tokenizer
 from embedkit.vectors import TokenBatch
 
 PAD = 7
