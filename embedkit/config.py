@@ -107,7 +107,11 @@ class RecordConfig(_Config):
     block_rows: PositiveInt = Field(
         8_192, description="Most rows of a block, the unit of encoding, retry and commit."
     )
-    block_bytes: PositiveInt = Field(8 * MIB, description="Most bytes of text in a block.")
+    block_bytes: PositiveInt = Field(
+        8 * MIB,
+        description="Most bytes of text in a block; fewer where words or tokens get vectors, "
+        "unless another value is given.",
+    )
     chunk: Literal["none", "tokens", "sentences", "paragraphs"] = Field(
         "none", description="How documents are cut into chunks before they are embedded."
     )
@@ -447,8 +451,35 @@ class EngineConfig(_Config):
     )
 
 
+def granularity_fault(model: ModelConfig, records: RecordConfig) -> str | None:
+    """Says why records that are cut into such rows cannot get vectors of such things, if so."""
+    of = model.granularity
+    if of == "document" and records.chunk != "none":
+        return (
+            f"granularity: document, but with chunk {records.chunk} each chunk gets a vector; "
+            "leave one of the two out"
+        )
+    if of == "chunk" and records.chunk == "none":
+        return "granularity: chunk, but documents stay whole; say how to cut them, as chunk tokens"
+    if of in ("word", "token"):
+        names = {name.rpartition(":")[0] or name for name in records.metadata_columns}
+        taken = sorted(reserved_columns("embeddings") & names)
+        if taken:
+            return (
+                f"metadata_columns: {', '.join(taken)} is a column of embedkit's own where words "
+                "or tokens get vectors; rename it in the input or leave it out"
+            )
+    return None
+
+
 class JobConfig(CorpusConfig, ModelConfig, OutputConfig, EngineConfig):
     """A whole job: what to read, how to embed it, where to write it, what runs it."""
+
+    @model_validator(mode="after")
+    def _granularity(self) -> Self:
+        if fault := granularity_fault(self, self):
+            raise ValueError(fault)
+        return self
 
 
 class Word2VecConfig(CorpusConfig):

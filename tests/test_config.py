@@ -68,6 +68,11 @@ def test_every_setting_has_a_sentence():
         ({"metadata_columns": ("embedding",)}, "embedding"),
         ({"metadata_columns": ("text:string",)}, "text"),
         ({"metadata_columns": ("a", "a:int64")}, "twice"),
+        ({"granularity": "sentence"}, "granularity"),
+        ({"granularity": "document", "chunk": "tokens"}, "granularity: document, but with chunk"),
+        ({"granularity": "chunk"}, "granularity: chunk, but documents stay whole"),
+        ({"granularity": "token", "metadata_columns": ("a", "spans:string")}, "spans"),
+        ({"granularity": "word", "metadata_columns": ("tokens",), "chunk": "tokens"}, "tokens"),
     ],
 )
 def test_a_wrong_setting_is_named(change, named):

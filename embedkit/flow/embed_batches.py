@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from embedkit.corpus.columns import lookup
 from embedkit.errors import ConfigError
-from embedkit.flow.embed_texts import Connect, TextEmbedder
+from embedkit.flow.embed_texts import Connect, TextEmbedder, refuse_spans
 from embedkit.vectors import vector_type
 
 
@@ -54,6 +54,7 @@ class BatchEmbedder:
             ConfigError: A setting or the model cannot be used.
             EncoderError: No encoder could be reached, where one is at once.
         """
+        refuse_spans(settings, type(self).__name__)
         self.embedder = TextEmbedder(
             model,
             text_column=text_column,

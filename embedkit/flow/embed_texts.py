@@ -7,16 +7,14 @@ the same vectors, and what a run would reject is a reject here, for the same rea
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from embedkit.config import EngineConfig, ModelConfig, RecordConfig
+from embedkit.config import EngineConfig, ModelConfig, RecordConfig, granularity_fault
 from embedkit.corpus.blocks import make_blocks
 from embedkit.corpus.columns import Columns, lookup
 from embedkit.corpus.documents import Documents, Records, make_documents
@@ -25,73 +23,22 @@ from embedkit.corpus.rows import as_mapping
 from embedkit.encoders.base import EncoderClient
 from embedkit.encoders.kinds import read_model
 from embedkit.encoders.local_client import LocalConnection
-from embedkit.encoders.spec import ModelSpec
+from embedkit.encoders.spec import ModelSpec, VectorSpec
 from embedkit.errors import ConfigError
 from embedkit.errors.settings import sentence
+from embedkit.flow.block_size import with_block_size
+from embedkit.flow.embedded_texts import EmbeddedTexts, SpanVectors, TextReject
 from embedkit.flow.encode import encode_tokens
 from embedkit.records import DOCUMENT_SCHEMA
 from embedkit.tokens.text_tokenizer import TextTokenizer
 from embedkit.tokens.tokenization import load_tokenizer, tokenize_text
-from embedkit.vectors import Vectors
+from embedkit.vectors import EmbeddingBlock, Vectors, flat_list
 
 Connect = Callable[[], EncoderClient]
 """Returns the client that reaches the encoders; picklable."""
 
 _SLICE_ROWS = 4096
 _SLICE_CHARS = 1 << 26
-
-
-class TextReject(NamedTuple):
-    """Why a text has no vector.
-
-    Attributes:
-        reason: A short snake_case word, the same that a run's rejects have: ``missing_column``,
-            ``wrong_type``, ``empty_text``, ``nul_byte``, ``invalid_json`` (half a surrogate pair),
-            ``too_long``, ``no_tokens`` or ``non_finite_vector``.
-        detail: One line: what is wrong and what to do about it.
-    """
-
-    reason: str
-    detail: str
-
-
-@dataclass(frozen=True)
-class EmbeddedTexts:
-    """The vectors of some texts, and what could not be embedded of them.
-
-    Attributes:
-        vectors: In the order of the texts, float32, shape (texts, dimension). A text that was
-            rejected has NaN in all places.
-        rejects: Why, by the text's place.
-    """
-
-    vectors: NDArray[np.float32]
-    rejects: Mapping[int, TextReject]
-
-    def __len__(self) -> int:
-        """Returns the number of texts."""
-        return len(self.vectors)
-
-    def __iter__(self) -> Iterator[NDArray[np.float32] | TextReject]:
-        """Yields each text's vector, float32, shape (dimension,), or its reject."""
-        for place, vector in enumerate(self.vectors):
-            yield self.rejects.get(place, vector)
-
-    def as_columns(self) -> tuple[pa.ListArray, pa.StringArray]:
-        """Returns vectors and reasons as Arrow columns, each null where the other is not.
-
-        The vectors are lists, not lists of a fixed size: of those, pyarrow up to 25 writes nulls
-        to Parquet, but does not read them.
-        """
-        good = np.ones(len(self), dtype=np.bool_)
-        good[list(self.rejects)] = False
-        offsets = np.concatenate([[0], np.cumsum(good)]).astype(np.int32) * self.vectors.shape[1]
-        vectors = pa.ListArray.from_arrays(
-            pa.array(offsets), pa.array(self.vectors[good].reshape(-1)), mask=pa.array(~good)
-        )
-        found = (self.rejects.get(place) for place in range(len(self)))
-        reasons = pa.array((None if one is None else one.reason for one in found), pa.string())
-        return vectors, reasons
 
 
 class TextEmbedder:
@@ -106,6 +53,9 @@ class TextEmbedder:
         (2, 8)
         >>> embedded.rejects[1].reason
         'empty_text'
+
+    With ``granularity="token"`` or ``"word"`` a text has as many vectors, and ``spans`` says of
+    which characters each is.
 
     Attributes:
         model: The model, every ``auto`` resolved.
@@ -225,9 +175,9 @@ class TextEmbedder:
         if min(lengths.values()) != count:
             told = ", ".join(f"{name} has {length:,}" for name, length in lengths.items())
             raise ConfigError(f"columns: {told} values; give as many of each")
-        vectors = np.full((count, self.model.vectors.dimension), np.nan, dtype=np.float32)
-        rejects: dict[int, TextReject] = {}
-        for block in make_blocks("texts", self._documents(values), DOCUMENT_SCHEMA, self._records):
+        found = _Found(count, self.model.vectors)
+        records = with_block_size(self._records, self.model)
+        for block in make_blocks("texts", self._documents(values), DOCUMENT_SCHEMA, records):
             tokens = tokenize_text(block, self._tokenizer)
             embedded = encode_tokens(
                 tokens,
@@ -237,10 +187,8 @@ class TextEmbedder:
                 vectors=self.model.vectors,
             )
             self._check_width(embedded.vectors)
-            vectors[embedded.rows.column("row_index").to_numpy()] = embedded.vectors.matrix
-            for reject in embedded.rejects:
-                rejects[reject.row_index] = TextReject(reject.reason, reject.detail)
-        return EmbeddedTexts(vectors, rejects)
+            found.add(embedded)
+        return found.texts()
 
     def _check_reached(self, reached: ModelSpec | None) -> None:
         ours = self.model.vector_ingredients()
@@ -283,6 +231,37 @@ class TextEmbedder:
         return client
 
 
+class _Found:
+    """What blocks of texts have become so far."""
+
+    def __init__(self, count: int, spec: VectorSpec) -> None:
+        self._width = spec.dimension
+        self._lists: list[SpanVectors | None] | None = [None] * count if spec.many else None
+        rows = 0 if spec.many else count
+        self._vectors = np.full((rows, spec.dimension), np.nan, dtype=np.float32)
+        self._rejects: dict[int, TextReject] = {}
+
+    def add(self, block: EmbeddingBlock) -> None:
+        places = block.rows.column("row_index").to_numpy()
+        if self._lists is None:
+            self._vectors[places] = block.vectors.matrix
+        else:
+            vectors, offsets = block.vectors, np.append(0, np.cumsum(block.vectors.counts))
+            items, _ = flat_list(block.rows.column("spans"))
+            ends = [items.field(name).to_numpy() for name in ("char_start", "char_end")]
+            spans = np.stack(ends, axis=1)
+            for row, place in enumerate(places.tolist()):
+                of_row = spans[offsets[row] : offsets[row + 1]]
+                self._lists[place] = SpanVectors(vectors.of_row(row), of_row)
+        for reject in block.rejects:
+            self._rejects[reject.row_index] = TextReject(reject.reason, reject.detail)
+
+    def texts(self) -> EmbeddedTexts:
+        if self._lists is None:
+            return EmbeddedTexts(self._vectors, self._rejects)
+        return EmbeddedTexts.of_spans(self._lists, self._rejects, self._width)
+
+
 def _embedder(
     model: ModelSpec, text_column: str, text_template: str | None, connect: Connect | None
 ) -> TextEmbedder:
@@ -309,9 +288,29 @@ def checked_settings(
             if settings:
                 raise ConfigError(f"{min(settings)}: is settled by the model that was read before")
             return model, records
-        return ModelConfig(model=os.fspath(model), **settings), records
+        config = ModelConfig(model=os.fspath(model), **settings)
+        if fault := granularity_fault(config, records):
+            raise ConfigError(fault)
+        return config, records
     except ValidationError as error:
         raise ConfigError(sentence(error)) from error
+
+
+def refuse_spans(settings: Mapping[str, Any], name: str) -> None:
+    """Refuses settings of words or tokens, for an adapter whose rows have one vector.
+
+    Args:
+        settings: Those of the model.
+        name: What the adapter is called.
+
+    Raises:
+        ConfigError: They ask for vectors of words or tokens.
+    """
+    if (of := settings.get("granularity")) in ("word", "token"):
+        raise ConfigError(
+            f"granularity: {name} gives each text one vector; TextEmbedder and EncoderHandler give "
+            f"those of {of}s with the characters that they are of"
+        )
 
 
 def plain_value(value: Any) -> Any:

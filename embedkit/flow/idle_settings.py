@@ -52,6 +52,26 @@ _RULES = (
         "documents stay whole without --chunk",
     ),
     _Rule(
+        ("word_pooling", "word_pattern", "words"),
+        lambda job, _: job.granularity != "word",
+        "it is of --granularity word",
+    ),
+    _Rule(
+        ("special_tokens",),
+        lambda job, _: job.granularity != "token",
+        "it is of --granularity token",
+    ),
+    _Rule(
+        ("store_tokens",),
+        lambda job, _: job.granularity not in ("word", "token"),
+        "it is of --granularity word and token",
+    ),
+    _Rule(
+        ("pooling",),
+        lambda job, _: job.granularity in ("word", "token"),
+        "no vector is made of a whole text",
+    ),
+    _Rule(
         ("max_decompressed_bytes",),
         lambda _, at: set(at.compressions) == {"none"},
         "no input is compressed",

@@ -16,6 +16,7 @@ from embedkit.config import (
     ModelConfig,
     OutputConfig,
     RecordConfig,
+    granularity_fault,
 )
 from embedkit.corpus.chunks import Chunker
 from embedkit.corpus.plan import Plan, plan_inputs
@@ -33,7 +34,8 @@ from embedkit.dataset.stores import probe
 from embedkit.dataset.version import Version
 from embedkit.encoders.kinds import read_model
 from embedkit.encoders.spec import ModelSpec
-from embedkit.errors import IntegrityError
+from embedkit.errors import ConfigError, IntegrityError
+from embedkit.flow.block_size import with_block_size
 from embedkit.flow.idle_settings import Circumstances, idle_settings
 from embedkit.hashes.digests import digest
 from embedkit.tokens.chunking import chunk_size, make_chunker
@@ -45,7 +47,7 @@ _CHUNKING = ("chunk", "chunk_tokens", "chunk_overlap")
 _NOT_IN_ROWS = frozenset(
     {"inputs", "base", "follow_symlinks", "max_decompressed_bytes", *_CHUNKING}
 )
-_OF_PARTS = frozenset({"vector_dtype", "store_text", "excerpts"})
+_OF_PARTS = frozenset({"vector_dtype", "store_text", "store_tokens", "excerpts"})
 """Settings of the output that decide what is in a part."""
 
 _OF_FIRST_RELEASE = frozenset(
@@ -116,7 +118,7 @@ class Job(Draft):
     """A whole job, settled: the draft of its version, and what runs it.
 
     Attributes:
-        config: The job as it was asked for.
+        config: The job as it was asked for, with the size of blocks settled.
     """
 
     config: JobConfig
@@ -196,10 +198,23 @@ def prepare(config: JobConfig, model: ModelSpec | None = None) -> Job:
         InputError: An input cannot be used.
     """
     model = model or read_model(config)
+    config = with_block_size(config, model)
     plan = plan_inputs(config)
     warn_of_idle_settings(config, model, plan)
     draft = begin_version(config, model, plan, config, config)
     return Job(**{one.name: getattr(draft, one.name) for one in fields(draft)}, config=config)
+
+
+def _with_token_texts(model: ModelSpec, output: OutputConfig) -> ModelSpec:
+    """Returns the model with words or tokens kept beside their vectors where the output wants it.
+
+    That is no part of the recipe, which the vectors are the same without.
+    """
+    spans = model.tokenizer.spans
+    if spans is None or spans.token_texts == output.store_tokens:
+        return model
+    spans = replace(spans, token_texts=output.store_tokens)
+    return replace(model, tokenizer=replace(model.tokenizer, spans=spans))
 
 
 def warn_of_idle_settings(config: JobConfig, model: ModelSpec, plan: Plan) -> None:
@@ -239,6 +254,9 @@ def begin_version(
         StoreError: The store failed.
     """
     # All that can be refused is refused before the first byte is written.
+    if fault := granularity_fault(model_config, records):
+        raise ConfigError(fault)
+    records, model = with_block_size(records, model), _with_token_texts(model, output)
     room = model.tokenizer.max_content_tokens
     if records.chunk != "none" and room is not None:
         chunk_size(records, room)
@@ -312,6 +330,7 @@ def version_of_job(config: JobConfig, model: ModelSpec, plan: Plan) -> Version:
     Raises:
         StoreError: The store failed.
     """
+    config = with_block_size(config, model)
     return _begun(_versions(_identity(model, plan, config, config), config, config))
 
 

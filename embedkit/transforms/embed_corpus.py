@@ -12,6 +12,7 @@ from embedkit.corpus.rows import plan_rows
 from embedkit.encoders.kinds import read_model
 from embedkit.encoders.local_client import LocalConnection
 from embedkit.errors import ConfigError
+from embedkit.flow.block_size import with_block_size
 from embedkit.flow.prepare import Draft, begin_version
 from embedkit.records import DocumentBlock
 from embedkit.transforms.blocks import BlocksFromRows, BlockTransform
@@ -93,12 +94,13 @@ class EmbedCorpus(BlockTransform):
                 "names; give one, or apply it to a PCollection of rows"
             )
         draft = self._draft(plan_inputs(self.records))
-        read = ReadCorpus(self.records, draft.plan, draft.make_chunker, draft.version)
+        records = with_block_size(self.records, draft.model)
+        read = ReadCorpus(records, draft.plan, draft.make_chunker, draft.version)
         return self._completed(draft, pipeline | "ReadCorpus" >> read)
 
     def _from_rows(self, rows: beam.PCollection) -> beam.PCollection:
         draft = self._draft(plan_rows(self.shards))
-        blocks = BlocksFromRows(self.records, self.shards, draft.make_chunker)
+        blocks = BlocksFromRows(draft.records, self.shards, draft.make_chunker)
         return self._completed(
             draft,
             rows | "BlocksFromRows" >> blocks | "SkipCommitted" >> SkipCommitted(draft.version),

@@ -10,7 +10,8 @@ from apache_beam.ml.transforms.base import EmbeddingsManager, EmbeddingTypeAdapt
 
 from embedkit.corpus.rows import as_mapping
 from embedkit.errors import ConfigError
-from embedkit.flow.embed_texts import Connect, TextEmbedder, TextReject
+from embedkit.flow.embed_texts import Connect, TextEmbedder, refuse_spans
+from embedkit.flow.embedded_texts import TextReject
 from embedkit.transforms.run_inference import EncoderHandler
 
 
@@ -73,6 +74,7 @@ class TextEmbeddings(EmbeddingsManager):
             raise ConfigError("columns: name the columns of text, or give a type_adapter instead")
         if isinstance(columns, str):
             raise ConfigError(f"columns: give a list, as [{columns!r}]")
+        refuse_spans(settings, "TextEmbeddings")
         super().__init__(columns=list(columns) if columns else None, type_adapter=type_adapter)
         self._handler = EncoderHandler(
             model,
@@ -129,7 +131,9 @@ class _Elements(ModelHandler[Any, _Embedded, TextEmbedder]):
             rows = [as_mapping(row) for row in batch]
             texts = [row.get(name) for row in rows for name in names]
         embedded = self._handler.embed(texts, model)
-        results = iter(one if isinstance(one, TextReject) else one.tolist() for one in embedded)
+        rejects = embedded.rejects
+        found = enumerate(embedded.vectors)
+        results = iter(rejects.get(place) or vector.tolist() for place, vector in found)
         return [_Embedded(one, {name: next(results) for name in names}) for one in batch]
 
     def get_num_bytes(self, batch: Sequence[Any]) -> int:

@@ -11,11 +11,10 @@ from apache_beam.ml.inference.base import ModelHandler, PredictionResult
 from embedkit.errors import ConfigError
 from embedkit.flow.embed_texts import (
     Connect,
-    EmbeddedTexts,
     TextEmbedder,
-    TextReject,
     checked_settings,
 )
+from embedkit.flow.embedded_texts import EmbeddedTexts, TextReject
 
 METRICS = "BeamML_Embedkit"
 """Namespace of the metrics; ``rejects_REASON`` counts what could not be embedded."""
@@ -27,8 +26,9 @@ class EncoderHandler(ModelHandler[Any, PredictionResult, TextEmbedder]):
     """Embeds texts in ``RunInference``: each becomes a ``PredictionResult`` with its vector.
 
     ``inference`` is a NumPy array, float32, shape (dimension,), or, for a text that cannot be
-    embedded, a ``TextReject`` that says why; ``PartRejects`` parts the two. What stops a whole
-    batch, such as a lost encoder, is an exception, which ``with_exception_handling`` of
+    embedded, a ``TextReject`` that says why; ``PartRejects`` parts the two. With ``granularity``
+    ``token`` or ``word`` it is the text's vectors with their spans, as ``SpanVectors``. What stops
+    a whole batch, such as a lost encoder, is an exception, which ``with_exception_handling`` of
     ``RunInference`` turns into a dead letter.
 
         >>> import apache_beam as beam

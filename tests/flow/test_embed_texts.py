@@ -14,7 +14,8 @@ from reference_version import BAD, SETTINGS, reference
 
 from embedkit.encoders.local_client import LocalConnection
 from embedkit.errors import ConfigError, EncoderError
-from embedkit.flow.embed_texts import TextEmbedder, TextReject
+from embedkit.flow.embed_texts import TextEmbedder
+from embedkit.flow.embedded_texts import TextReject
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from beam_running import results
 from reference_version import SETTINGS, beam_reference, reference
 
 from embedkit.errors import ConfigError, EncoderError
-from embedkit.flow.embed_texts import TextReject
+from embedkit.flow.embedded_texts import TextReject
 from embedkit.transforms.run_inference import METRICS, EncoderHandler, PartRejects
 
 
