@@ -65,6 +65,10 @@ TOKENS_FIELD = pa.field(
 )
 """Column of the words or tokens themselves, one for each span, where they are asked for."""
 
+SECOND_FIELD = pa.field("\0second", pa.int32(), nullable=False)
+"""Column that tokenizing pairs adds: the place of the first token that belongs to the second text.
+No file has a column of that name."""
+
 LINE_FIELD = pa.field("line_in_range", pa.int64())
 """Column of a part: a record's row, element or line from 1, a line from where its range begins."""
 

@@ -4,18 +4,22 @@ A kind is a folder beside this file and a line below. Only what is listed here e
 directory chooses among the kinds, and no code of its own is loaded.
 """
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from embedkit.config import ModelConfig
 from embedkit.encoders.base import Encoder
+from embedkit.encoders.cross.kind import CrossKind, is_classifier, is_cross_encoder
 from embedkit.encoders.hardware import HERE, Machine
 from embedkit.encoders.model_source import model_directory
 from embedkit.encoders.spec import ModelSpec
 from embedkit.encoders.strange_files import check_files
 from embedkit.encoders.transformer.kind import TransformerKind
-from embedkit.errors import EncoderError
+from embedkit.errors import ConfigError, EncoderError
+
+_log = logging.getLogger(__name__)
 
 _Spec = TypeVar("_Spec", bound=ModelSpec)
 
@@ -80,6 +84,11 @@ KINDS: dict[str, EncoderKind[Any]] = {
 }
 """Every kind by its name; a directory is of the first that recognises it, else of the last."""
 
+SCORERS: dict[str, EncoderKind[Any]] = {
+    "cross": CrossKind(),
+}
+"""Kinds that score pairs of texts: asked for where rows are pairs, whatever else a directory is."""
+
 
 def read_model(config: ModelConfig, machine: Machine = HERE) -> ModelSpec:
     """Reads a model's files, all but the values of its weights, and settles how it runs.
@@ -94,8 +103,38 @@ def read_model(config: ModelConfig, machine: Machine = HERE) -> ModelSpec:
     """
     directory, revision = model_directory(config.model)
     check_files(directory)
+    if is_cross_encoder(directory):
+        raise ConfigError(
+            f"{directory}: a cross-encoder, which scores pairs of texts and gives no vectors; "
+            "embedkit rerank scores pairs with it"
+        )
+    if is_classifier(directory):
+        _log.warning(
+            "%s has a classification head, of which vectors make no use; if it is a cross-encoder, "
+            "embedkit rerank scores pairs with it",
+            directory,
+        )
     spec: ModelSpec = _kind_of(directory).read(directory, revision, config, machine)
     return spec
+
+
+def read_scorer(config: ModelConfig, machine: Machine = HERE) -> ModelSpec:
+    """Reads the files of a model that scores pairs of texts, see ``read_model``.
+
+    Raises:
+        ConfigError: The model cannot be found, scores no pairs, is damaged, would need foreign
+            code, or cannot do what the job asks of it.
+    """
+    directory, revision = model_directory(config.model)
+    check_files(directory)
+    for kind in SCORERS.values():
+        if kind.recognises(directory):
+            spec: ModelSpec = kind.read(directory, revision, config, machine)
+            return spec
+    raise ConfigError(
+        f"{directory}: no cross-encoder: its config.json names no architecture that ends in "
+        "ForSequenceClassification; take a model that scores pairs of texts"
+    )
 
 
 def query_config(model: str, described: Mapping[str, Any]) -> ModelConfig:
@@ -127,12 +166,13 @@ def tokens_per_second(spec: ModelSpec, gpu: str = "") -> float | None:
 
 
 def _kind(spec: ModelSpec) -> EncoderKind[Any]:
-    if spec.kind not in KINDS:
+    known = {**KINDS, **SCORERS}
+    if spec.kind not in known:
         raise EncoderError(
             f"{spec.identity.directory}: kind of encoder {spec.kind!r} is not known in this "
-            f"process, which knows {', '.join(KINDS)}; install the same release everywhere"
+            f"process, which knows {', '.join(known)}; install the same release everywhere"
         )
-    return KINDS[spec.kind]
+    return known[spec.kind]
 
 
 def _kind_of(directory: Path) -> EncoderKind[Any]:

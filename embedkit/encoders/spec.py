@@ -42,7 +42,7 @@ class VectorSpec:
         normalize: Whether vectors have length 1.
         metric: How vectors are compared: cosine, dot, euclidean or manhattan.
         of: What each of them is of: a ``row``, which is a document or a chunk, a ``word`` or a
-            ``token``.
+            ``token``; or of a ``pair`` of texts, whose scores they are, one for each label.
         span_pooling: How tokens become the vector of a span, where that is not of a row:
             ``first``, ``mean``, ``last`` or ``max``.
     """
@@ -50,13 +50,13 @@ class VectorSpec:
     dimension: int
     normalize: bool
     metric: str
-    of: Literal["row", "word", "token"] = "row"
+    of: Literal["row", "word", "token", "pair"] = "row"
     span_pooling: Literal["first", "mean", "last", "max"] = "mean"
 
     @property
     def many(self) -> bool:
         """Whether a row has any number of vectors, and not exactly one."""
-        return self.of != "row"
+        return self.of in ("word", "token")
 
     @property
     def column(self) -> ValueColumn:

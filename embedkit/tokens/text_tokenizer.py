@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from embedkit.errors import ConfigError
+from embedkit.tokens.pair_rules import PairRules
 from embedkit.tokens.span_rules import SpanRules
-from embedkit.tokens.text_tokens import blank_ids, is_long, text_slices, token_pieces
+from embedkit.tokens.text_tokens import blank_ids, is_long, is_seen, text_slices, token_pieces
 from embedkit.tokens.word_cache import WordCache, tokenizes_words
 
 _PROBES = ("a", "the", "0", ".", "A b")
@@ -28,6 +29,7 @@ class TokenizerSpec:
         max_content_tokens: Tokens left for the text beside special ones and the prompt; None where
             the tokenizer was not asked.
         spans: Which spans of a text get vectors of their own; None where the whole text gets one.
+        pairs: How pairs of a query and a text become rows; None where rows are single texts.
     """
 
     directory: str
@@ -37,6 +39,7 @@ class TokenizerSpec:
     prompts: tuple[tuple[str, str], ...] = ()
     max_content_tokens: int | None = None
     spans: SpanRules | None = None
+    pairs: PairRules | None = None
 
 
 class TextTokenizer:
@@ -110,6 +113,56 @@ class TextTokenizer:
         offsets = np.zeros(len(texts) + 1, dtype=np.int32)
         np.cumsum(np.minimum(n_tokens, self.max_tokens), out=offsets[1:])
         return np.concatenate(flat), offsets, n_tokens
+
+    @property
+    def truncate_left(self) -> bool:
+        """Whether what is too long loses its beginning, and not its end."""
+        return self._truncate_left
+
+    def contents(
+        self, texts: list[str]
+    ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]:
+        """Tokenizes texts, with the prompt before each of them and without special tokens.
+
+        Args:
+            texts: Any texts.
+
+        Returns:
+            The ids of all texts one after the other, int32, shape (tokens,), each text cut to what
+            the model sees of it alone; the ends of the texts' ids among them, int32, shape
+            (texts + 1,), beginning with 0; tokens per text before the cut, shape (texts,).
+        """
+        counts: list[NDArray[np.int64]] = [np.empty(0, dtype=np.int64)]
+        flat: list[NDArray[np.int32]] = [np.empty(0, dtype=np.int32)]
+        for ids, ends, of_texts in self._contents(texts):
+            counts.append(of_texts)
+            kept = np.diff(ends)
+            flat.append(self._seen(ids, ends, kept))
+        total = np.concatenate(counts)
+        offsets = np.zeros(len(texts) + 1, dtype=np.int32)
+        np.cumsum(np.minimum(total, self._room), out=offsets[1:])
+        return np.concatenate(flat), offsets, total
+
+    def silent_contents(
+        self, texts: list[str], ids: NDArray[np.int32], offsets: NDArray[np.int32]
+    ) -> NDArray[np.bool_]:
+        """Finds the texts that say nothing to the model.
+
+        Args:
+            texts: The texts.
+            ids: Their ids, as ``contents`` returned them.
+            offsets: Where they end, likewise.
+
+        Returns:
+            Whether each has no token but those of white space, or for text that the model does not
+            know and nobody sees, shape (texts,).
+        """
+        found = np.zeros(len(texts), dtype=np.bool_)
+        for silent in (self._blank, np.append(self._blank, self._unknown)):
+            says = np.append(0, np.cumsum(~np.isin(ids, silent)))[offsets]
+            for row in np.flatnonzero(says[1:] == says[:-1]):
+                found[row] |= silent is self._blank or not is_seen(texts[row])
+        return found
 
     def blank_rows(self, ids: NDArray[np.int32], offsets: NDArray[np.int32]) -> NDArray[np.bool_]:
         """Finds the rows that are to the model what a text of white space is.

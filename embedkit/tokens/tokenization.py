@@ -18,7 +18,7 @@ from embedkit.tokens.tokenizer_limits import check_tokenizer
 from embedkit.tokens.transformers_library import quiet_transformers, transformers_library
 
 _VOCABULARIES = ("tokenizer.json", "vocab.json", "*.txt", "*.model", "*.tiktoken")
-_NOTHING_SAID = (
+NOTHING_SAID = (
     "the tokenizer finds nothing in this text but white space and marks that it drops, such as "
     "control or zero-width characters, or characters that nobody sees; leave the record out"
 )
@@ -144,7 +144,7 @@ def tokenize_text(block: DocumentBlock, tokenizer: TextTokenizer) -> TokenBlock:
 def _without_tokens(rows: pa.RecordBatch, blank: NDArray[np.bool_]) -> tuple[Reject, ...]:
     said = rows.column("doc_id").filter(pa.array(~blank))
     lost = pc.invert(pc.is_in(rows.column("doc_id"), value_set=said))
-    return Reject.of_rows(rows.filter(lost), "no_tokens", _NOTHING_SAID)
+    return Reject.of_rows(rows.filter(lost), "no_tokens", NOTHING_SAID)
 
 
 def _unknown_id(loaded: Any) -> int | None:

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,9 @@ from embedkit.tokens.transformers_library import quiet_transformers, transformer
 _MOST_POSITIONS = 1 << 24
 _COUNTS = ("layer", "expert")
 _FEW = 256
+
+FindClass = Callable[[Any, str], Any]
+"""Finds the library's class for a configuration and its directory, as ``model_class`` does."""
 
 
 def transformer_config(directory: Path) -> Any:
@@ -75,13 +78,16 @@ def _check_numbers(config: Any, file: Path) -> None:
             )
 
 
-def check_architecture(config: Any, directory: Path, weights: Iterable[Path]) -> None:
+def check_architecture(
+    config: Any, directory: Path, weights: Iterable[Path], find_class: FindClass | None = None
+) -> None:
     """Builds the transformer without its weights, and checks that they can belong to it.
 
     Args:
         config: Its configuration.
         directory: Its directory.
         weights: Its safetensors files.
+        find_class: Finds the library's class, ``model_class`` unless given.
 
     Raises:
         ConfigError: The configuration describes nothing that can be built, or something many
@@ -98,7 +104,7 @@ def check_architecture(config: Any, directory: Path, weights: Iterable[Path]) ->
                 f"{file}: {name} is {value}, but the weights have {len(shapes)} tensors only; "
                 "download the model again"
             )
-    kind = model_class(config, str(directory))
+    kind = (find_class or model_class)(config, str(directory))
     config = copy.deepcopy(config)
     config._attn_implementation = "eager"
     try:

@@ -139,3 +139,19 @@ def padded(
     ids = np.full(mask.shape, pad_id, dtype=np.int64)
     ids[mask] = batch.input_ids
     return ids, mask.astype(np.int64)
+
+
+def token_types(batch: TokenBatch, width: int) -> NDArray[np.int64]:
+    """Returns the token types of a padded batch of pairs.
+
+    Args:
+        batch: Rows with ``seconds``.
+        width: Tokens of a padded row.
+
+    Returns:
+        1 for a token of the second text, 0 for others and for fill, int64, shape (rows, width).
+    """
+    places = np.arange(width)
+    assert batch.seconds is not None, "of pairs"
+    second = (places >= batch.seconds[:, None]) & (places < batch.lengths[:, None])
+    return second.astype(np.int64)

@@ -68,14 +68,14 @@ def read_transformer(
         loaded,
         TokenizerSpec(
             directory=str(layout.transformer),
-            max_tokens=_max_tokens(config, layout, transformer, loaded.model_max_length),
+            max_tokens=max_tokens_of(config, layout, transformer, loaded.model_max_length),
             prompt=_prompt(config, layout),
             lower_case=layout.lower_case,
             prompts=layout.prompts,
             spans=spans,
         ),
     )
-    _check_vocabulary(tokenizer, transformer, layout.transformer)
+    check_vocabulary(tokenizer, transformer, layout.transformer)
     _warn_of_missing_end(tokenizer, loaded.eos_token, layout.transformer)
     pooling = () if spans else _pooling(config, layout, root)
     width = _joined_width(transformer.hidden_size, layers, layout, root) * max(1, len(pooling))
@@ -119,9 +119,20 @@ def read_transformer(
     )
 
 
-def _max_tokens(
+def max_tokens_of(
     config: ModelConfig, layout: ModelLayout, transformer: Any, tokenizer_limit: int
 ) -> int:
+    """Returns how many tokens of a row a model sees, special tokens and prompt included.
+
+    Args:
+        config: The job's wishes.
+        layout: What the directory says beside the transformer's own files.
+        transformer: The transformer's configuration.
+        tokenizer_limit: What the tokenizer names as its longest text.
+
+    Raises:
+        ConfigError: The model cannot see as many as the job asks for, or names no limit.
+    """
     positions = getattr(transformer, "max_position_embeddings", None) or -1
     shift = (getattr(transformer, "pad_token_id", None) or 0) + 1
     usable = positions - shift if transformer.model_type in _SHIFTED_POSITIONS else positions
@@ -177,7 +188,12 @@ def _prompt(config: ModelConfig, layout: ModelLayout) -> str:
     return prompts[name]
 
 
-def _check_vocabulary(tokenizer: TextTokenizer, transformer: Any, directory: Path) -> None:
+def check_vocabulary(tokenizer: TextTokenizer, transformer: Any, directory: Path) -> None:
+    """Checks that a tokenizer's ids are the model's.
+
+    Raises:
+        ConfigError: Some are not, or a single text has token types.
+    """
     probe = tokenizer.tokenizer.encode("a")
     # A post-processor puts ids around a text that need not be in the vocabulary.
     largest = max(*tokenizer.tokenizer.get_vocab(with_added_tokens=True).values(), *probe.ids)

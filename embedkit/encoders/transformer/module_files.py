@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -47,6 +47,8 @@ _WITHOUT_EFFECT = frozenset(
 )
 _TOKEN_VECTORS = {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}
 
+_LOGITS = {"text": {"method": "forward", "method_output_name": "logits"}}
+
 
 def _module(reference: str) -> str:
     package, _, kind = reference.rpartition(".")
@@ -58,7 +60,12 @@ def _module(reference: str) -> str:
     return kind
 
 
-def _activation(reference: str) -> str:
+def activation_name(reference: str) -> str:
+    """Returns the class of ``torch.nn`` that a reference names, from ``ACTIVATIONS``.
+
+    Raises:
+        ValueError: It is another one.
+    """
     package, _, kind = reference.rpartition(".")
     if package.split(".")[:2] != ["torch", "nn"] or kind not in ACTIVATIONS:
         raise ValueError(
@@ -93,12 +100,11 @@ class ModuleEntry(_File):
     path: str
 
 
-class TransformerFile(_File):
-    """``sentence_bert_config.json``."""
+class _TransformerFile(_File):
+    output: ClassVar[dict[str, Any]]
 
     max_seq_length: PositiveInt | None = None
     do_lower_case: bool = False
-    transformer_task: Literal["feature-extraction"] = "feature-extraction"
     modality_config: dict[str, Any] | None = None
     model_arguments: _Arguments = Field(
         None, validation_alias=AliasChoices("model_args", "model_kwargs")
@@ -114,13 +120,26 @@ class TransformerFile(_File):
     tokenizer_name_or_path: None = None
 
     @model_validator(mode="after")
-    def _gives_token_vectors(self) -> Self:
-        if self.modality_config not in (None, _TOKEN_VECTORS):
+    def _gives_what_is_used(self) -> Self:
+        if self.modality_config not in (None, self.output):
             raise ValueError(
-                f"modality_config {self.modality_config} is not supported; "
-                f"expected {_TOKEN_VECTORS}"
+                f"modality_config {self.modality_config} is not supported; expected {self.output}"
             )
         return self
+
+
+class TransformerFile(_TransformerFile):
+    """``sentence_bert_config.json``."""
+
+    output: ClassVar[dict[str, Any]] = _TOKEN_VECTORS
+    transformer_task: Literal["feature-extraction"] = "feature-extraction"
+
+
+class ClassifierFile(_TransformerFile):
+    """``sentence_bert_config.json`` of a cross-encoder."""
+
+    output: ClassVar[dict[str, Any]] = _LOGITS
+    transformer_task: Literal["sequence-classification"]
 
 
 class PoolingFile(_File):
@@ -144,7 +163,7 @@ class DenseFile(_File):
     in_features: PositiveInt
     out_features: PositiveInt
     bias: bool = True
-    activation_function: Annotated[str, AfterValidator(_activation)] = "Tanh"
+    activation_function: Annotated[str, AfterValidator(activation_name)] = "Tanh"
     use_residual: bool = False
     module_input_name: _Components = "sentence_embedding"
     module_output_name: _Components | None = None
@@ -165,6 +184,15 @@ class ModelFile(_File):
     similarity_fn_name: Literal["cosine", "dot", "euclidean", "manhattan"] | None = None
     truncate_dim: PositiveInt | None = None
     model_type: Literal["SentenceTransformer"] = "SentenceTransformer"
+
+
+class CrossEncoderFile(_File):
+    """``config_sentence_transformers.json`` of a cross-encoder."""
+
+    prompts: dict[str, str | None] | None = None
+    default_prompt_name: str | None = None
+    activation_fn: Annotated[str, AfterValidator(activation_name)] | None = None
+    model_type: Literal["CrossEncoder"]
 
 
 F = TypeVar("F", bound=_File)

@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from embedkit.encoders.transformer.architecture import model_class
+from embedkit.encoders.spec import ModelSpec
+from embedkit.encoders.transformer.architecture import FindClass, model_class
 from embedkit.encoders.transformer.model_modules import DenseLayer
 from embedkit.encoders.transformer.pooling import pool, without_prompt
 from embedkit.encoders.transformer.spec import TransformerSpec
@@ -79,6 +80,19 @@ def load_network(spec: TransformerSpec, attention: str = "sdpa") -> SentenceNetw
         ConfigError: The weights are not those of this architecture.
         EncoderError: The files are not what they were when the job was planned.
     """
+    check_weights(spec)
+    root = Path(spec.identity.directory)
+    dense = nn.Sequential(*(_load_dense(root, layer) for layer in spec.dense))
+    network = SentenceNetwork(load_pretrained(spec.transformer, attention), dense, spec)
+    return network.eval().requires_grad_(False)
+
+
+def check_weights(spec: ModelSpec) -> None:
+    """Checks that a model's weights are those that its job was planned with.
+
+    Raises:
+        EncoderError: They are gone, or others.
+    """
     root = Path(spec.identity.directory)
     files = [root / name for name in spec.identity.weights]
     missing = [file for file in files if not file.is_file()]
@@ -92,12 +106,22 @@ def load_network(spec: TransformerSpec, attention: str = "sdpa") -> SentenceNetw
             f"{root}: the weights changed since the job was planned (sha256 {found}, expected "
             f"{spec.identity.weights_hash}); restore them, or start the job anew"
         )
-    dense = nn.Sequential(*(_load_dense(root, layer) for layer in spec.dense))
-    network = SentenceNetwork(_load_transformer(spec.transformer, attention), dense, spec)
-    return network.eval().requires_grad_(False)
 
 
-def _load_transformer(directory: str, attention: str) -> nn.Module:
+def load_pretrained(
+    directory: str, attention: str, find_class: FindClass = model_class, unused: str = "pooler."
+) -> nn.Module:
+    """Loads a model of the transformers library in float32, on the CPU.
+
+    Args:
+        directory: Its directory.
+        attention: ``sdpa``, where the architecture has it, or ``eager``.
+        find_class: Finds the library's class for a configuration.
+        unused: What is in the names of tensors that need not be there.
+
+    Raises:
+        ConfigError: It cannot be loaded, or the weights are not those of its architecture.
+    """
     auto_config = transformers_library().AutoConfig
     try:
         with quiet_transformers():
@@ -106,7 +130,7 @@ def _load_transformer(directory: str, attention: str) -> nn.Module:
             )
             # Saves memory at the price of texts whose length it does not divide.
             config.chunk_size_feed_forward = 0
-            kind = model_class(config, directory)
+            kind = find_class(config, directory)
             model, report = kind.from_pretrained(
                 directory,
                 config=config,
@@ -126,14 +150,14 @@ def _load_transformer(directory: str, attention: str) -> nn.Module:
         raise ConfigError(
             f"{directory}: the model cannot be loaded ({one_line(error, only_first=True)})"
         ) from error
-    _check_complete(report, directory)
+    _check_complete(report, directory, unused)
     transformer: nn.Module = model
     return transformer
 
 
-def _check_complete(report: dict[str, Any], directory: str) -> None:
-    # Only token vectors are used, so the pooler on top of some models may be absent.
-    lost = sorted(key for key in report["missing_keys"] if "pooler." not in key)
+def _check_complete(report: dict[str, Any], directory: str, unused: str) -> None:
+    # Where only token vectors are used, the pooler on top of some models may be absent.
+    lost = sorted(key for key in report["missing_keys"] if not unused or unused not in key)
     lost += sorted(str(entry[0]) for entry in report.get("mismatched_keys", ()))
     if lost:
         raise ConfigError(

@@ -37,9 +37,14 @@ class TransformerShape:
     @classmethod
     def of(cls, spec: TransformerSpec) -> "TransformerShape":
         """Reads the sizes of a model."""
+        return cls.read(spec.transformer)
+
+    @classmethod
+    def read(cls, directory: str) -> "TransformerShape":
+        """Reads the sizes of the transformer in a directory."""
         # Not the file: architectures have names of their own for these sizes.
         config = transformers_library().AutoConfig.from_pretrained(
-            spec.transformer, trust_remote_code=False, local_files_only=True
+            directory, trust_remote_code=False, local_files_only=True
         )
         hidden = int(config.hidden_size)
         inner = int(getattr(config, "intermediate_size", None) or 4 * hidden)

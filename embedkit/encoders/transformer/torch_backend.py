@@ -9,10 +9,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from embedkit.encoders.hardware import processor_name, usable_cores
+from embedkit.encoders.spec import ModelSpec
 from embedkit.encoders.transformer.batching import (
     fixed_widths,
     padded,
     token_batches,
+    token_types,
     width_batches,
     width_of,
 )
@@ -46,7 +48,8 @@ class TorchBackend:
     """Runs a network with torch.
 
     Args:
-        network: Takes padded ids and their mask, as ``SentenceNetwork`` does.
+        network: Takes padded ids and their mask, as ``SentenceNetwork`` does; of pairs whose texts
+            differ in their token types, these as well.
         device: ``cpu`` or ``cuda``.
         batch_tokens: Most tokens of a padded batch.
         pad_id: Id that fills up shorter rows.
@@ -129,8 +132,11 @@ class TorchBackend:
         )
 
     def _forward(self, batch: TokenBatch) -> Tensor:
-        ids, mask = (self._on_device(array) for array in padded(batch, self._pad_id, self._widths))
-        vectors: Tensor = self._network(ids, mask)
+        arrays = [*padded(batch, self._pad_id, self._widths)]
+        if batch.seconds is not None:
+            arrays.append(token_types(batch, arrays[0].shape[1]))
+        ids, *others = map(self._on_device, arrays)
+        vectors: Tensor = self._network(ids, *others)
         self.computed_tokens += ids.numel()
         return vectors
 
@@ -161,11 +167,25 @@ def placed_backend(network: SentenceNetwork, spec: TransformerSpec) -> TorchBack
         network: The network, in float32 on the CPU.
         spec: The model; its backend is not looked at.
     """
-    to_precision(network.transformer, spec.placement.precision)
+    return on_device(network, network.transformer, spec, spec.pad_id)
+
+
+def on_device(
+    network: nn.Module, transformer: nn.Module, spec: ModelSpec, pad_id: int
+) -> TorchBackend:
+    """Brings any network around a transformer to its device and precision.
+
+    Args:
+        network: The network, in float32 on the CPU.
+        transformer: The part of it that computes in the precision.
+        spec: The model; its backend is not looked at.
+        pad_id: Id that fills up shorter rows.
+    """
+    to_precision(transformer, spec.placement.precision)
     device, tokens = spec.placement.device, spec.placement.batch_tokens
     if spec.placement.precision == "float8":
         check_device(device)
     # Always named: torch starts with one thread where OMP_NUM_THREADS says so, as inside Ray.
     threads = (spec.placement.threads or usable_cores()) if device == "cpu" else None
     widths = fixed_widths(spec.tokenizer.max_tokens) if device == "cuda" else ()
-    return TorchBackend(network.to(device), device, tokens, spec.pad_id, threads, widths)
+    return TorchBackend(network.to(device), device, tokens, pad_id, threads, widths)
