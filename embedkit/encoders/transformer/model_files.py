@@ -87,7 +87,7 @@ def read_transformer(
     )
     own_files = weight_files(layout.transformer)
     check_architecture(transformer, layout.transformer, own_files)
-    files = [*own_files, *(root / layer.weights for layer in layout.dense)]
+    files = [*own_files, *(root / layer.weights for layer in layout.dense if layer.weights)]
     return TransformerSpec(
         identity=ModelIdentity(
             directory=str(root),
@@ -267,11 +267,11 @@ def _joined_width(width: int, layers: HiddenLayers | None, layout: ModelLayout, 
 def _dimension(config: ModelConfig, layout: ModelLayout, pooled: int, root: Path) -> int:
     width = pooled
     for layer in layout.dense:
-        if layer.in_features != width:
+        if layer.in_features not in (None, width):
             raise ConfigError(
-                f"{root / layer.weights}: takes {layer.in_features} components, but gets {width}"
+                f"{root}/{layer.weights}: takes {layer.in_features} components, but gets {width}"
             )
-        width = layer.out_features
+        width = layer.out_features or width
     wanted = config.dimensions or layout.dimensions or width
     if wanted > width:
         raise ConfigError(

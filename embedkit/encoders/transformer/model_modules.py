@@ -3,16 +3,20 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from embedkit.encoders.transformer.head_layers import (
+    HEAD_MODULES,
+    HeadLayer,
+    UnitLayer,
+    read_head,
+)
 from embedkit.encoders.transformer.module_files import (
-    DenseFile,
     ModelFile,
-    NormalizeFile,
     PoolingFile,
     TransformerFile,
     read_file,
     read_modules,
 )
-from embedkit.encoders.weights import below, tensor_shapes, weight_files
+from embedkit.encoders.weights import below
 from embedkit.errors import ConfigError
 
 _TRANSFORMER_FILES = (
@@ -27,27 +31,6 @@ _TRANSFORMER_FILES = (
 
 
 @dataclass(frozen=True)
-class DenseLayer:
-    """A linear layer after the pooling.
-
-    Attributes:
-        weights: Its safetensors file, relative to the model directory.
-        in_features: Components it takes.
-        out_features: Components it gives.
-        bias: Whether it adds a bias.
-        activation: Name of a class in ``torch.nn``, from ``ACTIVATIONS``.
-        residual: Whether its input is added to its output.
-    """
-
-    weights: str
-    in_features: int
-    out_features: int
-    bias: bool
-    activation: str
-    residual: bool
-
-
-@dataclass(frozen=True)
 class ModelLayout:
     """What a model directory says of how texts become vectors.
 
@@ -55,7 +38,7 @@ class ModelLayout:
         transformer: Directory of the transformer and its tokenizer.
         pooling: Pooling modes, joined in this order; empty where the model names none.
         include_prompt: Whether the prompt's tokens are pooled.
-        dense: Layers after the pooling.
+        dense: Layers after the pooling, but for a last one that makes vectors of length 1.
         normalize: Whether vectors have length 1.
         max_tokens: Tokens that the model sees, where it says so here.
         lower_case: Whether text is lower-cased first.
@@ -68,7 +51,7 @@ class ModelLayout:
     transformer: Path
     pooling: tuple[str, ...] = ()
     include_prompt: bool = True
-    dense: tuple[DenseLayer, ...] = ()
+    dense: tuple[HeadLayer, ...] = ()
     normalize: bool = False
     max_tokens: int | None = None
     lower_case: bool = False
@@ -100,8 +83,8 @@ def read_layout(root: Path) -> ModelLayout:
     places = dict(modules)
     transformer = _transformer(places["Transformer"])
     model = read_file(ModelFile, root / "config_sentence_transformers.json", missing_ok=True)
-    if "Normalize" in places:
-        read_file(NormalizeFile, places["Normalize"] / "config.json", missing_ok=True)
+    head = read_head(root, modules[2:] if "Pooling" in places else modules[1:])
+    normalize = head[-1:] == (UnitLayer(),)
     pooling = (
         read_file(PoolingFile, places["Pooling"] / "config.json") if "Pooling" in places else None
     )
@@ -109,8 +92,8 @@ def read_layout(root: Path) -> ModelLayout:
         transformer=places["Transformer"],
         pooling=pooling.pooling_mode if pooling else (),
         include_prompt=pooling.include_prompt if pooling else True,
-        dense=tuple(_dense(root, place) for kind, place in modules if kind == "Dense"),
-        normalize="Normalize" in places,
+        dense=head[:-1] if normalize else head,
+        normalize=normalize,
         max_tokens=transformer.max_seq_length,
         lower_case=transformer.do_lower_case,
         prompts=tuple((name, text or "") for name, text in (model.prompts or {}).items()),
@@ -123,11 +106,10 @@ def read_layout(root: Path) -> ModelLayout:
 def _check_order(kinds: list[str], listing: Path) -> None:
     rest = kinds[1:]
     rest = rest[1:] if rest[:1] == ["Pooling"] else rest
-    rest = rest[:-1] if rest[-1:] == ["Normalize"] else rest
-    if kinds[:1] != ["Transformer"] or set(rest) - {"Dense"}:
+    if kinds[:1] != ["Transformer"] or set(rest) - HEAD_MODULES:
         raise ConfigError(
-            f"{listing}: modules {', '.join(kinds)}; expected Transformer, Pooling, any number of "
-            "Dense, and at the end Normalize or nothing"
+            f"{listing}: modules {', '.join(kinds)}; expected Transformer, Pooling, and any number "
+            f"of {', '.join(sorted(HEAD_MODULES))}"
         )
 
 
@@ -144,23 +126,3 @@ def _refuse_adapter(directory: Path) -> None:
         raise ConfigError(
             f"{file}: adapters are not supported; merge it into its model and save that"
         )
-
-
-def _dense(root: Path, directory: Path) -> DenseLayer:
-    file = directory / "config.json"
-    config = read_file(DenseFile, file)
-    (weights,) = weight_files(directory)
-    found = tensor_shapes(weights).get("linear.weight")
-    if found != (config.out_features, config.in_features):
-        raise ConfigError(
-            f"{weights}: linear.weight has shape {found}, but {file.name} says "
-            f"{(config.out_features, config.in_features)}; download the model again"
-        )
-    return DenseLayer(
-        weights=weights.relative_to(root).as_posix(),
-        in_features=config.in_features,
-        out_features=config.out_features,
-        bias=config.bias,
-        activation=config.activation_function,
-        residual=config.use_residual,
-    )

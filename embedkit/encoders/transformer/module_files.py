@@ -39,7 +39,7 @@ ACTIVATIONS = frozenset(
 )
 """Classes of ``torch.nn`` that a Dense module may name; each stands for its defaults."""
 
-MODULES = frozenset({"Transformer", "Pooling", "Dense", "Normalize", "Dropout"})
+MODULES = frozenset({"Transformer", "Pooling", "Dense", "LayerNorm", "Normalize", "Dropout"})
 """Classes of sentence-transformers that a model may consist of."""
 
 _WITHOUT_EFFECT = frozenset(
@@ -167,6 +167,12 @@ class DenseFile(_File):
     use_residual: bool = False
     module_input_name: _Components = "sentence_embedding"
     module_output_name: _Components | None = None
+
+
+class LayerNormFile(_File):
+    """``config.json`` of a LayerNorm module."""
+
+    dimension: PositiveInt
 
 
 class NormalizeFile(_File):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from embedkit.encoders.spec import ModelSpec
 from embedkit.encoders.transformer.architecture import FindClass, model_class
-from embedkit.encoders.transformer.model_modules import DenseLayer
+from embedkit.encoders.transformer.head import load_head
 from embedkit.encoders.transformer.pooling import pool, without_prompt
 from embedkit.encoders.transformer.spec import TransformerSpec
 from embedkit.encoders.weights import weights_hash
@@ -50,25 +50,6 @@ class SentenceNetwork(nn.Module):
         return vectors[:, : self._dimension]
 
 
-class Dense(nn.Module):
-    """A linear layer with an activation, and its input added where the model says so."""
-
-    def __init__(self, layer: DenseLayer) -> None:
-        super().__init__()
-        self.linear = nn.Linear(layer.in_features, layer.out_features, bias=layer.bias)
-        self.activation: nn.Module = getattr(nn, layer.activation)()
-        self._adds_input = layer.residual
-        if layer.residual and layer.in_features != layer.out_features:
-            self.residual: nn.Module = nn.Linear(layer.in_features, layer.out_features, bias=False)
-        else:
-            self.residual = nn.Identity()
-
-    def forward(self, vectors: Tensor) -> Tensor:
-        """Maps vectors, shape (rows, in_features), to shape (rows, out_features)."""
-        out: Tensor = self.activation(self.linear(vectors))
-        return out + self.residual(vectors) if self._adds_input else out
-
-
 def load_network(spec: TransformerSpec, attention: str = "sdpa") -> SentenceNetwork:
     """Loads a model's weights in float32, on the CPU, ready for inference.
 
@@ -81,9 +62,8 @@ def load_network(spec: TransformerSpec, attention: str = "sdpa") -> SentenceNetw
         EncoderError: The files are not what they were when the job was planned.
     """
     check_weights(spec)
-    root = Path(spec.identity.directory)
-    dense = nn.Sequential(*(_load_dense(root, layer) for layer in spec.dense))
-    network = SentenceNetwork(load_pretrained(spec.transformer, attention), dense, spec)
+    head = load_head(Path(spec.identity.directory), spec.dense)
+    network = SentenceNetwork(load_pretrained(spec.transformer, attention), head, spec)
     return network.eval().requires_grad_(False)
 
 
@@ -164,17 +144,3 @@ def _check_complete(report: dict[str, Any], directory: str, unused: str) -> None
             f"{directory}: the weights lack {lost[0]} and {len(lost) - 1} more tensors of this "
             "architecture and shape, which would be random; take weights that belong to config.json"
         )
-
-
-def _load_dense(root: Path, layer: DenseLayer) -> Dense:
-    from safetensors.torch import load_file
-
-    module = Dense(layer)
-    try:
-        module.load_state_dict(load_file(root / layer.weights))
-    except RuntimeError as error:
-        raise ConfigError(
-            f"{root / layer.weights}: not the weights of its config.json "
-            f"({' '.join(str(error).split())})"
-        ) from error
-    return module

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from embedkit.encoders.spec import MixedCalls, ModelSpec
+from embedkit.encoders.transformer.head_layers import HeadLayer
 from embedkit.encoders.transformer.hidden_layers import HiddenLayers
-from embedkit.encoders.transformer.model_modules import DenseLayer
 from embedkit.encoders.transformer.packing import PackShape
 
 PACKED_ARCHITECTURES = frozenset({"bert", "distilbert", "roberta", "xlm-roberta"})
@@ -40,7 +40,7 @@ class TransformerSpec(ModelSpec):
     pad_id: int
     pooling: tuple[str, ...]
     prompt_length: int
-    dense: tuple[DenseLayer, ...]
+    dense: tuple[HeadLayer, ...]
     ignored_code: tuple[str, ...] = ()
     layers: HiddenLayers | None = None
 
@@ -88,7 +88,7 @@ class TransformerSpec(ModelSpec):
 
     def own_ingredients(self) -> dict[str, str | int | bool]:
         """Returns what only this kind knows of all that changes a vector, by name."""
-        layers = [f"{d.weights}:{d.activation}:{int(d.residual)}" for d in self.dense]
+        layers = [layer.ingredient for layer in self.dense]
         ingredients: dict[str, str | int | bool] = {
             "pooling": "+".join(self.pooling),
             "pooling_skips": self.prompt_length,

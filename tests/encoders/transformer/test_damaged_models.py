@@ -369,14 +369,19 @@ def test_headers_of_weights_that_lie(model, data):
 
 
 def test_modules_out_of_place(model):
-    edit_module(model, 2, type="sentence_transformers.models.Normalize", path="3_Normalize")
-    edit_module(model, 3, type="sentence_transformers.models.Dense", path="2_Dense")
-    fails(model, "Transformer, Pooling, Normalize, Dense; expected Transformer, Pooling, any")
+    edit_module(model, 1, type="sentence_transformers.models.Normalize", path="3_Normalize")
+    edit_module(model, 3, type="sentence_transformers.models.Pooling", path="1_Pooling")
+    fails(model, "Transformer, Normalize, Dense, Pooling; expected Transformer, Pooling, and any")
 
 
-def test_modules_that_are_not_supported(model):
-    edit_module(model, 2, type="sentence_transformers.models.LSTM")
-    fails(model, "LSTM is not supported")
+@pytest.mark.parametrize("place", [0, 2])
+@pytest.mark.parametrize(
+    "kind",
+    ["BoW", "CNN", "LSTM", "WeightedLayerPooling", "WordEmbeddings", "WordWeights"],
+)
+def test_modules_that_are_not_supported(model, kind, place):
+    edit_module(model, place, type=f"sentence_transformers.models.{kind}")
+    fails(model, f"{kind} is not supported, and no code of a model directory runs; expected Dense")
 
 
 @pytest.mark.parametrize(
