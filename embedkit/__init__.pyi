@@ -18,10 +18,15 @@ from embedkit.flow.embed_texts import TextEmbedder as TextEmbedder
 from embedkit.records import DocumentBlock as DocumentBlock
 from embedkit.reports.account import RunAccount as RunAccount
 from embedkit.search.exact import Hit as Hit
+from embedkit.search.projection import project_words as project_words
 from embedkit.search.query import encode_query as encode_query
 from embedkit.search.query import search_text as search_text
 from embedkit.search.reader import VersionReader as VersionReader
 from embedkit.search.reader import open_version as open_version
+from embedkit.search.word_sources import open_words as open_words
+from embedkit.search.words import combined_words as combined_words
+from embedkit.search.words import ranked_by_centrality as ranked_by_centrality
+from embedkit.search.words import similar_words as similar_words
 from embedkit.training.word2vec import train_word2vec as train_word2vec
 from embedkit.transforms.embed_corpus import EmbedCorpus as EmbedCorpus
 from embedkit.transforms.ml_transform import TextEmbeddings as TextEmbeddings

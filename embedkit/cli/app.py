@@ -13,6 +13,7 @@ from embedkit.cli.exits import run_to_exit
 from embedkit.cli.logs import display_named, hits_text, say, set_up_logs, summary, table
 from embedkit.cli.options import job_command, read_job
 from embedkit.cli.train import train
+from embedkit.cli.words import words
 from embedkit.errors import ConfigError, RejectsExceededError
 
 _LOG = logging.getLogger("embedkit")
@@ -39,6 +40,7 @@ _ENDS_OF_VALIDATE = (
     "be, or the check was stopped."
 )
 app.add_typer(train)
+app.add_typer(words)
 # Base of what is wrong with a command line; typer has no public name for it in all its versions.
 _UsageError: Any = typer.BadParameter.__base__
 _SUGGESTED = re.compile(r"\. Did you mean (.+)\?$")

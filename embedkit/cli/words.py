@@ -1,0 +1,132 @@
+"""``embedkit words``: what vectors of words say."""
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from embedkit.cli.logs import say, set_up_logs
+from embedkit.errors import ConfigError
+
+if TYPE_CHECKING:
+    from embedkit.search.words import SimilarWord
+
+words = typer.Typer(
+    name="words",
+    help="Look at words: similar ones, analogies, the odd one out, a picture.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
+_ENDS = (
+    "Exit codes: 0 done; 2 a bad setting or input, or a word without a vector; 4 stopped or "
+    "failed, and the same command may succeed."
+)
+_SIGNS = {"+": 1, "-": -1, "\N{MINUS SIGN}": -1}
+
+Place = Annotated[
+    str,
+    typer.Argument(
+        metavar="DIR", help="A directory of static vectors, as embedkit convert and train write it."
+    ),
+]
+K = Annotated[int, typer.Option("-k", min=1, help="Number of words.")]
+Json = Annotated[bool, typer.Option("--json", metavar="", help="Print JSON for programs.")]
+
+
+@words.command(epilog=_ENDS)
+def similar(
+    place: Place,
+    word: Annotated[str, typer.Argument(help="The word.")],
+    *,
+    k: K = 10,
+    as_json: Json = False,
+) -> None:
+    """Find the words most similar to a word."""
+    from embedkit.search.word_sources import open_words
+    from embedkit.search.words import similar_words
+
+    set_up_logs("text")
+    _say(similar_words(open_words(place), word, k), as_json)
+
+
+@words.command(epilog=_ENDS)
+def analogy(
+    place: Place,
+    terms: Annotated[
+        list[str],
+        typer.Argument(metavar="WORD - WORD + WORD...", help="Such as king - man + woman."),
+    ],
+    *,
+    k: K = 10,
+    as_json: Json = False,
+) -> None:
+    """Find the words most similar to a sum of words."""
+    from embedkit.search.word_sources import open_words
+    from embedkit.search.words import combined_words
+
+    set_up_logs("text")
+    positive, negative = signed_words(terms)
+    _say(combined_words(open_words(place), positive, negative, k), as_json)
+
+
+@words.command("doesnt-match", epilog=_ENDS)
+def doesnt_match(
+    place: Place,
+    candidates: Annotated[list[str], typer.Argument(metavar="WORD...", help="Two words or more.")],
+    *,
+    as_json: Json = False,
+) -> None:
+    """Say which of some words does not match the others: the one furthest from their mean."""
+    from embedkit.search.word_sources import open_words
+    from embedkit.search.words import ranked_by_centrality
+
+    set_up_logs("text")
+    ranked = ranked_by_centrality(open_words(place), candidates)
+    if as_json:
+        found = [one.to_dict() for one in reversed(ranked)]
+        say(json.dumps({"word": found[0]["word"], "words": found}))
+    else:
+        say(f"{ranked[-1].word} does not match; similarity to the mean of all:")
+        _say(ranked, as_json)
+
+
+def signed_words(terms: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Reads a sum of words, given as arguments or as one text.
+
+    Args:
+        terms: Words with '+' or '-' between them, each an argument of its own, or all of them in
+            one with blanks between them. A word that holds blanks or a hyphen stays one.
+
+    Returns:
+        The words that are added, and those that are taken away.
+
+    Raises:
+        ConfigError: Two words or two signs follow each other, or it ends with a sign.
+    """
+    if len(terms) == 1 and not _SIGNS.keys().isdisjoint(terms[0].split()):
+        terms = terms[0].split()
+    signed: dict[int, list[str]] = {1: [], -1: []}
+    sign: int | None = 1
+    for number, term in enumerate(terms):
+        is_sign = term in _SIGNS
+        if is_sign and (sign is None or number == 0):
+            sign = _SIGNS[term]
+        elif not is_sign and sign is not None:
+            signed[sign].append(term)
+            sign = None
+        else:
+            before = f"behind {terms[number - 1]!r}"
+            expected = "a word" if is_sign else "+ or -, each with a blank before and behind it,"
+            raise ConfigError(f"{' '.join(terms)}: expected {expected} {before}, not {term!r}")
+    if sign is not None:
+        raise ConfigError(f"{' '.join(terms)}: expected a word behind the last sign")
+    return signed[1], signed[-1]
+
+
+def _say(found: "Sequence[SimilarWord]", as_json: bool) -> None:
+    if as_json:
+        say(json.dumps([one.to_dict() for one in found]))
+        return
+    lines = [f"{one.similarity:.4f}  {' '.join(one.word.splitlines())}" for one in found]
+    say("\n".join(lines) if lines else "no other words")
