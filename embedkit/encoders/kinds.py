@@ -15,6 +15,7 @@ from embedkit.encoders.cross.kind import CrossKind, is_classifier, is_cross_enco
 from embedkit.encoders.hardware import HERE, Machine
 from embedkit.encoders.model_source import model_directory
 from embedkit.encoders.spec import ModelSpec
+from embedkit.encoders.static.kind import StaticKind
 from embedkit.encoders.strange_files import check_files
 from embedkit.encoders.transformer.kind import TransformerKind
 from embedkit.errors import ConfigError, EncoderError
@@ -80,6 +81,7 @@ class EncoderKind(Protocol[_Spec]):
 
 
 KINDS: dict[str, EncoderKind[Any]] = {
+    "static": StaticKind(),
     "transformer": TransformerKind(),
 }
 """Every kind by its name; a directory is of the first that recognises it, else of the last."""

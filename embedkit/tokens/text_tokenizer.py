@@ -30,6 +30,10 @@ class TokenizerSpec:
             the tokenizer was not asked.
         spans: Which spans of a text get vectors of their own; None where the whole text gets one.
         pairs: How pairs of a query and a text become rows; None where rows are single texts.
+        bare: Whether tokenizer.json is taken as it stands, without special tokens, and unknown text
+            is counted: for static vectors.
+        drops_unknown: Whether unknown text has no part in a vector, so that a text of nothing else
+            has none.
     """
 
     directory: str
@@ -40,6 +44,8 @@ class TokenizerSpec:
     max_content_tokens: int | None = None
     spans: SpanRules | None = None
     pairs: PairRules | None = None
+    bare: bool = False
+    drops_unknown: bool = False
 
 
 class TextTokenizer:
@@ -285,6 +291,8 @@ class TextTokenizer:
 
 def _special_ids(tokenizer: Tokenizer, directory: str) -> tuple[list[int], list[int]]:
     """Returns the ids that the tokenizer puts before and behind every text."""
+    if tokenizer.post_processor is None:
+        return [], []
     count = tokenizer.num_special_tokens_to_add(False)
     for probe in _PROBES:
         whole = tokenizer.encode(probe)

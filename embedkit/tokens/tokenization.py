@@ -12,6 +12,7 @@ from tokenizers import normalizers
 from embedkit.errors import ConfigError
 from embedkit.errors.foreign import one_line
 from embedkit.records import TOKEN_FIELDS, DocumentBlock, Reject, TokenBlock
+from embedkit.tokens.bare import bare_tokenizer
 from embedkit.tokens.text_tokenizer import TextTokenizer, TokenizerSpec
 from embedkit.tokens.text_tokens import is_seen
 from embedkit.tokens.tokenizer_limits import check_tokenizer
@@ -21,6 +22,10 @@ _VOCABULARIES = ("tokenizer.json", "vocab.json", "*.txt", "*.model", "*.tiktoken
 NOTHING_SAID = (
     "the tokenizer finds nothing in this text but white space and marks that it drops, such as "
     "control or zero-width characters, or characters that nobody sees; leave the record out"
+)
+NOT_KNOWN = (
+    "no word of this text has a vector; take vectors of its language and subject, or leave the "
+    "record out"
 )
 
 
@@ -34,6 +39,8 @@ def load_tokenizer(spec: TokenizerSpec) -> TextTokenizer:
         ConfigError: The directory holds no tokenizer that can be read, or the maximum length
             leaves no room for text.
     """
+    if spec.bare:
+        return _bare_text_tokenizer(spec)
     return text_tokenizer(read_tokenizer(spec.directory), spec)
 
 
@@ -63,6 +70,13 @@ def text_tokenizer(loaded: Any, spec: TokenizerSpec) -> TextTokenizer:
         special_ids=frozenset(loaded.all_special_ids),
         truncate_left=loaded.truncation_side == "left",
         unknown_id=_unknown_id(loaded),
+    )
+
+
+def _bare_text_tokenizer(spec: TokenizerSpec) -> TextTokenizer:
+    bare = bare_tokenizer(Path(spec.directory, "tokenizer.json"))
+    return TextTokenizer(
+        bare.tokenizer, spec, truncate_left=bare.truncate_left, unknown_id=bare.unknown_id
     )
 
 
@@ -116,15 +130,18 @@ def tokenize_text(block: DocumentBlock, tokenizer: TextTokenizer) -> TokenBlock:
 
     Returns:
         The rows with ``TOKEN_FIELDS`` after their own columns. A document without a token that
-        says anything is a reject ``no_tokens`` instead, as all of them would have one vector; of
-        other documents, chunks without one are left out, as white space is.
+        says anything is a reject ``no_tokens`` instead, as all of them would have one vector, or
+        ``out_of_vocabulary`` if unknown words have none; of other documents, chunks without one are
+        left out, as white space is.
     """
     rows = block.rows
     ids, offsets, n_tokens = tokenizer.encode(rows.column("text").to_pylist())
     blank = tokenizer.blank_rows(ids, offsets)
-    for row in np.flatnonzero(tokenizer.unknown_rows(ids, offsets) & ~blank):
+    unknown = tokenizer.unknown_rows(ids, offsets) & ~blank
+    for row in np.flatnonzero(unknown):
         # What the model does not know is text all the same, if anybody can see it.
         blank[row] = not is_seen(rows.column("text")[row].as_py())
+    unknown &= ~blank & tokenizer.spec.drops_unknown
     columns = [
         pa.ListArray.from_arrays(pa.array(offsets), pa.array(ids), type=TOKEN_FIELDS[0].type),
         pa.array(n_tokens),
@@ -135,16 +152,23 @@ def tokenize_text(block: DocumentBlock, tokenizer: TextTokenizer) -> TokenBlock:
         schema = schema.append(field)
     tokens = pa.RecordBatch.from_arrays([*rows.columns, *columns], schema=schema)
     rejects = block.rejects
-    if blank.any():
-        rejects += tuple(map(block.numbered, _without_tokens(rows, blank)))
-        tokens = tokens.filter(pa.array(~blank))
+    said = ~(blank | unknown)
+    if not said.all():
+        rejects += tuple(map(block.numbered, _without_tokens(rows, said, unknown)))
+        tokens = tokens.filter(pa.array(said))
     return block.into(TokenBlock, tokens, rejects)
 
 
-def _without_tokens(rows: pa.RecordBatch, blank: NDArray[np.bool_]) -> tuple[Reject, ...]:
-    said = rows.column("doc_id").filter(pa.array(~blank))
-    lost = pc.invert(pc.is_in(rows.column("doc_id"), value_set=said))
-    return Reject.of_rows(rows.filter(lost), "no_tokens", NOTHING_SAID)
+def _without_tokens(
+    rows: pa.RecordBatch, said: NDArray[np.bool_], unknown: NDArray[np.bool_]
+) -> tuple[Reject, ...]:
+    ids = rows.column("doc_id")
+    lost = pc.invert(pc.is_in(ids, value_set=ids.filter(pa.array(said))))
+    of_words = pc.is_in(ids, value_set=ids.filter(pa.array(unknown)))
+    return (
+        *Reject.of_rows(rows.filter(pc.and_not(lost, of_words)), "no_tokens", NOTHING_SAID),
+        *Reject.of_rows(rows.filter(pc.and_(lost, of_words)), "out_of_vocabulary", NOT_KNOWN),
+    )
 
 
 def _unknown_id(loaded: Any) -> int | None:

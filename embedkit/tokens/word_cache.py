@@ -1,7 +1,8 @@
 """Tokenizes each distinct word once, as most words of a text were met before.
 
-What BERT's tokenizers do with the text between two spaces depends on nothing else, so Arrow takes
-texts apart and finds the distinct words, and the tokenizers library sees those alone that are new.
+What BERT's tokenizers and those of whole words do with the text between two spaces depends on
+nothing else, so Arrow takes texts apart and finds the distinct words, and the tokenizers library
+sees those alone that are new.
 """
 
 import json
@@ -14,6 +15,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from tokenizers.models import WordPiece
+
+from embedkit.tokens.whole_words import is_of_words
 
 # Some 20 MB.
 _MOST_WORDS = 1 << 16
@@ -107,6 +110,8 @@ def tokenizes_words(tokenizer: Tokenizer) -> bool:
     Args:
         tokenizer: Any tokenizer.
     """
+    if is_of_words(tokenizer):
+        return True
     if not isinstance(tokenizer.model, WordPiece):
         return False
     normalizer, pre_tokenizer = _state(tokenizer.normalizer), _state(tokenizer.pre_tokenizer)

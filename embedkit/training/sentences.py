@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 
-from embedkit.encoders.static.words import MARK, word_tokenizer
+from embedkit.tokens.whole_words import MARK, word_tokenizer
 
 MOST_WORDS = 10_000
 """gensim leaves out what follows in a sentence, without a word (its issue 2880)."""

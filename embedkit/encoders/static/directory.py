@@ -11,15 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from embedkit.encoders.static.pooling import COUNTS, STATISTICS
 from embedkit.encoders.static.tensor_file import MatrixFile
-from embedkit.encoders.static.words import is_lower_case, word_tokenizer
 from embedkit.errors import ConfigError, StoreError
+from embedkit.tokens.whole_words import is_lower_case, word_tokenizer
 
 MATRIX = "model.safetensors"
 TENSOR = "embedding.weight"
 TOKENIZER = "tokenizer.json"
-COUNTS = "counts.safetensors"
-"""How often words occur, where that is known."""
 
 _MODULE = {
     "idx": 0,
@@ -86,7 +85,7 @@ def write_words(
     lower_case = is_lower_case(words) if lower_case is None else lower_case
     word_tokenizer(words, lower_case).save(str(draft / TOKENIZER), pretty=False)
     if counts is not None:
-        save_file({"words": np.ascontiguousarray(counts, np.int64)}, draft / COUNTS)
+        save_file({COUNTS: np.ascontiguousarray(counts, np.int64)}, draft / STATISTICS)
     for name, held in (("modules.json", [_MODULE]), ("config_sentence_transformers.json", _MODEL)):
         (draft / name).write_text(json.dumps(held, indent=2) + "\n", encoding="utf-8")
 

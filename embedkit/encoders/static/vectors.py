@@ -6,13 +6,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
 from embedkit.encoders.static.layout import StaticLayout, read_layout
 from embedkit.encoders.static.tensor_file import stored_tensors
-from embedkit.encoders.static.words import MARK, UNKNOWN, is_of_words, lower_cases
 from embedkit.errors import ConfigError
-from embedkit.errors.foreign import one_line
+from embedkit.tokens.bare import bare_tokenizer
+from embedkit.tokens.whole_words import MARK, UNKNOWN, lower_cases
 
 _NAMES = ("embedding.weight", "embeddings")
 
@@ -134,31 +133,16 @@ def open_vectors(directory: Path) -> StaticVectors:
     """
     layout = read_layout(directory)
     table = open_table(layout)
-    tokenizer = read_tokenizer_file(layout.tokenizer)
-    found = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
-    tokens = [token for token, place in found if place < len(table) and token != UNKNOWN]
-    places = [place for token, place in found if place < len(table) and token != UNKNOWN]
-    if is_of_words(tokenizer):
+    bare = bare_tokenizer(layout.tokenizer)
+    found = sorted(bare.tokenizer.get_vocab().items(), key=lambda item: item[1])
+    hidden = UNKNOWN if bare.of_words else None
+    tokens = [token for token, place in found if place < len(table) and token != hidden]
+    places = [place for token, place in found if place < len(table) and token != hidden]
+    if bare.of_words:
         tokens = [token.removeprefix(MARK) for token in tokens]
     whole = table.matrix.dtype == np.float32 and table.mapping is None and table.weights is None
     if whole and places == list(range(len(places))):
         matrix = table.matrix[: len(places)]
     else:
         matrix = table.rows(np.array(places, dtype=np.int64))
-    return StaticVectors(tokens, matrix, lower_cases(tokenizer))
-
-
-def read_tokenizer_file(file: Path) -> Tokenizer:
-    """Reads a tokenizer as it is, with no library around it.
-
-    Raises:
-        ConfigError: It cannot be read.
-    """
-    try:
-        return Tokenizer.from_file(str(file))
-    # The library raises a bare Exception for whatever its parser does not like.
-    except Exception as error:
-        raise ConfigError(
-            f"{file}: the tokenizer cannot be read ({one_line(error, only_first=True)}); download "
-            "the model again"
-        ) from error
+    return StaticVectors(tokens, matrix, lower_cases(bare.tokenizer))

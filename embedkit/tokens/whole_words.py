@@ -35,23 +35,28 @@ def word_tokenizer(words: Sequence[str], lower_case: bool) -> Tokenizer:
     tokenizer = Tokenizer(model)
     if lower_case:
         tokenizer.normalizer = normalizers.Lowercase()
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.BertPreTokenizer(),
-            pre_tokenizers.Metaspace(MARK, prepend_scheme="always", split=False),
-        ]
-    )
+    tokenizer.pre_tokenizer = _between_words()
     return tokenizer
 
 
 def is_of_words(tokenizer: Tokenizer) -> bool:
     """Tells whether ``word_tokenizer`` made a tokenizer."""
-    model = tokenizer.model
+    model, steps, normalizer = tokenizer.model, tokenizer.pre_tokenizer, tokenizer.normalizer
     return (
         isinstance(model, models.BPE)
         and model.continuing_subword_prefix == _INNER
         and bool(model.ignore_merges)
+        and steps is not None
+        and steps.__getstate__() == _between_words().__getstate__()
+        and (normalizer is None or isinstance(normalizer, normalizers.Lowercase))
+        and not tokenizer.get_added_tokens_decoder()
     )
+
+
+def count_unknown(tokenizer: Tokenizer) -> None:
+    """Makes a tokenizer of whole words give each unknown one a token, before its first use."""
+    tokenizer.model.unk_token = UNKNOWN
+    tokenizer.model.fuse_unk = True
 
 
 def lower_cases(tokenizer: Tokenizer) -> bool:
@@ -62,3 +67,8 @@ def lower_cases(tokenizer: Tokenizer) -> bool:
 def is_lower_case(words: Iterable[str]) -> bool:
     """Tells whether no word has an upper-case letter, so that texts should have none either."""
     return all(word == word.lower() for word in words)
+
+
+def _between_words() -> pre_tokenizers.PreTokenizer:
+    marked = pre_tokenizers.Metaspace(MARK, prepend_scheme="always", split=False)
+    return pre_tokenizers.Sequence([pre_tokenizers.BertPreTokenizer(), marked])
