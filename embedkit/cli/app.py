@@ -10,6 +10,7 @@ import typer
 
 from embedkit import __version__
 from embedkit.cli.exits import run_to_exit
+from embedkit.cli.explode import explode
 from embedkit.cli.logs import display_named, hits_text, say, set_up_logs, summary, table
 from embedkit.cli.options import job_command, read_job
 from embedkit.cli.train import train
@@ -41,6 +42,7 @@ _ENDS_OF_VALIDATE = (
 )
 app.add_typer(train)
 app.add_typer(words)
+app.add_typer(explode)
 # Base of what is wrong with a command line; typer has no public name for it in all its versions.
 _UsageError: Any = typer.BadParameter.__base__
 _SUGGESTED = re.compile(r"\. Did you mean (.+)\?$")
