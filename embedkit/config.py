@@ -28,7 +28,7 @@ RESERVED_COLUMNS = frozenset(
 )
 """Names of the columns of parts, which a metadata column cannot have."""
 _OF_OTHER_VALUES = frozenset({"embeddings", "spans", "tokens", "score", "scores"})
-_PATHS = ("inputs", "base", "model", "output")
+_PATHS = ("inputs", "base", "model", "tokenizer", "output")
 """Names of files, which need not be text; whoever opens them says so."""
 
 
@@ -246,7 +246,21 @@ class CorpusConfig(RecordConfig):
         return self
 
 
-class ModelConfig(_Config):
+class TokenizerConfig(_Config):
+    """Which tokenizer a model's texts go through, if not its own."""
+
+    tokenizer: str | None = Field(
+        None,
+        description="Directory or hub id of another tokenizer for the model; its own unless given.",
+    )
+    allow_tokenizer_mismatch: bool = Field(
+        False,
+        description="Whether a tokenizer is taken that does not belong to the model, so that its "
+        "vectors may mean little.",
+    )
+
+
+class ModelConfig(TokenizerConfig):
     """Which vectors a text gets."""
 
     model: str = Field(description="Model directory, or a hub id, as NAME or NAME@REVISION.")

@@ -28,6 +28,7 @@ OTHER = {
     "chunk_tokens": 64,
     "chunk_overlap": 8,
     "model": "some/model@main",
+    "tokenizer": "other/tokenizer",
     "prompt": "passage: ",
     "prompt_name": "document",
     "max_tokens": 100,

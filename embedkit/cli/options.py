@@ -11,7 +11,14 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ValidationError
 from pydantic.fields import FieldInfo
 
-from embedkit.config import CorpusConfig, EngineConfig, JobConfig, ModelConfig, OutputConfig
+from embedkit.config import (
+    CorpusConfig,
+    EngineConfig,
+    JobConfig,
+    ModelConfig,
+    OutputConfig,
+    TokenizerConfig,
+)
 from embedkit.errors import ConfigError
 from embedkit.errors.foreign import one_line
 from embedkit.errors.settings import sentence, what_is_wrong
@@ -20,6 +27,7 @@ _Settings = TypeVar("_Settings", bound=BaseModel)
 
 _PANELS: dict[str, type[BaseModel]] = {
     "Corpus": CorpusConfig,
+    "Tokenizer": TokenizerConfig,
     "Model": ModelConfig,
     "Output": OutputConfig,
     "Engine": EngineConfig,

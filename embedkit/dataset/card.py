@@ -113,6 +113,7 @@ def _facts(manifest: Manifest) -> Iterable[tuple[str, ...]]:
     names = (
         "model", "revision", "weights_hash", "fingerprint", "dimension", "metric", "normalized",
         "pooling", "prompt", "max_tokens", "ignored_code",
+        "tokenizer", "tokenizer_mismatch",
     )  # fmt: skip
     for name in names:
         if described.get(name) not in (None, ""):
@@ -202,8 +203,10 @@ def _query_snippet(described: Mapping[str, Any]) -> str:
         "from embedkit import encode_query",
         f'query = encode_query(".", "what to look for", prompt={_quoted(prompt)})',
     ]
-    # Of a model that names no pooling, sentence-transformers assumes this one.
-    if described.get("pooling") == "mean" and described.get("model"):
+    # Of a model that names no pooling, sentence-transformers assumes this one; it takes the
+    # tokenizer of the model's directory.
+    is_its_own = not described.get("tokenizer")
+    if described.get("pooling") == "mean" and described.get("model") and is_its_own:
         name, pinned = str(described["model"]), ""
         if described.get("revision"):
             name = name.partition("@")[0]

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Literal
 
 from embedkit.errors import ConfigError
 from embedkit.errors.foreign import one_line
@@ -9,14 +10,18 @@ from embedkit.errors.foreign import one_line
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _WANTED = ["*.safetensors", "*.json", "*.txt", "*.model"]
+_OF_TOKENIZER = ["*.json", "*.txt", "*.model"]
 _UNWANTED = ["onnx/*", "openvino/*", "*.bin.index.json"]
 
 
-def model_directory(model: str) -> tuple[Path, str | None]:
+def model_directory(
+    model: str, role: Literal["model", "tokenizer"] = "model"
+) -> tuple[Path, str | None]:
     """Finds a model on disk, or fetches it from the Hugging Face hub.
 
     Args:
         model: A directory, or a hub id as NAME or NAME@REVISION.
+        role: What is wanted of it: a model with its tokenizer, or a tokenizer alone.
 
     Returns:
         The directory, and the hub's commit hash (None for a directory of the user's own).
@@ -30,12 +35,12 @@ def model_directory(model: str) -> tuple[Path, str | None]:
     name, _, revision = model.partition("@")
     if not _HUB_ID.fullmatch(name) or model.startswith((".", "~")):
         raise ConfigError(
-            f"model {model}: no such directory, and not a hub id (NAME or NAME@REVISION) either"
+            f"{role} {model}: no such directory, and not a hub id (NAME or NAME@REVISION) either"
         )
-    return _fetch(name, revision or None)
+    return _fetch(name, revision or None, role)
 
 
-def _fetch(name: str, revision: str | None) -> tuple[Path, str]:
+def _fetch(name: str, revision: str | None, role: str) -> tuple[Path, str]:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         HfHubHTTPError,
@@ -45,28 +50,29 @@ def _fetch(name: str, revision: str | None) -> tuple[Path, str]:
         RevisionNotFoundError,
     )
 
-    label = f"{name}@{revision}" if revision else name
+    label = f"{role} {name}@{revision}" if revision else f"{role} {name}"
+    wanted = _OF_TOKENIZER if role == "tokenizer" else _WANTED
     try:
         path = snapshot_download(
-            name, revision=revision, allow_patterns=_WANTED, ignore_patterns=_UNWANTED
+            name, revision=revision, allow_patterns=wanted, ignore_patterns=_UNWANTED
         )
     except LocalEntryNotFoundError as error:
         raise ConfigError(
-            f"model {label}: no such directory, not in the hub's cache, and the hub cannot be "
+            f"{label}: no such directory, not in the hub's cache, and the hub cannot be "
             "reached (or HF_HUB_OFFLINE is set); give a directory, or download it where there is a "
             "network"
         ) from error
     except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
         raise ConfigError(
-            f"model {label}: no such directory, and the hub has no such model or revision "
+            f"{label}: no such directory, and the hub has no such model or revision "
             f"({one_line(error, only_first=True)}); check the name, and HF_TOKEN if it is private"
         ) from error
     except (HfHubHTTPError, OSError) as error:
         what = one_line(error, only_first=True)
         raise ConfigError(
-            f"model {label}: the hub could not be read ({what}); give a directory, or try again"
+            f"{label}: the hub could not be read ({what}); give a directory, or try again"
         ) from error
     commit = Path(path).name
     if not _COMMIT.fullmatch(commit):
-        raise ConfigError(f"model {label}: {path} is not a snapshot of the hub's cache")
+        raise ConfigError(f"{label}: {path} is not a snapshot of the hub's cache")
     return Path(path), commit

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
@@ -54,6 +54,25 @@ def tensor_shapes(file: Path) -> dict[str, tuple[int, ...]]:
         raise ConfigError(
             f"{file}: not a whole safetensors file ({error}); download the model again"
         ) from error
+
+
+def tensor_rows(file: Path, name: str, rows: Sequence[int]) -> Any:
+    """Reads some rows of a matrix, and no others.
+
+    Args:
+        file: A safetensors file.
+        name: The matrix.
+        rows: Numbers of its rows.
+
+    Returns:
+        A float32 tensor of torch, shape (rows, width).
+    """
+    import torch
+    from safetensors import safe_open
+
+    with safe_open(file, framework="pt") as tensors:
+        matrix = tensors.get_slice(name)
+        return torch.cat([matrix[row : row + 1].float() for row in rows])
 
 
 def weights_hash(files: Iterable[Path], root: Path) -> str:

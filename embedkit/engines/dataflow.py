@@ -208,11 +208,13 @@ def _path_problems(job: JobConfig) -> Iterator[str]:
                 f"{name} {path}: its secrets would be kept with the job, where others see them; "
                 "leave them out, and give the workers' service account the right to read and write"
             )
-    if not Path(job.model).is_absolute() or not Path(job.model).is_dir():
-        yield (
-            f"model {job.model}: workers load the model from their image and fetch it from nowhere "
-            "else, so give its directory there, such as /models/NAME, which has to be here too"
-        )
+    for name, place in (("model", job.model), ("tokenizer", job.tokenizer)):
+        if place is not None and not (Path(place).is_absolute() and Path(place).is_dir()):
+            yield (
+                f"{name} {place}: workers load the {name} from their image and fetch it from "
+                "nowhere else, so give its directory there, such as /models/NAME, which has to be "
+                "here too"
+            )
 
 
 def _image_problems(options: PipelineOptions) -> Iterator[str]:

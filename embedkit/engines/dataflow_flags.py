@@ -24,7 +24,12 @@ _Config = TypeVar("_Config", bound=BaseModel)
 
 _OF_ENGINES = ("encoders_per_gpu", "calls_in_flight", "call_tokens", "encoder_timeout")
 _URL = "[a-z][a-z0-9]+://[^,]+"
-_OF_PLACES = {"inputs": f"^{_URL}(,{_URL})*$", "output": f"^{_URL}$", "model": "^/.+$"}
+_OF_PLACES = {
+    "inputs": f"^{_URL}(,{_URL})*$",
+    "output": f"^{_URL}$",
+    "model": "^/.+$",
+    "tokenizer": "^/.+$",
+}
 
 
 def settings() -> dict[str, FieldInfo]:

@@ -76,6 +76,11 @@ _RULES = (
         lambda _, at: set(at.compressions) == {"none"},
         "no input is compressed",
     ),
+    _Rule(
+        ("allow_tokenizer_mismatch",),
+        lambda job, _: job.tokenizer is None,
+        "the model's own tokenizer is taken without --tokenizer",
+    ),
     _Rule(("encoder_threads",), lambda _, at: at.device == "cuda", "the model runs on a GPU"),
     _Rule(
         ("ray_address", "encoder_cpus", "encoder_wait", "max_lost_workers"),

@@ -165,11 +165,11 @@ def _model_of(
         config = query_config(os.fspath(model or described["model"]), described)
         spec = read_model(config)
     except ConfigError as error:
-        if model is not None:
+        moved = str(error).startswith("tokenizer ")
+        if model is not None and not moved:
             raise
-        raise ConfigError(
-            f"{error}; {version.url} was made with it: give its place now as --model"
-        ) from error
+        remedy = "put it back there" if moved else "give its place now as --model"
+        raise ConfigError(f"{error}; {version.url} was made with it: {remedy}") from error
     # A directory may hold another model by now, under the same name.
     if spec.identity.weights_hash != described["weights_hash"]:
         raise ConfigError(
@@ -177,7 +177,19 @@ def _model_of(
             f"({spec.identity.weights_hash[:12]}, expected {described['weights_hash'][:12]}); "
             "give the right --model"
         )
+    _check_tokenizer(version, described, spec)
     return config, spec
+
+
+def _check_tokenizer(version: Version, described: Mapping[str, Any], spec: ModelSpec) -> None:
+    """Holds the tokenizer of a directory of its own, where there is one, to be what it was."""
+    expected = described["ingredients"]["tokenizer"] if "tokenizer" in described else None
+    if expected not in (None, spec.identity.tokenizer_hash):
+        raise ConfigError(
+            f"{described['tokenizer']}: its tokenizer is not the one that {version.url} was made "
+            f"with ({spec.identity.tokenizer_hash[:12]}, expected {expected[:12]}); restore it "
+            "there"
+        )
 
 
 def _say_prompts(of_documents: str, of_query: str, given: bool) -> None:

@@ -351,6 +351,12 @@ CONTRADICTIONS: list[tuple[dict[str, Any], DataflowConfig, tuple[str, ...], str]
     ({"model": "sentence-transformers/all-MiniLM-L6-v2"}, NO_GPU, (), "give its directory there"),
     ({"model": "gs://bucket/model"}, NO_GPU, (), "give its directory there"),
     ({"model": "/nowhere/model"}, NO_GPU, (), "which has to be here too"),
+    (
+        {"tokenizer": "microsoft/deberta-base"},
+        NO_GPU,
+        (),
+        "tokenizer microsoft/deberta-base: workers",
+    ),
     ({}, NO_GPU, ("--temp_location=/tmp/x",), "temp_location /tmp/x: is no place on Cloud Storage"),
     ({}, NO_GPU, ("--staging_location=gs://x",), "staging_location gs://x: is no place"),
     ({}, NO_GPU, ("--streaming",), "leave --streaming out"),

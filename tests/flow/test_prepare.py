@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from running import Dataset, records, tiny_job, write_corpus, write_jsonl
-from tiny_models import save_transformer
+from tiny_models import make_tokenizer, save_transformer
 
 from embedkit.config import CorpusConfig, JobConfig, OutputConfig
 from embedkit.dataset.manifest import read_manifest
@@ -299,3 +299,32 @@ def test_code_that_was_ignored_is_named_in_manifest_card_and_report(config, tmp_
     )
     page = (dataset.folder / "report" / "report.html").read_text()
     assert "modeling.Mine" in page
+
+
+def test_a_tokenizer_that_does_not_belong_is_named_in_manifest_card_and_report(config, tmp_path):
+    other = tmp_path / "other"
+    make_tokenizer("unigram").save_pretrained(other)
+    with pytest.raises(ConfigError, match=f"tokenizer {other} does not belong to {config.model}"):
+        prepared(config, tokenizer=str(other))
+    assert not (tmp_path / "out").exists()
+    changes = {"tokenizer": str(other), "allow_tokenizer_mismatch": True, "engine": "plain"}
+    run_job(config.model_copy(update=changes))
+    dataset = Dataset.only(tmp_path / "out")
+    version = Version(str(tmp_path / "out"), dataset.folder.name)
+    described = read_manifest(version).description
+    assert described["tokenizer"] == str(other)
+    assert described["ingredients"]["tokenizer_mismatch"] is True
+    said = "its 179 tokens"
+    assert said in described["tokenizer_mismatch"]
+    card = (dataset.folder / "README.md").read_text()
+    assert "tokenizer mismatch" in card and said in card
+    report = json.loads((dataset.folder / "report" / "report.json").read_text())
+    (finding,) = [one for one in report["findings"] if "--allow-tokenizer-mismatch" in one["text"]]
+    assert said in finding["text"] and finding["level"] == "warning"
+    assert said in (dataset.folder / "report" / "report.html").read_text()
+
+
+def test_the_models_own_tokenizer_under_another_name_is_the_same_version(config, tmp_path):
+    moved = shutil.copytree(config.model, tmp_path / "moved")
+    changes = {"tokenizer": str(moved), "allow_tokenizer_mismatch": True}
+    assert prepared(config, **changes).version == prepare(config).version

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from running import Dataset, records, tiny_job, write_jsonl
-from tiny_models import save_transformer
+from tiny_models import make_tokenizer, save_transformer
 from transformers import AutoModel, AutoTokenizer
 
 from embedkit.engines.run import run_job
@@ -224,6 +224,33 @@ def test_a_model_that_has_moved_or_changed(tiny_model, tmp_path):
             search_text(str(root), QUERY, 3, chosen)
         assert str(raised.value).startswith(f"{model}: its weights are not those that {root}/v")
         assert str(raised.value).endswith("give the right --model")
+
+
+def test_a_tokenizer_of_another_directory_that_has_moved_or_changed(tiny_model, tmp_path):
+    other = tmp_path / "other"
+    make_tokenizer("unigram").save_pretrained(other)
+    corpus = write_jsonl(tmp_path / "a.jsonl", records(20))
+    root = tmp_path / "out"
+    changes = {"tokenizer": str(other), "allow_tokenizer_mismatch": True, "max_tokens": 24}
+    result = run_job(tiny_job(tiny_model, corpus, root, id_column="id", **changes))
+    assert "from embedkit import encode_query" in Path(result.dataset, "README.md").read_text()
+    ids = AutoTokenizer.from_pretrained(other)(QUERY, return_tensors="pt")["input_ids"][:, :24]
+    ids[0, -1] = AutoTokenizer.from_pretrained(other).sep_token_id
+    with torch.no_grad():
+        states = AutoModel.from_pretrained(tiny_model)(ids).last_hidden_state[0]
+    vector = states.mean(dim=0).double().numpy()
+    check(root, vector / np.linalg.norm(vector))
+
+    for model in (None, tiny_model):
+        other.rename(tmp_path / "moved")
+        with pytest.raises(ConfigError, match=f"tokenizer {other}: no such .* put it back there"):
+            search_text(str(root), QUERY, 3, model)
+        make_tokenizer("unigram", truncation_side="left").save_pretrained(other)
+        with pytest.raises(ConfigError, match=f"^{other}: its tokenizer is not the one that"):
+            search_text(str(root), QUERY, 3, model)
+        shutil.rmtree(other)
+        (tmp_path / "moved").rename(other)
+    check(root, vector / np.linalg.norm(vector))
 
 
 def test_a_version_that_is_not_complete(make_job, tmp_path):

@@ -93,8 +93,6 @@ def check_architecture(
         ConfigError: The configuration describes nothing that can be built, or something many
             times larger than the weights.
     """
-    import torch
-
     shapes = [shape for file in weights for shape in tensor_shapes(file).values()]
     file = directory / "config.json"
     for name, value in read_json(file, dict).items():
@@ -104,19 +102,7 @@ def check_architecture(
                 f"{file}: {name} is {value}, but the weights have {len(shapes)} tensors only; "
                 "download the model again"
             )
-    kind = (find_class or model_class)(config, str(directory))
-    config = copy.deepcopy(config)
-    config._attn_implementation = "eager"
-    try:
-        with quiet_transformers(), torch.device("meta"):
-            model = kind(config)
-    # Whatever a model's constructor stumbles over: a division by zero, an assertion, a lookup.
-    except Exception as error:
-        what = one_line(error, only_first=True)
-        raise ConfigError(
-            f"{file}: no model can be built from it ({type(error).__name__}: {what}); "
-            "download the model again"
-        ) from error
+    model = _without_weights((find_class or model_class)(config, str(directory)), config, file)
     sizes = [one.numel() for part in (model.parameters(), model.buffers()) for one in part]
     held = sum(math.prod(shape) for shape in shapes)
     if sum(sizes) > 4 * held + _MOST_POSITIONS:
@@ -124,6 +110,40 @@ def check_architecture(
             f"{file}: describes a model of {sum(sizes):,} numbers, but the weights hold {held:,}; "
             "take weights that belong to it"
         )
+
+
+def input_embeddings(config: Any, directory: Path) -> tuple[str, tuple[int, ...]]:
+    """Returns the name of the matrix of a transformer's token embeddings, and its shape.
+
+    Args:
+        config: Its configuration.
+        directory: Its directory, for messages.
+
+    Raises:
+        ConfigError: The configuration describes nothing that can be built.
+    """
+    kind = model_class(config, str(directory))
+    model = _without_weights(kind, config, directory / "config.json")
+    weight = model.get_input_embeddings().weight
+    names = (name for name, parameter in model.named_parameters() if parameter is weight)
+    return next(names), tuple(weight.shape)
+
+
+def _without_weights(kind: Any, config: Any, file: Path) -> Any:
+    import torch
+
+    config = copy.deepcopy(config)
+    config._attn_implementation = "eager"
+    try:
+        with quiet_transformers(), torch.device("meta"):
+            return kind(config)
+    # Whatever a model's constructor stumbles over: a division by zero, an assertion, a lookup.
+    except Exception as error:
+        what = one_line(error, only_first=True)
+        raise ConfigError(
+            f"{file}: no model can be built from it ({type(error).__name__}: {what}); "
+            "download the model again"
+        ) from error
 
 
 def model_class(config: Any, directory: str) -> Any:

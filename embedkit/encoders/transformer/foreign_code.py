@@ -1,23 +1,30 @@
 """Finds the classes that a model directory brings along; their code never runs."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from embedkit.encoders.weights import read_json
 from embedkit.errors import ConfigError
 
-_FILES = ("config.json", "tokenizer_config.json", "processor_config.json")
+TOKENIZER_FILES = ("tokenizer_config.json", "processor_config.json")
+"""Those that may name classes of a tokenizer."""
+
+_FILES = ("config.json", *TOKENIZER_FILES)
 # Heads are not loaded: what is under them is a class of the library.
 _HEADS = re.compile(r"(TF|Flax)?AutoModelFor(?!TextEncoding)\w+|(TF|Flax)AutoModel")
 
 
-def foreign_classes(directory: Path, ignored: bool) -> tuple[str, ...]:
+def foreign_classes(
+    directory: Path, ignored: bool, files: Sequence[str] = _FILES
+) -> tuple[str, ...]:
     """Finds the classes that a directory names to be loaded in place of the library's.
 
     Args:
         directory: The transformer's directory.
         ignored: Whether the library's classes are to take their place.
+        files: Names of the files that may name them.
 
     Returns:
         Those that are ignored, as ``AutoModel=module.Class``, in order.
@@ -26,7 +33,7 @@ def foreign_classes(directory: Path, ignored: bool) -> tuple[str, ...]:
         ConfigError: There are some, and they are not to be ignored.
     """
     found: dict[str, Path] = {}
-    for name in _FILES:
+    for name in files:
         file = directory / name
         if file.is_file():
             auto_map = read_json(file, dict).get("auto_map") or {}

@@ -64,4 +64,6 @@ class TransformerKind:
             precision="float32",
             prompt="",
             ignore_auto_map="ignored_code" in described,
+            tokenizer=described.get("tokenizer"),
+            allow_tokenizer_mismatch="tokenizer_mismatch" in described,
         )

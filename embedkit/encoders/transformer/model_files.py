@@ -19,6 +19,7 @@ from embedkit.encoders.transformer.model_modules import ModelLayout, read_layout
 from embedkit.encoders.transformer.module_files import POOLING_FLAGS
 from embedkit.encoders.transformer.placement import choose_placement
 from embedkit.encoders.transformer.spec import TransformerSpec
+from embedkit.encoders.transformer.tokenizer_choice import check_match, choose_tokenizer
 from embedkit.encoders.weights import (
     file_hash,
     read_json,
@@ -29,7 +30,7 @@ from embedkit.encoders.weights import (
 from embedkit.errors import ConfigError, MissingSettingError
 from embedkit.tokens.span_rules import span_rules
 from embedkit.tokens.text_tokenizer import TextTokenizer, TokenizerSpec
-from embedkit.tokens.tokenization import read_tokenizer, text_tokenizer
+from embedkit.tokens.tokenization import text_tokenizer
 
 _log = logging.getLogger(__name__)
 
@@ -63,12 +64,12 @@ def read_transformer(
     if spans is not None:
         # Neither belongs to a token.
         layout = replace(layout, dense=(), normalize=False, dimensions=None)
-    loaded = read_tokenizer(str(layout.transformer))
+    chosen = choose_tokenizer(config, layout.transformer)
     tokenizer = text_tokenizer(
-        loaded,
+        chosen.loaded,
         TokenizerSpec(
-            directory=str(layout.transformer),
-            max_tokens=max_tokens_of(config, layout, transformer, loaded.model_max_length),
+            directory=str(chosen.directory),
+            max_tokens=max_tokens_of(config, layout, transformer, chosen.loaded.model_max_length),
             prompt=_prompt(config, layout),
             lower_case=layout.lower_case,
             prompts=layout.prompts,
@@ -76,7 +77,7 @@ def read_transformer(
         ),
     )
     check_vocabulary(tokenizer, transformer, layout.transformer)
-    _warn_of_missing_end(tokenizer, loaded.eos_token, layout.transformer)
+    _warn_of_missing_end(tokenizer, chosen.loaded.eos_token, chosen.directory)
     pooling = () if spans else _pooling(config, layout, root)
     width = _joined_width(transformer.hidden_size, layers, layout, root) * max(1, len(pooling))
     placement = choose_placement(
@@ -87,6 +88,7 @@ def read_transformer(
     )
     own_files = weight_files(layout.transformer)
     check_architecture(transformer, layout.transformer, own_files)
+    mismatch = check_match(chosen, config, transformer, layout.transformer, own_files)
     files = [*own_files, *(root / layer.weights for layer in layout.dense if layer.weights)]
     return TransformerSpec(
         identity=ModelIdentity(
@@ -96,7 +98,7 @@ def read_transformer(
             weights=tuple(file.relative_to(root).as_posix() for file in files),
             weights_hash=weights_hash(files, root),
             config_hash=file_hash(layout.transformer / "config.json"),
-            tokenizer_hash=tokenizer_hash(layout.transformer),
+            tokenizer_hash=tokenizer_hash(chosen.directory),
         ),
         tokenizer=replace(tokenizer.spec, max_content_tokens=tokenizer.max_content_tokens),
         vectors=VectorSpec(
@@ -114,8 +116,10 @@ def read_transformer(
         pooling=pooling,
         prompt_length=0 if layout.include_prompt else tokenizer.prompt_length,
         dense=layout.dense,
-        ignored_code=ignored,
         layers=layers,
+        ignored_code=tuple(sorted({*ignored, *chosen.ignored_code})),
+        given_tokenizer=chosen.given,
+        tokenizer_mismatch=mismatch,
     )
 
 
@@ -196,11 +200,19 @@ def check_vocabulary(tokenizer: TextTokenizer, transformer: Any, directory: Path
     """
     probe = tokenizer.tokenizer.encode("a")
     # A post-processor puts ids around a text that need not be in the vocabulary.
-    largest = max(*tokenizer.tokenizer.get_vocab(with_added_tokens=True).values(), *probe.ids)
-    if largest >= transformer.vocab_size:
+    ids = {*tokenizer.tokenizer.get_vocab(with_added_tokens=True).values(), *probe.ids}
+    known = sum(number < transformer.vocab_size for number in ids)
+    if known < len(ids):
+        other = tokenizer.spec.directory
+        which, remedy = (
+            ("", "")
+            if other == str(directory)
+            else (f" {other}", ", which no setting allows: leave --tokenizer out")
+        )
         raise ConfigError(
-            f"{directory}: the tokenizer has ids up to {largest}, but the model knows only "
-            f"{transformer.vocab_size} of them; the two do not belong together"
+            f"{directory}: the tokenizer{which} has ids up to {max(ids)}, but the model knows only "
+            f"{transformer.vocab_size} of them ({known / len(ids):.1%} of the tokens are in its "
+            f"range); the two do not belong together{remedy}"
         )
     if any(probe.type_ids):
         raise ConfigError(

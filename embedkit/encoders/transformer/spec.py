@@ -32,6 +32,8 @@ class TransformerSpec(ModelSpec):
         ignored_code: Classes that the directory names for itself, in whose place the library's
             run, as ``AutoModel=module.Class``.
         layers: The hidden layers that vectors are made of; None for the last one.
+        given_tokenizer: Another directory or hub id whose tokenizer it is; empty for its own.
+        tokenizer_mismatch: Why that one does not belong to the model; empty where it does.
     """
 
     kind: ClassVar[str] = "transformer"
@@ -43,6 +45,8 @@ class TransformerSpec(ModelSpec):
     dense: tuple[HeadLayer, ...]
     ignored_code: tuple[str, ...] = ()
     layers: HiddenLayers | None = None
+    given_tokenizer: str = ""
+    tokenizer_mismatch: str = ""
 
     @property
     def pack_shape(self) -> PackShape | None:
@@ -82,9 +86,14 @@ class TransformerSpec(ModelSpec):
 
     def description(self) -> dict[str, str]:
         """Returns what only this kind says of its vectors, for the manifest and the parts."""
-        ignored = {"ignored_code": " ".join(self.ignored_code)} if self.ignored_code else {}
-        layers = {} if self.layers is None else {"layers": str(self.layers)}
-        return {"pooling": "+".join(self.pooling), **layers, **ignored}
+        named = {
+            "layers": "" if self.layers is None else str(self.layers),
+            "ignored_code": " ".join(self.ignored_code),
+            "tokenizer": self.given_tokenizer,
+            "tokenizer_mismatch": self.tokenizer_mismatch,
+        }
+        used = {name: said for name, said in named.items() if said}
+        return {"pooling": "+".join(self.pooling), **used}
 
     def own_ingredients(self) -> dict[str, str | int | bool]:
         """Returns what only this kind knows of all that changes a vector, by name."""
@@ -98,4 +107,6 @@ class TransformerSpec(ModelSpec):
             ingredients["layers"] = str(self.layers)
         if self.ignored_code:
             ingredients["ignored_code"] = " ".join(self.ignored_code)
+        if self.tokenizer_mismatch:
+            ingredients["tokenizer_mismatch"] = True
         return ingredients

@@ -48,6 +48,13 @@ def _findings(figures: DatasetFigures, facts: Facts) -> Iterator[Finding]:
             f"by the library's ({figures.dataset['ignored_code']}): the vectors may be others than "
             "the authors'. Compare some of them.",
         )
+    if figures.dataset.get("tokenizer_mismatch"):
+        yield Finding(
+            level="warning",
+            text=f"The tokenizer {figures.dataset.get('tokenizer')} does not belong to the model, "
+            f"which --allow-tokenizer-mismatch allowed ({figures.dataset['tokenizer_mismatch']}): "
+            "the vectors may mean little. Compare some of them with those of the model's own.",
+        )
 
 
 SECTION = Section(__file__, Nothing, _figures, _findings)
