@@ -8,9 +8,12 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from embedkit.errors import ConfigError
+from embedkit.tokens.characters import is_seen
+from embedkit.tokens.framing import Frame
 from embedkit.tokens.pair_rules import PairRules
 from embedkit.tokens.span_rules import SpanRules
-from embedkit.tokens.text_tokens import blank_ids, is_long, is_seen, text_slices, token_pieces
+from embedkit.tokens.spans import PlacedSpans, SpanFinder
+from embedkit.tokens.text_tokens import blank_ids, is_long, text_slices, token_pieces
 from embedkit.tokens.word_cache import WordCache, tokenizes_words
 
 _PROBES = ("a", "the", "0", ".", "A b")
@@ -60,6 +63,7 @@ class TextTokenizer:
         pad_id: Id that fills up the shorter rows of a batch.
         prompt_length: Tokens at the start of a row that belong to the prompt, leading special
             tokens included; 0 without a prompt.
+        spans: Finds the words or tokens that get vectors of their own; None where texts do.
     """
 
     def __init__(
@@ -76,12 +80,12 @@ class TextTokenizer:
         self.max_tokens = spec.max_tokens
         self.prompt = spec.prompt
         self.pad_id = pad_id
-        self._prefix, self._suffix = _special_ids(tokenizer, spec.directory)
-        self._special = len(self._prefix) + len(self._suffix)
-        self._room = spec.max_tokens - self._special
-        self._truncate_left = truncate_left
+        prefix, suffix = _special_ids(tokenizer, spec.directory)
+        self._special = len(prefix) + len(suffix)
+        room = spec.max_tokens - self._special
+        self._frame = Frame(tuple(prefix), tuple(suffix), room, truncate_left)
         prompt_tokens = len(tokenizer.encode(spec.prompt, add_special_tokens=False).ids)
-        self.max_content_tokens = self._room - prompt_tokens
+        self.max_content_tokens = room - prompt_tokens
         if self.max_content_tokens < 1:
             raise ConfigError(
                 f"{spec.directory}: max_tokens is {spec.max_tokens}, but {self._special} special "
@@ -95,6 +99,9 @@ class TextTokenizer:
         prompt_ids = tokenizer.encode(spec.prompt, add_special_tokens=False).ids
         self._prompt = np.array(prompt_ids, dtype=np.int32)
         self._unknown = np.array([] if unknown_id is None else [unknown_id], dtype=np.int32)
+        self.spans = None
+        if spec.spans:
+            self.spans = SpanFinder(tokenizer, spec.spans, self._frame, spec.prompt, spec.directory)
         self._words = WordCache(tokenizer) if tokenizes_words(tokenizer) else None
 
     def encode(
@@ -114,7 +121,7 @@ class TextTokenizer:
         flat: list[NDArray[np.int32]] = [np.empty(0, dtype=np.int32)]
         for ids, ends, of_texts in self._contents(texts):
             counts.append(of_texts)
-            flat.append(self._framed(ids, ends))
+            flat.append(self._frame.rows(ids, ends))
         n_tokens = (np.concatenate(counts) + self._special).astype(np.int32)
         offsets = np.zeros(len(texts) + 1, dtype=np.int32)
         np.cumsum(np.minimum(n_tokens, self.max_tokens), out=offsets[1:])
@@ -123,7 +130,7 @@ class TextTokenizer:
     @property
     def truncate_left(self) -> bool:
         """Whether what is too long loses its beginning, and not its end."""
-        return self._truncate_left
+        return self._frame.truncate_left
 
     def contents(
         self, texts: list[str]
@@ -142,11 +149,10 @@ class TextTokenizer:
         flat: list[NDArray[np.int32]] = [np.empty(0, dtype=np.int32)]
         for ids, ends, of_texts in self._contents(texts):
             counts.append(of_texts)
-            kept = np.diff(ends)
-            flat.append(self._seen(ids, ends, kept))
+            flat.append(self._frame.seen(ids, ends))
         total = np.concatenate(counts)
         offsets = np.zeros(len(texts) + 1, dtype=np.int32)
-        np.cumsum(np.minimum(total, self._room), out=offsets[1:])
+        np.cumsum(np.minimum(total, self._frame.room), out=offsets[1:])
         return np.concatenate(flat), offsets, total
 
     def silent_contents(
@@ -169,6 +175,34 @@ class TextTokenizer:
             for row in np.flatnonzero(says[1:] == says[:-1]):
                 found[row] |= silent is self._blank or not is_seen(texts[row])
         return found
+
+    def encode_with_spans(
+        self, texts: list[str]
+    ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32], PlacedSpans]:
+        """Tokenizes texts, with the prompt before each of them, and finds their words or tokens.
+
+        Args:
+            texts: Any texts.
+
+        Returns:
+            What ``encode`` returns, and the spans of each text, as the spec asks for them.
+
+        Raises:
+            ConfigError: The pattern of words takes far too long for a text.
+        """
+        counts: list[NDArray[np.int64]] = [np.empty(0, dtype=np.int64)]
+        flat: list[NDArray[np.int32]] = [np.empty(0, dtype=np.int32)]
+        parts: list[PlacedSpans] = []
+        if self.spans is None:
+            raise ValueError("the tokenizer was made without rules for spans")
+        for tokens, spans in self.spans.find(texts):
+            counts.append(tokens.counts)
+            flat.append(self._frame.rows(tokens.ids, tokens.ends))
+            parts.append(spans)
+        n_tokens = (np.concatenate(counts) + self._special).astype(np.int32)
+        offsets = np.zeros(len(texts) + 1, dtype=np.int32)
+        np.cumsum(np.minimum(n_tokens, self.max_tokens), out=offsets[1:])
+        return np.concatenate(flat), offsets, n_tokens, PlacedSpans.joined(parts)
 
     def blank_rows(self, ids: NDArray[np.int32], offsets: NDArray[np.int32]) -> NDArray[np.bool_]:
         """Finds the rows that are to the model what a text of white space is.
@@ -203,8 +237,8 @@ class TextTokenizer:
         says = np.append(0, np.cumsum(~np.isin(ids, silent)))
         found = np.zeros(len(offsets) - 1, dtype=np.bool_)
         for row in np.flatnonzero(np.diff(says[offsets]) <= self._special + len(prompt)):
-            end = offsets[row + 1] - len(self._suffix)
-            content = ids[offsets[row] + len(self._prefix) : end]
+            end = offsets[row + 1] - len(self._frame.suffix)
+            content = ids[offsets[row] + len(self._frame.prefix) : end]
             said = content[~np.isin(content, silent)]
             found[row] = not len(said) or np.array_equal(said, prompt)
         return found
@@ -244,49 +278,14 @@ class TextTokenizer:
             ends[place] = len(ids)
         return np.fromiter(ids, np.int32, len(ids)), ends
 
-    def _framed(self, contents: NDArray[np.int32], ends: NDArray[np.int64]) -> NDArray[np.int32]:
-        """Cuts the ids of each text to what the model sees, and puts the special ones around."""
-        counts = np.diff(ends)
-        offsets = np.append(0, np.cumsum(np.minimum(counts, self._room) + self._special))
-        ids = np.empty(offsets[-1], dtype=np.int32)
-        content = np.ones(len(ids), dtype=np.bool_)
-        after = offsets[1:] - len(self._suffix)
-        for first, specials in ((offsets[:-1], self._prefix), (after, self._suffix)):
-            for place, special in enumerate(specials):
-                ids[first + place] = special
-                content[first + place] = False
-        ids[content] = self._seen(contents, ends, counts)
-        return ids
-
-    def _seen(
-        self, contents: NDArray[np.int32], ends: NDArray[np.int64], counts: NDArray[np.int64]
-    ) -> NDArray[np.int32]:
-        """Returns the ids without those of each text that are too many for the model."""
-        too_long = np.flatnonzero(counts > self._room)
-        if not len(too_long):
-            return contents
-        seen = np.ones(len(contents), dtype=np.bool_)
-        for start, end in zip(ends[too_long].tolist(), ends[too_long + 1].tolist(), strict=True):
-            if self._truncate_left:
-                seen[start : end - self._room] = False
-            else:
-                seen[start + self._room : end] = False
-        return contents[seen]
-
     def _long_content(self, text: str) -> tuple[list[int], int]:
         kept: list[int] = []
         count = 0
         for ids, _ in token_pieces(self.tokenizer, text):
             count += len(ids)
-            if self._truncate_left or len(kept) < self._room:
-                kept = self._cut([*kept, *ids.tolist()])
+            if self._frame.truncate_left or len(kept) < self._frame.room:
+                kept = self._frame.cut([*kept, *ids.tolist()])
         return kept, count
-
-    def _cut(self, content: list[int]) -> list[int]:
-        """Returns the tokens that the model sees where there are too many."""
-        if len(content) > self._room:
-            return content[-self._room :] if self._truncate_left else content[: self._room]
-        return content
 
 
 def _special_ids(tokenizer: Tokenizer, directory: str) -> tuple[list[int], list[int]]:

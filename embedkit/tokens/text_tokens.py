@@ -6,12 +6,11 @@ are those of the whole; of them those count that begin in the piece itself.
 """
 
 import re
-import unicodedata
 from collections.abc import Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
 PIECE = 1 << 15
 """Characters of a piece; a shorter text is tokenized whole."""
@@ -22,16 +21,6 @@ SLICE = 4 * PIECE
 _CONTEXT = 256
 # Best where a lone space parts two words: no tokenizer joins what stands on its sides.
 _SEAMS = (re.compile(r"(?<=\w)\s(?=\w)"), re.compile(r"(?<=\S)\s"))
-_UNSEEN_KINDS = frozenset(["Cc", "Cf", "Zs", "Zl", "Zp"])
-# Letters, symbols and marks by their category of which nothing is drawn: joiners, fillers, the
-# blank of braille, and what chooses a variant of the character before it.
-_UNSEEN = frozenset(
-    [
-        "\u034f", "\u115f", "\u1160", "\u17b4", "\u17b5", "\u2800", "\u3164", "\uffa0",
-        *map(chr, range(0x180B, 0x1810)), *map(chr, range(0xFE00, 0xFE10)),
-        *map(chr, range(0xE0100, 0xE01F0)),
-    ]
-)  # fmt: skip
 _WHITE = ("", " ", "  ", "\n", "\t", "\r\n", " \n ")
 
 
@@ -48,6 +37,27 @@ def token_pieces(
         Ids of consecutive tokens, without special ones, and the characters at which they begin,
         both int32, shape (tokens,).
     """
+    for encoding, begin, (start, end) in encoded_pieces(tokenizer, text):
+        count = len(encoding)
+        starts = np.fromiter((at for at, _ in encoding.offsets), np.int32, count) + begin
+        own = (starts >= start) & (starts < end)
+        yield np.fromiter(encoding.ids, np.int32, count)[own], starts[own]
+
+
+def encoded_pieces(
+    tokenizer: Tokenizer, text: str
+) -> Iterator[tuple[Encoding, int, tuple[int, int]]]:
+    """Tokenizes a text, a piece at a time, each with some of the text around it.
+
+    Args:
+        tokenizer: Without truncation and padding.
+        text: The text.
+
+    Yields:
+        What was made of a piece and the text around it, without special tokens, the character at
+        which that begins, and the characters of the piece itself: tokens that begin in these are
+        those of the whole text.
+    """
     pieces = _pieces(text)
     together = max(1, SLICE // PIECE)
     for first in range(0, len(pieces), together):
@@ -55,11 +65,7 @@ def token_pieces(
         begins = [max(start - _CONTEXT, 0) for start, _ in some]
         parts = [text[at : end + _CONTEXT] for at, (_, end) in zip(begins, some, strict=True)]
         encodings = tokenizer.encode_batch(parts, add_special_tokens=False)
-        for begin, (start, end), encoding in zip(begins, some, encodings, strict=True):
-            count = len(encoding)
-            starts = np.fromiter((at for at, _ in encoding.offsets), np.int32, count) + begin
-            own = (starts >= start) & (starts < end)
-            yield np.fromiter(encoding.ids, np.int32, count)[own], starts[own]
+        yield from zip(encodings, begins, some, strict=True)
 
 
 def count_tokens(tokenizer: Tokenizer, texts: Iterable[str]) -> list[int]:
@@ -96,13 +102,6 @@ def blank_ids(tokenizer: Tokenizer) -> frozenset[int]:
     """Returns the ids that white space becomes; a text of no other ids says nothing."""
     encodings = tokenizer.encode_batch_fast(list(_WHITE), add_special_tokens=False)
     return frozenset(one for encoding in encodings for one in encoding.ids)
-
-
-def is_seen(text: str) -> bool:
-    """Tells whether a text has a visible character."""
-    return any(
-        char not in _UNSEEN and unicodedata.category(char) not in _UNSEEN_KINDS for char in text
-    )
 
 
 def _pieces(text: str) -> list[tuple[int, int]]:

@@ -11,10 +11,17 @@ from tokenizers import normalizers
 
 from embedkit.errors import ConfigError
 from embedkit.errors.foreign import one_line
-from embedkit.records import TOKEN_FIELDS, DocumentBlock, Reject, TokenBlock
+from embedkit.records import (
+    SPANS_FIELD,
+    TOKEN_FIELDS,
+    TOKENS_FIELD,
+    DocumentBlock,
+    Reject,
+    TokenBlock,
+)
 from embedkit.tokens.bare import bare_tokenizer
+from embedkit.tokens.characters import is_seen
 from embedkit.tokens.text_tokenizer import TextTokenizer, TokenizerSpec
-from embedkit.tokens.text_tokens import is_seen
 from embedkit.tokens.tokenizer_limits import check_tokenizer
 from embedkit.tokens.transformers_library import quiet_transformers, transformers_library
 
@@ -129,28 +136,37 @@ def tokenize_text(block: DocumentBlock, tokenizer: TextTokenizer) -> TokenBlock:
         tokenizer: The model's tokenizer.
 
     Returns:
-        The rows with ``TOKEN_FIELDS`` after their own columns. A document without a token that
-        says anything is a reject ``no_tokens`` instead, as all of them would have one vector, or
-        ``out_of_vocabulary`` if unknown words have none; of other documents, chunks without one are
-        left out, as white space is.
+        The rows with ``TOKEN_FIELDS`` after their own columns, and behind these, if the tokenizer
+        has rules for them, ``SPANS_FIELD`` and perhaps ``TOKENS_FIELD``. A document without a token
+        that says anything is a reject ``no_tokens`` instead, as all of them would have one vector,
+        or ``out_of_vocabulary`` if unknown words have none; of other documents, chunks without one
+        are left out, as white space is.
     """
     rows = block.rows
-    ids, offsets, n_tokens = tokenizer.encode(rows.column("text").to_pylist())
+    texts = rows.column("text").to_pylist()
+    fields, of_spans = list(TOKEN_FIELDS), []
+    if tokenizer.spans is None:
+        ids, offsets, n_tokens = tokenizer.encode(texts)
+    else:
+        ids, offsets, n_tokens, spans = tokenizer.encode_with_spans(texts)
+        fields.append(SPANS_FIELD)
+        of_spans.append(spans.column())
+        if tokenizer.spans.rules.token_texts:
+            fields.append(TOKENS_FIELD)
+            of_spans.append(tokenizer.spans.names(texts, ids, offsets, spans))
     blank = tokenizer.blank_rows(ids, offsets)
     unknown = tokenizer.unknown_rows(ids, offsets) & ~blank
     for row in np.flatnonzero(unknown):
         # What the model does not know is text all the same, if anybody can see it.
-        blank[row] = not is_seen(rows.column("text")[row].as_py())
+        blank[row] = not is_seen(texts[row])
     unknown &= ~blank & tokenizer.spec.drops_unknown
     columns = [
         pa.ListArray.from_arrays(pa.array(offsets), pa.array(ids), type=TOKEN_FIELDS[0].type),
         pa.array(n_tokens),
         pa.array(n_tokens > tokenizer.max_tokens),
     ]
-    schema = rows.schema
-    for field in TOKEN_FIELDS:
-        schema = schema.append(field)
-    tokens = pa.RecordBatch.from_arrays([*rows.columns, *columns], schema=schema)
+    schema = pa.schema([*rows.schema, *fields], rows.schema.metadata)
+    tokens = pa.RecordBatch.from_arrays([*rows.columns, *columns, *of_spans], schema=schema)
     rejects = block.rejects
     said = ~(blank | unknown)
     if not said.all():

@@ -1,6 +1,7 @@
 """Pairs of texts as rows of tokens, held against the tokenizers library's own pairs."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -53,7 +54,8 @@ def test_tokens_are_those_of_the_library(directories, architecture, most, side):
     )
     whole = loaded([query for query, _ in MANY], [text for _, text in MANY])
     tokenizer = pairs_of(directory, most)
-    tokenizer.texts._truncate_left = side == "left"
+    texts = tokenizer.texts
+    texts._frame = replace(texts._frame, truncate_left=side == "left")
     found = tokenizer.encode(*zip(*MANY, strict=True))
     assert found.n_tokens.tolist() == list(map(len, whole["input_ids"]))
     assert tokenizer.count(*zip(*MANY, strict=True)) == found.n_tokens.tolist()

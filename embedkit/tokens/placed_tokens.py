@@ -1,0 +1,242 @@
+"""The tokens of texts, each with the characters that it stands for.
+
+Offsets of the tokenizers library are characters of the text that it was given, but not all of them
+are what a reader would say: a mark that a tokenizer puts before a text borrows the text's first
+character, the space before a word is of the word's token or not by a setting of the tokenizer, and
+of characters that a normalizer joins only the first is counted.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Encoding, Tokenizer
+
+from embedkit.tokens.characters import JOINED, WHITE, codes_of, kinds_of
+from embedkit.tokens.framing import Frame
+from embedkit.tokens.text_tokens import encoded_pieces, is_long, text_slices
+
+SPACE_MARKS = "\u2581\u0120"
+"""What stands for a space in vocabularies: of SentencePiece and of byte-level ones."""
+
+_BETWEEN = "\n"
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedTokens:
+    """The tokens of some texts, and the characters that they stand for.
+
+    Places are counted in ``text``, which has all texts one after the other.
+
+    Attributes:
+        text: The texts, each with the prompt before it and a line end behind it; of a long text
+            the part that matters to what the model sees.
+        zeros: Where the first character behind the prompt is, or would be, int64, shape (texts,).
+        prompt: Characters of the prompt.
+        ids: Ids of the tokens of all texts, int32, shape (tokens,).
+        ends: The ends of the texts' ids among them, int64, shape (texts + 1,), from 0.
+        counts: Tokens of each text, those that are left out of ``ids`` counted, shape (texts,).
+        starts: Place of each token's first character, int64, shape (tokens,).
+        stops: Place behind its last one; its start where it stands for none.
+        begins: Whether a word of the tokenizer's own pre-tokenizer begins with it, shape (tokens,).
+        kinds: What each character of ``text`` is, see ``characters``.
+    """
+
+    text: str
+    zeros: NDArray[np.int64]
+    prompt: int
+    ids: NDArray[np.int32]
+    ends: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    stops: NDArray[np.int64]
+    begins: NDArray[np.bool_]
+    kinds: NDArray[np.uint8]
+
+    @property
+    def firsts(self) -> NDArray[np.int64]:
+        """The place in ``text`` at which each text begins behind its prompt, shape (texts,)."""
+        return np.maximum(self.zeros, 0)
+
+    @property
+    def prompted(self) -> NDArray[np.bool_]:
+        """Whether each character of ``text`` is of a prompt."""
+        if not self.prompt:
+            return np.zeros(len(self.text), dtype=np.bool_)
+        turns = np.zeros(len(self.text) + 1, dtype=np.int64)
+        turns[np.maximum(self.zeros - self.prompt, 0)] += 1
+        turns[self.firsts] -= 1
+        prompted: NDArray[np.bool_] = np.cumsum(turns)[:-1] > 0
+        return prompted
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """The text that each token is of, shape (tokens,)."""
+        return np.repeat(np.arange(len(self.zeros)), np.diff(self.ends))
+
+
+def place_tokens(
+    tokenizer: Tokenizer,
+    texts: list[str],
+    prompt: str,
+    frame: Frame,
+    marks: NDArray[np.bool_],
+    words: bool,
+) -> Iterator[PlacedTokens]:
+    """Tokenizes texts, some at a time, and finds the characters of each token.
+
+    Args:
+        tokenizer: Without padding, truncation, and a post-processor that changes offsets.
+        texts: Any texts.
+        prompt: Put before each of them.
+        frame: What the model sees of a text.
+        marks: For each id whether the token is nothing but marks for spaces.
+        words: Whether it is asked where the tokenizer's own words begin.
+    """
+    for some in text_slices(prompt + text for text in texts):
+        read = _Raw.of_pieces if is_long(some[0]) else _Raw.of_slice
+        yield _mended(read(tokenizer, some, len(prompt), frame, words), marks)
+
+
+@dataclass(frozen=True, slots=True)
+class _Raw:
+    """As ``PlacedTokens``, but with the characters that the library tells."""
+
+    text: str
+    zeros: NDArray[np.int64]
+    prompt: int
+    ids: NDArray[np.int32]
+    ends: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    offsets: NDArray[np.int64]
+    begins: NDArray[np.bool_]
+
+    @classmethod
+    def of_slice(
+        cls, tokenizer: Tokenizer, texts: list[str], prompt: int, frame: Frame, words: bool
+    ) -> "_Raw":
+        """Tokenizes texts whole."""
+        encodings = tokenizer.encode_batch(texts, add_special_tokens=False)
+        # One list of all, as each encoding makes new lists of its own.
+        counts = np.fromiter(map(len, encodings), np.int64, len(texts))
+        ids, offsets, begins = _arrays(encodings, counts, words)
+        sizes = np.fromiter(map(len, texts), np.int64, len(texts)) + len(_BETWEEN)
+        places = np.cumsum(sizes) - sizes
+        offsets += np.repeat(places, counts)[:, np.newaxis]
+        ends = np.append(0, np.cumsum(counts))
+        text = _BETWEEN.join(texts) + _BETWEEN
+        return cls(text, places + prompt, prompt, ids, ends, counts, offsets, begins)
+
+    @classmethod
+    def of_pieces(
+        cls, tokenizer: Tokenizer, texts: list[str], prompt: int, frame: Frame, words: bool
+    ) -> "_Raw":
+        """Tokenizes one text in pieces, and keeps those with tokens that the model sees.
+
+        A piece more is kept, as a word may begin in one and end in the next.
+        """
+        (text,) = texts
+        pieces: deque[tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.bool_]]] = deque()
+        count = kept = enough = 0
+        for encoding, begin, (start, end) in encoded_pieces(tokenizer, text):
+            ids, offsets, begins = _arrays([encoding], np.array([len(encoding)]), words)
+            offsets += begin
+            own = (offsets[:, 0] >= start) & (offsets[:, 0] < end)
+            count += int(own.sum())
+            if enough > 1:
+                continue
+            pieces.append((ids[own], offsets[own], begins[own]))
+            kept += len(pieces[-1][0])
+            if not frame.truncate_left:
+                enough += kept >= frame.room
+            while frame.truncate_left and _rest(pieces, kept) >= frame.room:
+                kept -= len(pieces.popleft()[0])
+        ids, offsets, begins = (np.concatenate(arrays) for arrays in zip(*pieces, strict=True))
+        low, high = (int(offsets.min()), int(offsets.max())) if len(offsets) else (0, 0)
+        ends, counts = np.array([0, len(ids)]), np.array([count])
+        return cls(
+            text[low:high] + _BETWEEN,
+            np.array([prompt - low]),
+            prompt,
+            ids,
+            ends,
+            counts,
+            offsets - low,
+            begins,
+        )
+
+
+def _rest(
+    pieces: deque[tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.bool_]]], kept: int
+) -> int:
+    """Returns how many tokens all pieces but the first two have."""
+    return kept - len(pieces[0][0]) - len(pieces[1][0]) if len(pieces) > 2 else -1
+
+
+def _arrays(
+    encodings: list[Encoding], counts: NDArray[np.int64], words: bool
+) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.bool_]]:
+    """Returns the ids of some encodings, their offsets, and where words begin."""
+    size = int(counts.sum())
+    ids = np.fromiter(chain.from_iterable(one.ids for one in encodings), np.int32, size)
+    pairs = chain.from_iterable(one.offsets for one in encodings)
+    offsets = np.fromiter(chain.from_iterable(pairs), np.int64, 2 * size).reshape(size, 2)
+    begins = np.zeros(size, dtype=np.bool_)
+    if words and size:
+        numbers = chain.from_iterable(one.word_ids for one in encodings)
+        of_words = np.fromiter((-1 if one is None else one for one in numbers), np.int64, size)
+        begins[1:] = of_words[1:] != of_words[:-1]
+        firsts = np.cumsum(counts) - counts
+        begins[firsts[counts > 0]] = True
+    return ids, offsets, begins
+
+
+def _mended(raw: _Raw, marks: NDArray[np.bool_]) -> PlacedTokens:
+    kinds = kinds_of(raw.text)
+    size = len(kinds)
+    white = (kinds & WHITE).astype(np.bool_)
+    starts, stops = raw.offsets[:, 0], raw.offsets[:, 1]
+    at = np.minimum(starts, size - 1)
+    # Nobody wrote these: they were put before a text, or before a word of it.
+    codes = codes_of(raw.text)
+    written = white | np.isin(codes, [ord(mark) for mark in SPACE_MARKS])
+    put = marks[raw.ids] & ~written[at]
+    stops = np.where(put, starts, stops)
+    # The white space around a token is not of it, unless it is nothing else.
+    places = np.arange(size)
+    following = np.append(np.minimum.accumulate(np.where(white, size, places)[::-1])[::-1], size)
+    before = np.append(0, np.maximum.accumulate(np.where(white, 0, places + 1)))
+    first, last = following[starts], before[stops]
+    inked = (first < last) & ~put
+    starts, stops = np.where(inked, first, starts), np.where(inked, last, stops)
+    # Some normalizers change the order of characters.
+    placed = np.flatnonzero(stops > starts)
+    starts[placed] = np.minimum.accumulate(starts[placed][::-1])[::-1]
+    stops[placed] = np.maximum.accumulate(stops[placed])
+    # What belongs to the character before it and has no token of its own.
+    depth = np.bincount(starts[placed], minlength=size + 1)
+    depth -= np.bincount(stops[placed], minlength=size + 1)
+    loose = (kinds & JOINED).astype(np.bool_) & (np.cumsum(depth)[:-1] == 0)
+    behind = np.append(np.minimum.accumulate(np.where(loose, size, places)[::-1])[::-1], size)
+    stops[placed] = behind[stops[placed]]
+    # A token without characters stands between those that have some.
+    absent = stops <= starts
+    earlier = np.maximum.accumulate(np.where(absent, 0, starts))
+    later = np.minimum.accumulate(np.where(absent, size, starts)[::-1])[::-1]
+    starts = np.where(absent, np.clip(starts, earlier, later), starts)
+    stops = np.where(absent, starts, stops)
+    return PlacedTokens(
+        raw.text,
+        raw.zeros,
+        raw.prompt,
+        raw.ids,
+        raw.ends,
+        raw.counts,
+        starts,
+        stops,
+        raw.begins,
+        kinds,
+    )
