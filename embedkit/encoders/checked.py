@@ -30,7 +30,11 @@ class Backend(Protocol):
         ...
 
     def run(self, batch: TokenBatch) -> NDArray[np.float32]:
-        """Returns the vectors of rows of tokens, in their order, shape (rows, dimension)."""
+        """Returns the vectors of rows of tokens, in their order, shape (rows, dimension).
+
+        Of a batch with spans, which each of its rows has some of: those of the spans, shape
+        (spans, dimension).
+        """
         ...
 
 
@@ -79,17 +83,26 @@ class CheckedEncoder:
             batch: Rows in any order and of any lengths up to the model's maximum.
 
         Returns:
-            Vectors in the order of the rows, float32, shape (rows, dimension). A row that is not
-            finite even when computed alone in float32 is returned as it came out.
+            Vectors in the order of the rows, float32, shape (rows, dimension); of a batch with
+            spans, one for each of them. One that is not finite even when its row is computed alone
+            in float32 is returned as it came out.
 
         Raises:
             EncoderError: The device has no memory for even one row.
         """
+        if batch.spans is not None:
+            # Nothing is wanted of the others, and a row's vectors do not depend on those beside it.
+            batch = batch.take(np.flatnonzero(np.diff(batch.spans.offsets)))
         if len(batch) == 0:
             return np.empty((0, self._dimension), dtype=np.float32)
         vectors = self._finish(self._backend.run(batch))
-        for row in doubtful_rows(vectors, self._normalize):
-            vectors[row] = self._finish(self._run_exactly(batch.take(np.array([row]))))[0]
+        first = np.arange(len(batch) + 1) if batch.spans is None else batch.spans.offsets
+        doubtful = doubtful_rows(vectors, self._normalize)
+        rows = np.searchsorted(first, doubtful, side="right") - 1
+        for row in np.unique(rows):
+            exact = self._finish(self._run_exactly(batch.take(np.array([row]))))
+            places = doubtful[rows == row]
+            vectors[places] = exact[places - first[row]]
         return vectors
 
     def _run_exactly(self, batch: TokenBatch) -> NDArray[np.float32]:

@@ -31,9 +31,9 @@ def load_transformer(spec: TransformerSpec) -> Encoder:
 
 def _backend(spec: TransformerSpec) -> Backend:
     if spec.placement.backend == "openvino":
-        from embedkit.encoders.transformer.openvino import openvino_backend
+        from embedkit.encoders.transformer.openvino import OpenVinoBackend
 
-        return openvino_backend(spec)
+        return OpenVinoBackend(spec)
     if spec.placement.unpadded:
         from embedkit.encoders.transformer.stream.load import stream_backend
 

@@ -9,7 +9,9 @@ from torch import Tensor, nn
 from embedkit.encoders.spec import ModelSpec
 from embedkit.encoders.transformer.architecture import FindClass, model_class
 from embedkit.encoders.transformer.head import load_head
+from embedkit.encoders.transformer.hidden_layers import HiddenLayers
 from embedkit.encoders.transformer.pooling import pool, without_prompt
+from embedkit.encoders.transformer.span_pooling import pool_spans
 from embedkit.encoders.transformer.spec import TransformerSpec
 from embedkit.encoders.weights import weights_hash
 from embedkit.errors import ConfigError, EncoderError
@@ -27,6 +29,8 @@ class SentenceNetwork(nn.Module):
         super().__init__()
         self.transformer = transformer
         self.dense = dense
+        self.spans = SpanHead(dense, spec)
+        self.layers = spec.layers
         self._pooling = spec.pooling
         self._prompt_length = spec.prompt_length
         self._dimension = spec.vectors.dimension
@@ -41,13 +45,68 @@ class SentenceNetwork(nn.Module):
         Returns:
             Vectors, float32, shape (rows, dimension).
         """
-        output = self.transformer(input_ids=input_ids, attention_mask=attention_mask)
-        hidden = output.last_hidden_state.float()
+        hidden = self.hidden(input_ids, attention_mask)
         mask = attention_mask
         if self._prompt_length:
             mask = without_prompt(mask, self._prompt_length)
         vectors: Tensor = self.dense(pool(hidden, mask, self._pooling))
         return vectors[:, : self._dimension]
+
+    def hidden(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Returns the token vectors of a padded batch, float32, shape (rows, tokens, width)."""
+        output = self.transformer(
+            input_ids=input_ids, attention_mask=attention_mask, **asking_for(self.layers)
+        )
+        return hidden_of(output, self.layers)
+
+
+class SpanHead(nn.Module):
+    """What comes after the transformer where vectors of spans are wanted."""
+
+    def __init__(self, dense: nn.Sequential, spec: TransformerSpec) -> None:
+        super().__init__()
+        self.dense = dense
+        self.pooling = spec.span_pooling
+        self._dimension = spec.vectors.dimension
+
+    def forward(self, hidden: Tensor, places: Tensor, offsets: Tensor | None) -> Tensor:
+        """Makes vectors of spans of tokens.
+
+        Args:
+            hidden: Token vectors, float32, shape (tokens, width), wherever the rows stand.
+            places: See ``SpanTokens``.
+            offsets: The same.
+
+        Returns:
+            Vectors, float32, shape (spans, dimension).
+        """
+        vectors: Tensor = self.dense(pool_spans(hidden, places, offsets, self.pooling))
+        return vectors[:, : self._dimension]
+
+
+def asking_for(layers: HiddenLayers | None) -> dict[str, Any]:
+    """Returns what a transformer must be told so that it returns hidden layers."""
+    return {} if layers is None else {"output_hidden_states": list(layers.numbers)}
+
+
+def hidden_of(output: Any, layers: HiddenLayers | None) -> Tensor:
+    """Returns token vectors in float32, made of a transformer's output.
+
+    The last layer's are what the transformer itself returns, after its final norm.
+
+    Args:
+        output: What the transformer returned, asked as ``asking_for`` says.
+        layers: The layers; None for the last one.
+    """
+    last: Tensor = output.last_hidden_state
+    if layers is None:
+        return last.float()
+    states = (*output.hidden_states[:-1], last)
+    chosen = [states[number].float() for number in layers.numbers]
+    if layers.joining == "concat":
+        return torch.cat(chosen, dim=-1)
+    summed: Tensor = sum(chosen[1:], start=chosen[0])
+    return summed / len(chosen) if layers.joining == "mean" else summed
 
 
 def load_network(spec: TransformerSpec, attention: str = "sdpa") -> SentenceNetwork:

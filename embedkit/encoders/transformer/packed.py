@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from embedkit.encoders.transformer.network import SentenceNetwork
+from embedkit.encoders.transformer.network import SentenceNetwork, asking_for, hidden_of
 from embedkit.encoders.transformer.packing import PackShape
 from embedkit.encoders.transformer.spec import TransformerSpec
 
@@ -40,13 +40,7 @@ class PackedNetwork(nn.Module):
             Vectors, float32, shape (lines times line_rows, dimension), those of the pack's rows
             first, and one token's hidden state, which nobody reads.
         """
-        strangers = owners[:, None, :, None] != owners[:, None, None, :]
-        output = self.network.transformer(
-            input_ids=ids,
-            attention_mask=strangers.float() * _FAR,
-            position_ids=positions + self._first_position,
-        )
-        hidden = output.last_hidden_state.float().flatten(0, 1)
+        hidden = self.hidden(ids, positions, owners)
         counted = owners.flatten() == torch.arange(1, self._rows + 1)[:, None]
         if self._first_token_only:
             counted = counted & (positions.flatten() == 0)
@@ -56,3 +50,15 @@ class PackedNetwork(nn.Module):
         # OpenVINO computes in bfloat16 whatever stands before a matrix product, and pooling is one
         # here. This output has none behind it, which keeps the residual stream float32.
         return vectors, hidden[0]
+
+    def hidden(self, ids: Tensor, positions: Tensor, owners: Tensor) -> Tensor:
+        """Returns a pack's token vectors, float32, shape (lines times width, model's width)."""
+        strangers = owners[:, None, :, None] != owners[:, None, None, :]
+        layers = self.network.layers
+        output = self.network.transformer(
+            input_ids=ids,
+            attention_mask=strangers.float() * _FAR,
+            position_ids=positions + self._first_position,
+            **asking_for(layers),
+        )
+        return hidden_of(output, layers).flatten(0, 1)

@@ -44,6 +44,11 @@ class Pack:
     positions: NDArray[np.int32]
     owners: NDArray[np.int32]
 
+    @property
+    def starts(self) -> NDArray[np.intp]:
+        """Place of each row's first token, where lines stand one after the other."""
+        return np.flatnonzero((self.positions == 0) & (self.owners > 0))
+
 
 def packs(
     batch: TokenBatch, shape: PackShape, pad_id: int

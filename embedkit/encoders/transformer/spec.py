@@ -15,6 +15,7 @@ _WIDTH = 256
 # Twice as many leave the caches, half as many read the weights too often.
 _PACK_TOKENS = 1_024
 _LEAST_ROW = 8
+_SPAN_POOLING = {"first": "cls", "mean": "mean", "last": "lasttoken", "max": "max"}
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,11 @@ class TransformerSpec(ModelSpec):
     tokenizer_mismatch: str = ""
 
     @property
+    def span_pooling(self) -> tuple[str, ...]:
+        """Pooling modes of spans: those of rows, where spans are such as rows are."""
+        return (_SPAN_POOLING[self.vectors.span_pooling],) if self.vectors.many else self.pooling
+
+    @property
     def pack_shape(self) -> PackShape | None:
         """The shape of its packs, or None where its rows go in padded batches alone.
 
@@ -56,6 +62,7 @@ class TransformerSpec(ModelSpec):
         token.
         """
         pooled = self.pooling in (("mean",), ("cls",)) and not self.prompt_length
+        pooled = pooled or self.vectors.many
         known = self.architecture in PACKED_ARCHITECTURES
         if self.placement.backend != "openvino" or not known or not pooled:
             return None

@@ -1,7 +1,7 @@
 """The torch backend, on CPU and CUDA."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,27 +21,11 @@ from embedkit.encoders.transformer.batching import (
 from embedkit.encoders.transformer.float8 import check_device
 from embedkit.encoders.transformer.network import SentenceNetwork, load_network
 from embedkit.encoders.transformer.precision import to_precision
+from embedkit.encoders.transformer.span_pooling import span_tokens
 from embedkit.encoders.transformer.spec import TransformerSpec
+from embedkit.encoders.transformer.torch_threads import cpu_threads
 from embedkit.errors import EncoderError
-from embedkit.vectors import TokenBatch
-
-
-@contextmanager
-def _cpu_threads(number: int | None) -> Iterator[None]:
-    """Computes with a number of threads, where there is one, and gives the process its own back.
-
-    It is the process's, where another model or the program may have set it since; vectors' last
-    bits depend on it.
-    """
-    before = torch.get_num_threads()
-    if number is None or number == before:
-        yield
-        return
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+from embedkit.vectors import TokenBatch, places_of_rows
 
 
 class TorchBackend:
@@ -49,7 +33,8 @@ class TorchBackend:
 
     Args:
         network: Takes padded ids and their mask, as ``SentenceNetwork`` does; of pairs whose texts
-            differ in their token types, these as well.
+            differ in their token types, these as well. Of batches with spans it is asked for
+            ``hidden`` and ``spans`` instead.
         device: ``cpu`` or ``cuda``.
         batch_tokens: Most tokens of a padded batch.
         pad_id: Id that fills up shorter rows.
@@ -59,7 +44,7 @@ class TorchBackend:
 
     def __init__(
         self,
-        network: nn.Module,
+        network: Any,
         device: str,
         batch_tokens: int,
         pad_id: int,
@@ -83,7 +68,7 @@ class TorchBackend:
         return processor_name()
 
     def run(self, batch: TokenBatch) -> NDArray[np.float32]:
-        """Returns the vectors of rows of tokens, in their order, shape (rows, dimension).
+        """Returns the vectors of rows of tokens, or of their spans, in their order.
 
         Raises:
             EncoderError: The device has no memory for even one row.
@@ -91,11 +76,14 @@ class TorchBackend:
         # Results stay on the device until the last batch is under way, so that a GPU never waits
         # for the host between batches.
         groups = self._groups(batch.lengths)
-        with _cpu_threads(self._threads), torch.inference_mode():
+        with cpu_threads(self._threads), torch.inference_mode():
             outputs = [self._fitting(batch.take(rows)) for rows in groups]
             ordered = torch.cat(outputs).cpu().numpy()
         vectors = np.empty_like(ordered)
-        vectors[np.concatenate(groups)] = ordered
+        places: NDArray[np.int64] = np.concatenate(groups)
+        if batch.spans is not None:
+            places, _ = places_of_rows(batch.spans.offsets, places)
+        vectors[places] = ordered
         return vectors
 
     def _groups(self, lengths: NDArray[np.int32]) -> list[NDArray[np.intp]]:
@@ -136,7 +124,15 @@ class TorchBackend:
         if batch.seconds is not None:
             arrays.append(token_types(batch, arrays[0].shape[1]))
         ids, *others = map(self._on_device, arrays)
-        vectors: Tensor = self._network(ids, *others)
+        vectors: Tensor
+        if batch.spans is None:
+            vectors = self._network(ids, *others)
+        else:
+            hidden = self._network.hidden(ids, *others).flatten(0, 1)
+            starts = np.arange(len(batch)) * ids.shape[1]
+            found = span_tokens(batch.spans, starts, self._network.spans.pooling)
+            offsets = None if found.offsets is None else self._on_device(found.offsets)
+            vectors = self._network.spans(hidden, self._on_device(found.places), offsets)
         self.computed_tokens += ids.numel()
         return vectors
 

@@ -1,12 +1,13 @@
 """Rows to try a model on in another form, and how far its vectors are from what they should be."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedkit.vectors import TokenBatch
+from embedkit.vectors import TokenBatch, TokenSpans
 
 
 def fills_of(transformer: Any, pad_id: int) -> tuple[int, ...]:
@@ -26,6 +27,14 @@ def trial_rows(transformer: Any, pad_id: int, lengths: Iterable[int]) -> TokenBa
     ids = np.setdiff1d(np.arange(transformer.config.vocab_size), fills_of(transformer, pad_id))
     random = np.random.default_rng(0)
     return TokenBatch.from_lists(random.choice(ids, size=length).tolist() for length in lengths)
+
+
+def trial_spans(batch: TokenBatch) -> TokenBatch:
+    """Returns rows with each of their tokens, and the row as a whole, as spans to try."""
+    spans = [[*((place, place + 1) for place in range(n)), (0, n)] for n in batch.lengths.tolist()]
+    offsets = np.cumsum([0, *(len(of_row) for of_row in spans)]).astype(np.int32)
+    starts, ends = np.array([one for of_row in spans for one in of_row], dtype=np.int32).T
+    return replace(batch, spans=TokenSpans(starts.copy(), ends.copy(), offsets))
 
 
 def greatest_distance(vectors: NDArray[Any], expected: NDArray[Any]) -> float:

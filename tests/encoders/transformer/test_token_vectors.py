@@ -1,0 +1,134 @@
+"""Vectors of tokens, words and hidden layers against transformers' own, row by row."""
+
+from functools import lru_cache
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny_models import CONFIGURATIONS, MAX_TOKENS, MORE, OTHERS
+from transformers import AutoConfig
+
+from embedkit.config import ModelConfig
+from embedkit.encoders.kinds import load_encoder, read_model
+from embedkit.encoders.transformer.architecture import model_class
+from embedkit.vectors import TokenBatch, TokenSpans
+
+ARCHITECTURES = [*CONFIGURATIONS, *OTHERS, *MORE]
+POOLERS = {
+    "first": lambda tokens: tokens[0],
+    "last": lambda tokens: tokens[-1],
+    "mean": lambda tokens: tokens.mean(axis=0),
+    "max": lambda tokens: tokens.max(axis=0),
+}
+LAYERS = {
+    "-1": lambda states: states[-1],
+    "-2": lambda states: states[-2],
+    "0": lambda states: states[0],
+    "-2..-1:concat": lambda states: np.concatenate(states[-2:], axis=1),
+    "0..2:sum": lambda states: states[0] + states[1] + states[2],
+    "1..2:mean": lambda states: (states[1] + states[2]) / 2,
+}
+WAYS = [
+    {"granularity": "token"},
+    {"granularity": "token", "layers": "0"},
+    {"granularity": "word", "word_pooling": "first", "layers": "-2"},
+    {"granularity": "word", "word_pooling": "mean", "layers": "0..2:sum"},
+    {"granularity": "word", "word_pooling": "last", "layers": "-2..-1:concat"},
+    {"granularity": "word", "word_pooling": "max", "layers": "1..2:mean"},
+    {"granularity": "document", "pooling": "mean+cls", "layers": "-2..-1:concat"},
+]
+"""Every granularity, pooling of words, and choice of layers."""
+
+
+def rows() -> TokenBatch:
+    """Returns 64 rows of which every 21st is the same, as texts of one token and of the most."""
+    random = np.random.default_rng(7)
+    lengths = [1, MAX_TOKENS, *random.integers(1, MAX_TOKENS + 1, size=19).tolist()]
+    ids = [random.integers(5, 150, size=length).tolist() for length in lengths]
+    return TokenBatch.from_lists((ids * 4)[:64])
+
+
+def with_spans(batch: TokenBatch, granularity: str) -> TokenBatch:
+    """Adds each row's tokens as spans, or its words, of which the last one overlaps and is long."""
+    if granularity == "document":
+        return batch
+    random = np.random.default_rng(11)
+    spans = []
+    for length in batch.lengths.tolist():
+        if granularity == "token":
+            spans.append([(place, place + 1) for place in range(length)])
+            continue
+        cuts = np.flatnonzero(random.random(length) < 0.5).tolist()
+        spans.append([*pairwise(cuts), (0, length)] if cuts else [])
+    counts = [len(of_row) for of_row in spans]
+    offsets = np.cumsum([0, *counts]).astype(np.int32)
+    flat = np.array([span for of_row in spans for span in of_row], dtype=np.int32)
+    both = TokenSpans(flat[:, 0].copy(), flat[:, 1].copy(), offsets)
+    return TokenBatch(batch.input_ids, batch.offsets, both)
+
+
+@lru_cache(maxsize=1)
+def states_of(directory: str) -> list[list[np.ndarray]]:
+    """Returns the hidden states of each row, computed alone."""
+    config = AutoConfig.from_pretrained(directory)
+    model = model_class(config, directory).from_pretrained(directory).eval()
+    batch = rows()
+    states = []
+    for row in range(21):
+        ids = batch.input_ids[batch.offsets[row] : batch.offsets[row + 1]].astype(np.int64)
+        with torch.inference_mode():
+            output = model(input_ids=torch.from_numpy(ids)[None], output_hidden_states=True)
+        assert torch.equal(output.hidden_states[-1], output.last_hidden_state)
+        states.append([layer[0].numpy() for layer in output.hidden_states])
+    return states
+
+
+def expected(directory: str, batch: TokenBatch, way: dict[str, str]) -> np.ndarray:
+    states = states_of(directory)
+    vectors = []
+    for row in range(len(batch)):
+        tokens = LAYERS[way.get("layers", "-1")](states[row % 21])
+        if batch.spans is None:
+            vectors.append(np.concatenate([tokens.mean(axis=0), tokens[0]]))
+            continue
+        pool = POOLERS[way.get("word_pooling", "first")]
+        spans = batch.spans.take(np.array([row]))
+        both = zip(spans.starts, spans.ends, strict=True)
+        vectors += [pool(tokens[start:end]) for start, end in both]
+    return np.array(vectors)
+
+
+def spec_of(directory: str, backend: str = "torch", **settings: Any):
+    usual = {"precision": "float32", "batch_tokens": 128, "max_tokens": MAX_TOKENS}
+    return read_model(
+        ModelConfig(
+            model=directory, device="cpu", backend=backend, encoder_threads=1, **usual | settings
+        )
+    )
+
+
+def check(encoder, directory: str, way: dict[str, str], tolerance: float) -> None:
+    batch = with_spans(rows(), way["granularity"])
+    wanted = expected(directory, batch, way)
+    np.testing.assert_allclose(encoder.encode(batch), wanted, rtol=0, atol=tolerance)
+    row = 3
+    alone = batch.take(np.array([row]))
+    first, last = (row, row + 1) if batch.spans is None else batch.spans.offsets[row : row + 2]
+    np.testing.assert_allclose(encoder.encode(alone), wanted[first:last], rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_torch(architecture, plain_model):
+    directory = plain_model(architecture)
+    for way in WAYS:
+        check(load_encoder(spec_of(directory, **way)), directory, way, 2e-5)
+
+
+@pytest.mark.parametrize("architecture", CONFIGURATIONS)
+def test_openvino(architecture, plain_model):
+    """Packs where it has them, and padded batches."""
+    directory = plain_model(architecture)
+    for way in WAYS[3:4] if architecture != "bert" else WAYS:
+        check(load_encoder(spec_of(directory, "openvino", **way)), directory, way, 1e-4)
