@@ -1,7 +1,9 @@
 """``embedkit words``: what vectors of words say."""
 
 import json
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -22,6 +24,7 @@ _ENDS = (
     "Exit codes: 0 done; 2 a bad setting or input, or a word without a vector; 4 stopped or "
     "failed, and the same command may succeed."
 )
+_PICTURES = (".html", ".png", ".svg")
 _SIGNS = {"+": 1, "-": -1, "\N{MINUS SIGN}": -1}
 
 Place = Annotated[
@@ -89,6 +92,58 @@ def doesnt_match(
     else:
         say(f"{ranked[-1].word} does not match; similarity to the mean of all:")
         _say(ranked, as_json)
+
+
+@words.command(epilog=_ENDS)
+def project(
+    place: Place,
+    chosen: Annotated[list[str], typer.Argument(metavar="WORD...", help="Two words or more.")],
+    *,
+    output: Annotated[
+        str, typer.Option(help="The file: an .html page, or a .png or .svg picture.")
+    ] = "words.html",
+) -> None:
+    """Draw words on the plane in whose directions their vectors differ most (PCA)."""
+    from embedkit.search.projection import picture_of, project_words
+    from embedkit.search.word_sources import open_words
+
+    set_up_logs("text")
+    file = output_file(output)
+    found = project_words(open_words(place), chosen)
+    write_file(file, picture_of(found, place, file.suffix.lower()))
+    say(f"wrote {file}")
+
+
+def output_file(output: str) -> Path:
+    """Returns the file of a picture, whose folder is there.
+
+    Raises:
+        ConfigError: Its name tells no format that is written, or it cannot be written there.
+    """
+    file = Path(output).expanduser()
+    if file.suffix.lower() not in _PICTURES:
+        raise ConfigError(f"output {output}: expected a name that ends with {', '.join(_PICTURES)}")
+    if not file.parent.is_dir():
+        raise ConfigError(f"output {output}: there is no folder {file.parent}; make it first")
+    if file.is_dir():
+        raise ConfigError(f"output {output}: is a folder; name a file")
+    return file
+
+
+def write_file(file: Path, content: bytes) -> None:
+    """Writes a file whole, in the place of one that is there.
+
+    Raises:
+        ConfigError: It cannot be written.
+    """
+    draft = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    try:
+        draft.write_bytes(content)
+        draft.replace(file)
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be written: {error.strerror}") from error
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def signed_words(terms: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -32,10 +32,19 @@ def render_html(report: Mapping[str, Any], sections: Sequence[Section[Any, Any]]
     names = report.get("sections", [section.name for section in sections])
     fragments = [section.fragment for section in sections if section.name in names]
     folders = dict.fromkeys(fragment.parent for fragment in fragments)
-    page = _environment(tuple(folders)).get_template("report.html.jinja")
-    return page.render(
-        {**report, "charts": charts, "fragments": [fragment.name for fragment in fragments]}
-    )
+    values = {**report, "charts": charts, "fragments": [fragment.name for fragment in fragments]}
+    return render_page("report.html.jinja", values, tuple(folders))
+
+
+def render_page(name: str, values: Mapping[str, Any], folders: tuple[Path, ...] = ()) -> str:
+    """Renders a template of this folder; what it prints is escaped and made visible.
+
+    Args:
+        name: The template's file.
+        values: What it may print.
+        folders: Where else templates are that it includes.
+    """
+    return _environment(folders).get_template(name).render(values)
 
 
 @lru_cache
