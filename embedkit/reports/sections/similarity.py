@@ -74,12 +74,14 @@ class Similarity:
     """How alike the vectors are.
 
     Attributes:
+        of: What vectors are of where they are not of rows: ``word`` or ``token``. A row of the
+            sample is the sum of its own then, which has the direction of their mean.
         sampled: Rows of the sample.
         compared: Those that were compared with others.
         copies: Rows set aside because another has exactly their text.
         unusable: Rows set aside because they have no direction.
         siblings: Pairs left out because both are chunks of one document.
-        mean_cosine: Of all pairs of the dataset.
+        mean_cosine: Of all pairs of the dataset's vectors.
         nearest: Of each row and its nearest neighbour.
         pairs: Of every pair.
         edges: Between which both are counted.
@@ -88,6 +90,7 @@ class Similarity:
         closest: The closest pairs.
     """
 
+    of: str | None
     sampled: int
     compared: int
     copies: int
@@ -114,6 +117,7 @@ def _figures(statistic: Directions, facts: Facts) -> SimilarityFigures:
     edges = cosine_edges(found.pairs)
     return SimilarityFigures(
         Similarity(
+            of=facts.dataset.get("granularity"),
             sampled=found.sampled,
             compared=len(found.nearest),
             copies=found.copies,
@@ -177,8 +181,9 @@ def _findings(figures: SimilarityFigures, facts: Facts) -> Iterator[Finding]:
     if mean is not None and mean >= _NARROW:
         yield Finding(
             level="note",
-            text=f"Two rows have a cosine of {significant(mean, 2)} on average: the vectors fill a "
-            "narrow cone, so compare scores with each other, never with a fixed threshold.",
+            text=f"Two {similarity.of or 'row'}s have a cosine of {significant(mean, 2)} on "
+            "average: the vectors fill a narrow cone, so compare scores with each other, never "
+            "with a fixed threshold.",
         )
 
 

@@ -24,8 +24,8 @@ class VectorNorms:
     Attributes:
         norms: Of the finite vectors.
         histogram: The same as a histogram.
-        non_finite: Rows whose vector holds a NaN or an infinity.
-        zero: Rows whose vector is zero.
+        non_finite: Vectors that hold a NaN or an infinity.
+        zero: Vectors that are zero.
     """
 
     norms: Moments = field(default_factory=Moments)
@@ -60,16 +60,20 @@ class Norms:
     """Norms of the finite vectors; the first four are None without one.
 
     Attributes:
+        vectors: All vectors, of which a row may have any number.
+        of: What each of them is of where it is not a row: ``word`` or ``token``.
         mean: Their mean.
         deviation: Their standard deviation.
         low: The smallest.
         high: The largest.
         quantiles: By their names.
         bars: What the chart shows; None where all are all but equal.
-        non_finite: Rows whose vector holds a NaN or an infinity.
-        zero: Rows whose vector is zero.
+        non_finite: Vectors that hold a NaN or an infinity.
+        zero: Vectors that are zero.
     """
 
+    vectors: int
+    of: str | None
     mean: float | None
     deviation: float | None
     low: float | None
@@ -92,6 +96,8 @@ def _figures(statistic: VectorNorms, facts: Facts) -> VectorFigures:
     known = moments.count > 0
     return VectorFigures(
         Norms(
+            vectors=moments.count + statistic.non_finite,
+            of=facts.dataset.get("granularity"),
             mean=moments.mean if known else None,
             deviation=moments.deviation if known else None,
             low=moments.low,
@@ -105,17 +111,17 @@ def _figures(statistic: VectorNorms, facts: Facts) -> VectorFigures:
 
 
 def _findings(figures: VectorFigures, facts: Facts) -> Iterator[Finding]:
-    norms, rows = figures.norms, facts.account.rows
+    norms = figures.norms
     if norms.non_finite:
         yield Finding(
             level="error",
-            text=f"{noun(norms.non_finite, 'vector')} of {count(rows)} hold a NaN or an "
+            text=f"{noun(norms.non_finite, 'vector')} of {count(norms.vectors)} hold a NaN or an "
             "infinity. Most indexes refuse or misplace them.",
         )
     if norms.zero:
         yield Finding(
             level="warning",
-            text=f"{noun(norms.zero, 'vector')} of {count(rows)} are zero: they have no "
+            text=f"{noun(norms.zero, 'vector')} of {count(norms.vectors)} are zero: they have no "
             "direction, and their cosine with anything is undefined.",
         )
     if facts.dataset.get("normalized") and norms.low is not None and norms.high is not None:
