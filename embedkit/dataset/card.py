@@ -12,6 +12,8 @@ import yaml
 from embedkit.dataset.manifest import Manifest
 from embedkit.dataset.parquet import readable
 from embedkit.dataset.rejects import DAMAGED_FILE
+from embedkit.dataset.schema import metadata_columns
+from embedkit.dataset.span_snippets import span_snippets
 from embedkit.dataset.version import Version
 from embedkit.vectors import value_column
 
@@ -31,6 +33,9 @@ _MARKUP = re.compile(r"[^\w .,/-]|(?<![^\W_])_|_(?![^\W_])")
 _MEANINGS = {
     "id": "unique in the version",
     "embedding": "the vector",
+    "embeddings": "the vectors of its words or tokens",
+    "spans": "of which characters of the record's text each vector is",
+    "tokens": "the word or token that each vector is of",
     "doc_id": "the input record",
     "chunk_index": "place of the chunk in the record, from 0",
     "char_start": "where the text begins in the record's text, in characters",
@@ -43,6 +48,12 @@ _MEANINGS = {
     "line_in_range": "line, row or element of the record, from 1 in its range of the file",
     "text": "the text",
 }
+
+
+_EXPLODING = (
+    "`embedkit explode` writes a row with one `embedding` for each of them, for indexes and "
+    "searches.\n"
+)
 
 
 def dataset_card(version: Version, manifest: Manifest) -> str:
@@ -69,14 +80,20 @@ def dataset_card(version: Version, manifest: Manifest) -> str:
         _table(("", "", ""), _facts(manifest)),
     ]
     if manifest.parts:
+        schema = _schema(version, manifest)
         sections += [
             "## Columns\n",
-            _table(("column", "type", "meaning"), _columns(_schema(version, manifest))),
+            _table(("column", "type", "meaning"), _columns(schema)),
             "## Reading it\n\nPaths are relative to this folder.\n",
-            _snippets(manifest.description["dimension"]),
-            "## Searching it\n",
-            _query_snippet(manifest.description),
         ]
+        if value_column(schema) == "embeddings":
+            sections += [span_snippets(schema, manifest.description["dimension"]), _EXPLODING]
+        else:
+            sections += [
+                _snippets(manifest.description["dimension"]),
+                "## Searching it\n",
+                _query_snippet(manifest.description),
+            ]
     sections.append(
         "`_meta/manifest.json` lists every part with its size, rows and SHA-256; "
         "`embedkit validate` reads everything back and compares.\n"
@@ -112,7 +129,7 @@ def _facts(manifest: Manifest) -> Iterable[tuple[str, ...]]:
     described = manifest.description
     names = (
         "model", "revision", "weights_hash", "fingerprint", "dimension", "metric", "normalized",
-        "pooling", "prompt", "max_tokens", "ignored_code",
+        "granularity", "pooling", "prompt", "max_tokens", "ignored_code",
         "tokenizer", "tokenizer_mismatch",
     )  # fmt: skip
     for name in names:
@@ -135,13 +152,17 @@ def _facts(manifest: Manifest) -> Iterable[tuple[str, ...]]:
 
 
 def _columns(schema: pa.Schema) -> Iterable[tuple[str, ...]]:
+    metadata = metadata_columns(schema)
     for column in schema:
         kind = str(column.type)
         if column.name == value_column(schema) and pa.types.is_nested(column.type):
             many = pa.types.is_list(column.type)
             one = column.type.value_type if many else column.type
             kind = f"{'any number of ' if many else ''}{one.value_type} x {one.list_size}"
-        meaning = _MEANINGS.get(column.name, "metadata of the input")
+        # A name of ours may be the user's own where a version has no such column of ours.
+        meaning = "metadata of the input"
+        if column.name not in metadata:
+            meaning = _MEANINGS.get(column.name, meaning)
         yield _literal(column.name), _literal(kind), meaning
 
 
