@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from embedkit import __version__
+from embedkit.cli.convert import convert
 from embedkit.cli.exits import run_to_exit
 from embedkit.cli.explode import explode
 from embedkit.cli.logs import display_named, hits_text, say, set_up_logs, summary, table
@@ -43,6 +44,7 @@ _ENDS_OF_VALIDATE = (
 app.add_typer(train)
 app.add_typer(words)
 app.add_typer(explode)
+app.add_typer(convert)
 # Base of what is wrong with a command line; typer has no public name for it in all its versions.
 _UsageError: Any = typer.BadParameter.__base__
 _SUGGESTED = re.compile(r"\. Did you mean (.+)\?$")

@@ -1,0 +1,53 @@
+"""``embedkit convert``: a file of word vectors made a model directory."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from embedkit.cli.logs import say, set_up_logs
+
+convert = typer.Typer()
+_ENDS = (
+    "Exit codes: 0 done; 2 a bad setting or input, which another try cannot help; 4 stopped or "
+    "failed, and the same command may succeed."
+)
+
+
+@convert.command("convert", epilog=_ENDS)
+def convert_file(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="word2vec (binary or text), GloVe, fastText .vec, each perhaps compressed, or .npy"
+        ),
+    ],
+    *,
+    output: Annotated[Path, typer.Option(help="The model directory to write.")],
+    words: Annotated[
+        Path | None,
+        typer.Option(help="The words of a .npy file: lines of text, .json, or .parquet."),
+    ] = None,
+    file_format: Annotated[
+        Literal["auto", "word2vec", "word2vec-text", "glove", "npy"],
+        typer.Option("--format", help="The file's format; told from what it holds unless given."),
+    ] = "auto",
+    lowercase: Annotated[
+        Literal["auto", "yes", "no"],
+        typer.Option(
+            help="Whether texts are lower-cased before their words are looked up; auto does so "
+            "where no word has an upper-case letter."
+        ),
+    ] = "auto",
+    as_json: Annotated[
+        bool, typer.Option("--json", metavar="", help="Print JSON for programs.")
+    ] = False,
+) -> None:
+    """Make a model directory of a file of word vectors, for run --model DIR."""
+    from embedkit.training.convert import convert_vectors
+
+    set_up_logs("text")
+    lower_case = {"yes": True, "no": False}.get(lowercase)
+    converted = convert_vectors(file, output, words, file_format, lower_case)
+    say(json.dumps(converted.to_dict()) if as_json else converted.to_text())

@@ -1,0 +1,1 @@
+"""Files of word vectors as other programs write them, read some words at a time."""
