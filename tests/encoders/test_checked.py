@@ -2,6 +2,7 @@
 
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from embedkit.encoders.hardware import device_is_lost
 from embedkit.encoders.kinds import load_encoder, read_model
 from embedkit.encoders.normalization import doubtful_rows, normalized
 from embedkit.tokens.tokenization import load_tokenizer
-from embedkit.vectors import TokenBatch
+from embedkit.vectors import TokenBatch, TokenSpans
 
 BATCH = TokenBatch.from_lists([[1, 2, 3], [4], [5, 6], [7]])
 GOOD = np.array([[3, 4], [1, 0], [0, 2], [6, 8]], dtype=np.float32)
@@ -69,6 +70,53 @@ def test_rows_that_are_not_finite_are_computed_alone(bad, normalize):
     assert exact.calls == [[4], [7]]
     encoder.encode(BATCH)
     assert len(made) == 1, "the exact model is loaded once"
+
+
+class SpanStub:
+    """Gives each span its row's first id and its own start, or what is not finite at some."""
+
+    device = "stub"
+
+    def __init__(self, spoiled=()):
+        self.spoiled, self.calls = spoiled, []
+
+    def run(self, batch):
+        firsts = batch.input_ids[batch.offsets[:-1]]
+        self.calls.append(firsts.tolist())
+        ids = np.repeat(firsts, np.diff(batch.spans.offsets))
+        vectors = np.stack([ids, batch.spans.starts], axis=1).astype(np.float32)
+        for id_, start in self.spoiled:
+            vectors[(ids == id_) & (batch.spans.starts == start)] = np.nan
+        return vectors
+
+
+def spans_of(*rows):
+    starts = np.array([start for row in rows for start in row], dtype=np.int32)
+    return TokenSpans(starts, starts + 1, np.cumsum([0, *map(len, rows)]).astype(np.int32))
+
+
+def test_a_span_that_is_not_finite_is_taken_from_its_row_alone():
+    """Of each such row once, and of rows without spans nothing is computed at all."""
+    batch = replace(BATCH, spans=spans_of([2, 0, 1], [], [1, 0], [0]))
+    backend, exact = SpanStub([(1, 0), (1, 1), (5, 0), (4, 0)]), SpanStub()
+    encoder, _ = encoder_of(backend, exact, normalize=False)
+    expected = [[1, 2], [1, 0], [1, 1], [5, 1], [5, 0], [7, 0]]
+    assert encoder.encode(batch).tolist() == expected
+    assert (backend.calls, exact.calls) == ([[1, 5, 7]], [[1], [5]])
+
+
+def test_each_span_is_normalized():
+    batch = replace(BATCH, spans=spans_of([2, 0], [0], [], []))
+    encoder, _ = encoder_of(SpanStub([(1, 2)]), SpanStub())
+    expected = normalized(np.array([[1, 2], [1, 0], [4, 0]], dtype=np.float32))
+    np.testing.assert_array_equal(encoder.encode(batch), expected)
+
+
+def test_a_batch_without_any_spans_is_not_computed():
+    backend = SpanStub()
+    encoder, _ = encoder_of(backend, backend)
+    assert encoder.encode(replace(BATCH, spans=spans_of([], [], [], []))).shape == (0, 2)
+    assert backend.calls == []
 
 
 def test_zero_vectors_are_computed_alone_where_length_1_is_due():

@@ -1,5 +1,6 @@
 """Vectors of tokens, words and hidden layers against transformers' own, row by row."""
 
+from dataclasses import replace
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any
@@ -7,12 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sentence_transformers.base.modules import Dense
+from texts import topics_of_python
 from tiny_models import CONFIGURATIONS, MAX_TOKENS, MORE, OTHERS
 from transformers import AutoConfig
 
 from embedkit.config import ModelConfig
 from embedkit.encoders.kinds import load_encoder, read_model
+from embedkit.encoders.normalization import normalized
 from embedkit.encoders.transformer.architecture import model_class
+from embedkit.tokens.tokenization import load_tokenizer
 from embedkit.vectors import TokenBatch, TokenSpans
 
 ARCHITECTURES = [*CONFIGURATIONS, *OTHERS, *MORE]
@@ -101,12 +106,9 @@ def expected(directory: str, batch: TokenBatch, way: dict[str, str]) -> np.ndarr
 
 
 def spec_of(directory: str, backend: str = "torch", **settings: Any):
-    usual = {"precision": "float32", "batch_tokens": 128, "max_tokens": MAX_TOKENS}
-    return read_model(
-        ModelConfig(
-            model=directory, device="cpu", backend=backend, encoder_threads=1, **usual | settings
-        )
-    )
+    usual = {"precision": "float32", "batch_tokens": 128, "encoder_threads": 1}
+    usual |= {"max_tokens": MAX_TOKENS, "device": "cpu", "backend": backend}
+    return read_model(ModelConfig(model=directory, **usual | settings))
 
 
 def check(encoder, directory: str, way: dict[str, str], tolerance: float) -> None:
@@ -132,3 +134,56 @@ def test_openvino(architecture, plain_model):
     directory = plain_model(architecture)
     for way in WAYS[3:4] if architecture != "bert" else WAYS:
         check(load_encoder(spec_of(directory, "openvino", **way)), directory, way, 1e-4)
+
+
+@pytest.mark.parametrize("backend", ["torch", "openvino"])
+def test_spans_of_a_model_of_rows_are_as_rows(backend, sentence_model):
+    """Pooled and put through all that comes after, as a chunk of a longer text is."""
+    dense = (Dense(64, 24),)
+    directory = sentence_model(pooling=("mean", "cls"), dense=dense)
+    encoder = load_encoder(spec_of(directory, backend, max_tokens=None, dimensions=16))
+    batch = rows()
+    whole = TokenSpans(np.zeros(64, np.int32), batch.lengths, np.arange(65, dtype=np.int32))
+    vectors = encoder.encode(replace(batch, spans=whole))
+    assert vectors.shape == (64, 16)
+    np.testing.assert_allclose(vectors, encoder.encode(batch), rtol=0, atol=2e-6)
+    few = replace(batch, spans=TokenSpans(whole.starts, whole.starts + 1, whole.offsets))
+    assert np.abs(encoder.encode(few) - vectors)[batch.lengths > 1].max(axis=1).min() > 1e-3
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
+
+
+def test_components_of_token_vectors_are_cut_off(plain_model):
+    directory = plain_model("bert")
+    batch = with_spans(rows(), "token")
+    whole = expected(directory, batch, {})[:, :5]
+    spec = spec_of(directory, granularity="token", dimensions=5)
+    np.testing.assert_allclose(load_encoder(spec).encode(batch), whole, rtol=0, atol=2e-5)
+    spec = spec_of(directory, granularity="token", dimensions=5, normalize=True)
+    unit = whole / np.linalg.norm(whole, axis=1, keepdims=True)
+    np.testing.assert_allclose(load_encoder(spec).encode(batch), unit, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("backend", ["torch", "openvino"])
+def test_the_same_batch_gives_the_same_bytes(backend, plain_model):
+    spec = spec_of(plain_model("bert"), backend, granularity="word", encoder_threads=2)
+    batch = with_spans(rows(), "word")
+    encoder = load_encoder(spec)
+    first = encoder.encode(batch)
+    for _ in range(3):
+        assert encoder.encode(batch).tobytes() == first.tobytes()
+    np.testing.assert_array_equal(load_encoder(spec).encode(batch), first)
+
+
+def test_half_precision(minilm, openvino_has_bf16):
+    """Token vectors of a real model keep their direction, in packs and padded batches."""
+    if not openvino_has_bf16(minilm):
+        return
+    settings = {"granularity": "token", "max_tokens": None, "batch_tokens": 1_024}
+    ids, offsets, _ = load_tokenizer(spec_of(minilm).tokenizer).encode(topics_of_python()[:40])
+    batch = with_spans(TokenBatch(ids, offsets), "token")
+    exact = normalized(load_encoder(spec_of(minilm, **settings)).encode(batch))
+    half = spec_of(minilm, "openvino", precision="bfloat16", **settings)
+    cosines = (normalized(load_encoder(half).encode(batch)) * exact).sum(axis=1)
+    # 0.99992 and 0.999975.
+    assert cosines.min() > 0.9998
+    assert cosines.mean() > 0.99995

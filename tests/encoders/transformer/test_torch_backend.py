@@ -1,12 +1,17 @@
 """The torch backend: memory that runs out, the order of rows, batches within the budget."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+from embedkit.encoders.transformer.span_pooling import pool_spans
 from embedkit.encoders.transformer.torch_backend import TorchBackend
 from embedkit.errors import EncoderError
-from embedkit.vectors import TokenBatch
+from embedkit.vectors import TokenBatch, TokenSpans
+
+MAX = ("max",)
 
 
 class Scarce(torch.nn.Module):
@@ -22,6 +27,25 @@ class Scarce(torch.nn.Module):
         if ids.numel() > self.room:
             raise torch.OutOfMemoryError("out of memory, on purpose")
         return torch.stack([(ids * mask).sum(1), mask.sum(1)], dim=1).float()
+
+
+class Head:
+    """Makes vectors of spans."""
+
+    pooling = MAX
+
+    def __call__(self, hidden, places, offsets):
+        return pool_spans(hidden, places, offsets, MAX)
+
+
+class ScarceTokens(Scarce):
+    """Gives each token its id and its row's length, within the same memory."""
+
+    spans = Head()
+
+    def hidden(self, ids, mask):
+        self.forward(ids, mask)
+        return torch.stack([ids, mask.sum(1, keepdim=True).expand_as(ids)], dim=2).float()
 
 
 @pytest.fixture
@@ -45,6 +69,25 @@ def test_rows_come_back_in_their_order(batch):
     network = Scarce(room=10_000)
     np.testing.assert_array_equal(run(network, batch), expected(batch))
     assert all(rows * tokens <= 200 for rows, tokens in network.shapes)
+
+
+@pytest.mark.parametrize("widths", [(), (4, 8, 16, 20)])
+@pytest.mark.parametrize("room", [10_000, 100, 40, 20])
+def test_spans_come_back_in_their_order_whatever_fits(room, widths, batch):
+    random = np.random.default_rng(3)
+    spans = [np.sort(random.integers(0, n + 1, size=(n % 4, 2))) for n in batch.lengths]
+    spans = [of_row[of_row[:, 0] < of_row[:, 1]].astype(np.int32) for of_row in spans]
+    flat = np.concatenate(spans)
+    offsets = np.cumsum([0, *map(len, spans)]).astype(np.int32)
+    asked = replace(batch, spans=TokenSpans(flat[:, 0].copy(), flat[:, 1].copy(), offsets))
+    ids = [batch.input_ids[batch.offsets[row] :] for row in range(len(batch))]
+    expected = [
+        [ids[row][start:end].max(), batch.lengths[row]]
+        for row in range(len(batch))
+        for start, end in spans[row]
+    ]
+    backend = TorchBackend(ScarceTokens(room), "cpu", 200, pad_id=3, widths=widths)
+    assert backend.run(asked).tolist() == expected
 
 
 def test_the_fill_is_counted():
