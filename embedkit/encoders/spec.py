@@ -1,8 +1,10 @@
 """All that an encoder needs to know of a model before it reads the weights."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import ClassVar, Literal, Self
 
+from embedkit.encoders.weights import weight_file
 from embedkit.tokens.text_tokenizer import TokenizerSpec
 from embedkit.vectors import ValueColumn
 
@@ -18,10 +20,12 @@ class ModelIdentity:
         directory: The model directory on this machine.
         model_id: The model as the user gave it.
         revision: The hub's commit hash, or None for a directory of the user's own.
-        weights: The safetensors files, relative to ``directory``.
+        weights: The safetensors files, relative to ``directory``; those of ``base`` relative to
+            that, with ``base:`` before.
         weights_hash: SHA-256 over them.
         config_hash: SHA-256 of the file that says what is computed with them.
         tokenizer_hash: SHA-256 over the tokenizer's files.
+        base: Directory of the model that the one in ``directory`` only changes, if it does.
     """
 
     directory: str
@@ -31,6 +35,12 @@ class ModelIdentity:
     weights_hash: str
     config_hash: str
     tokenizer_hash: str
+    base: str | None = None
+
+    def file(self, name: str) -> Path:
+        """Returns where a file of ``weights`` is."""
+        base = None if self.base is None else Path(self.base)
+        return weight_file(name, Path(self.directory), base)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,9 @@ from embedkit.errors import ConfigError
 
 J = TypeVar("J", dict[str, Any], list[Any])
 
+BASE = "base:"
+"""What names of files of another model begin with that a model only changes."""
+
 _SINGLE = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
 _TOKENIZER_FILES = ("*.txt", "*.model", "*token*.json", "vocab.json")
@@ -75,14 +78,35 @@ def tensor_rows(file: Path, name: str, rows: Sequence[int]) -> Any:
         return torch.cat([matrix[row : row + 1].float() for row in rows])
 
 
-def weights_hash(files: Iterable[Path], root: Path) -> str:
+def weight_name(file: Path, root: Path, base: Path | None = None) -> str:
+    """Returns the name of a safetensors file, wherever the directories are.
+
+    Args:
+        file: The file.
+        root: The model directory.
+        base: Directory of the model that it only changes, if it does.
+    """
+    if base is None or file.is_relative_to(root):
+        return file.relative_to(root).as_posix()
+    return BASE + file.relative_to(base).as_posix()
+
+
+def weight_file(name: str, root: Path, base: Path | None = None) -> Path:
+    """Returns the file that ``weight_name`` named."""
+    if base is not None and name.startswith(BASE):
+        return base / name.removeprefix(BASE)
+    return root / name
+
+
+def weights_hash(files: Iterable[Path], root: Path, base: Path | None = None) -> str:
     """Returns the SHA-256 of a single file, or of all names and SHA-256s where there are several.
 
     Args:
         files: Safetensors files.
         root: The model directory, which names are relative to.
+        base: Directory of the model that it only changes, if it does.
     """
-    hashes = [(file.relative_to(root).as_posix(), file_hash(file)) for file in files]
+    hashes = [(weight_name(file, root, base), file_hash(file)) for file in files]
     if len(hashes) == 1:
         return hashes[0][1]
     lines = "".join(f"{name} {value}\n" for name, value in sorted(hashes))

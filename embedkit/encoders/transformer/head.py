@@ -1,11 +1,11 @@
 """Layers between the pooling and the vectors, as torch modules with their weights."""
 
 from collections.abc import Iterable
-from pathlib import Path
 
 from torch import Tensor, nn
 from torch.nn import functional
 
+from embedkit.encoders.spec import ModelIdentity
 from embedkit.encoders.transformer.head_layers import DenseLayer, HeadLayer, NormLayer
 from embedkit.errors import ConfigError
 
@@ -50,30 +50,30 @@ class UnitLength(nn.Module):
         return functional.normalize(vectors, dim=-1)
 
 
-def load_head(root: Path, layers: Iterable[HeadLayer]) -> nn.Sequential:
+def load_head(identity: ModelIdentity, layers: Iterable[HeadLayer]) -> nn.Sequential:
     """Loads layers, one after the other.
 
     Args:
-        root: The model directory.
+        identity: The model that they are of.
         layers: The layers.
 
     Raises:
         ConfigError: A file does not hold the weights of its layer.
     """
-    return nn.Sequential(*(_loaded(root, layer) for layer in layers))
+    return nn.Sequential(*(_loaded(identity, layer) for layer in layers))
 
 
-def _loaded(root: Path, layer: HeadLayer) -> nn.Module:
+def _loaded(identity: ModelIdentity, layer: HeadLayer) -> nn.Module:
     from safetensors.torch import load_file
 
     if layer.weights is None:
         return UnitLength()
+    weights = identity.file(layer.weights)
     module = Dense(layer) if isinstance(layer, DenseLayer) else LayerNorm(layer)
     try:
-        module.load_state_dict(load_file(root / layer.weights))
+        module.load_state_dict(load_file(weights))
     except RuntimeError as error:
         raise ConfigError(
-            f"{root / layer.weights}: not the weights of its config.json "
-            f"({' '.join(str(error).split())})"
+            f"{weights}: not the weights of its config.json ({' '.join(str(error).split())})"
         ) from error
     return module

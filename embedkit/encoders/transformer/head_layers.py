@@ -1,9 +1,9 @@
 """Layers between the pooling and the vectors, as a model directory describes them."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from embedkit.encoders.transformer.module_files import (
     DenseFile,
@@ -40,6 +40,10 @@ class DenseLayer:
         """What it is in a recipe, where its weights are named beside it."""
         return f"{self.weights}:{self.activation}:{int(self.residual)}"
 
+    def elsewhere(self, before: str) -> Self:
+        """Returns it with something before the name of its weights."""
+        return replace(self, weights=before + self.weights)
+
 
 @dataclass(frozen=True)
 class NormLayer:
@@ -63,6 +67,10 @@ class NormLayer:
         """What it is in a recipe, where its weights are named beside it."""
         return f"{self.weights}:LayerNorm"
 
+    def elsewhere(self, before: str) -> Self:
+        """Returns it with something before the name of its weights."""
+        return replace(self, weights=before + self.weights)
+
 
 @dataclass(frozen=True)
 class UnitLayer:
@@ -72,6 +80,10 @@ class UnitLayer:
     in_features: ClassVar[None] = None
     out_features: ClassVar[None] = None
     ingredient: ClassVar[str] = "Normalize"
+
+    def elsewhere(self, before: str) -> Self:
+        """Returns itself, as it has no weights."""
+        return self
 
 
 HeadLayer = DenseLayer | NormLayer | UnitLayer

@@ -15,8 +15,9 @@ class TransformerKind:
     """Directories as sentence-transformers writes them, and plain ones of Hugging Face."""
 
     def recognises(self, directory: Path) -> bool:
-        """Tells whether a model directory lists modules, or has a transformer's configuration."""
-        return any((directory / name).is_file() for name in ("modules.json", "config.json"))
+        """Tells whether a directory lists modules, or has a transformer's or adapter's settings."""
+        names = ("modules.json", "config.json", "adapter_config.json")
+        return any((directory / name).is_file() for name in names)
 
     def read(
         self, directory: Path, revision: str | None, config: ModelConfig, machine: Machine

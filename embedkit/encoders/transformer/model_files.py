@@ -13,7 +13,7 @@ from embedkit.encoders.transformer.architecture import (
     check_architecture,
     transformer_config,
 )
-from embedkit.encoders.transformer.foreign_code import foreign_classes
+from embedkit.encoders.transformer.foreign_code import TOKENIZER_FILES, foreign_classes
 from embedkit.encoders.transformer.hidden_layers import HiddenLayers, read_layers
 from embedkit.encoders.transformer.model_modules import ModelLayout, read_layout
 from embedkit.encoders.transformer.module_files import POOLING_FLAGS
@@ -24,7 +24,9 @@ from embedkit.encoders.weights import (
     file_hash,
     read_json,
     tokenizer_hash,
+    weight_file,
     weight_files,
+    weight_name,
     weights_hash,
 )
 from embedkit.errors import ConfigError, MissingSettingError
@@ -58,13 +60,15 @@ def read_transformer(
     """
     layout = read_layout(root)
     ignored = foreign_classes(layout.transformer, config.ignore_auto_map)
+    if layout.own_tokenizer is not None:
+        ignored += foreign_classes(layout.own_tokenizer, config.ignore_auto_map, TOKENIZER_FILES)
     transformer = transformer_config(layout.transformer)
     layers = _layers(config, transformer, layout.transformer)
     spans = span_rules(config)
     if spans is not None:
         # Neither belongs to a token.
         layout = replace(layout, dense=(), normalize=False, dimensions=None)
-    chosen = choose_tokenizer(config, layout.transformer)
+    chosen = choose_tokenizer(config, layout.tokenizer)
     tokenizer = text_tokenizer(
         chosen.loaded,
         TokenizerSpec(
@@ -89,16 +93,22 @@ def read_transformer(
     own_files = weight_files(layout.transformer)
     check_architecture(transformer, layout.transformer, own_files)
     mismatch = check_match(chosen, config, transformer, layout.transformer, own_files)
-    files = [*own_files, *(root / layer.weights for layer in layout.dense if layer.weights)]
+    files = [
+        *own_files,
+        *(weight_file(layer.weights, root, layout.base) for layer in layout.dense if layer.weights),
+    ]
+    if layout.adapter is not None:
+        files.append(Path(layout.adapter.weights))
     return TransformerSpec(
         identity=ModelIdentity(
             directory=str(root),
             model_id=config.model,
             revision=revision,
-            weights=tuple(file.relative_to(root).as_posix() for file in files),
-            weights_hash=weights_hash(files, root),
+            weights=tuple(weight_name(file, root, layout.base) for file in files),
+            weights_hash=weights_hash(files, root, layout.base),
             config_hash=file_hash(layout.transformer / "config.json"),
             tokenizer_hash=tokenizer_hash(chosen.directory),
+            base=None if layout.base is None else str(layout.base),
         ),
         tokenizer=replace(tokenizer.spec, max_content_tokens=tokenizer.max_content_tokens),
         vectors=VectorSpec(
@@ -117,6 +127,7 @@ def read_transformer(
         prompt_length=0 if layout.include_prompt else tokenizer.prompt_length,
         dense=layout.dense,
         layers=layers,
+        adapter=layout.adapter,
         ignored_code=tuple(sorted({*ignored, *chosen.ignored_code})),
         given_tokenizer=chosen.given,
         tokenizer_mismatch=mismatch,

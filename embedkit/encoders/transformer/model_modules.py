@@ -1,8 +1,9 @@
 """Reads which modules a model consists of, from sentence-transformers' layout or a plain model."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from embedkit.encoders.transformer.adapter_files import Adapter, read_adapter
 from embedkit.encoders.transformer.head_layers import (
     HEAD_MODULES,
     HeadLayer,
@@ -16,7 +17,7 @@ from embedkit.encoders.transformer.module_files import (
     read_file,
     read_modules,
 )
-from embedkit.encoders.weights import below
+from embedkit.encoders.weights import BASE, below
 from embedkit.errors import ConfigError
 
 _TRANSFORMER_FILES = (
@@ -29,13 +30,16 @@ _TRANSFORMER_FILES = (
     "sentence_xlnet_config.json",
 )
 
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
+_OF_ADAPTED = ("transformer", "own_tokenizer", "adapter", "base")
+
 
 @dataclass(frozen=True)
 class ModelLayout:
     """What a model directory says of how texts become vectors.
 
     Attributes:
-        transformer: Directory of the transformer and its tokenizer.
+        transformer: Directory of the transformer.
         pooling: Pooling modes, joined in this order; empty where the model names none.
         include_prompt: Whether the prompt's tokens are pooled.
         dense: Layers after the pooling, but for a last one that makes vectors of length 1.
@@ -46,6 +50,9 @@ class ModelLayout:
         default_prompt: Name of the prompt that it uses unless told otherwise.
         metric: How its vectors are compared.
         dimensions: Leading components that it keeps, where not all.
+        own_tokenizer: Directory of the tokenizer, if that is not the transformer's.
+        adapter: What is merged into the transformer's weights, if there is something.
+        base: Directory of the model that the adapter is for.
     """
 
     transformer: Path
@@ -59,6 +66,14 @@ class ModelLayout:
     default_prompt: str | None = None
     metric: str = "cosine"
     dimensions: int | None = None
+    own_tokenizer: Path | None = None
+    adapter: Adapter | None = None
+    base: Path | None = None
+
+    @property
+    def tokenizer(self) -> Path:
+        """Directory of the tokenizer."""
+        return self.own_tokenizer or self.transformer
 
 
 def read_layout(root: Path) -> ModelLayout:
@@ -72,8 +87,8 @@ def read_layout(root: Path) -> ModelLayout:
     """
     listing = root / "modules.json"
     if not listing.is_file():
-        _refuse_adapter(root)
-        return ModelLayout(transformer=root)
+        changed = read_adapter(root)
+        return ModelLayout(transformer=root) if changed is None else _adapted(root, *changed)
     modules = [
         (entry.kind, below(root, entry.path, listing))
         for entry in read_modules(listing)
@@ -88,7 +103,7 @@ def read_layout(root: Path) -> ModelLayout:
     pooling = (
         read_file(PoolingFile, places["Pooling"] / "config.json") if "Pooling" in places else None
     )
-    return ModelLayout(
+    layout = ModelLayout(
         transformer=places["Transformer"],
         pooling=pooling.pooling_mode if pooling else (),
         include_prompt=pooling.include_prompt if pooling else True,
@@ -100,6 +115,24 @@ def read_layout(root: Path) -> ModelLayout:
         default_prompt=model.default_prompt_name,
         metric=model.similarity_fn_name or "cosine",
         dimensions=model.truncate_dim,
+    )
+    changed = read_adapter(places["Transformer"])
+    if changed is None:
+        return layout
+    under = _adapted(places["Transformer"], *changed)
+    return replace(layout, **{name: getattr(under, name) for name in _OF_ADAPTED})
+
+
+def _adapted(directory: Path, adapter: Adapter, base: Path) -> ModelLayout:
+    """Reads the model that an adapter is for: all that the adapter's directory does not have."""
+    layout = read_layout(base)
+    own_tokenizer = any((directory / name).is_file() for name in _TOKENIZER_FILES)
+    return replace(
+        layout,
+        own_tokenizer=directory if own_tokenizer else layout.tokenizer,
+        dense=tuple(layer.elsewhere(BASE) for layer in layout.dense),
+        adapter=adapter,
+        base=base,
     )
 
 
@@ -114,15 +147,6 @@ def _check_order(kinds: list[str], listing: Path) -> None:
 
 
 def _transformer(directory: Path) -> TransformerFile:
-    _refuse_adapter(directory)
     found = [name for name in _TRANSFORMER_FILES if (directory / name).is_file()]
     name = found[0] if found else _TRANSFORMER_FILES[0]
     return read_file(TransformerFile, directory / name, missing_ok=True)
-
-
-def _refuse_adapter(directory: Path) -> None:
-    file = directory / "adapter_config.json"
-    if file.is_file():
-        raise ConfigError(
-            f"{file}: adapters are not supported; merge it into its model and save that"
-        )

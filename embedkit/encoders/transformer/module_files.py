@@ -89,18 +89,20 @@ _Arguments = Annotated[dict[str, Any] | None, AfterValidator(_without_effect)]
 _Components = Literal["sentence_embedding"]
 
 
-class _File(BaseModel):
+class ModelDirectoryFile(BaseModel):
+    """A JSON file of a model directory; settings that it does not know are let be."""
+
     model_config = ConfigDict(frozen=True, protected_namespaces=())
 
 
-class ModuleEntry(_File):
+class ModuleEntry(ModelDirectoryFile):
     """An entry of ``modules.json``."""
 
     kind: Annotated[str, AfterValidator(_module)] = Field(alias="type")
     path: str
 
 
-class _TransformerFile(_File):
+class _TransformerFile(ModelDirectoryFile):
     output: ClassVar[dict[str, Any]]
 
     max_seq_length: PositiveInt | None = None
@@ -142,7 +144,7 @@ class ClassifierFile(_TransformerFile):
     transformer_task: Literal["sequence-classification"]
 
 
-class PoolingFile(_File):
+class PoolingFile(ModelDirectoryFile):
     """``config.json`` of a Pooling module, old or new."""
 
     pooling_mode: tuple[PoolingMode, ...] = Field(min_length=1)
@@ -157,7 +159,7 @@ class PoolingFile(_File):
         return found | {"pooling_mode": [modes] if isinstance(modes, str) else modes}
 
 
-class DenseFile(_File):
+class DenseFile(ModelDirectoryFile):
     """``config.json`` of a Dense module."""
 
     in_features: PositiveInt
@@ -169,20 +171,20 @@ class DenseFile(_File):
     module_output_name: _Components | None = None
 
 
-class LayerNormFile(_File):
+class LayerNormFile(ModelDirectoryFile):
     """``config.json`` of a LayerNorm module."""
 
     dimension: PositiveInt
 
 
-class NormalizeFile(_File):
+class NormalizeFile(ModelDirectoryFile):
     """``config.json`` of a Normalize module; older ones have none."""
 
     module_input_name: _Components = "sentence_embedding"
     module_output_name: _Components | None = None
 
 
-class ModelFile(_File):
+class ModelFile(ModelDirectoryFile):
     """``config_sentence_transformers.json``."""
 
     prompts: dict[str, str | None] | None = None
@@ -192,7 +194,7 @@ class ModelFile(_File):
     model_type: Literal["SentenceTransformer"] = "SentenceTransformer"
 
 
-class CrossEncoderFile(_File):
+class CrossEncoderFile(ModelDirectoryFile):
     """``config_sentence_transformers.json`` of a cross-encoder."""
 
     prompts: dict[str, str | None] | None = None
@@ -201,7 +203,7 @@ class CrossEncoderFile(_File):
     model_type: Literal["CrossEncoder"]
 
 
-F = TypeVar("F", bound=_File)
+F = TypeVar("F", bound=ModelDirectoryFile)
 
 
 def read_file(kind: type[F], file: Path, missing_ok: bool = False) -> F:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from embedkit.encoders.spec import ModelSpec
+from embedkit.encoders.transformer.adapter import merge_adapter
 from embedkit.encoders.transformer.architecture import FindClass, model_class
 from embedkit.encoders.transformer.head import load_head
 from embedkit.encoders.transformer.hidden_layers import HiddenLayers
@@ -121,8 +122,10 @@ def load_network(spec: TransformerSpec, attention: str = "sdpa") -> SentenceNetw
         EncoderError: The files are not what they were when the job was planned.
     """
     check_weights(spec)
-    head = load_head(Path(spec.identity.directory), spec.dense)
-    network = SentenceNetwork(load_pretrained(spec.transformer, attention), head, spec)
+    transformer = load_pretrained(spec.transformer, attention)
+    if spec.adapter is not None:
+        merge_adapter(transformer, spec.adapter)
+    network = SentenceNetwork(transformer, load_head(spec.identity, spec.dense), spec)
     return network.eval().requires_grad_(False)
 
 
@@ -132,14 +135,15 @@ def check_weights(spec: ModelSpec) -> None:
     Raises:
         EncoderError: They are gone, or others.
     """
-    root = Path(spec.identity.directory)
-    files = [root / name for name in spec.identity.weights]
+    identity = spec.identity
+    root, base = Path(identity.directory), None if identity.base is None else Path(identity.base)
+    files = [identity.file(name) for name in identity.weights]
     missing = [file for file in files if not file.is_file()]
     if missing:
         raise EncoderError(
             f"{missing[0]}: missing; the model must be at this path on every machine"
         )
-    found = weights_hash(files, root)
+    found = weights_hash(files, root, base)
     if found != spec.identity.weights_hash:
         raise EncoderError(
             f"{root}: the weights changed since the job was planned (sha256 {found}, expected "

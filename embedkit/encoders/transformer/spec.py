@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from embedkit.encoders.spec import MixedCalls, ModelSpec
+from embedkit.encoders.transformer.adapter_files import Adapter
 from embedkit.encoders.transformer.head_layers import HeadLayer
 from embedkit.encoders.transformer.hidden_layers import HiddenLayers
 from embedkit.encoders.transformer.packing import PackShape
@@ -35,6 +36,7 @@ class TransformerSpec(ModelSpec):
         layers: The hidden layers that vectors are made of; None for the last one.
         given_tokenizer: Another directory or hub id whose tokenizer it is; empty for its own.
         tokenizer_mismatch: Why that one does not belong to the model; empty where it does.
+        adapter: What is merged into the transformer's weights, if there is something.
     """
 
     kind: ClassVar[str] = "transformer"
@@ -48,6 +50,7 @@ class TransformerSpec(ModelSpec):
     layers: HiddenLayers | None = None
     given_tokenizer: str = ""
     tokenizer_mismatch: str = ""
+    adapter: Adapter | None = None
 
     @property
     def span_pooling(self) -> tuple[str, ...]:
@@ -116,4 +119,6 @@ class TransformerSpec(ModelSpec):
             ingredients["ignored_code"] = " ".join(self.ignored_code)
         if self.tokenizer_mismatch:
             ingredients["tokenizer_mismatch"] = True
+        if self.adapter is not None:
+            ingredients["adapter"] = self.adapter.ingredient
         return ingredients

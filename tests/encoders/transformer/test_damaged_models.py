@@ -473,14 +473,12 @@ def test_transformers_that_are_driven_in_another_way(model, settings, message):
     fails(model, message)
 
 
-def test_adapters_quantized_weights_and_other_kinds_of_models(model):
+def test_quantized_weights_and_other_kinds_of_models(model):
     edit(model / "config_sentence_transformers.json", model_type="CrossEncoder")
     fails(model, "model_type: Input should be 'SentenceTransformer', found 'CrossEncoder'")
     edit(model / "config_sentence_transformers.json", model_type="SentenceTransformer")
     edit(model / "config.json", quantization_config={"quant_method": "gptq"})
     fails(model, "quantized weights are not supported")
-    edit(model / "adapter_config.json", base_model_name_or_path="x")
-    fails(model, "adapters are not supported")
 
 
 def test_a_model_that_openvino_gets_wrong_is_refused(model, monkeypatch):
