@@ -2,19 +2,24 @@
 
 import itertools
 
+import apache_beam as beam
 import numpy as np
 import pytest
 import torch
-from running import Dataset, write_jsonl
+from beam_running import results
+from running import Dataset, tiny_job, write_corpus, write_jsonl
 from texts import paragraphs
 from transformers import AutoModel, AutoTokenizer
 
-from embedkit.config import JobConfig
+from embedkit.config import CorpusConfig, JobConfig, ModelConfig, OutputConfig
 from embedkit.dataset.validate import validate
 from embedkit.dataset.version import find_version
 from embedkit.engines.run import run_job
 from embedkit.errors import ConfigError
+from embedkit.flow.embed_texts import TextEmbedder
 from embedkit.search.query import search_text
+from embedkit.transforms.embed_corpus import EmbedCorpus
+from embedkit.transforms.read_version import ReadVersion
 from embedkit.vectors import vectors_of
 
 pytestmark = pytest.mark.timeout(600)
@@ -152,3 +157,51 @@ def test_a_concordance_encodes_only_the_texts_that_have_the_words(minilm, tmp_pa
     assert sum(map(bool, found)) == 2
     # One of the two equal texts.
     assert result.tokens_encoded == table["n_tokens"].to_pylist()[0]
+
+
+def test_every_engine_writes_the_same(tiny_model, ray_session, tmp_path):
+    corpus = write_corpus(tmp_path / "in", shards=2, rows=40)
+    changes = {"granularity": "token", "store_tokens": True, "chunk": "sentences"}
+    settings = {"id_column": "id", "chunk_tokens": 12, "calls_in_flight": 2, "call_tokens": 100}
+    job = tiny_job(tiny_model, corpus, tmp_path / "plain", **settings, **changes)
+    run_job(job)
+    plain = Dataset.latest(tmp_path / "plain")
+    assert len(plain.parts) > 4
+    run_job(job.model_copy(update={"engine": "local", "output": str(tmp_path / "local")}))
+    parts = {
+        name: {field: getattr(job, field) for field in kind.model_fields}
+        for name, kind in (("records", CorpusConfig), ("model", ModelConfig))
+    }
+    output = OutputConfig(output=str(tmp_path / "beam"), store_tokens=True)
+    transform = EmbedCorpus(
+        ModelConfig(**parts["model"]), output, CorpusConfig(**parts["records"]), call_tokens=100
+    )
+    assert len(results(lambda pipeline: pipeline | transform)) == 1
+    for engine in ("local", "beam"):
+        dataset = Dataset.latest(tmp_path / engine)
+        assert dataset.folder.name == plain.folder.name
+        assert dataset.part_hashes == plain.part_hashes
+
+
+def test_rows_of_beam_have_their_vectors_and_spans(tiny_model, tmp_path):
+    model = ModelConfig(model=tiny_model, granularity="word", backend="torch", encoder_threads=1)
+    output = OutputConfig(output=str(tmp_path / "out"), version="v1")
+    rows = [{"id": str(n), "text": text} for n, text in enumerate(["two words", "one"])]
+    (_,) = results(lambda p: p | beam.Create(rows) | EmbedCorpus(model, output, shards=2))
+    batches = results(lambda p: p | ReadVersion(str(tmp_path / "out"), ["id", "spans"]))
+    found = {row["id"]: row["spans"] for batch in batches for row in batch.to_pylist()}
+    spans = {
+        "0": [{"char_start": 0, "char_end": 3}, {"char_start": 4, "char_end": 9}],
+        "1": [{"char_start": 0, "char_end": 3}],
+    }
+    assert found == spans
+    embedder = TextEmbedder(model.model, granularity="word", backend="torch")
+    embedded = embedder.embed(["two words", "", "one"])
+    table = Dataset.latest(tmp_path / "out").table
+    first, reject, last = embedded
+    assert reject.reason == "empty_text"
+    assert [*first.spans.tolist(), *last.spans.tolist()] == [[0, 3], [4, 9], [0, 3]]
+    vectors = vectors_of(table)
+    for row, one in ((0, first), (1, last)):
+        np.testing.assert_allclose(one.vectors, vectors.of_row(row), atol=1e-6)
+    assert embedded.vectors.shape == (3, vectors.width)

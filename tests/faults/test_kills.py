@@ -22,7 +22,9 @@ from processes import (
 from running import Dataset, last_error
 
 from embedkit.dataset.committed import CommitRecord, committed
+from embedkit.dataset.validate import validate
 from embedkit.dataset.version import Version
+from embedkit.engines.run import run_job
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -163,6 +165,34 @@ def test_killed_while_it_looks_for_repeated_ids(many_blocks, undisturbed, start_
     assert looked == {
         path.name: path.read_bytes() for path in undisturbed.folder.glob("_meta/ids/*")
     }
+
+
+@pytest.mark.soak
+def test_driver_and_encoder_killed_while_vectors_of_tokens_are_made(
+    many_blocks, start_run, tmp_path
+):
+    of = {"granularity": "token", "store_tokens": True}
+    run_job(many_blocks(tmp_path / "whole", engine="plain", **of))
+    undisturbed = Dataset.latest(tmp_path / "whole")
+    output = tmp_path / "out"
+    job = many_blocks(output, **of)
+    run = start_run(job)
+    wait_for_commits(output, 20, run)
+    run.send_signal(signal.SIGKILL)
+    assert run.wait(60) == -signal.SIGKILL
+    first = before_the_end(output)
+    assert len(first) >= 20
+    run = start_run(job)
+    wait_for_commits(output, len(first) + 20, run)
+    encoder = one_encoder(run)
+    encoder.send_signal(signal.SIGKILL)
+    wait_until(lambda: not alive(encoder), run)
+    result = finished(run)
+    check_equal(output, undisturbed)
+    assert result["rows_resumed"] == sum(record.rows for record in first.values())
+    encoded = sum(record.tokens_encoded for record in first.values())
+    assert result["tokens_encoded"] == undisturbed.manifest["tokens_encoded"] - encoded
+    assert validate(Version(str(output), undisturbed.folder.name)).problems == ()
 
 
 @pytest.mark.soak
