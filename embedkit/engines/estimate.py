@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from embedkit.config import CorpusConfig, JobConfig
 from embedkit.corpus.chunks import Chunker
 from embedkit.corpus.plan import Split, estimate, plan_inputs
@@ -48,6 +50,8 @@ class Estimate:
         rejects: Records that cannot be embedded, estimated.
         records: All records, estimated.
         gpu: What GPUs need; None where the model runs on CPUs.
+        vectors: Vectors, one for each row, word or token, estimated.
+        vector_bytes: What they take on disk, which no compression makes much smaller.
     """
 
     files: int
@@ -65,6 +69,8 @@ class Estimate:
     rejects: int = 0
     records: int = 0
     gpu: GpuEstimate | None = None
+    vectors: int = 0
+    vector_bytes: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the estimate as JSON values, without ``gpu`` where the model runs on CPUs."""
@@ -91,6 +97,7 @@ class Estimate:
                 *rejects,
                 *committed,
                 f"tokens     about {self.tokens:,}",
+                f"vectors    about {self.vectors:,}, {size_text(self.vector_bytes)} on disk",
                 f"truncated  about {self.truncated_share:.1%} of rows",
                 f"time       {took} on {self.device}",
                 *(self.gpu.to_text() if self.gpu else []),
@@ -99,21 +106,50 @@ class Estimate:
         )
 
 
-class _Counter:
-    """Counts what the model would see of texts, and what it would not."""
+def vector_bytes(vectors: int, dimension: int, dtype: str) -> int:
+    """Returns the bytes of so many vectors.
 
-    def __init__(self, model: ModelSpec, chunker: Chunker | None) -> None:
+    Args:
+        vectors: How many there are.
+        dimension: Components of each.
+        dtype: ``float32`` or ``float16``.
+    """
+    return vectors * dimension * np.dtype(dtype).itemsize
+
+
+def size_text(size: float) -> str:
+    """Returns a number of bytes for a person, such as ``307 GB``."""
+    units = ("bytes", "kB", "MB", "GB", "TB", "PB")
+    place = 0
+    while size >= 999.5 and place < len(units) - 1:
+        size, place = size / 1000, place + 1
+    return f"{size:.3g} {units[place]}"
+
+
+class _Counter:
+    """Counts what the model would see of texts, and what it would not.
+
+    Args:
+        model: The model.
+        chunker: Cuts the texts, or None.
+        with_vectors: Whether the vectors are counted too, of which texts may have any number.
+    """
+
+    def __init__(
+        self, model: ModelSpec, chunker: Chunker | None, with_vectors: bool = False
+    ) -> None:
         self._model = model
         self._tokenizer = load_tokenizer(model.tokenizer)
         self._chunker = chunker
         self._kept: list[str] = []
         self._room = _TIMED_CHARACTERS
-        self.texts = self.rows = self.truncated = self.tokens = 0
+        self.texts = self.rows = self.truncated = self.tokens = self.vectors = 0
+        self._with_vectors = with_vectors
 
     def __call__(self, texts: list[str]) -> list[int]:
         tokens = []
         for rows in self._rows_of(texts):
-            counts = self._tokenizer.count(rows)
+            counts = self._counts(rows)
             most = self._tokenizer.max_tokens
             tokens.append(sum(min(count, most) for count in counts))
             self.rows += len(counts)
@@ -125,6 +161,17 @@ class _Counter:
                 self._kept.append(text)
                 self._room -= len(text)
         return tokens
+
+    def _counts(self, rows: list[str]) -> list[int]:
+        if not self._with_vectors:
+            return self._tokenizer.count(rows)
+        if self._model.vectors.many:
+            _, _, counts, spans = self._tokenizer.encode_with_spans(rows)
+            self.vectors += int(spans.offsets[-1])
+            known: list[int] = counts.tolist()
+            return known
+        self.vectors += len(rows)
+        return self._tokenizer.count(rows)
 
     def _rows_of(self, texts: list[str]) -> list[list[str]]:
         if self._chunker is None:
@@ -176,8 +223,9 @@ def plan_job(config: JobConfig, machine: Machine = HERE) -> Estimate:
     model = read_model(config, machine)
     plan = plan_inputs(config)
     warn_of_idle_settings(config, model, plan)
-    counter = _Counter(model, _chunker(config, model))
+    counter = _Counter(model, _chunker(config, model), with_vectors=True)
     found = estimate(plan, config, counter)
+    vectors = round(found.documents * counter.vectors / max(1, counter.texts))
     device = model.placement.device
     if device == "cpu":
         gpu, speed = None, tokens_per_second(model)
@@ -203,6 +251,8 @@ def plan_job(config: JobConfig, machine: Machine = HERE) -> Estimate:
         rejects=found.records - found.documents,
         records=found.records,
         gpu=gpu,
+        vectors=vectors,
+        vector_bytes=vector_bytes(vectors, model.vectors.dimension, config.vector_dtype),
     )
 
 

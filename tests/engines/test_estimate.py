@@ -15,9 +15,10 @@ from embedkit.encoders.hardware import Gpu, Machine
 from embedkit.encoders.host_cores import HostWork, host_cores
 from embedkit.encoders.kinds import read_model, tokens_per_second
 from embedkit.engines import estimate, gpu_estimate
-from embedkit.engines.estimate import expected_work, plan_job
+from embedkit.engines.estimate import expected_work, plan_job, size_text, vector_bytes
 from embedkit.engines.run import run_job
 from embedkit.flow.prepare import prepare
+from embedkit.vectors import vectors_of
 
 
 def test_a_sample_that_is_everything_estimates_nothing_wrongly(make_job, tmp_path):
@@ -92,8 +93,42 @@ def test_models_that_name_their_sizes_otherwise(architecture, tmp_path):
 def test_as_text_and_as_json(make_job):
     found = plan_job(make_job())
     names = [line.split("  ")[0] for line in found.to_text().splitlines()]
-    assert names == ["files", "bytes", "splits", "rows", "tokens", "truncated", "time", "model"]
+    assert names == [
+        "files", "bytes", "splits", "rows", "tokens", "vectors", "truncated", "time", "model"
+    ]  # fmt: skip
     assert json.loads(json.dumps(found.to_dict())) == found.to_dict()
+
+
+@pytest.mark.parametrize(
+    ("granularity", "chunk", "settings"),
+    [
+        (None, "none", {}),
+        (None, "tokens", {}),
+        ("token", "none", {"vector_dtype": "float16"}),
+        ("token", "tokens", {"special_tokens": True}),
+        ("word", "none", {"words": ("corpus", "vectors")}),
+    ],
+)
+def test_the_size_on_disk_is_that_of_the_vectors_there_will_be(
+    make_job, granularity, chunk, settings
+):
+    """The corpus is so small that the sample is all of it."""
+    config = make_job(granularity=granularity, chunk=chunk, split_bytes=1 << 20, **settings)
+    found = plan_job(config)
+    run_job(config)
+    vectors = vectors_of(Dataset.latest(config.output).table)
+    assert found.vectors == len(vectors.stacked)
+    assert found.vector_bytes == vectors.stacked.nbytes
+    assert f"vectors    about {found.vectors:,}, " in found.to_text()
+
+
+def test_what_vectors_take_on_disk():
+    of_tokens = vector_bytes(1_000_000 * 200, 384, "float32")
+    assert (of_tokens, size_text(of_tokens)) == (307_200_000_000, "307 GB")
+    assert size_text(vector_bytes(1_000_000 * 200, 384, "float16")) == "154 GB"
+    assert size_text(vector_bytes(1_000_000, 384, "float32")) == "1.54 GB"
+    told = {0: "0 bytes", 999: "999 bytes", 1000: "1 kB", 999_600: "1 MB"}
+    assert {size: size_text(size) for size in told} == told
 
 
 def test_the_work_left_of_a_job(make_job, embed_some):
