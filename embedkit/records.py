@@ -69,6 +69,10 @@ SECOND_FIELD = pa.field("\0second", pa.int32(), nullable=False)
 """Column that tokenizing pairs adds: the place of the first token that belongs to the second text.
 No file has a column of that name."""
 
+UNKNOWN_FIELD = pa.field("n_unknown", pa.int32(), nullable=False)
+"""Column that tokenizing adds where unknown text is counted: those of the tokens in ``input_ids``
+that stand for such text. No metadata column has its type."""
+
 LINE_FIELD = pa.field("line_in_range", pa.int64())
 """Column of a part: a record's row, element or line from 1, a line from where its range begins."""
 
@@ -315,3 +319,16 @@ class DocumentBlock(Block):
 
 class TokenBlock(Block):
     """A DocumentBlock's rows plus ``TOKEN_FIELDS``."""
+
+
+def counts_unknown(schema: pa.Schema) -> bool:
+    """Tells whether rows have embedkit's own count of unknown tokens."""
+    place = schema.get_field_index(UNKNOWN_FIELD.name)
+    return place >= 0 and bool(schema.field(place).equals(UNKNOWN_FIELD))
+
+
+def n_unknown(rows: pa.RecordBatch) -> int:
+    """Returns how many tokens of some rows stand for unknown text; 0 where nobody counted."""
+    if not counts_unknown(rows.schema):
+        return 0
+    return int(pc.sum(rows.column(UNKNOWN_FIELD.name)).as_py() or 0)

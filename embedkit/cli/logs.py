@@ -161,6 +161,9 @@ def summary(result: "RunAccount") -> str:
             "unless its reject says that only garbage follows"
         )
     nulled = [f"  {result.nulled:,} metadata values did not fit their columns and became null"]
+    unknown = []
+    if result.unknown_share is not None:
+        unknown.append(f"  {result.unknown_share:.1%} of tokens are not in the model's vocabulary")
     return "\n".join(
         [
             head,
@@ -170,6 +173,7 @@ def summary(result: "RunAccount") -> str:
             *rejected,
             *(nulled if result.nulled else []),
             f"  {result.truncated_share:.1%} of rows were longer than the model sees",
+            *unknown,
             f"  dataset {result.dataset}",
             f"  report  {result.report}",
         ]

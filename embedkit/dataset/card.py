@@ -42,6 +42,7 @@ _MEANINGS = {
     "char_end": "where it ends",
     "n_tokens": "tokens of the text before truncation",
     "truncated": "whether the model saw less than the whole text",
+    "n_unknown": "tokens that stand for text which the tokenizer does not know",
     "text_hash": "128-bit BLAKE2b of the text; equal texts have equal vectors",
     "source": "input file, relative to the corpus",
     "row_index": "place of the record in its file",

@@ -27,6 +27,7 @@ from embedkit.dataset.stores import create
 from embedkit.dataset.version import Version
 from embedkit.errors import IntegrityError
 from embedkit.formats.canonical import load_json, sha256
+from embedkit.records import n_unknown
 from embedkit.vectors import EmbeddingBlock, value_column, vectors_of
 
 
@@ -138,6 +139,7 @@ def _account(block: EmbeddingBlock, max_tokens: int) -> CommitRecord:
         n_tokens=int(n_tokens.sum()),
         tokens_encoded=block.tokens_encoded,
         truncated=int(pc.sum(rows.column("truncated")).as_py() or 0),
+        n_unknown=n_unknown(rows),
         nulled=sum(one.count for one in block.nulled),
         sources=sources,
         source_range=source_range,

@@ -47,6 +47,7 @@ class CommitRecord(Record):
         tokens_encoded: Tokens that were sent to encoders for it, see ``EmbeddingBlock``.
         truncated: Rows that were longer than the model sees.
         nulled: Metadata values that did not fit their columns and became null.
+        n_unknown: Tokens of them that stand for unknown text; 0 where these are not counted.
         stats_size: Bytes of its statistics; 0 in records of the first release.
         stats_sha256: SHA-256 of its statistics as hex; empty in records of the first release.
         rejects_sha256: The same of its rejects; empty where there are none, too.
@@ -69,6 +70,7 @@ class CommitRecord(Record):
     tokens_encoded: Count
     truncated: Count
     nulled: Count = 0
+    n_unknown: Count = 0
     stats_size: Count = 0
     stats_sha256: str = ""
     rejects_sha256: str = ""

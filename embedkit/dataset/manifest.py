@@ -26,6 +26,7 @@ REQUIRED = ("dimension", "metric", "normalized")
 
 COUNTS = (
     "documents", "rows", "rejects", "tokens", "n_tokens", "tokens_encoded", "truncated", "nulled",
+    "n_unknown",
 )  # fmt: skip
 """What commit records and manifests count."""
 
@@ -100,6 +101,8 @@ class Manifest(JsonRecord):
         parts: The parts in block order.
         reject_reasons: The rejects by their reason; versions of the first release have none.
         nulled: Metadata values that did not fit their columns and became null.
+        n_unknown: Tokens as the model saw them that stand for unknown text; 0 where these are not
+            counted.
         lines: What the lines of text, JSONL, CSV and TSV files were, see ``LineCounts``; versions
             of the first release have none.
         input_format: The format that the inputs were said to have, which tells what ``row_index``
@@ -125,6 +128,7 @@ class Manifest(JsonRecord):
     parts: tuple[Part, ...]
     reject_reasons: dict[str, Count] = field(default_factory=dict)
     nulled: Count = 0
+    n_unknown: Count = 0
     lines: dict[str, Count] = field(default_factory=dict)
     input_format: str = ""
     line_ranges: dict[str, list[list[Count]]] = field(default_factory=dict)

@@ -7,7 +7,7 @@ from typing import Final
 import pyarrow as pa
 
 from embedkit.config import reserved_columns
-from embedkit.records import LINE_FIELD, TOKENS_FIELD
+from embedkit.records import LINE_FIELD, TOKENS_FIELD, UNKNOWN_FIELD, counts_unknown
 from embedkit.vectors import PART_SPANS_FIELD, ValueColumn, value_column, vector_type
 
 __all__ = ["FORMAT", "PartOptions", "metadata_columns", "part_schema", "value_column"]
@@ -69,6 +69,7 @@ def part_schema(rows: pa.Schema, options: PartOptions) -> pa.Schema:
         pa.field("char_end", pa.int32(), nullable=False),
         pa.field("n_tokens", pa.int32(), nullable=False),
         pa.field("truncated", pa.bool_(), nullable=False),
+        *([UNKNOWN_FIELD] if counts_unknown(rows) else []),
         pa.field("text_hash", pa.string(), nullable=False),
         pa.field("source", pa.string(), nullable=False),
         pa.field("row_index", pa.int64(), nullable=False),
@@ -83,7 +84,11 @@ def part_schema(rows: pa.Schema, options: PartOptions) -> pa.Schema:
 def metadata_columns(schema: pa.Schema) -> list[str]:
     """Returns the names of the user's metadata columns, in their order."""
     reserved = reserved_columns(value_column(schema))
-    return [name for name in schema.names if name not in reserved]
+    return [
+        field.name
+        for field in schema
+        if field.name not in reserved and not field.equals(UNKNOWN_FIELD)
+    ]
 
 
 def _of_many(rows: pa.Schema, options: PartOptions) -> list[pa.Field]:

@@ -122,6 +122,7 @@ def _with_version(account: RunAccount, draft: Draft, manifest: Manifest) -> RunA
         # Documents that were rejected whole since took theirs with them.
         tokens_encoded=max(0, manifest.tokens_encoded - account.tokens_resumed),
         truncated=manifest.truncated,
+        n_unknown=manifest.n_unknown if "unknown" in manifest.description else None,
         trial=manifest.description.get("trial"),
     )
 

@@ -38,6 +38,7 @@ from embedkit.errors import ConfigError, IntegrityError
 from embedkit.flow.block_size import with_block_size
 from embedkit.flow.idle_settings import Circumstances, idle_settings
 from embedkit.hashes.digests import digest
+from embedkit.records import UNKNOWN_FIELD
 from embedkit.tokens.chunking import chunk_size, make_chunker
 from embedkit.tokens.text_tokenizer import TokenizerSpec
 from embedkit.tokens.tokenization import load_tokenizer
@@ -260,6 +261,11 @@ def begin_version(
     room = model.tokenizer.max_content_tokens
     if records.chunk != "none" and room is not None:
         chunk_size(records, room)
+    if model.tokenizer.bare and UNKNOWN_FIELD.name in dict(plan.metadata):
+        raise ConfigError(
+            f"metadata_columns: {UNKNOWN_FIELD.name} is a column of embedkit's own where vectors "
+            "are static; rename it in the input or leave it out"
+        )
     identity = _identity(model, plan, records, output)
     named = _versions(identity, records, output)
     probe(named[-1].store)

@@ -75,6 +75,7 @@ class RunAccount:
         tokens: Tokens of all rows as the model sees them, after truncation.
         tokens_encoded: Tokens that this run sent to encoders; equal texts of a block count once.
         truncated: Rows that were longer than the model sees.
+        n_unknown: Tokens of them that stand for unknown text; None where these are not counted.
         trial: How many documents a trial was to read; None of the whole corpus.
         published: Whether the version is one that ``LATEST`` may name.
         refusal: Why this run did not publish it, for who runs it.
@@ -106,6 +107,7 @@ class RunAccount:
     tokens: int = 0
     tokens_encoded: int = 0
     truncated: int = 0
+    n_unknown: int | None = None
     trial: int | None = None
     published: bool = True
     refusal: str | None = None
@@ -114,6 +116,13 @@ class RunAccount:
     def truncated_share(self) -> float:
         """Share of rows that were longer than the model sees."""
         return self.truncated / self.rows if self.rows else 0.0
+
+    @property
+    def unknown_share(self) -> float | None:
+        """Share of the tokens that stand for unknown text; None where these are not counted."""
+        if self.n_unknown is None:
+            return None
+        return self.n_unknown / self.tokens if self.tokens else 0.0
 
     @property
     def tokens_per_second(self) -> float | None:
@@ -130,7 +139,8 @@ class RunAccount:
     def to_dict(self) -> dict[str, Any]:
         """Returns what ``run --json`` prints, by name."""
         printed = {name: getattr(self, name) for name in _PRINTED}
-        return printed if self.trial is None else {**printed, "trial": self.trial}
+        of_some = {"unknown_share": self.unknown_share, "trial": self.trial}
+        return printed | {name: value for name, value in of_some.items() if value is not None}
 
     def to_json(self) -> str:
         """Returns one line of JSON."""

@@ -6,6 +6,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from embedkit.records import n_unknown
 from embedkit.vectors import EmbeddingBlock
 
 _ROWS_AT_ONCE = 1024
@@ -22,6 +23,11 @@ class Measured:
 
     block: EmbeddingBlock
     max_tokens: int
+
+    @property
+    def unknown(self) -> int:
+        """Tokens of it that stand for unknown text; 0 where these are not counted."""
+        return n_unknown(self.block.rows)
 
     @cached_property
     def norms(self) -> NDArray[np.float64]:

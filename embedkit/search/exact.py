@@ -17,7 +17,7 @@ from embedkit.dataset.manifest import Manifest, Part, read_manifest
 from embedkit.dataset.rows import opened_part, read_columns
 from embedkit.dataset.version import Version
 from embedkit.errors import ConfigError
-from embedkit.records import LINE_FIELD
+from embedkit.records import LINE_FIELD, UNKNOWN_FIELD, counts_unknown
 from embedkit.vectors import Vectors
 
 METRICS = ("cosine", "dot", "euclidean", "manhattan")
@@ -286,7 +286,9 @@ def _found_rows(
 
 
 def _take(file: pq.ParquetFile, rows: list[int]) -> Iterator[tuple[int, dict[str, Any]]]:
-    columns = [name for name in file.schema_arrow.names if name != "embedding"]
+    schema = file.schema_arrow
+    unwanted = {"embedding", *([UNKNOWN_FIELD.name] if counts_unknown(schema) else [])}
+    columns = [name for name in schema.names if name not in unwanted]
     first = 0
     for group in range(file.num_row_groups):
         end = first + file.metadata.row_group(group).num_rows

@@ -150,10 +150,16 @@ class QueryEncoder:
         """Returns the vector of a text, shape (dimension,).
 
         Raises:
-            ConfigError: The text is empty, or none.
+            ConfigError: The text is empty, or none, or has no word that the model knows.
         """
         _check_text(text)
         ids, offsets, _ = self._tokenizer.encode([text])
+        dropped = self._tokenizer.spec.drops_unknown
+        if dropped and self._tokenizer.unknown_rows(ids, offsets).all():
+            raise ConfigError(
+                "no word of the text to look for has a vector, so nothing is near it; give other "
+                "words"
+            )
         vector: NDArray[np.float32] = next(self._client.encode_all([TokenBatch(ids, offsets)]))[0]
         return vector
 

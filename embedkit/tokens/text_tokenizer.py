@@ -217,6 +217,18 @@ class TextTokenizer:
         """
         return self._rows_of(self._blank, ids, offsets)
 
+    def count_unknown(
+        self, ids: NDArray[np.int32], offsets: NDArray[np.int32]
+    ) -> NDArray[np.int32]:
+        """Counts the tokens of each row that stand for unknown text, int32, shape (rows,).
+
+        Args:
+            ids: The ids of all rows, as ``encode`` returned them.
+            offsets: Where they end, likewise.
+        """
+        found = np.append(0, np.cumsum(np.isin(ids, self._unknown)))
+        return np.diff(found[offsets]).astype(np.int32)
+
     def unknown_rows(self, ids: NDArray[np.int32], offsets: NDArray[np.int32]) -> NDArray[np.bool_]:
         """Finds blank rows and those that have no other token than the one for unknown text.
 

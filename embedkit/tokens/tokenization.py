@@ -15,6 +15,7 @@ from embedkit.records import (
     SPANS_FIELD,
     TOKEN_FIELDS,
     TOKENS_FIELD,
+    UNKNOWN_FIELD,
     DocumentBlock,
     Reject,
     TokenBlock,
@@ -137,23 +138,24 @@ def tokenize_text(block: DocumentBlock, tokenizer: TextTokenizer) -> TokenBlock:
 
     Returns:
         The rows with ``TOKEN_FIELDS`` after their own columns, and behind these, if the tokenizer
-        has rules for them, ``SPANS_FIELD`` and perhaps ``TOKENS_FIELD``. A document without a token
-        that says anything is a reject ``no_tokens`` instead, as all of them would have one vector,
-        or ``out_of_vocabulary`` if unknown words have none; of other documents, chunks without one
-        are left out, as white space is.
+        has rules for them, ``SPANS_FIELD`` and perhaps ``TOKENS_FIELD``, and where unknown text is
+        counted ``UNKNOWN_FIELD``. A document without a token that says anything is a reject
+        ``no_tokens`` instead, as all of them would have one vector, or ``out_of_vocabulary`` if
+        unknown words have none; of other documents, chunks without one are left out, as white space
+        is.
     """
     rows = block.rows
     texts = rows.column("text").to_pylist()
-    fields, of_spans = list(TOKEN_FIELDS), []
+    fields, of_more = list(TOKEN_FIELDS), []
     if tokenizer.spans is None:
         ids, offsets, n_tokens = tokenizer.encode(texts)
     else:
         ids, offsets, n_tokens, spans = tokenizer.encode_with_spans(texts)
         fields.append(SPANS_FIELD)
-        of_spans.append(spans.column())
+        of_more.append(spans.column())
         if tokenizer.spans.rules.token_texts:
             fields.append(TOKENS_FIELD)
-            of_spans.append(tokenizer.spans.names(texts, ids, offsets, spans))
+            of_more.append(tokenizer.spans.names(texts, ids, offsets, spans))
     blank = tokenizer.blank_rows(ids, offsets)
     unknown = tokenizer.unknown_rows(ids, offsets) & ~blank
     for row in np.flatnonzero(unknown):
@@ -165,8 +167,11 @@ def tokenize_text(block: DocumentBlock, tokenizer: TextTokenizer) -> TokenBlock:
         pa.array(n_tokens),
         pa.array(n_tokens > tokenizer.max_tokens),
     ]
+    if tokenizer.spec.bare:
+        fields.append(UNKNOWN_FIELD)
+        of_more.append(pa.array(tokenizer.count_unknown(ids, offsets)))
     schema = pa.schema([*rows.schema, *fields], rows.schema.metadata)
-    tokens = pa.RecordBatch.from_arrays([*rows.columns, *columns, *of_spans], schema=schema)
+    tokens = pa.RecordBatch.from_arrays([*rows.columns, *columns, *of_more], schema=schema)
     rejects = block.rejects
     said = ~(blank | unknown)
     if not said.all():

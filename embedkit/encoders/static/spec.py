@@ -31,7 +31,8 @@ class StaticSpec(ModelSpec):
 
     def description(self) -> dict[str, str]:
         """Returns what only this kind says of its vectors, for the manifest and the parts."""
-        return {"pooling": self.pooling}
+        unknown = "left out" if self.tokenizer.drops_unknown else "a token like others"
+        return {"pooling": self.pooling, "unknown": unknown}
 
     def own_ingredients(self) -> dict[str, str | int | bool]:
         """Returns what only this kind knows of all that changes a vector, by name."""

@@ -15,6 +15,7 @@ from embedkit.reports.phrasing import count, percent
 from embedkit.reports.section import QUANTILES, Finding, Section, share
 
 _TRUNCATED_ROWS = 0.01
+_UNKNOWN_TOKENS = 0.1
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Lengths:
         truncated: Rows that were longer than the model sees.
         longest: Tokens of the longest row before truncation.
         lengths: Tokens per row before truncation.
+        unknown: Tokens that the model saw and that stand for unknown text, where these are counted.
     """
 
     tokens: int = 0
@@ -34,6 +36,7 @@ class Lengths:
     truncated: int = 0
     longest: int = 0
     lengths: Histogram = field(default_factory=Histogram)
+    unknown: int = 0
 
     @classmethod
     def of(cls, measured: Measured) -> Self:
@@ -46,6 +49,7 @@ class Lengths:
             truncated=pc.sum(rows.column("truncated")).as_py() or 0,
             longest=int(n_tokens.max(initial=0)),
             lengths=Histogram.of(n_tokens),
+            unknown=measured.unknown,
         )
 
     def __add__(self, other: Self) -> Self:
@@ -56,6 +60,7 @@ class Lengths:
             truncated=self.truncated + other.truncated,
             longest=max(self.longest, other.longest),
             lengths=self.lengths + other.lengths,
+            unknown=self.unknown + other.unknown,
         )
 
     @property
@@ -80,6 +85,19 @@ class Truncation:
     rows: int
     row_share: float
     tokens_lost: int
+    token_share: float
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """What the model saw and does not know.
+
+    Attributes:
+        tokens: Tokens that stand for unknown text.
+        token_share: Their share of the tokens that the model saw.
+    """
+
+    tokens: int
     token_share: float
 
 
@@ -123,10 +141,11 @@ class Tokens:
 
 @dataclass(frozen=True)
 class LengthFigures:
-    """The section's entries of the report."""
+    """The section's entries of the report; ``unknown`` is None where nobody counted."""
 
     truncation: Truncation
     tokens: Tokens
+    unknown: Unknown | None = None
 
 
 def _figures(statistic: Lengths, facts: Facts) -> LengthFigures:
@@ -154,7 +173,14 @@ def _figures(statistic: Lengths, facts: Facts) -> LengthFigures:
                 truncated=lengths.above(max_tokens).between(edges).tolist(),
             ),
         ),
+        unknown=_unknown(statistic, facts),
     )
+
+
+def _unknown(statistic: Lengths, facts: Facts) -> Unknown | None:
+    if "unknown" not in facts.dataset:
+        return None
+    return Unknown(statistic.unknown, share(statistic.unknown, statistic.tokens))
 
 
 def _findings(figures: LengthFigures, facts: Facts) -> Iterator[Finding]:
@@ -166,6 +192,14 @@ def _findings(figures: LengthFigures, facts: Facts) -> Iterator[Finding]:
             f"{count(truncation.max_tokens)} tokens and were truncated: "
             f"{percent(truncation.token_share)} of all tokens were not seen by the model. "
             "Consider chunking, or a model with a longer context.",
+        )
+    unknown = figures.unknown
+    if unknown is not None and unknown.token_share >= _UNKNOWN_TOKENS:
+        yield Finding(
+            level="warning",
+            text=f"{percent(unknown.token_share)} of the tokens are not in the model's vocabulary "
+            "and say nothing of their own in the vectors. Consider vectors of the corpus's "
+            "language and subject, or 'embedkit train', which makes them of a corpus.",
         )
 
 
