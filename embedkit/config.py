@@ -94,6 +94,11 @@ class RecordConfig(_Config):
         description="Joins several columns into the text, such as '{title}. {body}'; {title?} is "
         "one that files need not have.",
     )
+    query_column: str | None = Field(
+        None,
+        description="Column that holds the query of each text: rows are pairs then, and a "
+        "cross-encoder gives them scores in the place of vectors.",
+    )
     id_column: str | None = Field(
         None, description="Column that holds a unique id; without it ids come from the place."
     )
@@ -121,6 +126,35 @@ class RecordConfig(_Config):
     chunk_overlap: Annotated[int, Field(ge=0)] = Field(
         0, description="Tokens that a chunk shares with the one before it."
     )
+
+    @property
+    def carried_columns(self) -> tuple[str, ...]:
+        """Columns that a reader carries along: those of metadata, and the query's."""
+        query = self.query_column
+        if query is None:
+            return self.metadata_columns
+        others = (name for name in self.metadata_columns if name not in (query, f"{query}:string"))
+        return (*others, f"{query}:string")
+
+    @property
+    def keeps_query(self) -> bool:
+        """Whether the query is a column of metadata as well."""
+        return len(self.carried_columns) == len(self.metadata_columns)
+
+    @model_validator(mode="after")
+    def _pairs(self) -> Self:
+        query = self.query_column
+        if query is None:
+            return self
+        if query in reserved_columns("score") or not query:
+            raise ValueError(
+                f"query_column: {query!r} is a column of embedkit's own; rename it in the input"
+            )
+        if query == self.text_column and self.text_template is None:
+            raise ValueError(f"query_column: {query!r} is the text's column already")
+        if any(name.rpartition(":")[0] == query for name in self.carried_columns[:-1]):
+            raise ValueError(f"metadata_columns: a query is text; give {query} without a type")
+        return self
 
     @model_validator(mode="after")
     def _columns(self) -> Self:
@@ -476,14 +510,30 @@ def granularity_fault(model: ModelConfig, records: RecordConfig) -> str | None:
     if of == "chunk" and records.chunk == "none":
         return "granularity: chunk, but documents stay whole; say how to cut them, as chunk tokens"
     if of in ("word", "token"):
-        names = {name.rpartition(":")[0] or name for name in records.metadata_columns}
-        taken = sorted(reserved_columns("embeddings") & names)
-        if taken:
-            return (
-                f"metadata_columns: {', '.join(taken)} is a column of embedkit's own where words "
-                "or tokens get vectors; rename it in the input or leave it out"
-            )
+        return _taken(records, "embeddings", "words or tokens get vectors")
     return None
+
+
+def _taken(records: RecordConfig, column: str, where: str) -> str | None:
+    names = {name.rpartition(":")[0] or name for name in records.metadata_columns}
+    taken = sorted(reserved_columns(column) & names)
+    if not taken:
+        return None
+    return (
+        f"metadata_columns: {', '.join(taken)} is a column of embedkit's own where {where}; "
+        "rename it in the input or leave it out"
+    )
+
+
+def pairs_fault(records: RecordConfig, output: OutputConfig) -> str | None:
+    """Says why records that are pairs cannot be scored with such settings, if so."""
+    if records.query_column is None:
+        return None
+    if records.chunk != "none":
+        return "chunk: pairs of a query and a text are scored whole; leave it out"
+    if output.vector_dtype != "float32":
+        return "vector_dtype: scores are float32; leave it out"
+    return _taken(records, "score", "pairs get scores")
 
 
 class JobConfig(CorpusConfig, ModelConfig, OutputConfig, EngineConfig):

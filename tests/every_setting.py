@@ -11,6 +11,7 @@ OTHER = {
     "text_unit": "file",
     "text_column": "body",
     "text_template": "{title}. {body}",
+    "query_column": "question",
     "id_column": "key",
     "metadata_columns": ("stars:int64", "title"),
     "base": "/data",

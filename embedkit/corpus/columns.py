@@ -40,6 +40,7 @@ class Columns:
         id: The id's column, or None.
         metadata: Columns that are carried along, with their types.
         optional: Columns of the text that files need not have, as ``{title?}`` in a template.
+        query: The column of ``metadata`` with the query of each text, where records are pairs.
     """
 
     text: tuple[tuple[str, str | None], ...]
@@ -47,6 +48,7 @@ class Columns:
     id: str | None
     metadata: tuple[tuple[str, pa.DataType], ...] = ()
     optional: frozenset[str] = frozenset()
+    query: str | None = None
 
     @classmethod
     def of(cls, config: RecordConfig, metadata: Iterable[tuple[str, str]] = ()) -> "Columns":
@@ -61,12 +63,13 @@ class Columns:
         """
         kinds = tuple((name, parse_type(kind)) for name, kind in metadata)
         if config.text_template is None:
-            return cls((("", config.text_column),), False, config.id_column, kinds)
+            text = (("", config.text_column),)
+            return cls(text, False, config.id_column, kinds, query=config.query_column)
         parts = _template(config.text_template)
-        text = tuple((literal, name and name.removesuffix("?")) for literal, name in parts)
+        joined = tuple((literal, name and name.removesuffix("?")) for literal, name in parts)
         needed = {name for _, name in parts if name and not name.endswith("?")}
-        optional = frozenset(name for _, name in text if name and name not in needed)
-        return cls(text, True, config.id_column, kinds, optional)
+        optional = frozenset(name for _, name in joined if name and name not in needed)
+        return cls(joined, True, config.id_column, kinds, optional, config.query_column)
 
     @classmethod
     def id_only(cls, config: CorpusConfig) -> "Columns":
@@ -100,7 +103,7 @@ class Columns:
 
 def required_columns(config: CorpusConfig) -> tuple[str, ...]:
     """Returns the columns that a CSV or Parquet file must have, declared types aside."""
-    declared = tuple(declared_types(config.metadata_columns))
+    declared = tuple(declared_types(config.carried_columns))
     return tuple(dict.fromkeys((*Columns.of(config).needed, *declared)))
 
 
@@ -261,6 +264,26 @@ def _part(place: int, value: object, name: str, templated: bool, problems: Probl
         detail += f", or ask for its digits by --text-template '{{{name}}}'"
     problems.setdefault(place, ("wrong_type", detail))
     return ""
+
+
+def make_queries(values: Any, column: str, problems: Problems) -> list[str]:
+    """Makes the queries of a batch of pairs.
+
+    Args:
+        values: The column, None where null or absent; or strings in an Arrow array.
+        column: Its name.
+        problems: Takes what is wrong, by place; the query at such a place is empty.
+    """
+    queries = []
+    for place, value in enumerate(values.to_pylist() if isinstance(values, pa.Array) else values):
+        if value is None:
+            detail = f"no value in column {column!r}; fill it, or name another query column"
+            problems.setdefault(place, ("missing_column", detail))
+        elif type(value) is not str:
+            detail = f"column {column!r} holds {shown(value)}, expected a string; mend it"
+            problems.setdefault(place, ("wrong_type", detail))
+        queries.append(value if type(value) is str else "")
+    return queries
 
 
 def too_long(max_bytes: int) -> str:

@@ -38,7 +38,7 @@ def metadata_types(
     Raises:
         InputError: Two Parquet files differ, or no sampled JSON record has the column.
     """
-    declared = declared_types(config.metadata_columns)
+    declared = declared_types(config.carried_columns)
     known = {**_agreed(found), **{name: kind for name, kind in declared.items() if kind}}
     for name in declared:
         if name not in known and sample is not None:

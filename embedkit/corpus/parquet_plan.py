@@ -72,6 +72,13 @@ def _check_types(file: FileRange, schema: pa.Schema, columns: Columns) -> None:
                 f"{file.url}: text column {name!r} is of type {str(kind)[:100]}, expected "
                 f"string{remedy}"
             )
+    if columns.query is not None:
+        kind = plain_type(column_type(schema, columns.query))
+        if not _is_text(kind):
+            raise InputError(
+                f"{file.url}: query column {columns.query!r} is of type {str(kind)[:100]}, "
+                "expected string"
+            )
     if columns.id is not None:
         kind = plain_type(column_type(schema, columns.id))
         whole = pa.types.is_integer(kind) or (pa.types.is_decimal(kind) and kind.scale == 0)
@@ -84,7 +91,7 @@ def _check_types(file: FileRange, schema: pa.Schema, columns: Columns) -> None:
 
 def _metadata(file: FileRange, schema: pa.Schema, config: CorpusConfig) -> dict[str, str]:
     kinds = {}
-    for name, declared in declared_types(config.metadata_columns).items():
+    for name, declared in declared_types(config.carried_columns).items():
         kind = plain_type(column_type(schema, name))
         if pa.types.is_null(kind) and not declared:
             # A file of nulls alone goes with any type that another has.

@@ -150,6 +150,8 @@ def _without_other_json(listing: Listing, config: CorpusConfig) -> Listing:
 
 def _check_sample(sample: JsonSample, config: CorpusConfig) -> None:
     columns = Columns.of(config)
+    if columns.query is not None:
+        sample.check_column(columns.query, "query column", "")
     for name in columns.needed:
         what = "id column" if name == columns.id else "text column"
         optional = config.text_template is not None and what == "text column"
@@ -158,7 +160,7 @@ def _check_sample(sample: JsonSample, config: CorpusConfig) -> None:
 
 
 def _check_text(file: FileRange, config: CorpusConfig) -> None:
-    for name in ("id_column", "text_template", "metadata_columns"):
+    for name in ("query_column", "id_column", "text_template", "metadata_columns"):
         if getattr(config, name):
             raise ConfigError(
                 f"{name}: {file.url} is plain text and has no columns; leave it out, or name "

@@ -1,6 +1,7 @@
 """Builds blocks from rows in memory."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -108,6 +109,8 @@ def row_metadata(kinds: Kinds, config: RecordConfig) -> tuple[tuple[str, str], .
         ConfigError: A column has a name that is embedkit's own, or a type cannot be declared.
     """
     declared = declared_types(config.metadata_columns) or dict.fromkeys(sorted(kinds))
+    if config.query_column is not None:
+        declared |= {config.query_column: "string"}
     taken = sorted(RESERVED_COLUMNS.intersection(declared))
     if taken:
         raise ConfigError(
@@ -179,7 +182,7 @@ def _documents(
 ) -> Iterator[Documents]:
     found = Columns.of(config, metadata)
     id_column = _id_column(config)
-    columns = Columns(found.text, found.templated, id_column, found.metadata)
+    columns = replace(found, id=id_column)
     for start, stop in _slices(ordered):
         part = ordered[start:stop]
         values = {name: [lookup(row, name) for _, row in part] for name in columns.names}

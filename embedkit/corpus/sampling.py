@@ -144,6 +144,9 @@ def _beginning(
                     break
                 made = make_documents(part, columns, plan.schema, config.max_record_bytes)
                 found = made.rows.column("text").to_pylist()
+                if columns.query is not None:
+                    queries = made.rows.column(columns.query).to_pylist()
+                    found = [f"{one} {text}" for one, text in zip(queries, found, strict=True)]
                 texts.extend(found)
                 size += _size(found)
                 rows += len(part)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from embedkit.config import ModelConfig
+from embedkit.config import ModelConfig, RecordConfig
 from embedkit.encoders.base import Encoder
 from embedkit.encoders.cross.kind import CrossKind, is_classifier, is_cross_encoder
 from embedkit.encoders.hardware import HERE, Machine
@@ -137,6 +137,23 @@ def read_scorer(config: ModelConfig, machine: Machine = HERE) -> ModelSpec:
         f"{directory}: no cross-encoder: its config.json names no architecture that ends in "
         "ForSequenceClassification; take a model that scores pairs of texts"
     )
+
+
+def read_job_model(
+    config: ModelConfig, records: RecordConfig, machine: Machine = HERE
+) -> ModelSpec:
+    """Reads the model of a job: one that scores pairs where its records are such.
+
+    Args:
+        config: The model and the job's wishes.
+        records: How records become rows.
+        machine: What is to run it, if that is not this machine.
+
+    Raises:
+        ConfigError: See ``read_model`` and ``read_scorer``.
+    """
+    read = read_model if records.query_column is None else read_scorer
+    return read(config, machine)
 
 
 def query_config(model: str, described: Mapping[str, Any]) -> ModelConfig:

@@ -71,6 +71,8 @@ class VectorSpec:
     @property
     def column(self) -> ValueColumn:
         """The column of a version that holds them."""
+        if self.of == "pair":
+            return "score" if self.dimension == 1 else "scores"
         return "embeddings" if self.many else "embedding"
 
 

@@ -17,9 +17,9 @@ from apache_beam.options.pipeline_options import (
 from pydantic import BaseModel, ConfigDict, Field
 
 from embedkit.actors.local_ray import LocalRay
-from embedkit.config import JobConfig, ModelConfig
+from embedkit.config import JobConfig
 from embedkit.encoders.hardware import Gpu, Machine
-from embedkit.encoders.kinds import read_model
+from embedkit.encoders.kinds import read_job_model
 from embedkit.encoders.spec import ModelSpec
 from embedkit.errors import ConfigError, RejectsExceededError
 from embedkit.errors.foreign import one_line
@@ -143,7 +143,7 @@ class Dataflow:
     workers: DataflowConfig
     options: PipelineOptions
 
-    def read_model(self, config: ModelConfig) -> ModelSpec:
+    def read_model(self, config: JobConfig) -> ModelSpec:
         """Settles a model as workers run it, of which this machine tells nothing.
 
         On a GPU it is run by torch, in bfloat16 where that GPU has it; on CPUs in float32 unless
@@ -155,13 +155,13 @@ class Dataflow:
         accelerator = _accelerator(self.workers, self.options)
         if accelerator is None:
             machine = Machine(lambda: None)
-            return read_model(config.model_copy(update={"device": "cpu"}), machine)
+            return read_job_model(config.model_copy(update={"device": "cpu"}), config, machine)
         gpu = Gpu(
             has_bf16=not _WITHOUT_BF16.match(accelerator),
             has_float8=_WITH_FLOAT8.match(accelerator) is not None,
         )
         machine = Machine(lambda: gpu)
-        return read_model(config.model_copy(update={"device": "cuda"}), machine)
+        return read_job_model(config.model_copy(update={"device": "cuda"}), config, machine)
 
 
 def check_for_dataflow(job: JobConfig, workers: DataflowConfig, options: PipelineOptions) -> None:

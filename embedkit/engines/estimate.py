@@ -7,17 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from embedkit.config import CorpusConfig, JobConfig
+from embedkit.config import CorpusConfig, JobConfig, pairs_fault
 from embedkit.corpus.chunks import Chunker
 from embedkit.corpus.plan import Split, estimate, plan_inputs
 from embedkit.dataset.committed import CommitRecord, committed
 from embedkit.encoders.hardware import HERE, Machine, processor_name
 from embedkit.encoders.host_cores import HostWork
-from embedkit.encoders.kinds import read_model, tokens_per_second
+from embedkit.encoders.kinds import read_job_model, tokens_per_second
 from embedkit.encoders.spec import ModelSpec
 from embedkit.engines.display import clock
 from embedkit.engines.gpu_estimate import GpuEstimate, gpu_estimate
 from embedkit.engines.progress import Expected
+from embedkit.errors import ConfigError
 from embedkit.flow.prepare import ChunkerFactory, Job, version_of_job, warn_of_idle_settings
 from embedkit.tokens.tokenization import load_tokenizer
 
@@ -220,7 +221,9 @@ def plan_job(config: JobConfig, machine: Machine = HERE) -> Estimate:
         ConfigError: A setting or the model cannot be used.
         InputError: An input cannot be used.
     """
-    model = read_model(config, machine)
+    if fault := pairs_fault(config, config):
+        raise ConfigError(fault)
+    model = read_job_model(config, config, machine)
     plan = plan_inputs(config)
     warn_of_idle_settings(config, model, plan)
     counter = _Counter(model, _chunker(config, model), with_vectors=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 from embedkit.config import JobConfig
 from embedkit.corpus.plan import Split
 from embedkit.dataset.committed import CommitRecord
-from embedkit.encoders.kinds import read_model
+from embedkit.encoders.kinds import read_job_model
 from embedkit.encoders.spec import ModelSpec
 from embedkit.engines.display import Display
 from embedkit.flow.map_splits import OfSplit, Result, map_in_threads
@@ -48,7 +48,7 @@ class LocalEngine:
 
     def read_model(self, config: JobConfig) -> ModelSpec:
         """Settles a model for this machine."""
-        return read_model(config)
+        return read_job_model(config, config)
 
     def map_splits(
         self, function: Callable[[OfSplit], Result], items: Sequence[OfSplit], /

@@ -9,7 +9,7 @@ from embedkit.config import JobConfig
 from embedkit.corpus.plan import Split
 from embedkit.dataset.committed import CommitRecord
 from embedkit.encoders.host_cores import HostWork
-from embedkit.encoders.kinds import read_model
+from embedkit.encoders.kinds import read_job_model
 from embedkit.encoders.local_client import LocalClient, LocalConnection
 from embedkit.encoders.meter import EncoderLoad
 from embedkit.encoders.phases import phases_to
@@ -40,7 +40,7 @@ class PlainEngine:
 
     def read_model(self, config: JobConfig) -> ModelSpec:
         """Settles a model for this machine."""
-        return read_model(config)
+        return read_job_model(config, config)
 
     def map_splits(
         self, function: Callable[[OfSplit], Result], items: Sequence[OfSplit], /

@@ -22,7 +22,7 @@ from embedkit.corpus.plan import Split
 from embedkit.dataset.committed import CommitRecord
 from embedkit.encoders.fitting import fit_cluster, runs_on_gpu
 from embedkit.encoders.host_cores import HostWork, host_cores
-from embedkit.encoders.kinds import read_model
+from embedkit.encoders.kinds import read_job_model
 from embedkit.encoders.meter import EncoderLoad
 from embedkit.encoders.spec import ModelSpec
 from embedkit.engines.display import Display
@@ -73,7 +73,7 @@ class RayCluster:
         """
         on_gpu = runs_on_gpu(config, ray.cluster_resources())
         options = {"num_gpus": 1.0 / config.encoders_per_gpu} if on_gpu else {"num_cpus": 0}
-        found = ray.remote(read_model).options(**options).remote(config)
+        found = ray.remote(read_job_model).options(**options).remote(config, config)
         try:
             model: ModelSpec = ray.get(found, timeout=config.encoder_timeout)
         except GetTimeoutError as error:

@@ -17,7 +17,7 @@ from embedkit.flow.read import read_ahead, read_pending
 from embedkit.flow.tally import OnCommit
 from embedkit.flow.write import write_embeddings
 from embedkit.records import DocumentBlock
-from embedkit.tokens.tokenization import load_tokenizer, tokenize_text
+from embedkit.tokens.pairs import load_row_tokenizer, tokenize_rows
 
 
 def embed_splits(
@@ -67,12 +67,12 @@ def embed_blocks(
     Yields:
         A commit record per block, as soon as it stands.
     """
-    tokenizer = load_tokenizer(draft.model.tokenizer)
+    tokenizer = load_row_tokenizer(draft.model.tokenizer)
     for documents in blocks:
         # Without names for them, so that no block's vectors stay while the next are made.
         yield write_embeddings(
             encode_tokens(
-                tokenize_text(documents, tokenizer),
+                tokenize_rows(documents, tokenizer),
                 client,
                 call_tokens,
                 draft.options.vector_dtype,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from embedkit.encoders.base import EncoderClient
 from embedkit.encoders.spec import MixedCalls, VectorSpec
 from embedkit.errors import InputError
-from embedkit.records import SPANS_FIELD, TOKENS_FIELD, Reject, TokenBlock
+from embedkit.records import SECOND_FIELD, SPANS_FIELD, TOKENS_FIELD, Reject, TokenBlock
 from embedkit.vectors import (
     PART_SPANS_FIELD,
     EmbeddingBlock,
@@ -115,8 +115,8 @@ def encode_tokens(
         vectors: What the vectors are; one of each row unless given.
 
     Returns:
-        The rows with their vectors. A document with a vector that is not finite is a reject
-        ``non_finite_vector`` instead, with all of its chunks.
+        The rows with their vectors, or scores of pairs. A document with a vector that is not
+        finite is a reject ``non_finite_vector`` instead, with all of its chunks.
 
     Raises:
         EncoderError: No encoder answered.
@@ -134,11 +134,13 @@ def encode_tokens(
         rows, found, spoiled = _without_spoiled_documents(rows, found, finite)
         rejects += tuple(map(block.numbered, spoiled))
     index = rows.schema.get_field_index("input_ids")
-    column = found.to_arrow()
     name = "embedding" if vectors is None else vectors.column
+    column = pa.array(found.values) if name == "score" else found.to_arrow()
     embedded = rows.set_column(index, pa.field(name, column.type, nullable=False), column)
     if found.offsets is not None:
         embedded = _with_spans_of_document(embedded)
+    if SECOND_FIELD.name in embedded.schema.names:
+        embedded = embedded.drop_columns([SECOND_FIELD.name])
     return block.into(EmbeddingBlock, embedded, rejects, tokens_encoded=tokens)
 
 
@@ -157,6 +159,8 @@ def _encode_rows(
     if spec is not None and spec.many:
         spans = _spans(rows)
         batch = replace(batch, spans=spans)
+    if SECOND_FIELD.name in rows.schema.names:
+        batch = replace(batch, seconds=rows.column(SECOND_FIELD.name).to_numpy())
     if len(first) < len(batch):
         batch = batch.take(first)
     if spec is None or batch.spans is None:

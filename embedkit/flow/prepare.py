@@ -17,6 +17,7 @@ from embedkit.config import (
     OutputConfig,
     RecordConfig,
     granularity_fault,
+    pairs_fault,
 )
 from embedkit.corpus.chunks import Chunker
 from embedkit.corpus.plan import Plan, plan_inputs
@@ -32,7 +33,7 @@ from embedkit.dataset.recipe import (
 from embedkit.dataset.schema import PartOptions
 from embedkit.dataset.stores import probe
 from embedkit.dataset.version import Version
-from embedkit.encoders.kinds import read_model
+from embedkit.encoders.kinds import read_job_model
 from embedkit.encoders.spec import ModelSpec
 from embedkit.errors import ConfigError, IntegrityError
 from embedkit.flow.block_size import with_block_size
@@ -143,7 +144,11 @@ def describe_vectors(
         ingredients: All that plays a part in a vector, by name.
     """
     vectors = model.vectors
-    of_spans = {"column": vectors.column, "granularity": vectors.of} if vectors.many else {}
+    of_others: dict[str, str] = {} if vectors.column == "embedding" else {"column": vectors.column}
+    if vectors.many:
+        of_others["granularity"] = vectors.of
+    if model.tokenizer.pairs is not None:
+        of_others["query_column"] = model.tokenizer.pairs.query_column
     for_queries = dict(model.tokenizer.prompts).get("query")
     return {
         "model": model_config.model,
@@ -152,7 +157,7 @@ def describe_vectors(
         "recipe": recipe_of(ingredients),
         "fingerprint": fingerprint,
         "dimension": model.vectors.dimension,
-        **of_spans,
+        **of_others,
         "normalized": model.vectors.normalize,
         "prompt": model.tokenizer.prompt,
         **({"query_prompt": for_queries} if for_queries else {}),
@@ -198,7 +203,7 @@ def prepare(config: JobConfig, model: ModelSpec | None = None) -> Job:
         ConfigError: The model, the output or a setting cannot be used.
         InputError: An input cannot be used.
     """
-    model = model or read_model(config)
+    model = model or read_job_model(config, config)
     config = with_block_size(config, model)
     plan = plan_inputs(config)
     warn_of_idle_settings(config, model, plan)
@@ -216,6 +221,19 @@ def _with_token_texts(model: ModelSpec, output: OutputConfig) -> ModelSpec:
         return model
     spans = replace(spans, token_texts=output.store_tokens)
     return replace(model, tokenizer=replace(model.tokenizer, spans=spans))
+
+
+def _with_pairs(model: ModelSpec, records: RecordConfig, output: OutputConfig) -> ModelSpec:
+    """Returns the model with what it needs to know of the columns of pairs, where rows are such.
+
+    The query is text, which stands in the rows where the text does, or as metadata.
+    """
+    pairs = model.tokenizer.pairs
+    if pairs is None or records.query_column is None:
+        return model
+    keep = output.store_text or records.keeps_query
+    pairs = replace(pairs, query_column=records.query_column, keep_query=keep)
+    return replace(model, tokenizer=replace(model.tokenizer, pairs=pairs))
 
 
 def warn_of_idle_settings(config: JobConfig, model: ModelSpec, plan: Plan) -> None:
@@ -255,9 +273,10 @@ def begin_version(
         StoreError: The store failed.
     """
     # All that can be refused is refused before the first byte is written.
-    if fault := granularity_fault(model_config, records):
+    if fault := granularity_fault(model_config, records) or pairs_fault(records, output):
         raise ConfigError(fault)
     records, model = with_block_size(records, model), _with_token_texts(model, output)
+    model = _with_pairs(model, records, output)
     room = model.tokenizer.max_content_tokens
     if records.chunk != "none" and room is not None:
         chunk_size(records, room)

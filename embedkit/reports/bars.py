@@ -53,6 +53,29 @@ def norm_bars(norms: Histogram) -> Bars | None:
     return Bars(edges=edges.tolist(), counts=norms.between(edges).tolist())
 
 
+def score_bars(
+    scores: NDArray[np.float64], counts: NDArray[np.int64], low: float, high: float
+) -> Bars | None:
+    """Chooses some 40 equally wide bars for scores; None where all are equal.
+
+    Args:
+        scores: Scores, rounded towards 0.
+        counts: How many there are of each.
+        low: The smallest score.
+        high: The largest.
+    """
+    # Numbers as near to each other as those that a float32 tells apart give no bars of any width.
+    if high - low <= 1e-6 * max(abs(low), abs(high), 1e-30):
+        return None
+    rough = (high - low) / _MOST_BARS
+    unit = 10.0 ** np.floor(np.log10(rough))
+    step = next(unit * nice for nice in (1, 2, 5, 10) if unit * nice >= rough * (1 - 1e-9))
+    edges = np.arange(np.floor(low / step), np.floor(high / step) + 2) * step
+    within = np.clip(scores, edges[0], edges[-1])
+    held, _ = np.histogram(within, bins=edges, weights=counts)
+    return Bars(edges=edges.tolist(), counts=held.astype(np.int64).tolist())
+
+
 def cosine_edges(cosines: NDArray[np.float64]) -> NDArray[np.float64]:
     """Chooses bars of 0.025 from the smallest cosine up to 1."""
     lowest = float(cosines.min(initial=1.0))

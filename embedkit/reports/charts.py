@@ -1,4 +1,4 @@
-"""The three charts of a report."""
+"""The charts of a report."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -62,6 +62,26 @@ def norm_chart(norms: Mapping[str, Any]) -> Markup:
         _round_ticks(edges[0], edges[-1]),
         "norm of the vector",
         lambda height: noun(round(height), "row"),
+    )
+
+
+def score_chart(scores: Mapping[str, Any]) -> Markup:
+    """Draws the scores of pairs for a label, whose ``bars`` must be there."""
+    edges, counts = scores["bars"]["edges"], scores["bars"]["counts"]
+    rows = max(1, sum(counts))
+    tooltips = [
+        f"score {significant(low)} to {significant(high)}: {noun(held, 'pair')} "
+        f"({percent(held / rows)})"
+        for low, high, held in zip(edges, edges[1:], counts, strict=False)
+    ]
+    return bar_chart(
+        f"Histogram of scores, from {significant(scores['low'])} to "
+        f"{significant(scores['high'])}, {significant(scores['mean'])} on average.",
+        [Series("pairs", "main", counts)],
+        tooltips,
+        _round_ticks(edges[0], edges[-1]),
+        "score",
+        lambda height: noun(round(height), "pair"),
     )
 
 

@@ -29,7 +29,9 @@ def build_report(
         facts: What else is known of the version.
         sections: The sections. One that was not measured of every block is left out.
     """
-    measured = [section for section in sections if statistics.get(section) is not None]
+    column = facts.dataset.get("column", "embedding")
+    about = [section for section in sections if column in section.columns]
+    measured = [section for section in about if statistics.get(section) is not None]
     report: Report = {"format": FORMAT, "sections": [section.name for section in measured]}
     findings: list[Finding] = []
     for section in measured:

@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 
 from embedkit.reports.facts import Facts
 from embedkit.reports.measured import Measured
+from embedkit.vectors import VALUE_COLUMNS
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -81,12 +82,14 @@ class Section(Generic[Measure, Figures]):
         statistic: What is measured of every block.
         figures: Makes the section's figures, whose fields are entries of ``report.json``.
         findings: Says what in them needs a reader's eye.
+        columns: The columns of what was computed that it is about, see ``VALUE_COLUMNS``.
     """
 
     file: str
     statistic: type[Measure]
     figures: Callable[[Measure, Facts], Figures]
     findings: Callable[[Figures, Facts], Iterable[Finding]] = _no_findings
+    columns: tuple[str, ...] = VALUE_COLUMNS
 
     @cached_property
     def name(self) -> str:

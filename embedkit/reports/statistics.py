@@ -18,7 +18,7 @@ from embedkit.reports.repeats import hash64
 from embedkit.reports.sample import RowKeys
 from embedkit.reports.section import Measure, Section
 from embedkit.reports.sections import SECTIONS, records
-from embedkit.vectors import EmbeddingBlock
+from embedkit.vectors import EmbeddingBlock, value_column
 
 Sections = Sequence[Section[Any, Any]]
 
@@ -65,7 +65,10 @@ class Statistics:
             sections: The sections of the report.
         """
         measured = Measured(block, max_tokens)
-        measuring = [section for section in sections if section.measures]
+        column, rows = value_column(block.rows.schema), block.rows.num_rows
+        # A block without rows goes with those of every column.
+        about = [one for one in sections if column in one.columns or not rows]
+        measuring = [section for section in about if section.measures]
         return cls(
             {section.name: section.statistic.of(measured) for section in measuring},
             RowKeys.of(block, keep_texts),

@@ -9,7 +9,7 @@ from embedkit.config import CorpusConfig, EngineConfig, ModelConfig, OutputConfi
 from embedkit.corpus.columns import Columns
 from embedkit.corpus.plan import Plan, plan_inputs
 from embedkit.corpus.rows import plan_rows
-from embedkit.encoders.kinds import read_model
+from embedkit.encoders.kinds import read_job_model
 from embedkit.encoders.local_client import LocalConnection
 from embedkit.errors import ConfigError
 from embedkit.flow.block_size import with_block_size
@@ -121,7 +121,7 @@ class EmbedCorpus(BlockTransform):
         return self._completed(draft, pending, splits)
 
     def _draft(self, plan: Plan) -> Draft:
-        model = read_model(self.model)
+        model = read_job_model(self.model, self.records)
         return begin_version(self.model, model, plan, self.records, self.output)
 
     def _completed(

@@ -6,21 +6,21 @@ from dataclasses import dataclass
 import apache_beam as beam
 
 from embedkit.records import DocumentBlock, TokenBlock
+from embedkit.tokens.pairs import PairTokenizer, load_row_tokenizer, tokenize_rows
 from embedkit.tokens.text_tokenizer import TextTokenizer, TokenizerSpec
-from embedkit.tokens.tokenization import load_tokenizer, tokenize_text
 from embedkit.transforms.blocks import BlockTransform
 
 
 class _Tokenize(beam.DoFn):
     def __init__(self, spec: TokenizerSpec) -> None:
         self._spec = spec
-        self._tokenizer: TextTokenizer
+        self._tokenizer: TextTokenizer | PairTokenizer
 
     def setup(self) -> None:
-        self._tokenizer = load_tokenizer(self._spec)
+        self._tokenizer = load_row_tokenizer(self._spec)
 
     def process(self, block: DocumentBlock) -> Iterator[TokenBlock]:
-        yield tokenize_text(block, self._tokenizer)
+        yield tokenize_rows(block, self._tokenizer)
 
 
 @dataclass

@@ -31,4 +31,4 @@ def load_cross_encoder(spec: CrossSpec) -> Encoder:
 
 def _backend(spec: CrossSpec) -> Backend:
     network = load_scoring_network(spec)
-    return on_device(network, network.transformer, spec, spec.pad_id)
+    return on_device(network, network.below_head, spec, spec.pad_id)

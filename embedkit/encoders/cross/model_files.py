@@ -76,6 +76,8 @@ def read_cross_encoder(
     for name, reason in _OF_VECTORS.items():
         if getattr(config, name) is not None:
             raise ConfigError(f"{name}: {reason}; leave the setting out")
+    if config.layers != "-1":
+        raise ConfigError("layers: a cross-encoder scores by its last layer; leave the setting out")
     saved = _saved(root)
     ignored = foreign_classes(root, config.ignore_auto_map)
     transformer = transformer_config(root)

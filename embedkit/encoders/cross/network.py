@@ -11,12 +11,20 @@ from embedkit.tokens.transformers_library import transformers_library
 
 
 class ScoringNetwork(nn.Module):
-    """Transformer, classification head and activation; what comes behind the head is float32."""
+    """Transformer, classification head and activation; head and activation are float32."""
 
     def __init__(self, transformer: nn.Module, spec: CrossSpec) -> None:
         super().__init__()
         self.transformer = transformer
         self.activation: nn.Module = getattr(nn, spec.activation)()
+        # In half precision many scores would be equal that are not.
+        self.below_head.register_forward_hook(_in_float32)
+
+    @property
+    def below_head(self) -> nn.Module:
+        """The transformer without its classification head."""
+        found: nn.Module = getattr(self.transformer, str(self.transformer.base_model_prefix))
+        return found
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, token_types: Tensor | None = None
@@ -34,8 +42,15 @@ class ScoringNetwork(nn.Module):
         """
         types = {} if token_types is None else {"token_type_ids": token_types}
         output = self.transformer(input_ids=input_ids, attention_mask=attention_mask, **types)
-        scores: Tensor = self.activation(output.logits.float())
+        scores: Tensor = self.activation(output.logits)
         return scores
+
+
+def _in_float32(_: nn.Module, __: Any, output: Any) -> Any:
+    for name, value in output.items():
+        if isinstance(value, Tensor) and value.is_floating_point():
+            output[name] = value.float()
+    return output
 
 
 def load_scoring_network(spec: CrossSpec) -> ScoringNetwork:

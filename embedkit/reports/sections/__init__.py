@@ -9,6 +9,7 @@ from embedkit.reports.sections import (
     records,
     repeated,
     run,
+    scores,
     similarity,
     vectors,
 )
@@ -17,6 +18,7 @@ SECTIONS: tuple[Section[Any, Any], ...] = (
     records.SECTION,
     lengths.SECTION,
     vectors.SECTION,
+    scores.SECTION,
     repeated.SECTION,
     similarity.SECTION,
     run.SECTION,

@@ -187,4 +187,4 @@ def _findings(figures: SimilarityFigures, facts: Facts) -> Iterator[Finding]:
         )
 
 
-SECTION = Section(__file__, Directions, _figures, _findings)
+SECTION = Section(__file__, Directions, _figures, _findings, columns=("embedding", "embeddings"))

@@ -134,4 +134,4 @@ def _findings(figures: VectorFigures, facts: Facts) -> Iterator[Finding]:
             )
 
 
-SECTION = Section(__file__, VectorNorms, _figures, _findings)
+SECTION = Section(__file__, VectorNorms, _figures, _findings, columns=("embedding", "embeddings"))

@@ -236,7 +236,10 @@ def test_vectors_of_a_classifier(models, tmp_path, caplog):
     assert not caplog.text
 
 
-def test_half_precision_is_near(models):
-    exact = scores_of(read(models("bert", 3)))
-    half = scores_of(read(models("bert", 3), precision="bfloat16"))
-    assert 0 < np.abs(half - exact).max() < 0.2
+@pytest.mark.parametrize("architecture", ["bert", "roberta", "deberta-v3", "modernbert"])
+def test_half_precision_is_near_and_its_scores_differ_all_the_same(models, architecture):
+    exact = scores_of(read(models(architecture, 3)))
+    half = scores_of(read(models(architecture, 3), precision="bfloat16"))
+    assert 0 < np.abs(half - exact).max() < 0.3
+    # What is computed in bfloat16 to the end has no more bits than eight.
+    assert (half.view(np.int32) & 0xFFFF).any(axis=0).all()
