@@ -28,7 +28,7 @@ RESERVED_COLUMNS = frozenset(
 )
 """Names of the columns of parts, which a metadata column cannot have."""
 _OF_OTHER_VALUES = frozenset({"embeddings", "spans", "tokens", "score", "scores"})
-_PATHS = ("inputs", "base", "model", "tokenizer", "output")
+_PATHS = ("inputs", "base", "model", "tokenizer", "onnx_file", "output")
 """Names of files, which need not be text; whoever opens them says so."""
 
 
@@ -342,8 +342,15 @@ class ModelConfig(TokenizerConfig):
         description="Hidden layers that vectors are made of: one, such as -2 or 0 (the embedding "
         "layer), or several, such as -4..-1:sum or -4..-1:concat.",
     )
-    backend: Literal["auto", "torch", "openvino"] = Field(
-        "auto", description="What runs the model; auto takes openvino on CPUs where installed."
+    backend: Literal["auto", "torch", "openvino", "onnx"] = Field(
+        "auto",
+        description="What runs the model; auto takes openvino on CPUs where installed. onnx runs "
+        "the ONNX file in the model's directory, by onnxruntime on CPUs.",
+    )
+    onnx_file: str | None = Field(
+        None,
+        description="ONNX file of backend onnx, as a path in the model's directory; "
+        "onnx/model.onnx unless given.",
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="Where the model runs; auto takes a GPU when there is one."

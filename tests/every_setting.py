@@ -41,6 +41,7 @@ OTHER = {
     "words": ("bat", "bank"),
     "layers": "-4..-1:sum",
     "backend": "torch",
+    "onnx_file": "onnx/model_O3.onnx",
     "device": "cpu",
     "precision": "bfloat16",
     "batch_tokens": 1006,

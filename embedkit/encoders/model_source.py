@@ -1,6 +1,7 @@
 """Finds the directory of a model, and downloads it from the hub where it is not here."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -11,17 +12,21 @@ _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _WANTED = ["*.safetensors", "*.json", "*.txt", "*.model"]
 _OF_TOKENIZER = ["*.json", "*.txt", "*.model"]
-_UNWANTED = ["onnx/*", "openvino/*", "*.bin.index.json"]
+_ONNX = "onnx/*"
+_UNWANTED = [_ONNX, "openvino/*", "*.bin.index.json"]
 
 
 def model_directory(
-    model: str, role: Literal["model", "tokenizer"] = "model"
+    model: str,
+    role: Literal["model", "tokenizer"] = "model",
+    onnx_files: Sequence[str] = (),
 ) -> tuple[Path, str | None]:
     """Finds a model on disk, or fetches it from the Hugging Face hub.
 
     Args:
         model: A directory, or a hub id as NAME or NAME@REVISION.
         role: What is wanted of it: a model with its tokenizer, or a tokenizer alone.
+        onnx_files: The ONNX files that are wanted as well, as far as the hub has them.
 
     Returns:
         The directory, and the hub's commit hash (None for a directory of the user's own).
@@ -37,10 +42,12 @@ def model_directory(
         raise ConfigError(
             f"{role} {model}: no such directory, and not a hub id (NAME or NAME@REVISION) either"
         )
-    return _fetch(name, revision or None, role)
+    return _fetch(name, revision or None, role, onnx_files)
 
 
-def _fetch(name: str, revision: str | None, role: str) -> tuple[Path, str]:
+def _fetch(
+    name: str, revision: str | None, role: str, onnx_files: Sequence[str]
+) -> tuple[Path, str]:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         HfHubHTTPError,
@@ -51,10 +58,13 @@ def _fetch(name: str, revision: str | None, role: str) -> tuple[Path, str]:
     )
 
     label = f"{role} {name}@{revision}" if revision else f"{role} {name}"
-    wanted = _OF_TOKENIZER if role == "tokenizer" else _WANTED
+    # Their weights may lie beside them, under names that begin as theirs do.
+    beside = [f"{file}*" for file in onnx_files]
+    wanted = [*(_OF_TOKENIZER if role == "tokenizer" else _WANTED), *beside]
+    unwanted = [one for one in _UNWANTED if not (beside and one == _ONNX)]
     try:
         path = snapshot_download(
-            name, revision=revision, allow_patterns=wanted, ignore_patterns=_UNWANTED
+            name, revision=revision, allow_patterns=wanted, ignore_patterns=unwanted
         )
     except LocalEntryNotFoundError as error:
         raise ConfigError(

@@ -20,7 +20,7 @@ class ModelIdentity:
         directory: The model directory on this machine.
         model_id: The model as the user gave it.
         revision: The hub's commit hash, or None for a directory of the user's own.
-        weights: The safetensors files, relative to ``directory``; those of ``base`` relative to
+        weights: The files of its weights, relative to ``directory``; those of ``base`` relative to
             that, with ``base:`` before.
         weights_hash: SHA-256 over them.
         config_hash: SHA-256 of the file that says what is computed with them.

@@ -42,6 +42,11 @@ def weight_files(directory: Path) -> tuple[Path, ...]:
     return tuple(files)
 
 
+def has_weights(directory: Path) -> bool:
+    """Tells whether a module has safetensors files, damaged or not."""
+    return any((directory / name).is_file() for name in (_SINGLE, _INDEX))
+
+
 def tensor_shapes(file: Path) -> dict[str, tuple[int, ...]]:
     """Reads the names and shapes of a file's tensors, and none of their values.
 

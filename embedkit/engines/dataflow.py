@@ -249,8 +249,10 @@ def _accelerator_problems(
         yield f"accelerator {accelerator}: installs no driver; append ;{_DRIVER}"
     if accelerator and job.device == "cpu":
         yield f"device is cpu, so accelerator {accelerator} would stand idle; leave one of them out"
-    if accelerator and job.backend == "openvino":
-        yield "backend openvino runs on CPUs; take backend torch, or leave the accelerator out"
+    if accelerator and job.backend in ("openvino", "onnx"):
+        yield (
+            f"backend {job.backend} runs on CPUs; take backend torch, or leave the accelerator out"
+        )
     if job.device == "cuda" and not accelerator:
         yield (
             "device is cuda, but the workers have no GPU; give --accelerator, such as "

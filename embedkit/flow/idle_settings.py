@@ -76,6 +76,7 @@ _RULES = (
         lambda _, at: set(at.compressions) == {"none"},
         "no input is compressed",
     ),
+    _Rule(("onnx_file",), lambda job, _: job.backend != "onnx", "it is of --backend onnx"),
     _Rule(
         ("allow_tokenizer_mismatch",),
         lambda job, _: job.tokenizer is None,

@@ -55,6 +55,7 @@ def idle(at: Circumstances = CPU, **settings: object) -> list[str]:
         ({"encoder_wait": 3, "max_lost_workers": 3}, CPU, ["encoder-wait", "max-lost-workers"]),
         ({"encoder_cpus": 2}, CPU, ["encoder-cpus"]),
         ({"encoder_cpus": 2, "engine": "ray"}, GPU, ["encoder-cpus"]),
+        ({"onnx_file": "model.onnx", "backend": "torch"}, CPU, ["onnx-file"]),
         ({"allow_tokenizer_mismatch": True}, CPU, ["allow-tokenizer-mismatch"]),
         ({"encoder_threads": 2}, GPU, ["encoder-threads"]),
         ({"encoders_per_gpu": 2}, CPU, ["encoders-per-gpu"]),

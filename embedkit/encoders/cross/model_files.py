@@ -46,6 +46,7 @@ _OF_VECTORS = {
     "prompt": "a cross-encoder reads the query as it is",
     "prompt_name": "a cross-encoder reads the query as it is",
     "granularity": "a score is of a whole pair",
+    "tokenizer": "a cross-encoder has its own",
 }
 """Settings that a job cannot have where rows get scores, and why."""
 

@@ -49,6 +49,8 @@ class TransformerKind:
     def query_config(self, model: str, described: Mapping[str, Any]) -> ModelConfig:
         """Returns how queries to a dataset are encoded: as its rows were, by torch in float32.
 
+        Those to rows of an ONNX file are encoded by it as well, which may be all there is.
+
         Args:
             model: The model's directory or hub id.
             described: What the dataset's manifest says of its vectors.
@@ -61,7 +63,8 @@ class TransformerKind:
             normalize=described["normalized"],
             dimensions=described["dimension"],
             device="cpu",
-            backend="torch",
+            backend="onnx" if "onnx_file" in described else "torch",
+            onnx_file=described.get("onnx_file"),
             precision="float32",
             prompt="",
             ignore_auto_map="ignored_code" in described,

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from embedkit.encoders.base import Encoder
 from embedkit.encoders.checked import Backend, CheckedEncoder
+from embedkit.encoders.transformer.placement import ONNXRUNTIME
 from embedkit.encoders.transformer.spec import TransformerSpec
 
 
@@ -23,6 +24,11 @@ def load_transformer(spec: TransformerSpec) -> Encoder:
         placement = spec.placement
         if placement.backend == "torch" and placement.precision == "float32":
             return backend
+        if placement.backend == ONNXRUNTIME:
+            from embedkit.encoders.transformer.onnx_network import exact_spec
+
+            beside = exact_spec(spec)
+            return backend if beside is None else _backend(beside)
         exactly = replace(placement, backend="torch", precision="float32", unpadded=False)
         return _backend(replace(spec, placement=exactly))
 
@@ -34,6 +40,10 @@ def _backend(spec: TransformerSpec) -> Backend:
         from embedkit.encoders.transformer.openvino import OpenVinoBackend
 
         return OpenVinoBackend(spec)
+    if spec.placement.backend == ONNXRUNTIME:
+        from embedkit.encoders.transformer.onnx_network import onnx_backend
+
+        return onnx_backend(spec)
     if spec.placement.unpadded:
         from embedkit.encoders.transformer.stream.load import stream_backend
 

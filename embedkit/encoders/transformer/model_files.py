@@ -1,6 +1,7 @@
 """Reads a transformer's directory, all but the values of its weights."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,13 @@ from embedkit.encoders.transformer.foreign_code import TOKENIZER_FILES, foreign_
 from embedkit.encoders.transformer.hidden_layers import HiddenLayers, read_layers
 from embedkit.encoders.transformer.model_modules import ModelLayout, read_layout
 from embedkit.encoders.transformer.module_files import POOLING_FLAGS
+from embedkit.encoders.transformer.onnx_files import OnnxFiles, onnx_files
 from embedkit.encoders.transformer.placement import choose_placement
 from embedkit.encoders.transformer.spec import TransformerSpec
 from embedkit.encoders.transformer.tokenizer_choice import check_match, choose_tokenizer
 from embedkit.encoders.weights import (
     file_hash,
+    has_weights,
     read_json,
     tokenizer_hash,
     weight_file,
@@ -90,13 +93,17 @@ def read_transformer(
         machine,
         can_stream=attends_by_interface(transformer, str(layout.transformer)),
     )
-    own_files = weight_files(layout.transformer)
-    check_architecture(transformer, layout.transformer, own_files)
-    mismatch = check_match(chosen, config, transformer, layout.transformer, own_files)
-    files = [
-        *own_files,
-        *(weight_file(layer.weights, root, layout.base) for layer in layout.dense if layer.weights),
+    heads = [
+        weight_file(layer.weights, root, layout.base) for layer in layout.dense if layer.weights
     ]
+    onnx = _onnx(config, layout, layers, root)
+    own_files = (
+        [] if onnx and not has_weights(layout.transformer) else weight_files(layout.transformer)
+    )
+    if own_files:
+        check_architecture(transformer, layout.transformer, own_files)
+    mismatch = check_match(chosen, config, transformer, layout, own_files)
+    files = [*(onnx.files if onnx else own_files), *heads]
     if layout.adapter is not None:
         files.append(Path(layout.adapter.weights))
     return TransformerSpec(
@@ -131,7 +138,32 @@ def read_transformer(
         ignored_code=tuple(sorted({*ignored, *chosen.ignored_code})),
         given_tokenizer=chosen.given,
         tokenizer_mismatch=mismatch,
+        onnx_file=_below(root, [onnx.model])[0] if onnx else "",
+        onnx_quantized=onnx is not None and onnx.is_quantized,
+        beside_onnx=_below(root, [*own_files, *heads]) if onnx and own_files else (),
     )
+
+
+def _onnx(
+    config: ModelConfig, layout: ModelLayout, layers: HiddenLayers | None, root: Path
+) -> OnnxFiles | None:
+    if config.backend != "onnx":
+        return None
+    if layout.adapter is not None:
+        raise ConfigError(
+            f"{root}: an adapter is merged into safetensors, and not into an ONNX file; take "
+            "backend torch"
+        )
+    if layers is not None:
+        raise ConfigError(
+            f"layers is {config.layers}, but an ONNX file gives its last layer alone; take backend "
+            "torch"
+        )
+    return onnx_files(root, layout.transformer, config.onnx_file)
+
+
+def _below(root: Path, files: Sequence[Path]) -> tuple[str, ...]:
+    return tuple(file.relative_to(root).as_posix() for file in files)
 
 
 def max_tokens_of(
@@ -215,15 +247,11 @@ def check_vocabulary(tokenizer: TextTokenizer, transformer: Any, directory: Path
     known = sum(number < transformer.vocab_size for number in ids)
     if known < len(ids):
         other = tokenizer.spec.directory
-        which, remedy = (
-            ("", "")
-            if other == str(directory)
-            else (f" {other}", ", which no setting allows: leave --tokenizer out")
-        )
+        which = "" if other == str(directory) else f" {other}"
         raise ConfigError(
             f"{directory}: the tokenizer{which} has ids up to {max(ids)}, but the model knows only "
             f"{transformer.vocab_size} of them ({known / len(ids):.1%} of the tokens are in its "
-            f"range); the two do not belong together{remedy}"
+            "range); the two do not belong together, and no setting allows it"
         )
     if any(probe.type_ids):
         raise ConfigError(

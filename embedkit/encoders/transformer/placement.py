@@ -1,5 +1,6 @@
 """Chooses backend, device and precision of a transformer where the job leaves them open."""
 
+import importlib.metadata
 import importlib.util
 import logging
 import os
@@ -18,6 +19,9 @@ OPENVINO_ARCHITECTURES = frozenset(
     }
 )
 """Model types whose conversion is tested; others run on torch unless OpenVINO is asked for."""
+
+ONNXRUNTIME = "onnxruntime"
+"""What runs ONNX files, as a placement names it."""
 
 _BATCH_TOKENS = {"cpu": 2_048, "cuda": 65_536}
 """Most tokens that are computed at once, by device, where the job does not say."""
@@ -47,9 +51,12 @@ def choose_placement(
     Raises:
         ConfigError: The machine, or the backend, cannot do what is asked for.
     """
-    if config.backend == "openvino" and config.device == "cuda":
-        raise ConfigError("backend openvino runs on cpu; take device cpu, or backend torch")
-    on_cpu = config.device == "auto" and config.backend == "openvino"
+    only_cpu = config.backend in ("openvino", "onnx")
+    if only_cpu and config.device == "cuda":
+        raise ConfigError(
+            f"backend {config.backend} runs on cpu; take device cpu, or backend torch"
+        )
+    on_cpu = config.device == "auto" and only_cpu
     gpu = None if on_cpu else wanted_gpu(config.device, machine)
     device = "cpu" if gpu is None else "cuda"
     backend = _backend(config, device, architecture)
@@ -81,6 +88,9 @@ def _is_unpadded(gpu: Gpu, architecture: str, precision: str, can_stream: bool) 
 
 
 def _backend(config: ModelConfig, device: str, architecture: str) -> str:
+    if config.backend == "onnx":
+        _check_onnxruntime()
+        return ONNXRUNTIME
     if config.backend == "openvino":
         if not _openvino_is_installed():
             raise ConfigError(
@@ -106,6 +116,13 @@ def _backend(config: ModelConfig, device: str, architecture: str) -> str:
 def _precision(config: ModelConfig, backend: str, gpu: Gpu | None, machine: Machine) -> str:
     if backend == "openvino":
         return _openvino_precision(config, machine)
+    if backend == ONNXRUNTIME:
+        if config.precision not in ("auto", "float32"):
+            raise ConfigError(
+                f"precision is {config.precision}, but backend onnx computes as its file says; "
+                "leave the setting out, or choose another file with --onnx-file"
+            )
+        return "float32"
     if config.precision == "float8" and not (gpu is not None and gpu.has_float8):
         raise ConfigError(
             "precision is float8, which needs a GPU of compute capability 8.9 to 11, such as L4 or "
@@ -150,6 +167,17 @@ def _torch_has_bf16() -> bool:
 
 def _may_use_bf16_units() -> bool:
     return os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() not in _ISAS_WITHOUT_BF16
+
+
+def _check_onnxruntime() -> None:
+    # Not where the module is found: other distributions of it have names of their own.
+    try:
+        importlib.metadata.version(ONNXRUNTIME)
+    except importlib.metadata.PackageNotFoundError as error:
+        raise ConfigError(
+            "backend is onnx, but onnxruntime is not installed; install onnxruntime, which is the "
+            "extra onnx of embedkit-batch, or take another backend"
+        ) from error
 
 
 def _openvino_is_installed() -> bool:

@@ -37,6 +37,10 @@ class TransformerSpec(ModelSpec):
         given_tokenizer: Another directory or hub id whose tokenizer it is; empty for its own.
         tokenizer_mismatch: Why that one does not belong to the model; empty where it does.
         adapter: What is merged into the transformer's weights, if there is something.
+        onnx_file: The ONNX file that backend onnx runs, relative to the model directory; empty for
+            other backends.
+        onnx_quantized: Whether it computes with weights of few bits.
+        beside_onnx: The safetensors files of the same model, where the directory has them as well.
     """
 
     kind: ClassVar[str] = "transformer"
@@ -51,6 +55,9 @@ class TransformerSpec(ModelSpec):
     given_tokenizer: str = ""
     tokenizer_mismatch: str = ""
     adapter: Adapter | None = None
+    onnx_file: str = ""
+    onnx_quantized: bool = False
+    beside_onnx: tuple[str, ...] = ()
 
     @property
     def span_pooling(self) -> tuple[str, ...]:
@@ -99,6 +106,7 @@ class TransformerSpec(ModelSpec):
         named = {
             "layers": "" if self.layers is None else str(self.layers),
             "ignored_code": " ".join(self.ignored_code),
+            "onnx_file": self.onnx_file,
             "tokenizer": self.given_tokenizer,
             "tokenizer_mismatch": self.tokenizer_mismatch,
         }

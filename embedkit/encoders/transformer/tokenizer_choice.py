@@ -10,6 +10,7 @@ from embedkit.config import ModelConfig
 from embedkit.encoders.model_source import model_directory
 from embedkit.encoders.strange_files import check_files
 from embedkit.encoders.transformer.foreign_code import TOKENIZER_FILES, foreign_classes
+from embedkit.encoders.transformer.model_modules import ModelLayout
 from embedkit.encoders.transformer.module_files import read_modules
 from embedkit.encoders.transformer.tokenizer_match import match_tokenizer
 from embedkit.encoders.weights import below, tokenizer_hash
@@ -72,7 +73,7 @@ def check_match(
     chosen: ChosenTokenizer,
     config: ModelConfig,
     transformer: Any,
-    directory: Path,
+    layout: ModelLayout,
     weights: Sequence[Path],
 ) -> str:
     """Refuses a tokenizer that does not belong to the model, unless the job allows it.
@@ -81,8 +82,8 @@ def check_match(
         chosen: The tokenizer; nothing is asked of the model's own.
         config: The job's wishes.
         transformer: The model's configuration.
-        directory: The transformer's directory.
-        weights: Its safetensors files; may be none.
+        layout: What the model directory says.
+        weights: The transformer's safetensors files; may be none.
 
     Returns:
         Why it does not belong to the model, where that is allowed; empty where it does.
@@ -92,8 +93,9 @@ def check_match(
     """
     if not chosen.given:
         return ""
-    own = _own_tokenizer(directory)
-    mismatch = match_tokenizer(chosen.loaded, own, transformer, directory, weights).mismatch
+    own = _own_tokenizer(layout.tokenizer)
+    match = match_tokenizer(chosen.loaded, own, transformer, layout.transformer, weights)
+    mismatch = match.mismatch
     if not mismatch:
         return ""
     said = f"tokenizer {chosen.given} does not belong to {config.model}: {mismatch}"

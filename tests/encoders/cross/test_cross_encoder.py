@@ -208,6 +208,7 @@ def test_prompts_templates_and_other_modules_are_refused(models, tmp_path):
     ("settings", "message"),
     [
         ({"pooling": "mean"}, "pooling: scores are not pooled"),
+        ({"tokenizer": "x"}, "tokenizer: a cross-encoder has its own"),
         ({"normalize": True}, "normalize: a score has no length"),
         ({"dimensions": 1}, "dimensions: a score has no components"),
         ({"prompt": "x"}, "prompt: a cross-encoder reads the query as it is"),

@@ -125,6 +125,7 @@ def test_settings_of_texts_hold_for_static_vectors(words: Path) -> None:
         ({"backend": "openvino"}, "backend is openvino, but .* static vectors, .*leave --backend"),
         ({"device": "cuda"}, "device is cuda"),
         ({"precision": "bfloat16"}, "precision is bfloat16"),
+        ({"tokenizer": "x"}, "tokenizer is x, but .* each belongs to a token of its own"),
         ({"layers": "-2"}, "layers is -2, but .* there are no layers"),
         ({"granularity": "word"}, "a word has the same one everywhere"),
         ({"granularity": "token"}, "granularity is token"),

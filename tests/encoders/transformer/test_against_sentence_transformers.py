@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from onnx_models import exported
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Dense
 from tiny_models import CONFIGURATIONS, MAX_TOKENS, SENTENCES
@@ -16,7 +17,7 @@ from embedkit.encoders.transformer.module_files import ACTIVATIONS
 from embedkit.tokens.tokenization import load_tokenizer
 from embedkit.vectors import TokenBatch
 
-BACKENDS = {"torch": 2e-6, "openvino": 2e-5}
+BACKENDS = {"torch": 2e-6, "openvino": 2e-5, "onnx": 2e-6}
 MODES = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
 
 
@@ -26,6 +27,8 @@ def embed(spec: ModelSpec, texts: list[str]) -> np.ndarray:
 
 
 def spec_of(directory: str, backend: str = "torch", **settings: Any) -> ModelSpec:
+    if backend == "onnx":
+        exported(directory)
     return read_model(
         ModelConfig(
             model=directory,
@@ -55,6 +58,7 @@ def test_pooling_modes(mode, sentence_model):
         ("torch", ("lasttoken", "max", "weightedmean")),
         ("torch", MODES),
         ("openvino", MODES),
+        ("onnx", MODES),
     ],
 )
 def test_pooling_modes_are_joined_in_the_models_order(modes, backend, sentence_model):
@@ -62,7 +66,8 @@ def test_pooling_modes_are_joined_in_the_models_order(modes, backend, sentence_m
 
 
 @pytest.mark.parametrize(
-    ("backend", "modes"), [*(("torch", mode) for mode in MODES), ("openvino", MODES)]
+    ("backend", "modes"),
+    [*(("torch", mode) for mode in MODES), ("openvino", MODES), ("onnx", MODES)],
 )
 def test_prompts_are_left_out_of_the_pooling(modes, backend, sentence_model):
     directory = sentence_model(

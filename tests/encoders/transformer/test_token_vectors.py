@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from onnx_models import exported
 from sentence_transformers.base.modules import Dense
 from texts import topics_of_python
 from tiny_models import CONFIGURATIONS, MAX_TOKENS, MORE, OTHERS
@@ -126,6 +127,15 @@ def test_torch(architecture, plain_model):
     directory = plain_model(architecture)
     for way in WAYS:
         check(load_encoder(spec_of(directory, **way)), directory, way, 2e-5)
+
+
+def test_onnx(plain_model):
+    directory = exported(plain_model("bert"))
+    for way in (one for one in WAYS if "layers" not in one):
+        check(load_encoder(spec_of(directory, "onnx", **way)), directory, way, 2e-5)
+    for pooling in POOLERS:
+        way = {"granularity": "word", "word_pooling": pooling}
+        check(load_encoder(spec_of(directory, "onnx", **way)), directory, way, 2e-5)
 
 
 @pytest.mark.parametrize("architecture", CONFIGURATIONS)
