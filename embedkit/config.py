@@ -126,6 +126,11 @@ class RecordConfig(_Config):
     chunk_overlap: Annotated[int, Field(ge=0)] = Field(
         0, description="Tokens that a chunk shares with the one before it."
     )
+    late_chunking: bool = Field(
+        False,
+        description="Encode documents whole, in overlapping windows where they are longer than "
+        "the model's maximum, and pool the chunks from that, so that each knows its context.",
+    )
 
     @property
     def carried_columns(self) -> tuple[str, ...]:

@@ -73,6 +73,23 @@ UNKNOWN_FIELD = pa.field("n_unknown", pa.int32(), nullable=False)
 """Column that tokenizing adds where unknown text is counted: those of the tokens in ``input_ids``
 that stand for such text. No metadata column has its type."""
 
+WINDOW = pa.field("\0window", pa.string())
+"""Column of chunks that are read in a window of their document: its text in the row of the first
+chunk that is read in it, null in those of the others behind it. No file has a column of that name.
+"""
+
+WINDOW_START = pa.field("\0window_start", pa.int32(), nullable=False)
+"""Column beside it: the character of the document that the chunk's window begins with."""
+
+WINDOW_SPAN = pa.schema(
+    [
+        pa.field("\0token_start", pa.int32(), nullable=False),
+        pa.field("\0token_end", pa.int32(), nullable=False),
+    ]
+)
+"""Columns that tokenizing adds to chunks that are read in windows: the places of a chunk's tokens
+among those of its window, which the first row of the window alone has as ``input_ids``."""
+
 LINE_FIELD = pa.field("line_in_range", pa.int64())
 """Column of a part: a record's row, element or line from 1, a line from where its range begins."""
 

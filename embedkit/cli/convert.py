@@ -20,7 +20,7 @@ def convert_file(
     file: Annotated[
         Path,
         typer.Argument(
-            help="word2vec (binary or text), GloVe, fastText .vec, each perhaps compressed, or .npy"
+            help="word2vec (binary or text), GloVe or fastText .vec, compressed or not, or .npy."
         ),
     ],
     *,

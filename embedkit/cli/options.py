@@ -38,6 +38,7 @@ _MOST_SAID = 1000
 _MOST_PROBLEMS = 20
 _MOST_JOB_BYTES = 1 << 20
 _LONGEST_WITH_NO = 14
+_BESIDE_LONG_FLAGS = frozenset({"late_chunking"})
 
 
 def job_command(function: Callable[..., None]) -> Callable[..., None]:
@@ -94,7 +95,8 @@ def _parameter(name: str, field: FieldInfo, panel: str) -> inspect.Parameter:
     flag = "--" + name.replace("_", "-")
     kind = _option_type(field)
     # The help cuts off a longer name, so a job file alone can say no to such a setting.
-    has_no = kind is bool and len(name) <= _LONGEST_WITH_NO
+    short = len(name) <= _LONGEST_WITH_NO and name not in _BESIDE_LONG_FLAGS
+    has_no = kind is bool and short
     option = typer.Option(
         f"{flag}/--no-{name.replace('_', '-')}" if has_no else flag,
         help=_help(field, kind),

@@ -8,16 +8,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from embedkit.hashes.digests import digest, text_hash
+from embedkit.records import WINDOW, WINDOW_START
 
 Spans = list[tuple[int, int]]
-
-WINDOW = pa.field("\0window", pa.string())
-"""Column of chunks that are read in a window of their document: its text in the row of the first
-chunk that is read in it, null in those of the others behind it. No file has a column of that name.
-"""
-
-WINDOW_START = pa.field("\0window_start", pa.int32(), nullable=False)
-"""Column beside it: the character of the document that the chunk's window begins with."""
 
 _OF_A_CHUNK = frozenset({"id", "chunk_index", "char_start", "char_end", "text_hash", "text"})
 

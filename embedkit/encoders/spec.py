@@ -127,6 +127,11 @@ class ModelSpec:
         return False
 
     @property
+    def pools_spans(self) -> bool:
+        """Whether encoders of this kind make the vector of a part of a text from its tokens."""
+        return False
+
+    @property
     def calls_at_once(self) -> int:
         """Threads that may be inside one encoder of this kind at once."""
         return 1

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from embedkit.config import CorpusConfig, JobConfig, pairs_fault
-from embedkit.corpus.chunks import Chunker
+from embedkit.corpus.chunks import Chunker, windows_of
 from embedkit.corpus.plan import Split, estimate, plan_inputs
 from embedkit.dataset.committed import CommitRecord, committed
 from embedkit.encoders.hardware import HERE, Machine, processor_name
@@ -149,11 +149,11 @@ class _Counter:
 
     def __call__(self, texts: list[str]) -> list[int]:
         tokens = []
-        for rows in self._rows_of(texts):
-            counts = self._counts(rows)
+        for rows, chunks in self._rows_of(texts):
+            counts = self._counts(rows, chunks)
             most = self._tokenizer.max_tokens
             tokens.append(sum(min(count, most) for count in counts))
-            self.rows += len(counts)
+            self.rows += chunks
             self.truncated += sum(count > most for count in counts)
         self.texts += len(texts)
         self.tokens += sum(tokens)
@@ -163,7 +163,7 @@ class _Counter:
                 self._room -= len(text)
         return tokens
 
-    def _counts(self, rows: list[str]) -> list[int]:
+    def _counts(self, rows: list[str], chunks: int) -> list[int]:
         if not self._with_vectors:
             return self._tokenizer.count(rows)
         if self._model.vectors.many:
@@ -171,14 +171,20 @@ class _Counter:
             self.vectors += int(spans.offsets[-1])
             known: list[int] = counts.tolist()
             return known
-        self.vectors += len(rows)
+        self.vectors += chunks
         return self._tokenizer.count(rows)
 
-    def _rows_of(self, texts: list[str]) -> list[list[str]]:
+    def _rows_of(self, texts: list[str]) -> list[tuple[list[str], int]]:
+        """Returns what is encoded of each text, and how many rows come of it."""
         if self._chunker is None:
-            return [[text] for text in texts]
+            return [([text], 1) for text in texts]
         spans = self._chunker.spans(texts)
-        return [[text[s:e] for s, e in found] for text, found in zip(texts, spans, strict=True)]
+        # Of neighbours that are read in one window, each has the same.
+        read = windows_of(self._chunker, texts, spans) or spans
+        return [
+            ([text[start:end] for start, end in dict.fromkeys(parts)], len(chunks))
+            for text, chunks, parts in zip(texts, spans, read, strict=True)
+        ]
 
     def host_work(self) -> HostWork | None:
         """Returns what cores have to do for such texts, as far as the sample tells; None on CPUs.
@@ -197,7 +203,7 @@ class _Counter:
         return HostWork(self._model.vectors.dimension, self.tokens / self.rows, seconds / tokens)
 
     def _tokenize_kept(self) -> int:
-        rows = [row for found in self._rows_of(self._kept) for row in found]
+        rows = [row for found, _ in self._rows_of(self._kept) for row in found]
         return len(self._tokenizer.encode(rows)[0])
 
 

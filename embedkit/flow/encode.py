@@ -11,7 +11,15 @@ from numpy.typing import NDArray
 from embedkit.encoders.base import EncoderClient
 from embedkit.encoders.spec import MixedCalls, VectorSpec
 from embedkit.errors import InputError
-from embedkit.records import SECOND_FIELD, SPANS_FIELD, TOKENS_FIELD, Reject, TokenBlock
+from embedkit.flow.windows import is_windowed, window_batch
+from embedkit.records import (
+    SECOND_FIELD,
+    SPANS_FIELD,
+    TOKENS_FIELD,
+    WINDOW_SPAN,
+    Reject,
+    TokenBlock,
+)
 from embedkit.vectors import (
     PART_SPANS_FIELD,
     EmbeddingBlock,
@@ -123,7 +131,11 @@ def encode_tokens(
         InputError: The user's own columns have the names of those that are added.
     """
     rows = block.rows
-    found, tokens = _encode_rows(rows, client, call_tokens, mixed_calls, vectors)
+    if is_windowed(rows):
+        found, tokens = _encode_windows(rows, client, call_tokens, mixed_calls, vectors)
+        rows = rows.select([name for name in rows.schema.names if name not in WINDOW_SPAN.names])
+    else:
+        found, tokens = _encode_rows(rows, client, call_tokens, mixed_calls, vectors)
     with np.errstate(over="ignore"):
         # A component too large for float16 becomes infinite, and its document a reject.
         values = found.values.astype(vector_dtype, copy=False)
@@ -177,6 +189,20 @@ def _encode_rows(
     if len(first) < len(inverse) or (first != inverse).any():
         vectors = vectors.take(inverse)
     return vectors, tokens
+
+
+def _encode_windows(
+    rows: pa.RecordBatch,
+    client: EncoderClient,
+    call_tokens: int,
+    mixed_calls: MixedCalls,
+    spec: VectorSpec | None,
+) -> tuple[Vectors, int]:
+    """Returns the vectors of chunks that are read in windows, equal windows once."""
+    batch, inverse = window_batch(rows)
+    width = 1 if spec is None else spec.dimension
+    found, tokens = _encode_batch(batch, client, call_tokens, mixed_calls, width)
+    return Vectors.from_matrix(found[inverse]), tokens
 
 
 def _encode_batch(

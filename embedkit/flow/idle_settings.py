@@ -47,7 +47,7 @@ _RULES = (
         "with --publish-anyway any loss is allowed",
     ),
     _Rule(
-        ("chunk_tokens", "chunk_overlap"),
+        ("chunk_tokens", "chunk_overlap", "late_chunking"),
         lambda job, _: job.chunk == "none",
         "documents stay whole without --chunk",
     ),

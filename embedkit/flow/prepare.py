@@ -43,9 +43,10 @@ from embedkit.records import UNKNOWN_FIELD
 from embedkit.tokens.chunking import chunk_size, make_chunker
 from embedkit.tokens.text_tokenizer import TokenizerSpec
 from embedkit.tokens.tokenization import load_tokenizer
+from embedkit.tokens.windows import LateChunker
 
 _LOG = logging.getLogger("embedkit")
-_CHUNKING = ("chunk", "chunk_tokens", "chunk_overlap")
+_CHUNKING = ("chunk", "chunk_tokens", "chunk_overlap", "late_chunking")
 _NOT_IN_ROWS = frozenset(
     {"inputs", "base", "follow_symlinks", "max_decompressed_bytes", *_CHUNKING}
 )
@@ -77,7 +78,11 @@ class ChunkerFactory:
     def __call__(self) -> Chunker | None:
         """Returns the chunker, or None where documents stay whole."""
         tokenizer = load_tokenizer(self.tokenizer)
-        return make_chunker(self.corpus, tokenizer.tokenizer, tokenizer.max_content_tokens)
+        room = tokenizer.max_content_tokens
+        chunker = make_chunker(self.corpus, tokenizer.tokenizer, room)
+        if chunker is None or not self.corpus.late_chunking:
+            return chunker
+        return LateChunker(chunker.spans, tokenizer.tokenizer, room)
 
 
 @dataclass(frozen=True)
@@ -284,6 +289,11 @@ def begin_version(
         raise ConfigError(
             f"metadata_columns: {UNKNOWN_FIELD.name} is a column of embedkit's own where vectors "
             "are static; rename it in the input or leave it out"
+        )
+    if records.chunk != "none" and records.late_chunking and not model.pools_spans:
+        raise ConfigError(
+            f"late_chunking: {model_config.model} makes no vector of the tokens of a part of a "
+            "text; take a model that pools by mean, or leave late_chunking out"
         )
     identity = _identity(model, plan, records, output)
     named = _versions(identity, records, output)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,9 +100,7 @@ class TextTokenizer:
         prompt_ids = tokenizer.encode(spec.prompt, add_special_tokens=False).ids
         self._prompt = np.array(prompt_ids, dtype=np.int32)
         self._unknown = np.array([] if unknown_id is None else [unknown_id], dtype=np.int32)
-        self.spans = None
-        if spec.spans:
-            self.spans = SpanFinder(tokenizer, spec.spans, self._frame, spec.prompt, spec.directory)
+        self.spans = self._finder(spec.spans) if spec.spans else None
         self._words = WordCache(tokenizer) if tokenizes_words(tokenizer) else None
 
     def encode(
@@ -190,12 +189,37 @@ class TextTokenizer:
         Raises:
             ConfigError: The pattern of words takes far too long for a text.
         """
+        if self.spans is None:
+            raise ValueError("the tokenizer was made without rules for spans")
+        return self._encode_with(self.spans, texts)
+
+    def encode_with_tokens(
+        self, texts: list[str]
+    ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32], PlacedSpans]:
+        """Tokenizes texts and finds the characters of all tokens, special ones left out.
+
+        Args:
+            texts: Any texts.
+
+        Returns:
+            What ``encode`` returns, and a span for each token that is of the text itself.
+        """
+        return self._encode_with(self._token_finder, texts)
+
+    @cached_property
+    def _token_finder(self) -> SpanFinder:
+        return self._finder(SpanRules("token"))
+
+    def _finder(self, rules: SpanRules) -> SpanFinder:
+        return SpanFinder(self.tokenizer, rules, self._frame, self.spec.prompt, self.spec.directory)
+
+    def _encode_with(
+        self, finder: SpanFinder, texts: list[str]
+    ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32], PlacedSpans]:
         counts: list[NDArray[np.int64]] = [np.empty(0, dtype=np.int64)]
         flat: list[NDArray[np.int32]] = [np.empty(0, dtype=np.int32)]
         parts: list[PlacedSpans] = []
-        if self.spans is None:
-            raise ValueError("the tokenizer was made without rules for spans")
-        for tokens, spans in self.spans.find(texts):
+        for tokens, spans in finder.find(texts):
             counts.append(tokens.counts)
             flat.append(self._frame.rows(tokens.ids, tokens.ends))
             parts.append(spans)

@@ -16,6 +16,7 @@ from embedkit.records import (
     TOKEN_FIELDS,
     TOKENS_FIELD,
     UNKNOWN_FIELD,
+    WINDOW,
     DocumentBlock,
     Reject,
     TokenBlock,
@@ -25,6 +26,7 @@ from embedkit.tokens.characters import is_seen
 from embedkit.tokens.text_tokenizer import TextTokenizer, TokenizerSpec
 from embedkit.tokens.tokenizer_limits import check_tokenizer
 from embedkit.tokens.transformers_library import quiet_transformers, transformers_library
+from embedkit.tokens.window_tokens import window_tokens
 
 _VOCABULARIES = ("tokenizer.json", "vocab.json", "*.txt", "*.model", "*.tiktoken")
 NOTHING_SAID = (
@@ -142,9 +144,13 @@ def tokenize_text(block: DocumentBlock, tokenizer: TextTokenizer) -> TokenBlock:
         counted ``UNKNOWN_FIELD``. A document without a token that says anything is a reject
         ``no_tokens`` instead, as all of them would have one vector, or ``out_of_vocabulary`` if
         unknown words have none; of other documents, chunks without one are left out, as white space
-        is.
+        is. Chunks that are read in windows get ``WINDOW_SPAN`` in the place of their windows.
     """
     rows = block.rows
+    if WINDOW.name in rows.schema.names:
+        tokens, said = window_tokens(rows, tokenizer)
+        lost = _without_tokens(rows, said, np.zeros_like(said))
+        return block.into(TokenBlock, tokens, block.rejects + tuple(map(block.numbered, lost)))
     texts = rows.column("text").to_pylist()
     fields, of_more = list(TOKEN_FIELDS), []
     if tokenizer.spans is None:

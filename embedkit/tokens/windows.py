@@ -14,8 +14,8 @@ from tokenizers import Tokenizer
 
 from embedkit.tokens.chunking import Spans, token_starts
 
-_CONTEXT = 4
-"""A quarter of a window, at most, stands on either side of its chunks."""
+_CONTEXT = 8
+"""An eighth of a window, at most, is text on either side of its chunks, for a third more work."""
 
 _SPARE = 64
 """One token of so many is spared, as a window by itself may have others at its ends."""

@@ -92,6 +92,11 @@ class TransformerSpec(ModelSpec):
         return "full" if self.placement.unpadded else self.pack_shape is not None
 
     @property
+    def pools_spans(self) -> bool:
+        """Whether each pooling mode tells something of the tokens in the middle of a text."""
+        return not self.vectors.many and "cls" not in self.pooling
+
+    @property
     def calls_at_once(self) -> int:
         """Two where a second call is prepared while the device computes the first."""
         return 2 if self.placement.unpadded else 1
