@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 import typer
 
 from embedkit.cli.logs import say, set_up_logs
+from embedkit.cli.options import read_settings
+from embedkit.config import CorpusConfig
 
 convert = typer.Typer()
 _ENDS = (
@@ -40,6 +42,17 @@ def convert_file(
             "where no word has an upper-case letter."
         ),
     ] = "auto",
+    corpus: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="INPUT",
+            help="Files, directories, globs or URLs of texts to count the words in, for --pooling "
+            "idf, sif and those that end in -pc. May be given several times.",
+        ),
+    ] = None,
+    text_column: Annotated[
+        str, typer.Option(help="Column of the corpus that holds the text.")
+    ] = "text",
     as_json: Annotated[
         bool, typer.Option("--json", metavar="", help="Print JSON for programs.")
     ] = False,
@@ -48,6 +61,10 @@ def convert_file(
     from embedkit.training.convert import convert_vectors
 
     set_up_logs("text")
+    texts = None
+    if corpus:
+        settings = {"inputs": corpus, "text_column": text_column}
+        texts = read_settings(CorpusConfig, settings)
     lower_case = {"yes": True, "no": False}.get(lowercase)
-    converted = convert_vectors(file, output, words, file_format, lower_case)
+    converted = convert_vectors(file, output, words, file_format, lower_case, texts)
     say(json.dumps(converted.to_dict()) if as_json else converted.to_text())

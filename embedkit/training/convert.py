@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from embedkit.config import CorpusConfig
 from embedkit.encoders.static.directory import MATRIX, TENSOR, new_directory, write_words
 from embedkit.encoders.static.tensor_file import MatrixFile
 from embedkit.errors import InputError
 from embedkit.tokens.whole_words import is_lower_case
 from embedkit.training.vector_files.batches import VectorBatch, VectorFile
 from embedkit.training.vector_files.formats import VectorFormat, open_vector_file
+from embedkit.training.word_statistics import add_statistics
 
 _LOG = logging.getLogger("embedkit")
 _MOST_STRANGE = 0.01
@@ -34,6 +36,7 @@ class Converted:
         duplicates: Words that were there before, whose later vectors were left out.
         undecodable: Words that were left out as they are no UTF-8.
         with_blanks: Words with white space in them, which no text has.
+        texts: Texts of the corpus that the words were counted in; None where there was none.
     """
 
     directory: str
@@ -43,6 +46,7 @@ class Converted:
     duplicates: int
     undecodable: int
     with_blanks: int
+    texts: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Returns it for programs."""
@@ -60,6 +64,7 @@ class Converted:
             [
                 f"{self.directory}: {self.words:,} words, {self.dimension} components{case}",
                 *(f"  {count:,} {what}" for count, what in left_out if count),
+                *([] if self.texts is None else [f"  words counted in {self.texts:,} texts"]),
                 f"  embedkit run INPUT... --model {self.directory} --output ROOT",
             ]
         )
@@ -126,6 +131,7 @@ def convert_vectors(
     words: Path | None = None,
     form: VectorFormat = "auto",
     lower_case: bool | None = None,
+    corpus: CorpusConfig | None = None,
 ) -> Converted:
     """Writes a file of word vectors as a model directory, whole or not at all.
 
@@ -139,6 +145,8 @@ def convert_vectors(
         form: The file's format; told from its first bytes where ``auto``.
         lower_case: Whether texts are lower-cased before their words are looked up; where None, they
             are if no word has an upper-case letter.
+        corpus: Texts in which the words are counted, for means that are weighted by their
+            frequency; for none where None.
 
     Raises:
         InputError: The file is damaged, or none of word vectors.
@@ -156,6 +164,7 @@ def convert_vectors(
         names = list(found.known)
         lower_case = is_lower_case(names) if lower_case is None else lower_case
         write_words(draft, names, lower_case=lower_case)
+        texts = None if corpus is None else add_statistics(draft, len(names), corpus)
     return Converted(
         directory=str(directory),
         words=len(names),
@@ -164,6 +173,7 @@ def convert_vectors(
         duplicates=found.duplicates,
         undecodable=found.undecodable,
         with_blanks=sum(any(map(str.isspace, name)) for name in names),
+        texts=texts,
     )
 
 

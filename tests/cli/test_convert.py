@@ -18,7 +18,7 @@ def test_a_file_becomes_a_model(tmp_path: Path, flags: list[str], lower_case: bo
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout) == {
         "directory": output, "words": 2, "dimension": 2, "lower_case": lower_case,
-        "duplicates": 1, "undecodable": 0, "with_blanks": 0,
+        "duplicates": 1, "undecodable": 0, "with_blanks": 0, "texts": None,
     }  # fmt: skip
 
 

@@ -37,7 +37,8 @@ def load_static(spec: StaticSpec) -> "StaticEncoder":
             f"{root}: {table.dimension} components, which is not what it was when the job was "
             "planned; restore it"
         )
-    return StaticEncoder(spec, table, open_pooling(spec.pooling, root, len(table)))
+    words = len(table) if spec.unknown_id is None else spec.unknown_id
+    return StaticEncoder(spec, table, open_pooling(spec.pooling, root, words))
 
 
 class StaticEncoder:

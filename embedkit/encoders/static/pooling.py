@@ -81,13 +81,13 @@ def check_pooling(pooling: str, root: Path, of_words: bool) -> str:
     return file_hash(file) if needed or COUNTS in known else _BY_RANK
 
 
-def open_pooling(pooling: str, root: Path, ids: int) -> StaticPooling:
+def open_pooling(pooling: str, root: Path, words: int) -> StaticPooling:
     """Reads what a pooling needs, see ``check_pooling``.
 
     Args:
         pooling: One of ``POOLINGS``.
         root: The model directory.
-        ids: How many ids the tokenizer has; those without a weight of their own get 0.
+        words: How many words there are.
 
     Raises:
         ConfigError: The file is damaged.
@@ -98,9 +98,12 @@ def open_pooling(pooling: str, root: Path, ids: int) -> StaticPooling:
     stored = stored_tensors(file) if file.is_file() else {}
     known = {name: np.asarray(tensor.mapped()) for name, tensor in stored.items()}
     weighting = pooling.removesuffix(WITHOUT_COMPONENT)
-    weights = weights_of(weighting, known, ids)
-    if weights is not None:
-        weights = np.pad(weights, (0, max(0, ids - len(weights))))[:ids]
+    weights = weights_of(weighting, known, words)
+    if weights is not None and weights.shape != (words,):
+        raise ConfigError(
+            f"{file}: it is of {weights.shape} words, but there are {words:,}; write the directory "
+            "again"
+        )
     component = known[component_name(weighting)] if pooling != weighting else None
     return StaticPooling(weights, weighting == "idf", component)
 
