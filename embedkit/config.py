@@ -309,6 +309,11 @@ class ModelConfig(TokenizerConfig):
     prompt_name: str | None = Field(
         None, description="Name of a prompt in the model's own configuration."
     )
+    route: str | None = Field(
+        None,
+        description="Route of the documents in a model that takes queries another way (a Router of "
+        "sentence-transformers); the one named document unless given.",
+    )
     max_tokens: PositiveInt | None = Field(
         None, description="Tokens of a text that the model sees; the model's maximum unless given."
     )

@@ -32,6 +32,7 @@ OTHER = {
     "tokenizer": "other/tokenizer",
     "prompt": "passage: ",
     "prompt_name": "document",
+    "route": "document",
     "max_tokens": 100,
     "pooling": "cls+mean",
     "normalize": False,

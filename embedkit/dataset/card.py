@@ -131,7 +131,7 @@ def _facts(manifest: Manifest) -> Iterable[tuple[str, ...]]:
     names = (
         "model", "revision", "weights_hash", "fingerprint", "dimension", "metric", "normalized",
         "granularity", "pooling", "prompt", "max_tokens", "ignored_code",
-        "onnx_file", "tokenizer", "tokenizer_mismatch",
+        "onnx_file", "tokenizer", "tokenizer_mismatch", "base_model", "route",
     )  # fmt: skip
     for name in names:
         if described.get(name) not in (None, ""):
@@ -226,8 +226,10 @@ def _query_snippet(described: Mapping[str, Any]) -> str:
         f'query = encode_query(".", "what to look for", prompt={_quoted(prompt)})',
     ]
     # Of a model that names no pooling, sentence-transformers assumes this one; it takes the
-    # tokenizer and the safetensors of the model's directory.
-    is_its_own = not (described.get("tokenizer") or described.get("onnx_file"))
+    # tokenizer and the safetensors of the model's directory, documents' way through it, and no
+    # module of an adapter's model.
+    others = ("tokenizer", "onnx_file", "route", "base_model")
+    is_its_own = not any(described.get(name) for name in others)
     if described.get("pooling") == "mean" and described.get("model") and is_its_own:
         name, pinned = str(described["model"]), ""
         if described.get("revision"):

@@ -177,10 +177,11 @@ def _model_of(
         remedy = "put it back there" if moved else "give its place now as --model"
         raise ConfigError(f"{error}; {version.url} was made with it: {remedy}") from error
     # A directory may hold another model by now, under the same name.
-    if spec.identity.weights_hash != described["weights_hash"]:
+    expected = described.get("query_weights_hash", described["weights_hash"])
+    if spec.identity.weights_hash != expected:
         raise ConfigError(
             f"{config.model}: its weights are not those that {version.url} was made with "
-            f"({spec.identity.weights_hash[:12]}, expected {described['weights_hash'][:12]}); "
+            f"({spec.identity.weights_hash[:12]}, expected {expected[:12]}); "
             "give the right --model"
         )
     _check_tokenizer(version, described, spec)

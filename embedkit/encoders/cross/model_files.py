@@ -47,6 +47,7 @@ _OF_VECTORS = {
     "prompt_name": "a cross-encoder reads the query as it is",
     "granularity": "a score is of a whole pair",
     "tokenizer": "a cross-encoder has its own",
+    "route": "all pairs go the same way",
 }
 """Settings that a job cannot have where rows get scores, and why."""
 

@@ -21,6 +21,7 @@ _NO_MEANING: dict[str, tuple[object, str]] = {
     "backend": ("auto", "nothing is computed but a mean"),
     "layers": ("-1", "there are no layers"),
     "tokenizer": (None, "each belongs to a token of its own tokenizer"),
+    "route": (None, "all texts go the same way"),
     "precision": ("auto", "the mean is taken in float32"),
     "device": ("auto", "a GPU would wait for the vectors to reach it"),
 }

@@ -55,16 +55,20 @@ class TransformerKind:
             model: The model's directory or hub id.
             described: What the dataset's manifest says of its vectors.
         """
+        # Queries may take a way of their own, with another length, pooling and file.
+        own_way = "route" in described
+        onnx_file = None if own_way else described.get("onnx_file")
         return ModelConfig(
             model=model,
-            max_tokens=described["max_tokens"],
-            pooling=described["pooling"],
+            route="query" if own_way else None,
+            max_tokens=None if own_way else described["max_tokens"],
+            pooling=None if own_way else described["pooling"],
             layers=described.get("layers", "-1"),
             normalize=described["normalized"],
             dimensions=described["dimension"],
             device="cpu",
-            backend="onnx" if "onnx_file" in described else "torch",
-            onnx_file=described.get("onnx_file"),
+            backend="torch" if onnx_file is None else "onnx",
+            onnx_file=onnx_file,
             precision="float32",
             prompt="",
             ignore_auto_map="ignored_code" in described,

@@ -27,7 +27,6 @@ from embedkit.encoders.weights import (
     has_weights,
     read_json,
     tokenizer_hash,
-    weight_file,
     weight_files,
     weight_name,
     weights_hash,
@@ -61,7 +60,7 @@ def read_transformer(
         ConfigError: The model is damaged, would need foreign code, or cannot do what the job asks
             of it.
     """
-    layout = read_layout(root)
+    layout = read_layout(root, config.route)
     ignored = foreign_classes(layout.transformer, config.ignore_auto_map)
     if layout.own_tokenizer is not None:
         ignored += foreign_classes(layout.own_tokenizer, config.ignore_auto_map, TOKENIZER_FILES)
@@ -93,9 +92,6 @@ def read_transformer(
         machine,
         can_stream=attends_by_interface(transformer, str(layout.transformer)),
     )
-    heads = [
-        weight_file(layer.weights, root, layout.base) for layer in layout.dense if layer.weights
-    ]
     onnx = _onnx(config, layout, layers, root)
     own_files = (
         [] if onnx and not has_weights(layout.transformer) else weight_files(layout.transformer)
@@ -103,9 +99,8 @@ def read_transformer(
     if own_files:
         check_architecture(transformer, layout.transformer, own_files)
     mismatch = check_match(chosen, config, transformer, layout, own_files)
-    files = [*(onnx.files if onnx else own_files), *heads]
-    if layout.adapter is not None:
-        files.append(Path(layout.adapter.weights))
+    others = layout.other_weights(root)
+    files = [*(onnx.files if onnx else own_files), *others]
     return TransformerSpec(
         identity=ModelIdentity(
             directory=str(root),
@@ -135,12 +130,14 @@ def read_transformer(
         dense=layout.dense,
         layers=layers,
         adapter=layout.adapter,
+        route=layout.route,
+        query_weights=_query_weights(layout, root),
         ignored_code=tuple(sorted({*ignored, *chosen.ignored_code})),
         given_tokenizer=chosen.given,
         tokenizer_mismatch=mismatch,
         onnx_file=_below(root, [onnx.model])[0] if onnx else "",
         onnx_quantized=onnx is not None and onnx.is_quantized,
-        beside_onnx=_below(root, [*own_files, *heads]) if onnx and own_files else (),
+        beside_onnx=_below(root, [*own_files, *others]) if onnx and own_files else (),
     )
 
 
@@ -258,6 +255,19 @@ def check_vocabulary(tokenizer: TextTokenizer, transformer: Any, directory: Path
             f"{directory}: the tokenizer gives a single text a token type other than 0, which is "
             "not supported"
         )
+
+
+def _query_weights(layout: ModelLayout, root: Path) -> str:
+    """Returns the hash of what queries are encoded by, where they take a way of their own."""
+    if not layout.route:
+        return ""
+    try:
+        of_queries = read_layout(root, "query")
+        files = [*weight_files(of_queries.transformer), *of_queries.other_weights(root)]
+        return weights_hash(files, root, of_queries.base)
+    except ConfigError as error:
+        _log.warning("no query will be encoded for a search in these vectors, as %s", error)
+        return ""
 
 
 def _warn_of_missing_end(tokenizer: TextTokenizer, end: str | None, directory: Path) -> None:

@@ -17,7 +17,12 @@ from embedkit.encoders.transformer.module_files import (
     read_file,
     read_modules,
 )
-from embedkit.encoders.weights import BASE, below
+from embedkit.encoders.transformer.routes import along_route
+from embedkit.encoders.weights import (
+    BASE,
+    below,
+    weight_file,
+)
 from embedkit.errors import ConfigError
 
 _TRANSFORMER_FILES = (
@@ -53,6 +58,7 @@ class ModelLayout:
         own_tokenizer: Directory of the tokenizer, if that is not the transformer's.
         adapter: What is merged into the transformer's weights, if there is something.
         base: Directory of the model that the adapter is for.
+        route: Name of the way that texts take; empty where the model has one only.
     """
 
     transformer: Path
@@ -69,31 +75,44 @@ class ModelLayout:
     own_tokenizer: Path | None = None
     adapter: Adapter | None = None
     base: Path | None = None
+    route: str = ""
 
     @property
     def tokenizer(self) -> Path:
         """Directory of the tokenizer."""
         return self.own_tokenizer or self.transformer
 
+    def other_weights(self, root: Path) -> list[Path]:
+        """Returns the safetensors files of all but the transformer itself.
 
-def read_layout(root: Path) -> ModelLayout:
+        Args:
+            root: The model directory.
+        """
+        named = [layer.weights for layer in self.dense if layer.weights is not None]
+        added = [] if self.adapter is None else [Path(self.adapter.weights)]
+        heads = [weight_file(name, root, self.base) for name in named]
+        return [*heads, *added]
+
+
+def read_layout(root: Path, route: str | None = None) -> ModelLayout:
     """Reads ``modules.json`` and the files it names, or takes the directory as a plain model.
 
     Args:
         root: The model directory.
+        route: Which way texts take through a model with several; that of documents unless given.
 
     Raises:
         ConfigError: A module is of an unknown kind, out of place, or would need foreign code.
     """
     listing = root / "modules.json"
     if not listing.is_file():
+        _check_route(root, route, "")
         changed = read_adapter(root)
         return ModelLayout(transformer=root) if changed is None else _adapted(root, *changed)
-    modules = [
-        (entry.kind, below(root, entry.path, listing))
-        for entry in read_modules(listing)
-        if entry.kind != "Dropout"
-    ]
+    entries = [(entry.kind, below(root, entry.path, listing)) for entry in read_modules(listing)]
+    on_route, taken = along_route(entries, route or "document")
+    _check_route(root, route, taken)
+    modules = [(kind, place) for kind, place in on_route if kind != "Dropout"]
     _check_order([kind for kind, _ in modules], listing)
     places = dict(modules)
     transformer = _transformer(places["Transformer"])
@@ -115,6 +134,7 @@ def read_layout(root: Path) -> ModelLayout:
         default_prompt=model.default_prompt_name,
         metric=model.similarity_fn_name or "cosine",
         dimensions=model.truncate_dim,
+        route=taken,
     )
     changed = read_adapter(places["Transformer"])
     if changed is None:
@@ -134,6 +154,13 @@ def _adapted(directory: Path, adapter: Adapter, base: Path) -> ModelLayout:
         adapter=adapter,
         base=base,
     )
+
+
+def _check_route(root: Path, wanted: str | None, taken: str) -> None:
+    if wanted is not None and not taken:
+        raise ConfigError(
+            f"route is {wanted}, but {root} takes all texts the same way; leave the setting out"
+        )
 
 
 def _check_order(kinds: list[str], listing: Path) -> None:

@@ -39,7 +39,9 @@ ACTIVATIONS = frozenset(
 )
 """Classes of ``torch.nn`` that a Dense module may name; each stands for its defaults."""
 
-MODULES = frozenset({"Transformer", "Pooling", "Dense", "LayerNorm", "Normalize", "Dropout"})
+MODULES = frozenset(
+    {"Transformer", "Pooling", "Dense", "LayerNorm", "Normalize", "Dropout", "Router", "Asym"}
+)
 """Classes of sentence-transformers that a model may consist of."""
 
 _WITHOUT_EFFECT = frozenset(
@@ -57,7 +59,7 @@ def _module(reference: str) -> str:
             f"module {reference} is not supported, and no code of a model directory runs; expected "
             f"{', '.join(sorted(MODULES))} of sentence_transformers"
         )
-    return kind
+    return "Router" if kind == "Asym" else kind
 
 
 def activation_name(reference: str) -> str:
@@ -128,6 +130,20 @@ class _TransformerFile(ModelDirectoryFile):
                 f"modality_config {self.modality_config} is not supported; expected {self.output}"
             )
         return self
+
+
+class RouterParameters(ModelDirectoryFile):
+    """What a Router module was made with; older ones have no mappings."""
+
+    route_mappings: dict[str, str] | None = None
+
+
+class RouterFile(ModelDirectoryFile):
+    """``router_config.json``, or ``config.json`` of an Asym module."""
+
+    types: dict[str, str]
+    structure: dict[str, list[str]]
+    parameters: RouterParameters = RouterParameters()
 
 
 class TransformerFile(_TransformerFile):
@@ -218,7 +234,7 @@ def read_file(kind: type[F], file: Path, missing_ok: bool = False) -> F:
         ConfigError: The file is missing, no JSON, or says something that is not supported.
     """
     found = {} if missing_ok and not file.is_file() else read_json(file, dict)
-    return _parsed(kind, found, file)
+    return parsed(kind, found, file)
 
 
 def read_modules(file: Path) -> list[ModuleEntry]:
@@ -227,10 +243,15 @@ def read_modules(file: Path) -> list[ModuleEntry]:
     Raises:
         ConfigError: It is no list of modules that are supported.
     """
-    return [_parsed(ModuleEntry, entry, file) for entry in read_json(file, list)]
+    return [parsed(ModuleEntry, entry, file) for entry in read_json(file, list)]
 
 
-def _parsed(kind: type[F], found: Any, file: Path) -> F:
+def parsed(kind: type[F], found: Any, file: Path) -> F:
+    """Reads what a file of a model directory says into its type.
+
+    Raises:
+        ConfigError: It says something that is not supported.
+    """
     try:
         return kind.model_validate(found)
     except ValidationError as error:

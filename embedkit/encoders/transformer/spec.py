@@ -41,6 +41,8 @@ class TransformerSpec(ModelSpec):
             other backends.
         onnx_quantized: Whether it computes with weights of few bits.
         beside_onnx: The safetensors files of the same model, where the directory has them as well.
+        route: Name of the way that texts take through a model with several; else empty.
+        query_weights: SHA-256 over the weights on the way of queries, where there are several.
     """
 
     kind: ClassVar[str] = "transformer"
@@ -58,6 +60,8 @@ class TransformerSpec(ModelSpec):
     onnx_file: str = ""
     onnx_quantized: bool = False
     beside_onnx: tuple[str, ...] = ()
+    route: str = ""
+    query_weights: str = ""
 
     @property
     def span_pooling(self) -> tuple[str, ...]:
@@ -114,6 +118,9 @@ class TransformerSpec(ModelSpec):
             "onnx_file": self.onnx_file,
             "tokenizer": self.given_tokenizer,
             "tokenizer_mismatch": self.tokenizer_mismatch,
+            "base_model": self.identity.base or "",
+            "route": self.route,
+            "query_weights_hash": self.query_weights,
         }
         used = {name: said for name, said in named.items() if said}
         return {"pooling": "+".join(self.pooling), **used}
@@ -134,4 +141,6 @@ class TransformerSpec(ModelSpec):
             ingredients["tokenizer_mismatch"] = True
         if self.adapter is not None:
             ingredients["adapter"] = self.adapter.ingredient
+        if self.route:
+            ingredients["route"] = self.route
         return ingredients
