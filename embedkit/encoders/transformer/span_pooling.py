@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,7 +32,7 @@ class SpanTokens:
 
 
 def span_tokens(
-    spans: TokenSpans, row_places: NDArray[np.intp], modes: Sequence[str]
+    spans: TokenSpans, row_places: NDArray[np.integer[Any]], modes: Sequence[str]
 ) -> SpanTokens:
     """Finds the tokens that the vectors of spans are made of.
 

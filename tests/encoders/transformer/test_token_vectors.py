@@ -18,9 +18,11 @@ from embedkit.config import ModelConfig
 from embedkit.encoders.kinds import load_encoder, read_model
 from embedkit.encoders.normalization import normalized
 from embedkit.encoders.transformer.architecture import model_class
+from embedkit.encoders.transformer.stream.backend import StreamBackend
 from embedkit.tokens.tokenization import load_tokenizer
 from embedkit.vectors import TokenBatch, TokenSpans
 
+STREAMED = ("bert", "distilbert", "roberta", "xlm-roberta", "modernbert", "gpt2", "qwen3")
 ARCHITECTURES = [*CONFIGURATIONS, *OTHERS, *MORE]
 POOLERS = {
     "first": lambda tokens: tokens[0],
@@ -144,6 +146,18 @@ def test_openvino(architecture, plain_model):
     directory = plain_model(architecture)
     for way in WAYS[3:4] if architecture != "bert" else WAYS:
         check(load_encoder(spec_of(directory, "openvino", **way)), directory, way, 1e-4)
+
+
+@pytest.mark.parametrize("architecture", STREAMED)
+def test_stream(architecture, plain_model):
+    """On the CPU, where it is computed by the same steps as on a GPU but for attention's kernel."""
+    directory = plain_model(architecture)
+    for way in WAYS[3:4] if architecture != "bert" else WAYS:
+        spec = spec_of(directory, batch_tokens=512, **way)
+        spec = replace(spec, placement=replace(spec.placement, unpadded=True))
+        encoder = load_encoder(spec)
+        assert isinstance(encoder._backend, StreamBackend)
+        check(encoder, directory, way, 2e-5)
 
 
 @pytest.mark.parametrize("backend", ["torch", "openvino"])

@@ -5,6 +5,7 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -12,18 +13,33 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from embedkit.encoders.checked import Backend
+from embedkit.encoders.transformer.network import SpanHead
 from embedkit.encoders.transformer.stream.budget import Budget
 from embedkit.encoders.transformer.stream.device import Device, device_of
 from embedkit.encoders.transformer.stream.graphs import Graphs
 from embedkit.encoders.transformer.stream.layout import Stream, streams
 from embedkit.encoders.transformer.stream.slots import Slot
+from embedkit.encoders.transformer.stream.work import Work, row_work, span_work
 from embedkit.errors import EncoderError
-from embedkit.vectors import TokenBatch
+from embedkit.vectors import TokenBatch, TokenSpans, places_of_rows
 
 _log = logging.getLogger(__name__)
 
 _SLOTS = 2
 """Streams on their way at once: one that is computed, and the next, whose input is there."""
+
+
+@dataclass(frozen=True)
+class TokenNetwork:
+    """What gives vectors of spans.
+
+    Attributes:
+        hidden: Takes what the network does, and gives the vectors of a stream's tokens.
+        head: Makes those of spans of them.
+    """
+
+    hidden: Callable[[Tensor, Tensor, Tensor, int], Tensor]
+    head: SpanHead
 
 
 class StreamBackend:
@@ -43,6 +59,7 @@ class StreamBackend:
         fits: Tells of each row whether it may stand in a stream; all may unless given.
         graphs: Whether streams of a shape that comes often are started as one graph, where the
             device has them.
+        tokens: The same network up to its token vectors, for batches with spans.
     """
 
     def __init__(
@@ -55,6 +72,7 @@ class StreamBackend:
         pad_id: int,
         fits: Callable[[TokenBatch], NDArray[np.bool_]] | None = None,
         graphs: bool = True,
+        tokens: TokenNetwork | None = None,
     ) -> None:
         self._padded = padded
         self._device = device_of(device) if isinstance(device, torch.device | str) else device
@@ -64,6 +82,10 @@ class StreamBackend:
         self._fits = fits
         copying_in, self._computing, copying_out = (self._device.queue() for _ in range(3))
         self._graphs = Graphs(self._device, network, self._computing, graphs)
+        self._tokens = tokens
+        self._token_graphs = self._graphs
+        if tokens is not None:
+            self._token_graphs = Graphs(self._device, tokens.hidden, self._computing, graphs)
         self._free: queue.SimpleQueue[Slot] = queue.SimpleQueue()
         for _ in range(_SLOTS):
             self._free.put(Slot(self._device, copying_in, self._computing, copying_out))
@@ -96,8 +118,11 @@ class StreamBackend:
         """
         return self._seconds
 
-    def probe(self) -> None:
+    def probe(self, of_spans: bool = False) -> None:
         """Halves the budget until the largest stream fits with room; for before the first ``run``.
+
+        Args:
+            of_spans: Whether it is tried with the vectors of all tokens, and not of rows.
 
         Raises:
             EncoderError: The device has no memory for even one row.
@@ -105,20 +130,24 @@ class StreamBackend:
         while True:
             tokens = self._budget.tokens
             with torch.inference_mode():
-                has_room = self._device.has_room(self._compute_largest)
+                has_room = self._device.has_room(lambda: self._compute_largest(of_spans))
             if self._budget.tokens < tokens:
                 continue
             if has_room or not self._budget.halve():
                 return
             self._say_budget(tokens)
 
-    def _compute_largest(self) -> None:
+    def _compute_largest(self, of_spans: bool) -> None:
         offsets = np.arange(0, self._budget.lengths[0] + 1, self._longest, dtype=np.int32)
-        call = _Call(TokenBatch(np.full(offsets[-1], self._pad_id, dtype=np.int32), offsets))
+        batch = TokenBatch(np.full(offsets[-1], self._pad_id, dtype=np.int32), offsets)
+        if of_spans:
+            places = (np.arange(offsets[-1]) % self._longest).astype(np.int32)
+            batch = replace(batch, spans=TokenSpans(places, places + 1, offsets))
+        call = _Call(batch)
         self._compute(call, np.arange(len(call.batch)))
 
     def run(self, batch: TokenBatch) -> NDArray[np.float32]:
-        """Returns the vectors of rows of tokens, in their order, shape (rows, dimension).
+        """Returns the vectors of rows of tokens, or of their spans, in their order.
 
         Raises:
             EncoderError: The device has no memory for even one row.
@@ -152,7 +181,7 @@ class StreamBackend:
         try:
             for stream in streams(batch, lengths, self._longest, self._pad_id):
                 slot = self._free_slot(call, under_way)
-                if not self._submit(slot, stream):
+                if not self._submit(slot, stream, batch.spans):
                     return len(stream.input_ids)
                 under_way.append((slot, rows[stream.rows]))
             return None
@@ -167,13 +196,14 @@ class StreamBackend:
             except queue.Empty:
                 self._take_next(call, under_way)
 
-    def _submit(self, slot: Slot, stream: Stream) -> bool:
+    def _submit(self, slot: Slot, stream: Stream, spans: TokenSpans | None) -> bool:
         """Puts a stream on the queues; returns whether the device has the memory for it."""
+        work = self._work(stream, spans)
         submitted = False
         try:
-            shape = slot.fill(stream)
+            shape = slot.fill(stream, work.more)
             with self._submitting:
-                slot.submit(shape, len(stream.rows), self._graphs.compute)
+                slot.submit(shape, work.number, work.compute)
                 self._streamed_tokens += shape.length
             submitted = True
         except torch.OutOfMemoryError:
@@ -182,6 +212,13 @@ class StreamBackend:
             if not submitted:
                 self._free.put(slot)
         return submitted
+
+    def _work(self, stream: Stream, spans: TokenSpans | None) -> Work:
+        if spans is None:
+            return row_work(stream, self._graphs)
+        if self._tokens is None:
+            raise EncoderError("vectors of spans are wanted of a network that has none of tokens")
+        return span_work(stream, spans, self._token_graphs, self._tokens.head)
 
     def _take_next(self, call: "_Call", under_way: deque[tuple[Slot, NDArray[np.intp]]]) -> None:
         """Waits for the results of the stream that has been under way longest."""
@@ -221,13 +258,15 @@ class StreamBackend:
             if length > self._budget.lengths[0]:
                 return  # Another thread did it meanwhile.
             halved = self._budget.halve(below=length)
-            if not halved and not len(self._graphs):
+            graphs = (self._graphs, self._token_graphs)
+            if not halved and not any(map(len, graphs)):
                 raise EncoderError(
                     f"{self.device}: no memory for a stream of {length} tokens, with texts of up "
                     f"to {self._longest}; take a lower precision or fewer max_tokens, or free the "
                     "device"
                 )
-            self._graphs.drop(for_good=not halved)
+            for one in graphs:
+                one.drop(for_good=not halved)
             self._device.free_memory()
         if halved:
             self._say_budget(tokens)
@@ -247,11 +286,14 @@ class _Call:
     def __init__(self, batch: TokenBatch) -> None:
         self.batch = batch
         self.done = np.zeros(len(batch), dtype=bool)
-        self.vectors = np.empty((len(batch), 0), dtype=np.float32)
+        self._number = len(batch) if batch.spans is None else len(batch.spans)
+        self.vectors = np.empty((self._number, 0), dtype=np.float32)
 
     def put(self, rows: NDArray[np.intp], vectors: NDArray[np.float32]) -> None:
-        """Keeps the vectors of some rows."""
+        """Keeps the vectors of some rows, or of the spans of some rows."""
         if not self.done.any():
-            self.vectors = np.empty((len(self.batch), vectors.shape[1]), dtype=np.float32)
-        self.vectors[rows] = vectors
+            self.vectors = np.empty((self._number, vectors.shape[1]), dtype=np.float32)
+        spans = self.batch.spans
+        places = rows if spans is None else places_of_rows(spans.offsets, rows)[0]
+        self.vectors[places] = vectors
         self.done[rows] = True

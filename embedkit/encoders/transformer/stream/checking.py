@@ -7,14 +7,15 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
-from embedkit.encoders.transformer.batching import padded
 from embedkit.encoders.transformer.network import SentenceNetwork
+from embedkit.encoders.transformer.span_pooling import span_tokens
 from embedkit.encoders.transformer.spec import TransformerSpec
 from embedkit.encoders.transformer.stream.attention import configurations
 from embedkit.encoders.transformer.stream.network import StreamNetwork, stream_of
-from embedkit.encoders.transformer.trial import greatest_distance, trial_rows
+from embedkit.encoders.transformer.torch_backend import TorchBackend
+from embedkit.encoders.transformer.trial import greatest_distance, trial_rows, trial_spans
 from embedkit.errors.foreign import one_line
 from embedkit.vectors import TokenBatch
 
@@ -33,12 +34,14 @@ class NotStreamed(Exception):
 def check_batch(network: SentenceNetwork, spec: TransformerSpec) -> TokenBatch:
     """Returns rows of several lengths, without ids of fill, always the same for a model.
 
-    Where a token does not see all of a long row, one is so long.
+    Where a token does not see all of a long row, one is so long. Where vectors are of tokens or
+    words they have spans.
     """
     longest = spec.tokenizer.max_tokens
     lengths = (*_LENGTHS, *_beyond_sight(network.transformer, longest))
     own = (min(spec.prompt_length + length, longest) for length in lengths)
-    return trial_rows(network.transformer, spec.pad_id, own)
+    batch = trial_rows(network.transformer, spec.pad_id, own)
+    return trial_spans(batch) if spec.vectors.many else batch
 
 
 def _beyond_sight(transformer: nn.Module, longest: int) -> list[int]:
@@ -54,13 +57,11 @@ def _beyond_sight(transformer: nn.Module, longest: int) -> list[int]:
 
 
 def padded_vectors(network: SentenceNetwork, batch: TokenBatch, pad_id: int) -> NDArray[np.float32]:
-    """Returns the vectors of rows, each alone, on the CPU, in the precision of the network."""
-    vectors: list[NDArray[np.float32]] = []
-    with torch.inference_mode():
-        for row in range(len(batch)):
-            alone = padded(batch.take(np.array([row])), pad_id)
-            vectors.append(network(*(torch.from_numpy(array) for array in alone)).numpy())
-    return np.concatenate(vectors)
+    """Returns the vectors of rows, or of their spans, each row alone, on the CPU.
+
+    They are computed in the precision of the network.
+    """
+    return TorchBackend(network, "cpu", batch_tokens=1, pad_id=pad_id).run(batch)
 
 
 def checked_stream(
@@ -80,13 +81,24 @@ def checked_stream(
     try:
         stream = StreamNetwork(network, spec)
         with torch.inference_mode():
-            vectors = stream(*stream_of(batch)).numpy()
+            vectors = _streamed(stream, batch).numpy()
     # Whatever a model stumbles over that knows nothing of streams: arguments, shapes, lookups.
     except Exception as error:
         what = f"{type(error).__name__}: {one_line(error, only_first=True)}"
         raise NotStreamed(f"{spec.architecture} does not run on a stream ({what})") from error
     compare(vectors, expected, spec, "float32")
     return stream
+
+
+def _streamed(stream: StreamNetwork, batch: TokenBatch) -> Tensor:
+    arrays = stream_of(batch)
+    if batch.spans is None:
+        vectors: Tensor = stream(*arrays)
+        return vectors
+    found = span_tokens(batch.spans, batch.offsets[:-1], stream.spans.pooling)
+    offsets = None if found.offsets is None else torch.from_numpy(found.offsets)
+    vectors = stream.spans(stream.hidden(*arrays), torch.from_numpy(found.places), offsets)
+    return vectors
 
 
 def compare(

@@ -93,6 +93,11 @@ class _Compiled:
 
     def put_under(self, layer: nn.Module) -> None:
         """Makes a layer's calls on streams run what is compiled."""
+        for part in layer.modules():
+            # Once a model has returned hidden layers, hooks stay behind that would note the weights
+            # of attention as well, which cannot be traced. The layer's own are outside of it.
+            if part is not layer:
+                part._forward_hooks.clear()
 
         def forward(*arguments: Any, **keywords: Any) -> Any:
             if _OFFSETS[0] not in keywords or self._failed:

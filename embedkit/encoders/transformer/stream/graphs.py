@@ -37,7 +37,8 @@ class Graphs:
 
     Args:
         device: The device.
-        network: Takes ids, places, offsets and the longest row, see ``StreamNetwork``.
+        network: Takes ids, places, offsets and the longest row, see ``StreamNetwork``; returns
+            vectors of rows, or of tokens.
         queue: The queue that all is computed on.
         wanted: Whether graphs are made, where the device has them.
     """
@@ -54,7 +55,8 @@ class Graphs:
         self._queue = queue
         self._wanted = wanted and device.has_graphs
         self._seen: Counter[StreamShape] = Counter()
-        self._width = 0
+        self._found: dict[StreamShape, torch.Size] = {}
+        self._outputs: dict[torch.Size, Tensor] = {}
         self._graphs: dict[StreamShape, _Graph] = {}
 
     def __len__(self) -> int:
@@ -69,8 +71,8 @@ class Graphs:
             inputs: Its three arrays as one, on the device, shape (shape.size,).
 
         Returns:
-            Vectors, shape (slots, dimension); good for what follows on the queue until the next
-            stream is computed.
+            Vectors of its slots, or of its tokens, as the network gives them; good for what follows
+            on the queue until the next stream is computed.
         """
         graph = self._graphs.get(shape)
         if graph is None and self._is_due(shape):
@@ -78,7 +80,7 @@ class Graphs:
         if graph is None:
             vectors = self._network(*shape.arrays(inputs), shape.longest)
             self._seen[shape] += 1
-            self._width = vectors.shape[1]
+            self._found[shape] = vectors.shape
             return vectors
         graph.inputs.copy_(inputs)
         graph.replay()
@@ -94,15 +96,21 @@ class Graphs:
         if self._graphs:
             self._device.synchronize()
         self._graphs.clear()
+        self._outputs.clear()
         self._seen.clear()
 
     def _is_due(self, shape: StreamShape) -> bool:
         return self._wanted and self._seen[shape] >= _WARM_UPS and len(self._graphs) < _MOST
 
+    def _output(self, size: torch.Size) -> Tensor:
+        """Returns memory for vectors, the same for all graphs of a size: it is read at once."""
+        if size not in self._outputs:
+            self._outputs[size] = self._device.buffer(size.numel(), torch.float32).view(size)
+        return self._outputs[size]
+
     def _capture(self, shape: StreamShape) -> _Graph | None:
         inputs = self._device.buffer(shape.size, torch.int32)
-        width = self._width
-        vectors = self._device.buffer(shape.slots * width, torch.float32).view(-1, width)
+        vectors = self._output(self._found[shape])
 
         def work() -> None:
             vectors.copy_(self._network(*shape.arrays(inputs), shape.longest))

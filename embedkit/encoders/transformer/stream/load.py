@@ -8,7 +8,7 @@ from embedkit.encoders.checked import Backend
 from embedkit.encoders.hardware import device_is_lost
 from embedkit.encoders.transformer.network import SentenceNetwork, load_network
 from embedkit.encoders.transformer.spec import TransformerSpec
-from embedkit.encoders.transformer.stream.backend import StreamBackend
+from embedkit.encoders.transformer.stream.backend import StreamBackend, TokenNetwork
 from embedkit.encoders.transformer.stream.checking import (
     NotStreamed,
     check_batch,
@@ -62,8 +62,9 @@ def _streaming(network: SentenceNetwork, spec: TransformerSpec) -> Backend:
             spec.tokenizer.max_tokens,
             spec.pad_id,
             stream.fits,
+            tokens=TokenNetwork(stream.hidden, stream.spans),
         )
-        backend.probe()
+        backend.probe(of_spans=spec.vectors.many)
         vectors = backend.run(batch)
     except (torch.OutOfMemoryError, EmbedkitError):
         raise

@@ -7,7 +7,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from embedkit.encoders.transformer.network import SentenceNetwork
+from embedkit.encoders.transformer.network import (
+    SentenceNetwork,
+    SpanHead,
+    asking_for,
+    hidden_of,
+)
 from embedkit.encoders.transformer.spec import TransformerSpec
 from embedkit.encoders.transformer.stream.attention import STREAM_ATTENTION, attention_of
 from embedkit.encoders.transformer.stream.positions import positions_of
@@ -46,7 +51,15 @@ class StreamNetwork(nn.Module):
         Returns:
             Vectors, float32, shape (rows, dimension), not normalized; anything for empty rows.
         """
-        spec = self._spec
+        hidden = self.hidden(input_ids, places, offsets, longest)
+        segments = Segments(places, offsets, self._spec.prompt_length)
+        pooled = pool_segments(hidden, segments, self._spec.pooling)
+        vectors: Tensor = self.network.dense(pooled)
+        return vectors[:, : self._spec.vectors.dimension]
+
+    def hidden(self, input_ids: Tensor, places: Tensor, offsets: Tensor, longest: int) -> Tensor:
+        """Returns the token vectors of a stream, float32, shape (tokens, width)."""
+        layers = self.network.layers
         with attention_of(self.network.transformer, STREAM_ATTENTION):
             output: Any = self.network.transformer(
                 input_ids=input_ids.unsqueeze(0),
@@ -57,11 +70,14 @@ class StreamNetwork(nn.Module):
                 max_length_k=longest,
                 # A decoder would keep keys and values of all layers for tokens to come.
                 use_cache=False,
+                **asking_for(layers),
             )
-        hidden = output.last_hidden_state.squeeze(0).float()
-        segments = Segments(places, offsets, spec.prompt_length)
-        vectors: Tensor = self.network.dense(pool_segments(hidden, segments, spec.pooling))
-        return vectors[:, : spec.vectors.dimension]
+        return hidden_of(output, layers).squeeze(0)
+
+    @property
+    def spans(self) -> SpanHead:
+        """Makes vectors of spans of token vectors."""
+        return self.network.spans
 
     def fits(self, batch: TokenBatch) -> NDArray[np.bool_]:
         """Tells of each row whether it may stand in a stream, shape (rows,).

@@ -34,6 +34,11 @@ class StreamShape:
         """Length of the one array."""
         return 2 * _aligned(self.length) + self.slots + 1
 
+    @property
+    def behind(self) -> int:
+        """Where in a slot begins what stands behind the one array."""
+        return _aligned(self.size)
+
     def arrays(self, whole: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Returns ids, places and offsets as views of the one array."""
         places = _aligned(self.length)
@@ -82,17 +87,24 @@ class Slot:
         self._host_in = self._device_in = torch.empty(0, dtype=torch.int32)
         self._host_out = self._device_out = torch.empty(0)
         self._found = self._host_out
+        self._filled = 0
         self._under_way = False
 
-    def fill(self, stream: Stream) -> StreamShape:
-        """Writes a stream into the slot, which is free."""
+    def fill(self, stream: Stream, more: NDArray[np.int32] | None = None) -> StreamShape:
+        """Writes a stream into the slot, which is free.
+
+        Args:
+            stream: The stream.
+            more: What is put behind it, at ``StreamShape.behind``.
+        """
         if self._under_way:
             # Its last stream failed half-way: nobody has waited for what was begun of it.
             self._device.synchronize()
             self._under_way = False
         shape = StreamShape(len(stream.input_ids), len(stream.offsets) - 1, stream.longest)
-        if shape.size > len(self._host_in):
-            size = 1 << (shape.size - 1).bit_length()
+        self._filled = shape.size if more is None else shape.behind + len(more)
+        if self._filled > len(self._host_in):
+            size = 1 << (self._filled - 1).bit_length()
             host_in = self._device.host_buffer(size, torch.int32)
             with self._device.on(self._copying_in):
                 self._device_in = self._device.buffer(size, torch.int32)
@@ -100,28 +112,30 @@ class Slot:
         arrays = (stream.input_ids, stream.places, stream.offsets)
         for to, array in zip(shape.arrays(self._host_in), arrays, strict=True):
             to.copy_(torch.from_numpy(array))
+        if more is not None:
+            self._host_in[shape.behind : self._filled].copy_(torch.from_numpy(more))
         return shape
 
     def submit(
-        self, shape: StreamShape, rows: int, compute: Callable[[StreamShape, Tensor], Tensor]
+        self, shape: StreamShape, number: int, compute: Callable[[StreamShape, Tensor], Tensor]
     ) -> None:
         """Puts a stream's way through the device on the queues, and waits for nothing.
 
         Args:
             shape: The shape of the stream that the slot was filled with.
-            rows: How many of its vectors are wanted, the first ones.
-            compute: Takes the shape and the input on the device, and returns the vectors, shape
-                (slots, dimension). They are copied before anything else is computed.
+            number: How many of its vectors are wanted, the first ones.
+            compute: Takes the shape and the input on the device, and returns the vectors, of shape
+                (that number or more, dimension). They are copied before anything else is computed.
         """
         self._under_way = True
-        whole = self._device_in[: shape.size]
+        whole = self._device_in[: self._filled]
         with self._device.on(self._copying_in):
-            whole.copy_(self._host_in[: shape.size], non_blocking=True)
+            whole.copy_(self._host_in[: self._filled], non_blocking=True)
             self._copying_in.record_event(self._copied)
         self._computing.wait_event(self._copied)
         with self._device.on(self._computing):
             self._computing.record_event(self._start)
-            vectors = compute(shape, whole)[:rows]
+            vectors = compute(shape, whole)[:number]
             self._make_out(vectors.numel())
             kept = self._device_out[: vectors.numel()].view_as(vectors)
             kept.copy_(vectors)
@@ -143,7 +157,7 @@ class Slot:
         """Waits until the vectors have come.
 
         Returns:
-            The vectors, as a view into the slot, shape (rows, dimension), and the seconds during
+            The vectors, as a view into the slot, shape (number, dimension), and the seconds during
             which the device computed them.
         """
         self._done.synchronize()

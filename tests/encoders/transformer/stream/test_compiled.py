@@ -172,11 +172,13 @@ def test_models_that_are_compiled_unasked(name, precision, gains):
     assert pays(model) == gains
 
 
-@pytest.mark.parametrize("architecture", ["qwen3", "albert"])
-def test_a_network_over_streams(architecture, plain_model):
+@pytest.mark.parametrize(
+    ("architecture", "layers"), [("qwen3", "-1"), ("albert", "-1"), ("qwen3", "1..2:sum")]
+)
+def test_a_network_over_streams(architecture, layers, plain_model):
     wanted = {"backend": "torch", "device": "cpu", "precision": "float32"}
-    config = ModelConfig(model=plain_model(architecture), pooling="mean", max_tokens=64, **wanted)
-    spec = read_model(config)
+    wanted |= {"pooling": "mean", "max_tokens": 64, "layers": layers}
+    spec = read_model(ModelConfig(model=plain_model(architecture), **wanted))
     network, backend = StreamNetwork(load_network(spec), spec), Counting()
     random = np.random.default_rng(5)
     calls = [

@@ -2,6 +2,7 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,13 +14,13 @@ from token_sums import Padded, Sums, expected, random_batch
 from embedkit.config import ModelConfig
 from embedkit.encoders.kinds import read_model
 from embedkit.encoders.transformer.network import load_network
-from embedkit.encoders.transformer.stream.backend import StreamBackend
+from embedkit.encoders.transformer.stream.backend import StreamBackend, TokenNetwork
 from embedkit.encoders.transformer.stream.layout import streams
 from embedkit.encoders.transformer.stream.network import StreamNetwork
 from embedkit.encoders.transformer.stream.slots import Slot
 from embedkit.encoders.transformer.torch_backend import placed_backend
 from embedkit.errors import EncoderError
-from embedkit.vectors import TokenBatch
+from embedkit.vectors import TokenBatch, TokenSpans
 
 LONGEST = 100
 
@@ -131,6 +132,38 @@ def test_a_model_on_the_queues(sentence_model, device):
         assert device.faults == []
         np.testing.assert_allclose(vectors, padded.run(batch), rtol=0, atol=2e-5)
     assert device.replays > 1
+
+
+@pytest.mark.parametrize("pooling", ["first", "mean"])
+def test_spans_on_the_queues(pooling, plain_model, device):
+    """Of another number in each stream, behind graphs of fixed shapes."""
+    wanted = {"device": "cpu", "backend": "torch", "precision": "float32", "max_tokens": 64}
+    wanted |= {"granularity": "word", "word_pooling": pooling, "layers": "1..2:sum"}
+    spec = read_model(ModelConfig(model=plain_model("bert"), **wanted))
+    network = load_network(spec)
+    stream, padded = StreamNetwork(network, spec), placed_backend(network, spec)
+    tokens = TokenNetwork(stream.hidden, stream.spans)
+    backend = StreamBackend(stream, padded, device, 512, 64, 0, stream.fits, tokens=tokens)
+    with torch.inference_mode():
+        backend.probe(of_spans=True)
+    for seed in range(4):
+        batch = random_batch(seed, 60, 64)
+        batch = with_spans(replace(batch, input_ids=5 + batch.input_ids % 20), seed)
+        with device.watching():
+            vectors = backend.run(batch)
+        assert device.faults == []
+        np.testing.assert_allclose(vectors, padded.run(batch), rtol=0, atol=2e-5)
+    assert device.replays > 1
+
+
+def with_spans(batch: TokenBatch, seed: int) -> TokenBatch:
+    """Adds up to two spans to each row."""
+    random = np.random.default_rng(seed)
+    offsets = np.cumsum([0, *random.integers(0, 3, size=len(batch))]).astype(np.int32)
+    lengths = np.repeat(batch.lengths, np.diff(offsets))
+    starts = random.integers(0, lengths).astype(np.int32)
+    ends = random.integers(starts + 1, lengths + 1).astype(np.int32)
+    return replace(batch, spans=TokenSpans(starts, ends, offsets))
 
 
 # --- graphs ---
