@@ -2,7 +2,7 @@
 
 import argparse
 
-from tests.benchmarks import cluster, fill, finish, float8, host, ids, memory, record, speed
+from tests.benchmarks import cluster, fill, finish, float8, host, ids, memory, record, speed, static
 
 _ALL = {
     "speed": speed,
@@ -11,6 +11,7 @@ _ALL = {
     "cluster": cluster,
     "ids": ids,
     "fill": fill,
+    "static": static,
 }
 # They take an hour, 350,000 files, and what changes with its code alone, so only by their names.
 _NAMED = {"record": record, "finish": finish, "float8": float8}
