@@ -320,7 +320,8 @@ class ModelConfig(TokenizerConfig):
     pooling: str | None = Field(
         None,
         description="Pooling of a model that names none: cls, mean, max, mean_sqrt_len_tokens, "
-        "weightedmean, lasttoken, or several joined by '+'.",
+        "weightedmean, lasttoken, or several joined by '+'; of static vectors: mean, idf or sif, "
+        "with -pc behind without their first component.",
     )
     normalize: bool | None = Field(
         None, description="Whether vectors get length 1; as the model says unless given."
