@@ -297,11 +297,14 @@ def _sampled(keys: RowKeys, table: pa.Table | pa.RecordBatch) -> Iterator[Sample
 
 
 def _one_each(vectors: Vectors) -> NDArray[np.float32]:
-    matrix: NDArray[np.float32] = vectors.stacked.astype(np.float32)
     if vectors.offsets is None:
+        matrix: NDArray[np.float32] = vectors.stacked.astype(np.float32)
         return matrix
-    ends = np.concatenate([np.zeros((1, vectors.width)), np.cumsum(matrix, axis=0, dtype=float)])
-    return np.diff(ends[vectors.offsets], axis=0).astype(np.float32)
+    sums = np.zeros((len(vectors), vectors.width), np.float32)
+    # One row at a time, as all of them in double precision may be very large.
+    for row in np.flatnonzero(vectors.counts).tolist():
+        sums[row] = vectors.of_row(row).sum(axis=0, dtype=np.float64)
+    return sums
 
 
 def keys_of(ids: pa.Array | pa.ChunkedArray) -> NDArray[np.uint64]:
