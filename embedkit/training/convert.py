@@ -34,7 +34,7 @@ class Converted:
         dimension: Components of a vector.
         lower_case: Whether texts are lower-cased before their words are looked up.
         duplicates: Words that were there before, whose later vectors were left out.
-        undecodable: Words that were left out as they are no UTF-8.
+        undecodable: Words that were left out as they are no UTF-8, or empty.
         with_blanks: Words with white space in them, which no text has.
         texts: Texts of the corpus that the words were counted in; None where there was none.
     """
@@ -57,7 +57,7 @@ class Converted:
         case = ", texts lower-cased" if self.lower_case else ""
         left_out = [
             (self.duplicates, "more vectors of words that were there before, left out"),
-            (self.undecodable, "words that are no UTF-8, left out"),
+            (self.undecodable, "words that are no UTF-8, or empty, left out"),
             (self.with_blanks, "words with white space in them, which no text has"),
         ]
         return "\n".join(
@@ -75,7 +75,7 @@ class _Words:
 
     def __init__(self, file: Path, unit: str) -> None:
         self._file = file
-        self._unit = unit
+        self.unit = unit
         self.known: dict[str, None] = {}
         self.seen = self.duplicates = self.undecodable = 0
         self.first_strange = 0
@@ -84,15 +84,17 @@ class _Words:
         """Takes the words of a batch, and returns the vectors of those that are new.
 
         Raises:
-            InputError: A word is empty, or a number of its vector is none.
+            InputError: A component of a vector is not finite.
         """
         self._check(batch)
         known = self.known
         before = len(known)
         self.seen += len(batch.words)
-        words = [word for word in batch.words if word is not None]
+        # Files that everybody takes have an empty one, which no text has.
+        words = [word for word in batch.words if word]
         if len(words) < len(batch.words):
-            self.first_strange = self.first_strange or int(batch.places[batch.words.index(None)])
+            first = next(row for row, word in enumerate(batch.words) if not word)
+            self.first_strange = self.first_strange or int(batch.places[first])
             self.undecodable += len(batch.words) - len(words)
         known.update(dict.fromkeys(words))
         if len(known) - before == len(batch.words):
@@ -111,15 +113,10 @@ class _Words:
         return rows
 
     def _check(self, batch: VectorBatch) -> None:
-        if "" in batch.words:
-            raise InputError(
-                f"{self._file}: {self._unit} {batch.places[batch.words.index('')]:,} has no word; "
-                "download it again, or take it out"
-            )
         bad = np.flatnonzero(~np.isfinite(batch.vectors).all(axis=1))
         if len(bad):
             raise InputError(
-                f"{self._file}: {self._unit} {batch.places[bad[0]]:,}: the vector of "
+                f"{self._file}: {self.unit} {batch.places[bad[0]]:,}: the vector of "
                 f"{str(batch.words[bad[0]])[:100]!r} has a component that is not finite; take it "
                 "out, or mend it"
             )
@@ -185,14 +182,15 @@ def _rows(source: VectorFile, found: _Words) -> Iterator[NDArray[np.float32]]:
 def _check_words(file: Path, found: _Words) -> None:
     if found.undecodable > _MOST_STRANGE * found.seen:
         raise InputError(
-            f"{file}: {found.undecodable:,} of {found.seen:,} words are no UTF-8; save it in UTF-8"
+            f"{file}: {found.undecodable:,} of {found.seen:,} words are no UTF-8, or empty, the "
+            f"first in {found.unit} {found.first_strange:,}; save it in UTF-8, with its words"
         )
     if not found.known:
         raise InputError(f"{file}: no word in it; is this a file of word vectors?")
     if found.undecodable:
         _LOG.warning(
-            "%s: %s words are no UTF-8 and are left out, the first in place %s",
-            file, f"{found.undecodable:,}", f"{found.first_strange:,}",
+            "%s: %s words are no UTF-8, or empty, and are left out, the first in %s %s",
+            file, f"{found.undecodable:,}", found.unit, f"{found.first_strange:,}",
         )  # fmt: skip
     if found.duplicates:
         _LOG.warning(

@@ -167,16 +167,18 @@ def test_what_is_left_out_is_counted_and_said(
     lines = [b"w%d %d 1" % (number, number) for number in range(300)]
     lines[7] = b"w3 7 7"
     lines[8] = b"\xff\xfe 8 8"
+    # As GoogleNews has one, written as text.
+    lines[9] = b" 9 9"
     lines[299] = b"w3 9 9"
     (tmp_path / "v.txt").write_bytes(b"\n".join(lines))
     converted = convert_vectors(tmp_path / "v.txt", tmp_path / "model")
-    assert (converted.words, converted.duplicates, converted.undecodable) == (297, 2, 1)
+    assert (converted.words, converted.duplicates, converted.undecodable) == (296, 2, 2)
     assert "2 words have a second vector, and keep their first" in caplog.text
-    assert "1 words are no UTF-8 and are left out, the first in place 9" in caplog.text
+    assert "2 words are no UTF-8, or empty, and are left out, the first in line 9" in caplog.text
     vectors = open_vectors(tmp_path / "model")
     assert vectors.matrix[vectors.index_of("w3")].tolist() == [3, 1]
     assert vectors.matrix[vectors.index_of("w298")].tolist() == [298, 1]
-    assert len(vectors.words) == 297
+    assert len(vectors.words) == 296
 
 
 def test_words_with_blanks_are_counted(tmp_path: Path) -> None:
@@ -208,14 +210,14 @@ BINARY = b"2 2\nab " + np.float32([1, 2]).tobytes() + b"c " + np.float32([3, 4])
         (b"a 1 2\nb 1,5 2\nc 1 2\n", "line 2 has '1,5' where a number is expected"),
         (b"a 1 2\nb 1 nan\n", "line 2: the vector of 'b' has a component that is not finite"),
         (b"a 1 2\nb 1e99 1\n", "line 2: the vector of 'b' has a component that is not finite"),
-        (b"a 1 2\n 3 4\n", "line 2 has no word"),
-        ("é 1 2\nü 1 2\n".encode("latin-1"), "2 of 2 words are no UTF-8; save it in UTF-8"),
+        (b"a 1 2\n 3 4\n", "1 of 2 words are no UTF-8, or empty, the first in line 2"),
+        ("é 1 2\nü 1 2\n".encode("latin-1"), "2 of 2 words are no UTF-8, or empty"),
         (BINARY[:-1], "ends within word 2 of the 2 that its header says"),
         (BINARY[:9], "ends within word 1 of the 2"),
         (BINARY + b"x", "goes on behind the 2 words of 2 numbers"),
         (BINARY.replace(b"2 2\n", b"1 2\n"), "goes on behind the 1 words"),
         (BINARY.replace(b"2 2\n", b"3 2\n"), "ends within word 3 of the 3"),
-        (BINARY.replace(b"ab", b""), "word 1 has no word"),
+        (BINARY.replace(b"ab", b""), "1 of 2 words are no UTF-8, or empty, the first in word 1"),
         (b"PK\x03\x04rest", "a zip archive; unpack it"),
         (b"\x89HDF\r\n", "an HDF5 file"),
         (b"\xba\x16\x4f\x2f", "fastText's own binary; name the .vec file"),
@@ -267,7 +269,11 @@ def test_pickles_are_refused_with_what_to_do(tmp_path: Path, name: str) -> None:
         (np.array([[None], [1]], dtype=object), "a\nb\n", "no array of numbers that can be read"),
         (np.float32([[1], [np.inf]]), "a\nb\n", "row 2: the vector of 'b' has a component that is"),
         (np.float32([[1], [2]]), "a\n\n\n", "words: 3 words, but"),
-        (np.float32([[1], [2]]), "a\n\n", "row 2 has no word"),
+        (
+            np.float32([[1], [2]]),
+            "a\n\n",
+            "1 of 2 words are no UTF-8, or empty, the first in row 2",
+        ),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(
