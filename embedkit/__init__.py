@@ -48,6 +48,7 @@ _HOMES = {
     "search.projection": ("project_words",),
     "search.reader": ("VersionReader", "open_version"),
     "search.word_sources": ("open_words",),
+    "search.senses": ("word_senses",),
     "search.words": ("combined_words", "ranked_by_centrality", "similar_words"),
     "training.word2vec": ("train_word2vec",),
     "transforms.embed_corpus": ("EmbedCorpus",),

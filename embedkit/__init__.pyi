@@ -23,6 +23,7 @@ from embedkit.search.query import encode_query as encode_query
 from embedkit.search.query import search_text as search_text
 from embedkit.search.reader import VersionReader as VersionReader
 from embedkit.search.reader import open_version as open_version
+from embedkit.search.senses import word_senses as word_senses
 from embedkit.search.word_sources import open_words as open_words
 from embedkit.search.words import combined_words as combined_words
 from embedkit.search.words import ranked_by_centrality as ranked_by_centrality

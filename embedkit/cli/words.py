@@ -114,15 +114,59 @@ def project(
     say(f"wrote {file}")
 
 
-def output_file(output: str) -> Path:
+@words.command(epilog=_ENDS)
+def senses(
+    root: Annotated[
+        str,
+        typer.Argument(help="A dataset's root, or ROOT/VERSION, embedded with --granularity word."),
+    ],
+    word: Annotated[str, typer.Argument(help="The word.")],
+    *,
+    output: Annotated[
+        str | None, typer.Option(help="The page; senses.html unless given or with --json.")
+    ] = None,
+    count: Annotated[
+        int | None,
+        typer.Option("--senses", min=1, max=6, help="How many senses there are, if known."),
+    ] = None,
+    static: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="Static vectors, to show the word's neighbours there."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Tell the senses of a word apart by the vectors of its occurrences."""
+    from embedkit.search.senses import page_of, word_senses
+    from embedkit.search.word_sources import open_words
+    from embedkit.search.words import similar_words
+
+    set_up_logs("text")
+    named = output or ("" if as_json else "senses.html")
+    file = output_file(named, (".html",)) if named else None
+    beside = similar_words(open_words(static), word, 10) if static else None
+    found = word_senses(root, word, count)
+    if file is not None:
+        write_file(file, page_of(found, root, static, beside).encode())
+    if as_json:
+        said = {"static": [one.to_dict() for one in beside]} if beside is not None else {}
+        say(json.dumps(found.to_dict() | said))
+    else:
+        say("\n".join([*found.lines(), f"wrote {file}"]))
+
+
+def output_file(output: str, endings: tuple[str, ...] = _PICTURES) -> Path:
     """Returns the file of a picture, whose folder is there.
+
+    Args:
+        output: Its name.
+        endings: What a name may end with.
 
     Raises:
         ConfigError: Its name tells no format that is written, or it cannot be written there.
     """
     file = Path(output).expanduser()
-    if file.suffix.lower() not in _PICTURES:
-        raise ConfigError(f"output {output}: expected a name that ends with {', '.join(_PICTURES)}")
+    if file.suffix.lower() not in endings:
+        raise ConfigError(f"output {output}: expected a name that ends with {', '.join(endings)}")
     if not file.parent.is_dir():
         raise ConfigError(f"output {output}: there is no folder {file.parent}; make it first")
     if file.is_dir():

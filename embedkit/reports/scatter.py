@@ -88,6 +88,35 @@ def scatter_chart(
     ) + Markup("").join([*parts, Markup("</svg>")])
 
 
+def dots_chart(
+    label: str,
+    tooltips: Sequence[str],
+    points: NDArray[np.float64],
+    groups: NDArray[np.int64],
+) -> Markup:
+    """Draws points without names, in a colour for each group of them.
+
+    Args:
+        label: The whole picture in a sentence, for those who cannot see it.
+        tooltips: A sentence per point.
+        points: Their places, shape (points, 2).
+        groups: The group of each, from 0; its dots have the CSS class ``group-N``.
+
+    Returns:
+        An ``svg`` element, every text in it escaped.
+    """
+    across, down = _scaled(points)
+    dots = [
+        Markup(
+            '<circle class="group-{}" cx="{:.2f}%" cy="{:.1f}" r="4.5"><title>{}</title></circle>'
+        ).format(int(group), 100 * x, y, plain(tooltip, _LONGEST_LABEL))
+        for tooltip, group, x, y in zip(tooltips, groups, across, down, strict=True)
+    ]
+    return Markup('<svg class="chart" role="img" aria-label="{}" width="100%" height="{}">').format(
+        plain(label, _LONGEST_LABEL), _HEIGHT
+    ) + Markup("").join([*dots, Markup("</svg>")])
+
+
 def _range(values: NDArray[np.float64]) -> tuple[float, float]:
     low, high = min(float(values.min()), 0.0), max(float(values.max()), 0.0)
     return (low, high) if high > low else (low - 1, high + 1)

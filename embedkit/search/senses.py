@@ -3,7 +3,7 @@
 import heapq
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,10 @@ from embedkit.dataset.manifest import Manifest, read_manifest
 from embedkit.dataset.rows import read_columns, schema_of
 from embedkit.dataset.version import Version, find_version
 from embedkit.errors import ConfigError
+from embedkit.errors.urls import without_user
 from embedkit.hashes.digests import hash_of
+from embedkit.reports.senses_page import senses_page
+from embedkit.search.words import SimilarWord
 from embedkit.vectors import Vectors, flat_list
 
 _MOST_OCCURRENCES = 2_000
@@ -26,6 +29,7 @@ _AROUND = 100
 """Characters of the text that are shown on either side of an occurrence."""
 
 _EXAMPLES = 5
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,11 @@ class Occurrence:
     before: str = ""
     after: str = ""
 
+    @property
+    def line(self) -> str:
+        """The word with the text around it, on one line."""
+        return " ".join(f"{self.before}{self.word}{self.after}".split())
+
 
 @dataclass(frozen=True)
 class Sense:
@@ -66,7 +75,7 @@ class Sense:
     examples: tuple[Occurrence, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Senses:
     """The senses of a word in a version.
 
@@ -78,6 +87,10 @@ class Senses:
         between: Mean cosine of two occurrences of different senses; None where there is one sense.
         silhouette: Mean silhouette of the clusters, from -1 to 1; None where there is one sense.
         senses: The most frequent first.
+        points: The clustered occurrences on the plane in whose directions they differ most (PCA),
+            shape (sampled, 2).
+        labels: The sense of each of them, as a place in ``senses``, shape (sampled,).
+        shown: The occurrences themselves.
     """
 
     word: str
@@ -87,6 +100,27 @@ class Senses:
     between: float | None
     silhouette: float | None
     senses: tuple[Sense, ...]
+    points: NDArray[np.float64] = field(repr=False)
+    labels: NDArray[np.int64] = field(repr=False)
+    shown: tuple[Occurrence, ...] = field(repr=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns it for programs, without the single occurrences."""
+        arrays = ("points", "labels", "shown")
+        plain = {name: getattr(self, name) for name in self.__slots__ if name not in arrays}
+        return plain | {"senses": [asdict(sense) for sense in self.senses]}
+
+    def lines(self) -> list[str]:
+        """Returns it for people, a line for each fact and each example."""
+        said = [f"{self.word}: {self.occurrences:,} occurrences, {len(self.senses)} senses"]
+        if self.within is not None:
+            said.append(f"similarity within a sense  {self.within:.3f}")
+        if self.between is not None:
+            said.append(f"similarity between senses  {self.between:.3f}")
+        for number, sense in enumerate(self.senses, 1):
+            said.append(f"sense {number}: {sense.occurrences:,} occurrences")
+            said += [f"  {one.id}  {one.line}" for one in sense.examples]
+        return said
 
 
 def word_senses(root: str | os.PathLike[str], word: str, count: int | None = None) -> Senses:
@@ -125,6 +159,34 @@ def word_senses(root: str | os.PathLike[str], word: str, count: int | None = Non
         between=_mean(cosines, labels[:, None] != labels),
         silhouette=silhouette,
         senses=tuple(_senses([one for one, _ in found], cosines, labels)),
+        points=_plane(vectors),
+        labels=labels,
+        shown=tuple(one for one, _ in found),
+    )
+
+
+def page_of(
+    found: Senses,
+    source: str | os.PathLike[str],
+    static: str | None = None,
+    beside: Sequence[SimilarWord] | None = None,
+) -> str:
+    """Renders senses as an HTML page.
+
+    Args:
+        found: The senses.
+        source: Where they were found, as a person named it.
+        static: Where static vectors are.
+        beside: The words most similar to the word there.
+    """
+    similar = [one.to_dict() for one in beside or ()]
+    return senses_page(
+        without_user(os.fspath(source)),
+        found.to_dict(),
+        found.points,
+        found.labels,
+        [one.line for one in found.shown],
+        None if beside is None else {"source": without_user(static or ""), "similar": similar},
     )
 
 
@@ -147,8 +209,7 @@ def cluster(
     if count is not None and not 1 <= count <= len(vectors):
         raise ConfigError(f"{count} senses of {len(vectors)} occurrences; ask for fewer")
     one = np.zeros(len(vectors), dtype=np.int64)
-    directions = _unit(vectors)
-    directions = _unit(directions - directions.mean(axis=0))
+    directions = _from_the_mean(vectors)
     if count == 1 or len(vectors) < 3 or not directions.any():
         return one, None
     most = min(_MOST_SENSES, len(vectors) - 1)
@@ -259,6 +320,27 @@ def _senses(
             similarity=_mean(inside, np.ones_like(inside, dtype=np.bool_)),
             examples=tuple(occurrences[place] for place in nearest),
         )
+
+
+def _from_the_mean(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    directions = _unit(vectors)
+    centred = directions - directions.mean(axis=0)
+    # Equal vectors differ by rounding alone.
+    centred[np.abs(centred).max(axis=1) < _ROUNDING] = 0.0
+    return _unit(centred)
+
+
+def _plane(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Projects directions onto the two in which they differ most, shape (n, 2)."""
+    centred = _from_the_mean(vectors)
+    centred = centred - centred.mean(axis=0)
+    _, _, axes = np.linalg.svd(centred, full_matrices=False)
+    axes = (
+        axes[:2] * np.sign(axes[:2][np.arange(len(axes[:2])), np.abs(axes[:2]).argmax(1)])[:, None]
+    )
+    points = np.zeros((len(vectors), 2))
+    points[:, : len(axes)] = centred @ axes.T
+    return points
 
 
 def _cosines(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
