@@ -4,7 +4,7 @@ import json
 import logging
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
@@ -12,11 +12,13 @@ from embedkit import __version__
 from embedkit.cli.convert import convert
 from embedkit.cli.exits import run_to_exit
 from embedkit.cli.explode import explode
-from embedkit.cli.logs import display_named, hits_text, say, set_up_logs, summary, table
+from embedkit.cli.jobs import ENDS_OF_RUN, Inputs, Json, LogFormat, Progress, run_and_say
+from embedkit.cli.logs import hits_text, say, set_up_logs, table
 from embedkit.cli.options import job_command, read_job
+from embedkit.cli.rerank import rerank
 from embedkit.cli.train import train
 from embedkit.cli.words import words
-from embedkit.errors import ConfigError, RejectsExceededError
+from embedkit.errors import ConfigError
 
 _LOG = logging.getLogger("embedkit")
 
@@ -32,11 +34,6 @@ _ENDS = (
     "Exit codes: 0 done; 2 a bad setting, input or surroundings, which another try cannot help; "
     "4 stopped or failed, and the same command may succeed."
 )
-_ENDS_OF_RUN = (
-    "Exit codes: 0 done; 2 a bad setting, input or surroundings, which another try cannot help; "
-    "3 finished, but more was rejected than allowed; 4 stopped or failed, and the same command "
-    "resumes it."
-)
 _ENDS_OF_VALIDATE = (
     "Exit codes: 0 all as its manifest says; 2 no such version; 4 something is not as it should "
     "be, or the check was stopped."
@@ -45,6 +42,7 @@ app.add_typer(train)
 app.add_typer(words)
 app.add_typer(explode)
 app.add_typer(convert)
+app.add_typer(rerank)
 # Base of what is wrong with a command line; typer has no public name for it in all its versions.
 _UsageError: Any = typer.BadParameter.__base__
 _SUGGESTED = re.compile(r"\. Did you mean (.+)\?$")
@@ -52,13 +50,6 @@ _SUGGESTED = re.compile(r"\. Did you mean (.+)\?$")
 # Of a command whose flags are read by what it calls.
 _PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
-Inputs = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="INPUT...", help="A job file (.yaml), or files, directories, globs and URLs."
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", metavar="", help="Print JSON for programs.")]
 Root = Annotated[
     str, typer.Argument(help="A dataset's root, for its newest version, or ROOT/VERSION.")
 ]
@@ -86,43 +77,19 @@ def _of_all_commands(
     pass
 
 
-@app.command(epilog=_ENDS_OF_RUN)
+@app.command(epilog=ENDS_OF_RUN)
 @job_command
 def run(
     inputs: Inputs = None,
     *,
     settings: dict[str, Any],
     as_json: Json = False,
-    progress: Annotated[
-        Literal["auto", "bar", "lines", "none"],
-        typer.Option(
-            metavar="TEXT",
-            help="How progress is shown; auto draws a bar on a terminal, else a line every 30 s. "
-            "\\[one of: auto, bar, lines, none; default: auto]",
-            show_default=False,
-        ),
-    ] = "auto",
-    log_format: Annotated[
-        Literal["text", "json"],
-        typer.Option(
-            metavar="TEXT",
-            help="How log lines are written to stderr. \\[one of: text, json; default: text]",
-            show_default=False,
-        ),
-    ] = "text",
+    progress: Progress = "auto",
+    log_format: LogFormat = "text",
 ) -> None:
     """Embed a corpus, or resume where an earlier run of the same job stopped."""
-    from embedkit.cli.memory import return_freed_memory
-    from embedkit.engines.run import run_job
-
     set_up_logs(log_format)
-    job = read_job(inputs or [], settings)
-    if job.engine != "plain":
-        return_freed_memory()
-    result = run_job(job, display_named(progress))
-    say(result.to_json() if as_json else summary(result))
-    if result.refusal is not None:
-        raise RejectsExceededError(result.refusal)
+    run_and_say(read_job(inputs or [], settings), as_json, progress)
 
 
 @app.command(epilog=_ENDS)
@@ -169,13 +136,25 @@ def search(
     prompt: Annotated[
         str | None, typer.Option(help="Text put before the query, such as 'query: '.")
     ] = None,
+    rerank: Annotated[
+        str | None,
+        typer.Option(help="A cross-encoder that puts the nearest rows in order by their texts."),
+    ] = None,
+    rerank_candidates: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Rows that it scores; 50, or as many as are wanted, unless given."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Find the rows nearest to a text, exactly."""
     from embedkit.search.query import search_text
 
     set_up_logs("text")
-    hits = search_text(root, text, k, model, prompt_name, prompt)
+    hits = search_text(
+        root, text, k, model, prompt_name, prompt, rerank, rerank_candidates=rerank_candidates
+    )
     say(json.dumps([hit.to_dict() for hit in hits]) if as_json else hits_text(hits))
 
 

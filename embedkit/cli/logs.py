@@ -201,7 +201,10 @@ def _shown(value: Any) -> str:
 
 
 def hits_text(hits: Sequence["Hit"]) -> str:
-    """Returns search results as lines: score, id, place, and the text's beginning where stored."""
+    """Returns search results as lines: score, id, place, and the text's beginning where stored.
+
+    The score of a cross-encoder comes first where there is one, with the other in brackets.
+    """
     if not hits:
         return "no rows"
     lines = []
@@ -209,7 +212,10 @@ def hits_text(hits: Sequence["Hit"]) -> str:
         # An id of several lines would look like several hits.
         name, source = (one.replace("\n", "\\n") for one in (hit.id, hit.source))
         place = hit.place or f"row_index {hit.row_index}"
-        lines.append(f"{rank:>3}  {hit.score:.4f}  {name}  ({source}, {place})")
+        score = f"{hit.score:.4f}"
+        if hit.rerank_score is not None:
+            score = f"{hit.rerank_score:.4f}  [{score}]"
+        lines.append(f"{rank:>3}  {score}  {name}  ({source}, {place})")
         if hit.text:
             shown = " ".join(hit.text.split())
             lines.append(f"     {shown[:160]}{'…' if len(shown) > 160 else ''}")

@@ -50,6 +50,11 @@ def job_command(function: Callable[..., None]) -> Callable[..., None]:
     return with_options(function, _PANELS, {"inputs"})
 
 
+def job_command_without(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Returns ``job_command`` without the options of some fields, which mean nothing to it."""
+    return lambda function: with_options(function, _PANELS, {"inputs", *names})
+
+
 def with_options(
     function: Callable[..., None], panels: Mapping[str, type[BaseModel]], left_out: Collection[str]
 ) -> Callable[..., None]:

@@ -22,6 +22,7 @@ _ENDS = (
     "4 stopped or failed, and the same command may succeed, from the beginning."
 )
 _OF_VERSIONS = {
+    "query_column",
     "id_column",
     "metadata_columns",
     "block_rows",

@@ -45,6 +45,7 @@ class Hit:
         line: The line that the record begins with, counted as ``LINE_FIELD``; in the file where
             the manifest was asked as well, as ``search_text`` does.
         place: What ``row_index`` says, for a person.
+        rerank_score: The cross-encoder's score of query and text, where one put hits in order.
     """
 
     id: str
@@ -58,10 +59,13 @@ class Hit:
     metadata: dict[str, Any] = field(default_factory=dict)
     line: int | None = None
     place: str = ""
+    rerank_score: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the hit as JSON values; metadata of other types becomes text."""
         found = asdict(self)
+        if self.rerank_score is None:
+            del found["rerank_score"]
         found["metadata"] = {
             name: value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
             for name, value in self.metadata.items()

@@ -19,6 +19,7 @@ from embedkit.encoders.spec import ModelSpec
 from embedkit.errors import ConfigError
 from embedkit.flow.line_numbers import LineNumbers, place_of
 from embedkit.search.exact import Hit, check_one_vector_per_row, search
+from embedkit.search.rerank import Reranker, candidates_of, check_texts
 from embedkit.tokens.tokenization import load_tokenizer
 from embedkit.vectors import TokenBatch
 
@@ -32,6 +33,8 @@ def search_text(
     model: str | os.PathLike[str] | None = None,
     prompt_name: str | None = None,
     prompt: str | None = None,
+    rerank: str | os.PathLike[str] | None = None,
+    rerank_candidates: int | None = None,
 ) -> list[Hit]:
     """Finds the rows of a dataset nearest to a text.
 
@@ -46,16 +49,30 @@ def search_text(
         model: The model's directory, where it is no longer where the run found it.
         prompt_name: Name of another prompt of the model's.
         prompt: The prompt itself.
+        rerank: Directory or hub id of a cross-encoder, which scores the nearest rows, without the
+            prompt, and puts them in order.
+        rerank_candidates: How many rows it scores; 50, or ``k`` if that is more, unless given.
 
     Raises:
         ConfigError: The text is empty or none, there is no such dataset or model, or the model is
-            another one.
+            another one; or the dataset stores no texts for a cross-encoder to read.
     """
     _check_text(text)
     version = find_version(root)
     manifest = read_manifest(version)
+    if rerank is None:
+        if rerank_candidates is not None:
+            raise ConfigError("rerank_candidates is given without rerank; name a cross-encoder")
+        most, reranker = k, None
+    else:
+        check_one_vector_per_row(manifest)
+        check_texts(manifest)
+        most, reranker = candidates_of(k, rerank_candidates), Reranker(rerank)
     query = QueryEncoder(version, manifest, model, prompt_name, prompt).encode(text)
-    return with_places(search(version, query, k)[0], manifest)
+    hits = search(version, query, most)[0]
+    if reranker is not None:
+        hits = reranker.rerank(text, hits)[:k]
+    return with_places(hits, manifest)
 
 
 def with_places(hits: list[Hit], manifest: Manifest) -> list[Hit]:

@@ -1,0 +1,61 @@
+"""What commands that run a job have in common."""
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from embedkit.cli.logs import display_named, say, summary
+from embedkit.errors import RejectsExceededError
+
+if TYPE_CHECKING:
+    from embedkit.config import JobConfig
+
+ENDS_OF_RUN = (
+    "Exit codes: 0 done; 2 a bad setting, input or surroundings, which another try cannot help; "
+    "3 finished, but more was rejected than allowed; 4 stopped or failed, and the same command "
+    "resumes it."
+)
+
+Inputs = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="INPUT...", help="A job file (.yaml), or files, directories, globs and URLs."
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", metavar="", help="Print JSON for programs.")]
+Progress = Annotated[
+    Literal["auto", "bar", "lines", "none"],
+    typer.Option(
+        metavar="TEXT",
+        help="How progress is shown; auto draws a bar on a terminal, else a line every 30 s. "
+        "\\[one of: auto, bar, lines, none; default: auto]",
+        show_default=False,
+    ),
+]
+LogFormat = Annotated[
+    Literal["text", "json"],
+    typer.Option(
+        metavar="TEXT",
+        help="How log lines are written to stderr. \\[one of: text, json; default: text]",
+        show_default=False,
+    ),
+]
+
+
+def run_and_say(
+    job: "JobConfig", as_json: bool, progress: Literal["auto", "bar", "lines", "none"]
+) -> None:
+    """Runs a job and prints what came of it.
+
+    Raises:
+        RejectsExceededError: More was rejected than is allowed.
+    """
+    from embedkit.cli.memory import return_freed_memory
+    from embedkit.engines.run import run_job
+
+    if job.engine != "plain":
+        return_freed_memory()
+    result = run_job(job, display_named(progress))
+    say(result.to_json() if as_json else summary(result))
+    if result.refusal is not None:
+        raise RejectsExceededError(result.refusal)
