@@ -29,6 +29,7 @@ _HOMES = {
     "actors.ray_data": ("ray_dataset",),
     "config": (
         "CorpusConfig",
+        "DistillConfig",
         "JobConfig",
         "ModelConfig",
         "OutputConfig",
@@ -50,6 +51,7 @@ _HOMES = {
     "search.word_sources": ("open_words",),
     "search.senses": ("word_senses",),
     "search.words": ("combined_words", "ranked_by_centrality", "similar_words"),
+    "training.distillation": ("distill_static",),
     "training.word2vec": ("train_word2vec",),
     "transforms.embed_corpus": ("EmbedCorpus",),
     "transforms.ml_transform": ("TextEmbeddings",),

@@ -3,6 +3,7 @@ from embedkit.actors.local_ray import LocalRay as LocalRay
 from embedkit.actors.map_batches import EmbedBatches as EmbedBatches
 from embedkit.actors.ray_data import ray_dataset as ray_dataset
 from embedkit.config import CorpusConfig as CorpusConfig
+from embedkit.config import DistillConfig as DistillConfig
 from embedkit.config import JobConfig as JobConfig
 from embedkit.config import ModelConfig as ModelConfig
 from embedkit.config import OutputConfig as OutputConfig
@@ -28,6 +29,7 @@ from embedkit.search.word_sources import open_words as open_words
 from embedkit.search.words import combined_words as combined_words
 from embedkit.search.words import ranked_by_centrality as ranked_by_centrality
 from embedkit.search.words import similar_words as similar_words
+from embedkit.training.distillation import distill_static as distill_static
 from embedkit.training.word2vec import train_word2vec as train_word2vec
 from embedkit.transforms.embed_corpus import EmbedCorpus as EmbedCorpus
 from embedkit.transforms.ml_transform import TextEmbeddings as TextEmbeddings

@@ -597,3 +597,19 @@ class Word2VecConfig(CorpusConfig):
         if self.chunk != "none":
             raise ValueError("chunk: only a model's tokenizer can count the tokens of chunks")
         return self
+
+
+class DistillConfig(_Config):
+    """How a sentence model becomes static vectors."""
+
+    model: str = Field(description="Model directory, or a hub id, as NAME or NAME@REVISION.")
+    output: str = Field(description="Directory that the model is written to; it must not exist.")
+    vocabulary_size: PositiveInt = Field(
+        30_000, description="Most words of the corpus that get vectors of their own."
+    )
+    dimensions: Annotated[int, Field(ge=0)] = Field(
+        256, description="Components that are kept, by PCA; 0 for the model's own, without PCA."
+    )
+    sif_coefficient: Annotated[float, Field(gt=0, lt=1)] = Field(
+        1e-4, description="How much less frequent tokens count in a mean; less the smaller it is."
+    )

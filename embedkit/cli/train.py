@@ -9,7 +9,8 @@ from pydantic import BaseModel
 
 from embedkit.cli.logs import say, set_up_logs
 from embedkit.cli.options import read_settings, with_options
-from embedkit.config import CorpusConfig, Word2VecConfig
+from embedkit.config import CorpusConfig, DistillConfig, Word2VecConfig
+from embedkit.errors import ConfigError
 
 train = typer.Typer(
     name="train",
@@ -47,10 +48,12 @@ LogFormat = Annotated[
 ]
 
 
-def _with_settings(kind: type[BaseModel]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def _with_settings(
+    kind: type[BaseModel], *left_out: str
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Gives a command an option for each field, those of a corpus under their own heading."""
     panels: dict[str, type[BaseModel]] = {"Corpus": CorpusConfig, "Training": kind}
-    return lambda function: with_options(function, panels, {"inputs", *_OF_VERSIONS})
+    return lambda function: with_options(function, panels, {"inputs", *left_out, *_OF_VERSIONS})
 
 
 @train.command(epilog=_ENDS)
@@ -67,4 +70,34 @@ def word2vec(
 
     set_up_logs(log_format)
     trained = train_word2vec(read_settings(Word2VecConfig, {"inputs": inputs, **settings}))
+    say(json.dumps(trained.to_dict()) if as_json else trained.to_text())
+
+
+@train.command(epilog=_ENDS)
+@_with_settings(DistillConfig, "model")
+def static(
+    inputs: Annotated[list[str] | None, typer.Argument(metavar="INPUT...", help=_INPUTS)] = None,
+    *,
+    model: Annotated[str, typer.Option("--from", help="Model directory, or a hub id.")],
+    settings: dict[str, Any],
+    as_json: Json = False,
+    log_format: LogFormat = "text",
+) -> None:
+    """Distill a sentence model into static vectors, by model2vec.
+
+    Of the inputs, if any, the most frequent words get vectors of their own.
+    """
+    from embedkit.training.distillation import distill_static
+
+    set_up_logs(log_format)
+    of_corpus = {
+        name: settings.pop(name) for name in [*settings] if name in CorpusConfig.model_fields
+    }
+    corpus = None
+    if inputs:
+        corpus = read_settings(CorpusConfig, {"inputs": inputs, **of_corpus})
+    elif of_corpus or "vocabulary_size" in settings:
+        given = next(iter(of_corpus), "vocabulary_size")
+        raise ConfigError(f"{given} says how a corpus is read, but there is no INPUT; name one")
+    trained = distill_static(read_settings(DistillConfig, {"model": model, **settings}), corpus)
     say(json.dumps(trained.to_dict()) if as_json else trained.to_text())

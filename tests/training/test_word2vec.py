@@ -19,10 +19,12 @@ from calling import call
 from gensim.models import Word2Vec
 from processes import wait_until
 from public_data import NO_PUBLIC_DATA, PUBLIC_DATA
+from safetensors.numpy import load_file
 from sentence_transformers import SentenceTransformer
 from word_corpus import by_hand, texts
 
 from embedkit.config import Word2VecConfig
+from embedkit.encoders.static.pooling import COUNTS, STATISTICS
 from embedkit.encoders.static.vectors import open_vectors
 from embedkit.errors import ConfigError, InputError
 from embedkit.training.gensim_model import AfterEachEpoch, CountingWord2Vec
@@ -171,9 +173,7 @@ def test_the_manifest_tells_corpus_settings_versions_losses_and_counts(tmp_path)
     assert told_of_other["corpus"]["bytes"] == told["corpus"]["bytes"]
     assert told_of_other["corpus"]["texts_digest"] != told["corpus"]["texts_digest"]
     # Words are counted for those who weight by frequency.
-    from safetensors.numpy import load_file
-
-    counts = load_file(model / "counts.safetensors")["words"]
+    counts = load_file(model / STATISTICS)[COUNTS]
     every = " ".join(corpus).split()
     assert counts.tolist() == [every.count(word) for word in open_vectors(model).words]
 
