@@ -16,7 +16,7 @@ class TextReject(NamedTuple):
     Attributes:
         reason: A short snake_case word, the same that a run's rejects have: ``missing_column``,
             ``wrong_type``, ``empty_text``, ``nul_byte``, ``invalid_json`` (half a surrogate pair),
-            ``too_long``, ``no_tokens`` or ``non_finite_vector``.
+            ``too_long``, ``no_tokens``, ``out_of_vocabulary`` or ``non_finite_vector``.
         detail: One line: what is wrong and what to do about it.
     """
 

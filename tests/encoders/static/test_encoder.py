@@ -1,11 +1,14 @@
 """Vectors of texts from static vectors, against the libraries that made the directories."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from model2vec import StaticModel
+from safetensors.torch import save_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize, StaticEmbedding
 from tiny_models import SENTENCES, make_tokenizer
@@ -182,3 +185,49 @@ def test_ids_beyond_the_vectors_are_said(tmp_path: Path) -> None:
     SentenceTransformer(modules=[StaticEmbedding(tokenizer, matrix)]).save(str(tmp_path / "m"))
     with pytest.raises(EncoderError, match="2 vectors, but the tokenizer gave id 9"):
         encoded(tmp_path / "m", ["a"])
+
+
+def test_the_layout_of_older_releases(tmp_path: Path) -> None:
+    tokenizer = piece_tokenizer("wordpiece")
+    model = SentenceTransformer(modules=[StaticEmbedding(tokenizer, matrix_of(tokenizer))])
+    model.save(str(tmp_path / "m"))
+    (tmp_path / "m" / "0_StaticEmbedding").mkdir()
+    for name in ("model.safetensors", "tokenizer.json"):
+        (tmp_path / "m" / name).rename(tmp_path / "m" / "0_StaticEmbedding" / name)
+    kinds = {"0_StaticEmbedding": "StaticEmbedding", "1_Normalize": "Normalize"}
+    modules = [
+        {"idx": place, "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for place, (path, kind) in enumerate(kinds.items())
+    ]
+    (tmp_path / "m" / "modules.json").write_text(json.dumps(modules))
+    expected = model.encode(TEXTS, normalize_embeddings=True)
+    np.testing.assert_allclose(encoded(tmp_path / "m", TEXTS), expected, atol=2e-6)
+
+
+def test_truncation_of_the_tokenizers_own_file_holds(tmp_path: Path) -> None:
+    tokenizer = piece_tokenizer("wordpiece")
+    tokenizer.enable_truncation(5)
+    model = SentenceTransformer(modules=[StaticEmbedding(tokenizer, matrix_of(tokenizer))])
+    model.save(str(tmp_path / "m"))
+    expected = SentenceTransformer(str(tmp_path / "m"), device="cpu").encode(TEXTS)
+    np.testing.assert_allclose(encoded(tmp_path / "m", TEXTS), expected, atol=2e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_vectors_of_other_types_are_read_as_they_are(tmp_path: Path, dtype: torch.dtype) -> None:
+    tokenizer = piece_tokenizer("wordpiece")
+    matrix = torch.from_numpy(matrix_of(tokenizer)).to(dtype)
+    SentenceTransformer(modules=[StaticEmbedding(tokenizer, matrix)]).save(str(tmp_path / "m"))
+    save_file({"embedding.weight": matrix}, tmp_path / "m" / "model.safetensors")
+    ids = [tokenizer.encode(text, add_special_tokens=False).ids for text in TEXTS]
+    expected = [matrix.float()[row].mean(0).numpy() for row in ids]
+    np.testing.assert_allclose(encoded(tmp_path / "m", TEXTS), expected, atol=2e-6)
+
+
+def test_texts_of_unknown_words_are_as_sentence_transformers_has_them(tmp_path: Path) -> None:
+    tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0, "a": 1}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    model = SentenceTransformer(modules=[StaticEmbedding(tokenizer, np.float32([[1, 2], [3, 5]]))])
+    model.save(str(tmp_path / "m"))
+    texts = ["x", "a x", "a"]
+    np.testing.assert_allclose(encoded(tmp_path / "m", texts), model.encode(texts), atol=1e-6)
