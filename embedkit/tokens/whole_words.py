@@ -6,8 +6,11 @@ unknown words into it. So this one is byte-pair encoding without a pair: a word 
 vocabulary as a whole is a token, and of others no piece is in the vocabulary.
 """
 
+import json
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
+import orjson
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 MARK = "\u2581"
@@ -51,6 +54,33 @@ def is_of_words(tokenizer: Tokenizer) -> bool:
         and (normalizer is None or isinstance(normalizer, normalizers.Lowercase))
         and not tokenizer.get_added_tokens_decoder()
     )
+
+
+def words_of(file: Path) -> tuple[list[str], bool] | None:
+    """Reads the words of a tokenizer of whole words, in a fraction of the time it takes to load.
+
+    Args:
+        file: The file ``tokenizer.json``.
+
+    Returns:
+        The words in the order of their ids, and whether texts are lower-cased; None where it is
+        another tokenizer, or none.
+    """
+    try:
+        held = orjson.loads(file.read_bytes())
+        vocabulary = held["model"].pop("vocab")
+        tokenizer = Tokenizer.from_str(
+            json.dumps({**held, "model": {**held["model"], "vocab": {}}})
+        )
+    # The library raises a bare Exception for whatever its parser does not like.
+    except Exception:  # noqa: BLE001 - whoever loads it whole says what is wrong
+        return None
+    if not is_of_words(tokenizer) or list(vocabulary.values()) != list(range(len(vocabulary))):
+        return None
+    *words, last = vocabulary
+    if last != UNKNOWN:
+        return None
+    return [word.removeprefix(MARK) for word in words], lower_cases(tokenizer)
 
 
 def count_unknown(tokenizer: Tokenizer) -> None:

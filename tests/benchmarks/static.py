@@ -24,6 +24,7 @@ _REPEATED = 16
 """How many times as large a corpus static vectors get, which would end before it has begun."""
 
 _SHARDS = 8
+"""So many workers have one to read each."""
 
 
 @dataclass(frozen=True)
@@ -68,14 +69,14 @@ def run(corpus: Path, model: str, output: Path, *flags: str) -> Run:
     return Run(figures["documents"], figures["encode_seconds"], usage.seconds, usage.peaks)
 
 
-def compare(texts: Texts, folder: Path, glove: str, rounds: int, wait: float) -> None:
+def compare(texts: Texts, folder: Path, glove: str, options: argparse.Namespace) -> None:
     """Runs both models in turn, and prints what they did."""
-    few = texts.write_shards(folder / "few", _SHARDS)
+    few = texts.every(options.every).write_shards(folder / "few", _SHARDS)
     many = texts.repeated(_REPEATED).write_shards(folder / "many", _SHARDS)
     found: dict[str, list[Run]] = {"MiniLM": [], "GloVe": []}
-    for number in range(rounds):
+    for number in range(options.rounds):
         for name, model, corpus in (("MiniLM", MODEL, few), ("GloVe", glove, many)):
-            wait_until_quiet(wait)
+            wait_until_quiet(options.wait)
             found[name].append(run(corpus, model, folder / f"{name}-{number}"))
             one = found[name][-1]
             print(
@@ -101,7 +102,7 @@ def compare_memory(folder: Path, glove: str) -> None:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """This benchmark has none of its own."""
+    """This benchmark has no options of its own."""
 
 
 def main(options: argparse.Namespace) -> None:
@@ -113,5 +114,5 @@ def main(options: argparse.Namespace) -> None:
         words = data / "glove_6B_index.parquet"
         convert_vectors(data / "glove_6B_50d_emb.npy", folder / "glove", words)
         glove = str(folder / "glove")
-        compare(read_texts(), folder, glove, options.rounds, options.wait)
+        compare(read_texts(), folder, glove, options)
         compare_memory(folder, glove)

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from embedkit.encoders.static.layout import StaticLayout, read_layout
 from embedkit.encoders.static.tensor_file import stored_tensors
+from embedkit.encoders.strange_files import check_files
 from embedkit.errors import ConfigError
 from embedkit.tokens.bare import bare_tokenizer
-from embedkit.tokens.whole_words import MARK, UNKNOWN, lower_cases
+from embedkit.tokens.whole_words import lower_cases, words_of
 
 _NAMES = ("embedding.weight", "embeddings")
 
@@ -131,18 +132,20 @@ def open_vectors(directory: Path) -> StaticVectors:
     Raises:
         ConfigError: It is no directory of static vectors, or is damaged.
     """
+    check_files(directory)
     layout = read_layout(directory)
     table = open_table(layout)
-    bare = bare_tokenizer(layout.tokenizer)
-    found = sorted(bare.tokenizer.get_vocab().items(), key=lambda item: item[1])
-    hidden = UNKNOWN if bare.of_words else None
-    tokens = [token for token, place in found if place < len(table) and token != hidden]
-    places = [place for token, place in found if place < len(table) and token != hidden]
-    if bare.of_words:
-        tokens = [token.removeprefix(MARK) for token in tokens]
-    whole = table.matrix.dtype == np.float32 and table.mapping is None and table.weights is None
-    if whole and places == list(range(len(places))):
-        matrix = table.matrix[: len(places)]
+    of_words = words_of(layout.tokenizer)
+    if of_words is not None and len(of_words[0]) < len(table):
+        words, lower_case = of_words
+        places = np.arange(len(words))
     else:
-        matrix = table.rows(np.array(places, dtype=np.int64))
-    return StaticVectors(tokens, matrix, lower_cases(bare.tokenizer))
+        tokenizer = bare_tokenizer(layout.tokenizer).tokenizer
+        found = sorted((place, word) for word, place in tokenizer.get_vocab().items())
+        found = [(place, word) for place, word in found if place < len(table)]
+        words, lower_case = [word for _, word in found], lower_cases(tokenizer)
+        places = np.array([place for place, _ in found], dtype=np.int64)
+    whole = table.matrix.dtype == np.float32 and table.mapping is None and table.weights is None
+    if whole and np.array_equal(places, np.arange(len(places))):
+        return StaticVectors(words, table.matrix[: len(places)], lower_case)
+    return StaticVectors(words, table.rows(places), lower_case)
