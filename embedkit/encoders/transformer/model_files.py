@@ -163,6 +163,13 @@ def _below(root: Path, files: Sequence[Path]) -> tuple[str, ...]:
     return tuple(file.relative_to(root).as_posix() for file in files)
 
 
+def first_position(transformer: Any) -> int:
+    """Returns the number of a row's first position, by the transformer's configuration."""
+    if transformer.model_type not in _SHIFTED_POSITIONS:
+        return 0
+    return (getattr(transformer, "pad_token_id", None) or 0) + 1
+
+
 def max_tokens_of(
     config: ModelConfig, layout: ModelLayout, transformer: Any, tokenizer_limit: int
 ) -> int:
@@ -178,8 +185,7 @@ def max_tokens_of(
         ConfigError: The model cannot see as many as the job asks for, or names no limit.
     """
     positions = getattr(transformer, "max_position_embeddings", None) or -1
-    shift = (getattr(transformer, "pad_token_id", None) or 0) + 1
-    usable = positions - shift if transformer.model_type in _SHIFTED_POSITIONS else positions
+    usable = positions - first_position(transformer)
     relative = transformer.model_type in _RELATIVE_POSITIONS and not getattr(
         transformer, "position_biased_input", False
     )

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from embedkit.encoders.hardware import usable_cores
 from embedkit.encoders.transformer.architecture import transformer_config
 from embedkit.encoders.transformer.head import load_head
+from embedkit.encoders.transformer.model_files import first_position
 from embedkit.encoders.transformer.network import SentenceNetwork, check_weights
 from embedkit.encoders.transformer.spec import TransformerSpec
 from embedkit.encoders.transformer.torch_backend import TorchBackend, torch_backend
@@ -55,6 +56,7 @@ class OnnxTransformer(nn.Module):
         self._session = session
         self._file = Path(spec.identity.directory, spec.onnx_file)
         self._inputs = {one.name: _TYPES.get(one.type) for one in session.get_inputs()}
+        self._first_position = first_position(config)
         self._output = _token_vectors(session, self._file)
         for one in session.get_inputs():
             self._check_input(one)
@@ -74,6 +76,8 @@ class OnnxTransformer(nn.Module):
         """
         ids, mask = input_ids.numpy(), attention_mask.numpy()
         feed = {name: _INPUTS[name](ids, mask).astype(kind) for name, kind in self._inputs.items()}
+        if "position_ids" in feed:
+            feed["position_ids"] += self._first_position
         try:
             (hidden,) = self._session.run([self._output], feed)
         # Its errors have no base class but this.
@@ -103,7 +107,7 @@ _INPUTS: dict[str, Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.i
     "input_ids": lambda ids, mask: ids,
     "attention_mask": lambda ids, mask: mask,
     "token_type_ids": lambda ids, mask: np.zeros_like(ids),
-    # Decoders alone take them; fill counts on, and nothing looks at it.
+    # Fill counts on, and nothing looks at it.
     "position_ids": lambda ids, mask: np.broadcast_to(np.arange(ids.shape[1]), ids.shape),
 }
 """What is given to a model, by the names of its inputs."""
@@ -204,14 +208,17 @@ def _check(backend: TorchBackend, transformer: OnnxTransformer, spec: Transforme
         )
     exact = exact_spec(spec)
     if exact is None:
-        return
-    distance = greatest_distance(vectors, torch_backend(exact).run(rows))
+        # Nothing but itself: an export without a mask, say, gives other vectors beside others.
+        each = [rows.take(np.array([row])) for row in range(len(rows))]
+        expected, said = np.concatenate([backend.run(row) for row in each]), "each text alone"
+    else:
+        expected, said = torch_backend(exact).run(rows), "the weights beside it"
+    distance = greatest_distance(vectors, expected)
     tolerance = _QUANTIZED_TOLERANCE if spec.onnx_quantized else _TOLERANCE
     if not distance <= tolerance:
         raise ConfigError(
-            f"{file}: gives other vectors than the weights beside it (relative distance "
-            f"{distance:.2g}, at most {tolerance:g} expected); export it anew from them, or take "
-            "backend torch"
+            f"{file}: gives other vectors than {said} (relative distance {distance:.2g}, at most "
+            f"{tolerance:g} expected); export it anew, or take another backend"
         )
-    if spec.onnx_quantized:
+    if spec.onnx_quantized and exact is not None:
         _log.info("%s is quantized: relative distance %.2g from float32", file, distance)

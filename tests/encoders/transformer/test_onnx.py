@@ -316,6 +316,20 @@ def test_inputs_and_outputs_by_their_names(model, plain_model, inputs, output):
     np.testing.assert_allclose(vectors_of(without_weights(model)), expected, atol=2e-5)
 
 
+def test_positions_that_do_not_begin_at_0(plain_model, tmp_path):
+    directory = plain_model("roberta")
+    expected = vectors_of(directory, backend="torch", precision="float32")
+    model = Path(shutil.copytree(directory, tmp_path / "model"))
+    export(model, inputs=("input_ids", "attention_mask", "position_ids"))
+    np.testing.assert_allclose(vectors_of(without_weights(model)), expected, atol=2e-5)
+
+
+def test_an_export_without_a_mask_is_found_out(model):
+    export(model, inputs=("input_ids",))
+    refused(model, "gives other vectors than the weights beside it")
+    refused(without_weights(model), "gives other vectors than each text alone")
+
+
 def test_ids_of_32_bits_and_vectors_of_16(model, plain_model):
     expected = vectors_of(plain_model("bert"), backend="torch", precision="float32")
     file = model / "onnx/model.onnx"
