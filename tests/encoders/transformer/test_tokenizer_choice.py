@@ -220,6 +220,11 @@ def test_embeddings_of_a_strange_length_are_refused(bare, model, factor, said):
     refused(bare, model, said)
 
 
+def test_some_embeddings_of_length_0_are_refused(bare, model):
+    scale_rows(bare, model, "the of and to in", 0)
+    refused(bare, model, r"median norm of [\d.]+, \d+% of them zero or not finite")
+
+
 @pytest.mark.parametrize("factor", [0.75, 1.3])
 def test_embeddings_of_common_words_may_be_somewhat_shorter_or_longer(bare, model, factor):
     scale_rows(bare, model, COMMON, factor)
