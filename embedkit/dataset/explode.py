@@ -160,7 +160,7 @@ def _rows(batch: pa.RecordBatch, of: str, kept: dict[str, str]) -> pa.Table:
         "row_id": row_ids,
         "doc_id": batch.column("doc_id").take(places),
     }
-    words = _words(batch, spans, rows)
+    words = words_of(batch, spans, rows)
     if words is not None:
         columns[of] = words
     columns |= {name: spans.field(name) for name in ("char_start", "char_end")}
@@ -170,8 +170,14 @@ def _rows(batch: pa.RecordBatch, of: str, kept: dict[str, str]) -> pa.Table:
     return pa.table(columns)
 
 
-def _words(batch: pa.RecordBatch, spans: pa.Array, rows: np.ndarray) -> pa.Array | None:
-    """Returns the words or tokens themselves, where the version has them or the text."""
+def words_of(batch: pa.RecordBatch, spans: pa.Array, rows: np.ndarray) -> pa.Array | None:
+    """Returns the words or tokens themselves, where the version has them or the text.
+
+    Args:
+        batch: Rows of a part.
+        spans: Where each word of all rows is in its document.
+        rows: The row of each.
+    """
     if TOKENS_FIELD.name in batch.schema.names:
         return flat_list(batch.column(TOKENS_FIELD.name))[0]
     if "text" not in batch.schema.names:

@@ -1,10 +1,14 @@
-"""Where words and their vectors are: a model directory of static vectors."""
+"""Where words and their vectors are: a directory of static vectors, or a version of words."""
 
 import os
 from pathlib import Path
 
+from embedkit.encoders.static.layout import is_static
 from embedkit.encoders.static.vectors import open_vectors
+from embedkit.errors import ConfigError
 from embedkit.search.words import WordVectors
+
+_OF_MODELS = ("modules.json", "config.json", "model.safetensors")
 
 
 def open_words(place: str | os.PathLike[str]) -> WordVectors:
@@ -12,9 +16,20 @@ def open_words(place: str | os.PathLike[str]) -> WordVectors:
 
     Args:
         place: A directory of static vectors, as ``embedkit convert`` and ``embedkit train`` write
-            them.
+            them; or the root of a dataset whose rows have vectors of words, or one version of it,
+            which is read once: a word's vector is the mean of those of its occurrences then.
 
     Raises:
-        ConfigError: There is no such directory, or it is damaged.
+        ConfigError: There is neither, or the version does not have its words.
+        IntegrityError: A part of the version is damaged.
     """
-    return open_vectors(Path(place).expanduser())
+    directory = Path(place).expanduser()
+    if is_static(directory) or any((directory / name).is_file() for name in _OF_MODELS):
+        return open_vectors(directory)
+    if "://" not in str(place) and not directory.is_dir():
+        raise ConfigError(f"{place}: no such directory, of static vectors or a dataset")
+    # What a version needs takes a second to load, and static vectors need none of it.
+    from embedkit.dataset.version import find_version
+    from embedkit.search.version_words import mean_words
+
+    return mean_words(find_version(place))
