@@ -7,7 +7,7 @@ of characters that a normalizer joins only the first is counted.
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 
@@ -17,7 +17,7 @@ from tokenizers import Encoding, Tokenizer
 
 from embedkit.tokens.characters import JOINED, WHITE, codes_of, kinds_of
 from embedkit.tokens.framing import Frame
-from embedkit.tokens.text_tokens import encoded_pieces, is_long, text_slices
+from embedkit.tokens.text_tokens import CONTEXT, encoded_pieces, is_long, text_slices
 
 SPACE_MARKS = "\u2581\u0120"
 """What stands for a space in vocabularies: of SentencePiece and of byte-level ones."""
@@ -136,49 +136,54 @@ class _Raw:
     ) -> "_Raw":
         """Tokenizes one text in pieces, and keeps those with tokens that the model sees.
 
-        A piece more is kept, as a word may begin in one and end in the next.
+        More is kept on the side that is cut, as a word may begin in one piece and end in the next;
+        of a word longer than a piece the rest may be missing.
         """
         (text,) = texts
-        pieces: deque[tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.bool_]]] = deque()
-        count = kept = enough = 0
+        pieces: deque[_Piece] = deque()
+        count = kept = 0
+        enough = False
         for encoding, begin, (start, end) in encoded_pieces(tokenizer, text):
             ids, offsets, begins = _arrays([encoding], np.array([len(encoding)]), words)
             offsets += begin
             own = (offsets[:, 0] >= start) & (offsets[:, 0] < end)
             count += int(own.sum())
-            if enough > 1:
+            if enough or not own.any():
                 continue
             pieces.append((ids[own], offsets[own], begins[own]))
+            enough = kept >= frame.room and not frame.truncate_left
             kept += len(pieces[-1][0])
-            if not frame.truncate_left:
-                enough += kept >= frame.room
             while frame.truncate_left and _rest(pieces, kept) >= frame.room:
                 kept -= len(pieces.popleft()[0])
-        ids, offsets, begins = (np.concatenate(arrays) for arrays in zip(*pieces, strict=True))
+        ids, offsets, begins = _joined(pieces)
+        # A token as long as that was cut where the text around its piece ends.
+        following = np.append(offsets[1:, 0], len(text))
+        uncut = offsets[:, 1] - offsets[:, 0] < CONTEXT
+        offsets[:, 1] = np.where(uncut, offsets[:, 1], np.maximum(following, offsets[:, 1]))
         low, high = (int(offsets.min()), int(offsets.max())) if len(offsets) else (0, 0)
+        # Marks may follow of which the tokenizer makes no token.
+        window = text[low : high + CONTEXT] + _BETWEEN
         ends, counts = np.array([0, len(ids)]), np.array([count])
-        return cls(
-            text[low:high] + _BETWEEN,
-            np.array([prompt - low]),
-            prompt,
-            ids,
-            ends,
-            counts,
-            offsets - low,
-            begins,
-        )
+        zeros = np.array([prompt - low])
+        return cls(window, zeros, prompt, ids, ends, counts, offsets - low, begins)
 
 
-def _rest(
-    pieces: deque[tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.bool_]]], kept: int
-) -> int:
-    """Returns how many tokens all pieces but the first two have."""
+_Piece = tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.bool_]]
+"""Ids, offsets, and where words begin."""
+
+
+def _rest(pieces: deque[_Piece], kept: int) -> int:
+    """Returns how many of the tokens that are kept are not in the first two pieces."""
     return kept - len(pieces[0][0]) - len(pieces[1][0]) if len(pieces) > 2 else -1
 
 
-def _arrays(
-    encodings: list[Encoding], counts: NDArray[np.int64], words: bool
-) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.bool_]]:
+def _joined(pieces: Iterable[_Piece]) -> _Piece:
+    empty = (np.empty(0, np.int32), np.empty((0, 2), np.int64), np.empty(0, np.bool_))
+    ids, offsets, begins = zip(empty, *pieces, strict=True)
+    return np.concatenate(ids), np.concatenate(offsets), np.concatenate(begins)
+
+
+def _arrays(encodings: list[Encoding], counts: NDArray[np.int64], words: bool) -> _Piece:
     """Returns the ids of some encodings, their offsets, and where words begin."""
     size = int(counts.sum())
     ids = np.fromiter(chain.from_iterable(one.ids for one in encodings), np.int32, size)
@@ -199,11 +204,11 @@ def _mended(raw: _Raw, marks: NDArray[np.bool_]) -> PlacedTokens:
     size = len(kinds)
     white = (kinds & WHITE).astype(np.bool_)
     starts, stops = raw.offsets[:, 0], raw.offsets[:, 1]
-    at = np.minimum(starts, size - 1)
-    # Nobody wrote these: they were put before a text, or before a word of it.
+    # Nobody wrote these, so they borrow the first character of what they were put before.
     codes = codes_of(raw.text)
     written = white | np.isin(codes, [ord(mark) for mark in SPACE_MARKS])
-    put = marks[raw.ids] & ~written[at]
+    put = marks[raw.ids] & ~written[np.minimum(starts, size - 1)]
+    put &= np.append(starts[1:], size) == starts
     stops = np.where(put, starts, stops)
     # The white space around a token is not of it, unless it is nothing else.
     places = np.arange(size)
@@ -221,13 +226,15 @@ def _mended(raw: _Raw, marks: NDArray[np.bool_]) -> PlacedTokens:
     depth -= np.bincount(stops[placed], minlength=size + 1)
     loose = (kinds & JOINED).astype(np.bool_) & (np.cumsum(depth)[:-1] == 0)
     behind = np.append(np.minimum.accumulate(np.where(loose, size, places)[::-1])[::-1], size)
-    stops[placed] = behind[stops[placed]]
-    # A token without characters stands between those that have some.
+    stops[inked] = behind[stops[inked]]
+    # A token without characters stands between those that have some, or within one that has
+    # several tokens.
     absent = stops <= starts
     earlier = np.maximum.accumulate(np.where(absent, 0, starts))
     later = np.minimum.accumulate(np.where(absent, size, starts)[::-1])[::-1]
     starts = np.where(absent, np.clip(starts, earlier, later), starts)
-    stops = np.where(absent, starts, stops)
+    ended = np.maximum.accumulate(np.where(absent, 0, stops))
+    stops = np.where(absent, np.maximum(starts, ended), stops)
     return PlacedTokens(
         raw.text,
         raw.zeros,

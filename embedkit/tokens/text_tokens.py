@@ -18,7 +18,9 @@ PIECE = 1 << 15
 SLICE = 4 * PIECE
 """Characters that are tokenized at a time."""
 
-_CONTEXT = 256
+CONTEXT = 256
+"""Characters around a piece that are tokenized with it."""
+
 # Best where a lone space parts two words: no tokenizer joins what stands on its sides.
 _SEAMS = (re.compile(r"(?<=\w)\s(?=\w)"), re.compile(r"(?<=\S)\s"))
 _WHITE = ("", " ", "  ", "\n", "\t", "\r\n", " \n ")
@@ -62,8 +64,8 @@ def encoded_pieces(
     together = max(1, SLICE // PIECE)
     for first in range(0, len(pieces), together):
         some = pieces[first : first + together]
-        begins = [max(start - _CONTEXT, 0) for start, _ in some]
-        parts = [text[at : end + _CONTEXT] for at, (_, end) in zip(begins, some, strict=True)]
+        begins = [max(start - CONTEXT, 0) for start, _ in some]
+        parts = [text[at : end + CONTEXT] for at, (_, end) in zip(begins, some, strict=True)]
         encodings = tokenizer.encode_batch(parts, add_special_tokens=False)
         yield from zip(encodings, begins, some, strict=True)
 
