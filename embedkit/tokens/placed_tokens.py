@@ -18,6 +18,7 @@ from tokenizers import Encoding, Tokenizer
 from embedkit.tokens.characters import JOINED, WHITE, codes_of, kinds_of
 from embedkit.tokens.framing import Frame
 from embedkit.tokens.text_tokens import CONTEXT, encoded_pieces, is_long, text_slices
+from embedkit.tokens.word_cache import WordCache
 
 SPACE_MARKS = "\u2581\u0120"
 """What stands for a space in vocabularies: of SentencePiece and of byte-level ones."""
@@ -85,6 +86,7 @@ def place_tokens(
     frame: Frame,
     marks: NDArray[np.bool_],
     words: bool,
+    cache: WordCache | None = None,
 ) -> Iterator[PlacedTokens]:
     """Tokenizes texts, some at a time, and finds the characters of each token.
 
@@ -95,10 +97,14 @@ def place_tokens(
         frame: What the model sees of a text.
         marks: For each id whether the token is nothing but marks for spaces.
         words: Whether it is asked where the tokenizer's own words begin.
+        cache: The tokens of words that were met before, if the tokenizer allows it.
     """
     for some in text_slices(prompt + text for text in texts):
-        read = _Raw.of_pieces if is_long(some[0]) else _Raw.of_slice
-        yield _mended(read(tokenizer, some, len(prompt), frame, words), marks)
+        if is_long(some[0]):
+            raw = _Raw.of_pieces(tokenizer, some[0], len(prompt), frame, words)
+        else:
+            raw = _Raw.of_slice(tokenizer, some, len(prompt), words, cache)
+        yield _mended(raw, marks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,30 +122,37 @@ class _Raw:
 
     @classmethod
     def of_slice(
-        cls, tokenizer: Tokenizer, texts: list[str], prompt: int, frame: Frame, words: bool
+        cls,
+        tokenizer: Tokenizer,
+        texts: list[str],
+        prompt: int,
+        words: bool,
+        cache: WordCache | None,
     ) -> "_Raw":
         """Tokenizes texts whole."""
-        encodings = tokenizer.encode_batch(texts, add_special_tokens=False)
-        # One list of all, as each encoding makes new lists of its own.
-        counts = np.fromiter(map(len, encodings), np.int64, len(texts))
-        ids, offsets, begins = _arrays(encodings, counts, words)
         sizes = np.fromiter(map(len, texts), np.int64, len(texts)) + len(_BETWEEN)
         places = np.cumsum(sizes) - sizes
-        offsets += np.repeat(places, counts)[:, np.newaxis]
-        ends = np.append(0, np.cumsum(counts))
         text = _BETWEEN.join(texts) + _BETWEEN
+        if found := cache and cache.place(texts):
+            ids, ends, offsets, begins = found
+            counts = np.diff(ends)
+        else:
+            encodings = tokenizer.encode_batch(texts, add_special_tokens=False)
+            counts = np.fromiter(map(len, encodings), np.int64, len(texts))
+            ids, offsets, begins = _arrays(encodings, counts, words)
+            offsets += np.repeat(places, counts)[:, np.newaxis]
+            ends = np.append(0, np.cumsum(counts))
         return cls(text, places + prompt, prompt, ids, ends, counts, offsets, begins)
 
     @classmethod
     def of_pieces(
-        cls, tokenizer: Tokenizer, texts: list[str], prompt: int, frame: Frame, words: bool
+        cls, tokenizer: Tokenizer, text: str, prompt: int, frame: Frame, words: bool
     ) -> "_Raw":
         """Tokenizes one text in pieces, and keeps those with tokens that the model sees.
 
         More is kept on the side that is cut, as a word may begin in one piece and end in the next;
         of a word longer than a piece the rest may be missing.
         """
-        (text,) = texts
         pieces: deque[_Piece] = deque()
         count = kept = 0
         enough = False
@@ -186,6 +199,7 @@ def _joined(pieces: Iterable[_Piece]) -> _Piece:
 def _arrays(encodings: list[Encoding], counts: NDArray[np.int64], words: bool) -> _Piece:
     """Returns the ids of some encodings, their offsets, and where words begin."""
     size = int(counts.sum())
+    # One list of all, not one for each text.
     ids = np.fromiter(chain.from_iterable(one.ids for one in encodings), np.int32, size)
     pairs = chain.from_iterable(one.offsets for one in encodings)
     offsets = np.fromiter(chain.from_iterable(pairs), np.int64, 2 * size).reshape(size, 2)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from embedkit.config import ModelConfig
+from embedkit.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -14,7 +15,8 @@ class SpanRules:
         of: ``token`` or ``word``.
         word_pattern: Regular expression whose matches are the words; those of the tokenizer's own
             pre-tokenizer where empty.
-        words: The words of which occurrences are kept; all where empty.
+        words: The words of which occurrences are kept, in any case where given in lower case; all
+            words where empty.
         special_tokens: Whether special tokens get vectors as well.
         token_texts: Whether the tokens, or words, themselves are kept beside their vectors.
     """
@@ -36,10 +38,16 @@ class SpanRules:
 
 
 def span_rules(config: ModelConfig) -> SpanRules | None:
-    """Returns which spans of a text get vectors, as a job asks for it; None for the whole text."""
+    """Returns which spans of a text get vectors, as a job asks for it; None for the whole text.
+
+    Raises:
+        ConfigError: Words are given, but all of them are white space.
+    """
     if config.granularity == "token":
         return SpanRules("token", special_tokens=config.special_tokens)
     if config.granularity == "word":
-        words = tuple(sorted(set(config.words)))
+        words = tuple(sorted({word.strip() for word in config.words} - {""}))
+        if config.words and not words:
+            raise ConfigError("words: there is no word in it; give some as a,b,c, or leave it out")
         return SpanRules("word", word_pattern=config.word_pattern or "", words=words)
     return None

@@ -14,7 +14,8 @@ from embedkit.records import SPANS_FIELD, TOKENS_FIELD
 from embedkit.tokens.framing import Frame
 from embedkit.tokens.placed_tokens import SPACE_MARKS, PlacedTokens, place_tokens
 from embedkit.tokens.span_rules import SpanRules
-from embedkit.tokens.words import GivenWords, WordPattern, tokenizer_words
+from embedkit.tokens.word_cache import WordCache, tokenizes_words
+from embedkit.tokens.words import GivenWords, WordPattern, parts_of, tokenizer_words
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +98,7 @@ class SpanFinder:
         self._marks = np.array(marks, dtype=np.bool_)
         self._pattern = WordPattern(rules.word_pattern) if rules.word_pattern else None
         self._given = GivenWords(rules.words) if rules.words else None
+        self._cache = WordCache(tokenizer, placed=True) if tokenizes_words(tokenizer) else None
         if self._given and not self._pattern:
             self._check_given(directory)
 
@@ -131,10 +133,10 @@ class SpanFinder:
             of_spans = ids[offsets[rows] + spans.token_starts]
             values = self._names.take(pa.array(of_spans))
         else:
-            found = zip(
-                rows.tolist(), spans.char_starts.tolist(), spans.char_ends.tolist(), strict=True
-            )
-            values = pa.array([texts[row][start:end] for row, start, end in found], pa.string())
+            sizes = np.fromiter(map(len, texts), np.int64, len(texts))
+            places = (np.cumsum(sizes) - sizes)[rows]
+            found = np.stack([spans.char_starts + places, spans.char_ends + places], axis=1)
+            values = parts_of("".join(texts), found)
         return pa.ListArray.from_arrays(pa.array(spans.offsets), values, type=TOKENS_FIELD.type)
 
     def _find(
@@ -142,7 +144,9 @@ class SpanFinder:
     ) -> Iterator[tuple[PlacedTokens, PlacedSpans]]:
         of_words = self.rules.of == "word" and self._pattern is None
         done = 0
-        for tokens in place_tokens(self._tokenizer, texts, prompt, frame, self._marks, of_words):
+        for tokens in place_tokens(
+            self._tokenizer, texts, prompt, frame, self._marks, of_words, self._cache
+        ):
             some = texts[done : done + len(tokens.zeros)]
             done += len(some)
             if self.rules.of == "token":
@@ -155,18 +159,22 @@ class SpanFinder:
         if self._pattern is None:
             words = tokenizer_words(tokens)
         else:
-            found = [self._matches(tokens, row, text) for row, text in enumerate(texts)]
-            words = np.array(list(chain.from_iterable(found)), dtype=np.int64).reshape(-1, 2)
+            matches = [self._matches(tokens, row, text) for row, text in enumerate(texts)]
+            words = np.array(list(chain.from_iterable(matches)), dtype=np.int64).reshape(-1, 2)
         if self._given is None:
             return words
-        occurrences: list[tuple[int, int]] = []
-        known: dict[str, list[tuple[int, int]]] = {}
-        for start, end in words.tolist():
-            word = tokens.text[start:end]
-            if word not in known:
-                known[word] = self._occurrences(word)
-            occurrences += [(start + first, start + last) for first, last in known[word]]
-        return np.array(occurrences, dtype=np.int64).reshape(-1, 2)
+        distinct = parts_of(tokens.text, words).dictionary_encode()
+        found: list[list[tuple[int, int]]] = [
+            self._occurrences(word) for word in distinct.dictionary.to_pylist()
+        ]
+        counts = np.fromiter(map(len, found), np.int64, len(found))
+        flat = np.array(list(chain.from_iterable(found)), dtype=np.int64).reshape(-1, 2)
+        numbers = distinct.indices.to_numpy()
+        of_words = counts[numbers]
+        first = np.repeat((np.cumsum(counts) - counts)[numbers], of_words)
+        within = np.arange(len(first)) - np.repeat(np.cumsum(of_words) - of_words, of_words)
+        occurrences: NDArray[np.int64] = flat[first + within]
+        return occurrences + np.repeat(words[:, 0], of_words)[:, np.newaxis]
 
     def _matches(self, tokens: PlacedTokens, row: int, text: str) -> Iterator[tuple[int, int]]:
         """Yields the matches of the pattern that are among the tokens of a text."""

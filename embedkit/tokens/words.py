@@ -5,6 +5,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 
 import numpy as np
+import pyarrow as pa
 import regex
 from numpy.typing import NDArray
 
@@ -78,6 +79,25 @@ def _pre_tokenized(tokens: PlacedTokens) -> tuple[NDArray[np.bool_], NDArray[np.
     cut[starts[apart]] = True
     inside[tokens.prompted] = False
     return inside, cut
+
+
+def parts_of(text: str, places: NDArray[np.int64]) -> pa.StringArray:
+    """Cuts parts out of a text.
+
+    Args:
+        text: Any text.
+        places: The characters at which they begin and end, in their order, none of them in two
+            parts, shape (parts, 2).
+    """
+    codes = codes_of(text)
+    # Bytes of UTF-8 before each character.
+    widths = 1 + (codes > 0x7F).astype(np.int64) + (codes > 0x7FF) + (codes > 0xFFFF)
+    before = np.append(0, np.cumsum(widths))
+    # Parts and what is between them, turn by turn.
+    ends = np.append(before[places.reshape(-1)], before[-1]).astype(np.int64)
+    buffers = [None, pa.py_buffer(ends), pa.py_buffer(text.encode())]
+    turns = pa.Array.from_buffers(pa.large_string(), len(ends) - 1, buffers)
+    return turns.take(pa.array(np.arange(0, 2 * len(places), 2))).cast(pa.string())
 
 
 class WordPattern:
