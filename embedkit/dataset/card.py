@@ -34,6 +34,8 @@ _MEANINGS = {
     "id": "unique in the version",
     "embedding": "the vector",
     "embeddings": "the vectors of its words or tokens",
+    "score": "the score of query and text",
+    "scores": "the scores of query and text, one for each label",
     "spans": "of which characters of the record's text each vector is",
     "tokens": "the word or token that each vector is of",
     "doc_id": "the input record",
@@ -69,10 +71,11 @@ def dataset_card(version: Version, manifest: Manifest) -> str:
         StoreError: The store failed.
     """
     trial = manifest.description.get("trial")
+    of = "Scores of pairs of texts" if _is_scored(manifest) else "Text embeddings"
     what = (
-        "Text embeddings, complete: every input record"
+        f"{of}, complete: every input record"
         if trial is None
-        else f"Text embeddings, a trial: each of the first {trial:,} input records"
+        else f"{of}, a trial: each of the first {trial:,} input records"
     )
     sections = [
         _front_matter(manifest),
@@ -89,6 +92,8 @@ def dataset_card(version: Version, manifest: Manifest) -> str:
         ]
         if value_column(schema) == "embeddings":
             sections += [span_snippets(schema, manifest.description["dimension"]), _EXPLODING]
+        elif _is_scored(manifest):
+            sections.append(_SCORE_SNIPPETS)
         else:
             sections += [
                 _snippets(manifest.description["dimension"]),
@@ -102,6 +107,22 @@ def dataset_card(version: Version, manifest: Manifest) -> str:
     return "\n".join(sections)
 
 
+def _is_scored(manifest: Manifest) -> bool:
+    return manifest.description.get("column") in ("score", "scores")
+
+
+_SCORE_SNIPPETS = """```python
+import polars
+frame = polars.read_parquet("data/*.parquet")
+```
+
+```python
+import datasets
+dataset = datasets.load_dataset("parquet", data_files="data/*.parquet", split="train")
+```
+"""
+
+
 def _missing(manifest: Manifest) -> str:
     damaged = manifest.reject_reasons.get(DAMAGED_FILE, 0)
     return (
@@ -113,11 +134,12 @@ def _missing(manifest: Manifest) -> str:
 
 
 def _front_matter(manifest: Manifest) -> str:
+    scored = _is_scored(manifest)
     size = next((name for most, name in _SIZES if manifest.rows < most), "n>1B")
     matter: dict[str, Any] = {
-        "pretty_name": f"Embeddings {manifest.version}",
-        "tags": ["embeddings", "embedkit"],
-        "task_categories": ["feature-extraction"],
+        "pretty_name": f"{'Scores' if scored else 'Embeddings'} {manifest.version}",
+        "tags": ["scores" if scored else "embeddings", "embedkit"],
+        "task_categories": ["text-ranking" if scored else "feature-extraction"],
         "size_categories": [size],
     }
     if manifest.parts:
@@ -128,18 +150,27 @@ def _front_matter(manifest: Manifest) -> str:
 
 def _facts(manifest: Manifest) -> Iterable[tuple[str, ...]]:
     described = manifest.description
-    names = (
+    names: tuple[str, ...] = (
         "model", "revision", "weights_hash", "fingerprint", "dimension", "metric", "normalized",
         "granularity", "pooling", "prompt", "max_tokens", "ignored_code",
         "onnx_file", "tokenizer", "tokenizer_mismatch", "base_model", "route",
     )  # fmt: skip
+    if _is_scored(manifest):
+        names = (
+            "model", "revision", "weights_hash", "fingerprint", "labels", "activation",
+            "query_column", "max_tokens", "ignored_code",
+        )  # fmt: skip
     for name in names:
         if described.get(name) not in (None, ""):
             yield name.replace("_", " "), _literal(described[name]), ""
     share = manifest.truncated / manifest.rows if manifest.rows else 0.0
     yield "documents", f"{manifest.documents:,}", "input records"
     yield "rows", f"{manifest.rows:,}", f"{share:.2%} truncated"
-    yield "rejects", f"{manifest.rejects:,}", "input records without a vector"
+    yield (
+        "rejects",
+        f"{manifest.rejects:,}",
+        f"input records without a {'score' if _is_scored(manifest) else 'vector'}",
+    )
     damages = manifest.reject_reasons.get(DAMAGED_FILE, 0)
     if damages:
         yield (

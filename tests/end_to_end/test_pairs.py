@@ -107,6 +107,14 @@ def test_scores_of_files_of_every_format(cross, tmp_path, form):
         assert run_job(job).dataset == result.dataset
 
 
+def test_the_card_of_scores(three_labels, tmp_path):
+    run_job(job_of(three_labels, write(pairs(8), tmp_path, "jsonl"), tmp_path / "out"))
+    card = (Dataset.latest(str(tmp_path / "out")).folder / "README.md").read_text()
+    assert "| labels | no, maybe, yes |" in card and "Scores of pairs of texts, complete" in card
+    assert "| scores | float x 3 | the scores of query and text, one for each label |" in card
+    assert "embedding" not in card and "Searching" not in card
+
+
 def test_equal_pairs_are_scored_once(cross, tmp_path):
     one, other = pairs()[:2]
     rows = [{**row, "id": str(number)} for number, row in enumerate([one, other] * 20)]

@@ -106,6 +106,16 @@ def test_fewer_tokens_than_the_model_sees(models, most):
     np.testing.assert_allclose(found, expected(models(), max_length=most), rtol=0, atol=2e-5)
 
 
+def test_a_tokenizer_without_a_limit_of_its_own(tmp_path):
+    """Some models' positions begin behind the id of fill, so that two of them are of no use."""
+    directory = save_cross_encoder(tmp_path / "m", "roberta")
+    change_json(tmp_path / "m" / "tokenizer_config.json", model_max_length=10**30)
+    spec = read(directory)
+    assert spec.tokenizer.max_tokens == 64
+    found = scores_of(spec)
+    np.testing.assert_allclose(found, expected(directory, max_length=64), rtol=0, atol=2e-5)
+
+
 def test_truncation_from_the_left(tmp_path):
     directory = save_cross_encoder(tmp_path / "m")
     change_json(tmp_path / "m" / "tokenizer_config.json", truncation_side="left")
