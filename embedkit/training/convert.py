@@ -135,8 +135,8 @@ def convert_vectors(
     Some thousand vectors are in memory at a time, and all of the words.
 
     Args:
-        file: word2vec's binary or text, GloVe's or fastText's text, or an array of numpy's; any but
-            the last may be compressed with gzip, zstd, bz2 or xz.
+        file: word2vec's binary or text, GloVe's or fastText's text, each perhaps compressed with
+            gzip, zstd, bz2 or xz; an array of numpy's; or a model directory of word vectors.
         directory: Where the model goes; nothing may be there yet, or an empty directory.
         words: The words of an array.
         form: The file's format; told from its first bytes where ``auto``.
@@ -159,6 +159,7 @@ def convert_vectors(
             matrix.append(np.zeros((1, source.dimension)))
         _check_words(file, found)
         names = list(found.known)
+        lower_case = source.lower_case if lower_case is None else lower_case
         lower_case = is_lower_case(names) if lower_case is None else lower_case
         write_words(draft, names, lower_case=lower_case)
         texts = None if corpus is None else add_statistics(draft, len(names), corpus)

@@ -31,6 +31,7 @@ class ArrayVectors:
     """
 
     unit = "row"
+    lower_case: bool | None = None
 
     def __init__(self, file: Path, words: Path | None) -> None:
         self._matrix = _matrix(file)

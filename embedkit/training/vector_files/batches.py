@@ -29,10 +29,12 @@ class VectorFile(Protocol):
     Attributes:
         dimension: Components of a vector, at least 1.
         unit: What ``places`` count: ``line``, ``word`` or ``row``.
+        lower_case: Whether texts are to be lower-cased; None where the file does not say.
     """
 
     dimension: int
     unit: str
+    lower_case: bool | None
 
     def batches(self) -> Iterator[VectorBatch]:
         """Reads it to its end, once.

@@ -28,6 +28,7 @@ class BinaryVectors:
     """
 
     unit = "word"
+    lower_case: bool | None = None
 
     def __init__(self, file: Path, contents: BufferedReader) -> None:
         self._file = file

@@ -12,6 +12,7 @@ from embedkit.training.vector_files.arrays import ArrayVectors
 from embedkit.training.vector_files.batches import VectorFile
 from embedkit.training.vector_files.binary import BinaryVectors
 from embedkit.training.vector_files.contents import open_contents
+from embedkit.training.vector_files.directory import DirectoryVectors
 from embedkit.training.vector_files.text import TextVectors
 
 VectorFormat = Literal["auto", "word2vec", "word2vec-text", "glove", "npy"]
@@ -35,13 +36,16 @@ def open_vector_file(
     """Opens a file of word vectors, compressed or not.
 
     Args:
-        file: The file.
+        file: The file, or a model directory of word vectors.
         words: The file of its words, where it is an array.
         form: Its format; told from its first bytes where ``auto``.
 
     Raises:
         InputError: It is none that can be read, or is a pickle, which could run code.
     """
+    if file.is_dir():
+        yield DirectoryVectors(file)
+        return
     with open_contents(file) as contents:
         head = contents.peek(_HEAD)[:_HEAD]
         if not head:

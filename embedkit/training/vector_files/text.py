@@ -39,6 +39,7 @@ class TextVectors:
     """
 
     unit = "line"
+    lower_case: bool | None = None
 
     def __init__(self, file: Path, contents: BufferedReader, header: bool | None = None) -> None:
         self._file = file
