@@ -91,6 +91,11 @@ def combined_words(
     signs = np.repeat([1.0, -1.0], [len(positive), len(negative)])
     wanted = signs @ _units(vectors, places)
     length = float(np.linalg.norm(wanted))
+    if not np.isfinite(length):
+        raise ConfigError(
+            f"{', '.join((*positive, *negative))}: a vector of these words is not finite; make the "
+            "model anew"
+        )
     if length < _ROUNDING:
         raise ConfigError(
             f"{', '.join((*positive, *negative))}: nothing is left of these words' vectors; they "
@@ -153,10 +158,12 @@ def _nearest(
     vectors: WordVectors, wanted: NDArray[np.float64], k: int, left_out: set[int]
 ) -> list[SimilarWord]:
     matrix = np.asarray(vectors.matrix)
-    lengths = np.sqrt(np.einsum("ij,ij->i", matrix, matrix))
-    rough = matrix @ wanted.astype(np.float32) / np.where(lengths > 0, lengths, 1)
+    with np.errstate(all="ignore"):
+        lengths = np.sqrt(np.einsum("ij,ij->i", matrix, matrix))
+        rough = matrix @ wanted.astype(np.float32) / np.where(lengths > 0, lengths, 1)
+    rough[~np.isfinite(rough)] = -np.inf
     rough[list(left_out)] = -np.inf
-    most = min(k, len(rough) - len(left_out))
+    most = min(k, int(np.isfinite(rough).sum()))
     if most < 1:
         return []
     place = len(rough) - most

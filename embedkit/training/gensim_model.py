@@ -22,12 +22,14 @@ class CountingWord2Vec(Word2Vec):
 
     Attributes:
         epochs_done: What each epoch so far came to.
+        failed: What a batch stumbled over; the thread that it would end would be waited for.
         on_words: Hears how far the training is, from threads of gensim's.
     """
 
     def __init__(self, *args: Any, on_words: OnWords, **settings: Any) -> None:
         self.on_words = on_words
         self.epochs_done: list[Epoch] = []
+        self.failed: Exception | None = None
         self._counting = threading.Lock()
         self._begin()
         super().__init__(*args, **settings)
@@ -37,6 +39,15 @@ class CountingWord2Vec(Word2Vec):
         self._trained = self._read = 0
 
     def _do_train_job(self, sentences: Iterable[list[str]], alpha: float, inits: Any) -> Any:
+        try:
+            return self._train_batch(sentences, alpha, inits)
+        except Exception as error:  # noqa: BLE001 - raised again at the end of the epoch
+            self.failed = error
+            return 0, 0
+
+    def _train_batch(
+        self, sentences: Iterable[list[str]], alpha: float, inits: Any
+    ) -> tuple[int, int]:
         # It shares the vectors and the random numbers, and nothing else that a batch changes.
         batch = copy.copy(self)
         batch.running_training_loss = 0.0
@@ -50,7 +61,9 @@ class CountingWord2Vec(Word2Vec):
         return trained, read
 
     def end_epoch(self) -> None:
-        """Notes what the epoch came to, which has ended."""
+        """Notes what the epoch came to, which has ended, or raises what went wrong in it."""
+        if self.failed is not None:
+            raise self.failed
         self.epochs_done.append(Epoch(self._read, self._trained, self._loss))
         self._begin()
 

@@ -7,6 +7,8 @@ from embedkit.tokens.whole_words import MARK, word_tokenizer
 MOST_WORDS = 10_000
 """gensim leaves out what follows in a sentence, without a word (its issue 2880)."""
 
+_MOST_CHARACTERS = 1 << 16
+
 SplitWords = Callable[[str], list[str]]
 
 
@@ -48,13 +50,33 @@ class Sentences:
         """Reads them once more."""
         try:
             for text in self._texts:
-                words = self._split(text)
-                for start in range(0, len(words), MOST_WORDS):
-                    yield words[start : start + MOST_WORDS]
+                yield from self._of(text)
         except Exception as error:  # noqa: BLE001 - raised again where somebody hears of it
             self._failed = error
+
+    def _of(self, text: str) -> Iterator[list[str]]:
+        words: list[str] = []
+        for piece in _pieces(text):
+            words += self._split(piece)
+            while len(words) > MOST_WORDS:
+                yield words[:MOST_WORDS]
+                del words[:MOST_WORDS]
+        if words:
+            yield words
 
     def check(self) -> None:
         """Raises what ended the sentences before their end, if anything did."""
         if self._failed is not None:
             raise self._failed
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """Cuts a long text at blanks, as a list of all of its words takes far more than the text."""
+    start = 0
+    while len(text) - start > _MOST_CHARACTERS:
+        end = max(text.rfind(blank, start, start + _MOST_CHARACTERS) for blank in " \n\t")
+        if end <= start:
+            break
+        yield text[start:end]
+        start = end
+    yield text[start:]

@@ -93,6 +93,8 @@ def train_word2vec(config: Word2VecConfig) -> Trained:
 def _begin(config: Word2VecConfig, sentences: Sentences) -> Any:
     from embedkit.training.gensim_model import CountingWord2Vec
 
+    # It warns of small corpora, and of sentences that end early, whose reason is told.
+    logging.getLogger("gensim").setLevel(logging.ERROR)
     model = CountingWord2Vec(
         on_words=lambda *_: None,
         vector_size=config.dimensions,

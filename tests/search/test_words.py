@@ -1,6 +1,8 @@
 """Similar words, analogies and the odd one out, against gensim on the same vectors."""
 
 import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -116,6 +118,17 @@ def test_few_words_a_vector_of_zeros_and_ties(vectors):
     # Of vectors far larger and smaller than others the cosine is as exact.
     scaled = vectors.matrix * np.float32(10.0) ** np.arange(-7, 7, dtype=np.float32)[:, None]
     check(similar_words(StaticVectors(WORDS, scaled, False), "king", 5), pairs(found[:5]))
+
+
+def test_vectors_that_are_not_finite_are_nobodys_neighbours(vectors):
+    damaged = np.array(vectors.matrix)
+    damaged[WORDS.index("man"), 2] = np.nan
+    damaged[WORDS.index("woman")] = np.inf
+    found = similar_words(StaticVectors(WORDS, damaged, False), "king", 100)
+    expected = [one for one in similar_words(vectors, "king", 100) if "man" not in one.word]
+    assert found == expected
+    with pytest.raises(ConfigError, match="a vector of these words is not finite"):
+        similar_words(StaticVectors(WORDS, damaged, False), "man")
 
 
 @pytest.mark.parametrize(
@@ -242,6 +255,24 @@ def test_the_command_line_prints_lines_or_json(tmp_path, vectors):
     answer = call("words", "doesnt-match", model, *asked, "--json")
     assert answer.json["word"] == ranked[-1].word
     assert [one["word"] for one in answer.json["words"]] == [one.word for one in ranked[::-1]]
+
+
+def test_asking_400_000_words_loads_little_and_takes_no_time(tmp_path, glove):
+    write_directory(tmp_path / "glove", glove.matrix, glove.words)
+    program = (
+        "import json, sys, time\n"
+        "from embedkit.search.word_sources import open_words\n"
+        "from embedkit.search.words import similar_words\n"
+        "found = similar_words(open_words(sys.argv[1]), 'king', 1)[0].word\n"
+        "print(json.dumps([found, time.process_time(), sorted(sys.modules)]))\n"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "glove")]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True)
+    word, seconds, loaded = json.loads(ran.stdout)
+    assert word == "prince"
+    assert seconds < 2
+    heavy = {"torch", "transformers", "pyarrow", "pandas", "sklearn", "ray", "apache_beam"}
+    assert heavy.isdisjoint(loaded)
 
 
 def test_the_command_line_refuses_in_one_line(tmp_path, vectors):

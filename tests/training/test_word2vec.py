@@ -238,6 +238,39 @@ def test_a_file_that_goes_while_it_is_read_ends_the_training():
         )
 
 
+@pytest.mark.timeout(60)
+def test_a_batch_that_fails_ends_the_training():
+    def fails(epoch, words):
+        raise MemoryError("no room")
+
+    model = CountingWord2Vec(on_words=fails, vector_size=4, min_count=1, workers=2)
+    sentences = [text.split() for text in texts(20)]
+    model.build_vocab(sentences)
+    with pytest.raises(MemoryError, match="no room"):
+        model.train(
+            sentences,
+            total_examples=model.corpus_count,
+            epochs=2,
+            callbacks=[AfterEachEpoch(lambda: None)],
+        )
+
+
+def test_long_texts_are_split_piece_by_piece(monkeypatch):
+    text = "one two\tthree\nfour  five-six " * 50 + "x" * 300 + " end"
+    expected = list(Sentences([text], word_splitter(True)))
+    pieces = []
+    monkeypatch.setattr("embedkit.training.sentences._MOST_CHARACTERS", 64)
+    split = word_splitter(True)
+    found = list(Sentences([text], lambda piece: pieces.append(piece) or split(piece)))
+    assert found == expected
+    assert len(pieces) > 10
+    assert "".join(pieces) == text
+    monkeypatch.setattr("embedkit.training.sentences.MOST_WORDS", 7)
+    cut = list(Sentences([text], split))
+    assert [word for words in cut for word in words] == expected[0]
+    assert {len(words) for words in cut[:-1]} == {7}
+
+
 def test_rejects_are_counted_and_said(tmp_path, caplog):
     good = [json.dumps({"text": text}) for text in texts(20)]
     bad = [json.dumps({"text": "long " * 2000}), "{", json.dumps({"text": " "})]
