@@ -22,7 +22,8 @@ def convert_file(
     file: Annotated[
         Path,
         typer.Argument(
-            help="word2vec (binary or text), GloVe or fastText .vec, compressed or not, or .npy."
+            help="word2vec (binary or text), GloVe or fastText .vec, compressed or not; .npy; or a "
+            "directory of word vectors, to count its words in a --corpus."
         ),
     ],
     *,

@@ -323,7 +323,7 @@ def test_columns_of_words_that_cannot_be_told(tmp_path: Path) -> None:
 
 
 def test_what_is_no_file_is_said(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="a directory; name a file"):
+    with pytest.raises(InputError, match="a directory, but none of word vectors"):
         convert_vectors(tmp_path, tmp_path / "model")
     with pytest.raises(InputError, match="no such file; name a file"):
         convert_vectors(tmp_path / "none", tmp_path / "model")

@@ -109,6 +109,19 @@ def test_poolings_are_other_vectors(model: Path) -> None:
     assert "statistics" not in spec.vector_ingredients()
 
 
+def test_a_directory_gets_them_as_a_file_does(tmp_path: Path, model: Path) -> None:
+    (tmp_path / "other").mkdir()
+    without = converted(tmp_path / "other", with_corpus=False)
+    corpus = CorpusConfig(inputs=(str(tmp_path / "c.jsonl"),), text_column="t")
+    done = convert_vectors(without, tmp_path / "again", corpus=corpus)
+    assert (done.words, done.texts) == (len(WORDS), 6)
+    for file in sorted(path.name for path in model.iterdir()):
+        assert (tmp_path / "again" / file).read_bytes() == (model / file).read_bytes()
+    (model / "tokenizer.json").write_text("{}")
+    with pytest.raises(InputError, match="none of word vectors that embedkit wrote"):
+        convert_vectors(model, tmp_path / "more")
+
+
 def test_a_corpus_of_other_words_is_refused(tmp_path: Path) -> None:
     (tmp_path / "v.txt").write_text("a 1 2\nb 1 2\n")
     (tmp_path / "c.txt").write_text("x y z\n")
