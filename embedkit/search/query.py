@@ -202,6 +202,7 @@ def _model_of(
             "give the right --model"
         )
     _check_tokenizer(version, described, spec)
+    _check_adapter(version, described, spec)
     return config, spec
 
 
@@ -213,6 +214,17 @@ def _check_tokenizer(version: Version, described: Mapping[str, Any], spec: Model
             f"{described['tokenizer']}: its tokenizer is not the one that {version.url} was made "
             f"with ({spec.identity.tokenizer_hash[:12]}, expected {expected[:12]}); restore it "
             "there"
+        )
+
+
+def _check_adapter(version: Version, described: Mapping[str, Any], spec: ModelSpec) -> None:
+    """Holds an adapter to be merged as it was, where queries take the way of documents."""
+    expected = described.get("ingredients", {}).get("adapter")
+    if "route" not in described and spec.own_ingredients().get("adapter") != expected:
+        raise ConfigError(
+            f"{spec.identity.directory}: its adapter_config.json does not say what it did when "
+            f"{version.url} was made (lora_alpha, alpha_pattern, use_rslora or use_dora); restore "
+            "it, or give the right --model"
         )
 
 

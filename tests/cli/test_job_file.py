@@ -116,3 +116,19 @@ def test_secrets_of_urls_are_left_out(bucket, s3_server, tiny_model, tmp_path):
     assert "AWS_SECRET_ACCESS_KEY" in text
     found = read_job([str(job)], {})
     assert (found.inputs, found.output) == ((f"s3://{bucket}/a.jsonl",), f"s3://{bucket}/out")
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "prompt: |-\n  Instruct: find a fox\n  Query:\n",
+        'prompt: "Instruct: find a fox\\nQuery:"\n',
+        "prompt: 'Instruct: find a fox\n\n  Query:'\n",
+    ],
+    ids=["block", "escape", "empty line"],
+)
+def test_instructions_of_several_lines(written, tmp_path):
+    """As decoders want them before a query, however YAML spells the end of a line."""
+    job = tmp_path / "job.yaml"
+    job.write_text(f"inputs: a.jsonl\nmodel: m\noutput: o\n{written}")
+    assert read_job([str(job)], {}).prompt == "Instruct: find a fox\nQuery:"

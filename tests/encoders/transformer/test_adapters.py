@@ -11,6 +11,7 @@ import peft
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from running import records, tiny_job, write_jsonl
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Dense
@@ -20,7 +21,9 @@ from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer
 from embedkit.config import ModelConfig
 from embedkit.encoders.kinds import load_encoder, query_config, read_model
 from embedkit.encoders.spec import ModelSpec
+from embedkit.engines.run import run_job
 from embedkit.errors import ConfigError, EncoderError
+from embedkit.search.query import encode_query
 from embedkit.tokens.tokenization import load_tokenizer
 from embedkit.vectors import TokenBatch
 
@@ -303,3 +306,16 @@ def test_weights_that_belong_to_another_model(changes, message, adapter):
     tensors = load_file(file) | changes
     save_file({name: tensor for name, tensor in tensors.items() if tensor is not None}, file)
     fails(adapter, f"adapter_model.safetensors: .*{message}")
+
+
+def test_search_takes_the_adapter_as_it_was(adapter, tmp_path):
+    corpus = write_jsonl(tmp_path / "corpus.jsonl", records(12))
+    run_job(tiny_job(str(adapter), corpus, tmp_path / "out"))
+    expected = vectors_of(spec_of(adapter, pooling="mean", normalize=True))[2]
+    found = encode_query(tmp_path / "out", SENTENCES[2])
+    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-6)
+    edit(adapter, lora_alpha=9)
+    with pytest.raises(
+        ConfigError, match=r"its adapter_config\.json does not say what it did when"
+    ):
+        encode_query(tmp_path / "out", SENTENCES[2])
