@@ -153,7 +153,7 @@ def _facts(manifest: Manifest) -> Iterable[tuple[str, ...]]:
     names: tuple[str, ...] = (
         "model", "revision", "weights_hash", "fingerprint", "dimension", "metric", "normalized",
         "granularity", "pooling", "prompt", "max_tokens", "ignored_code",
-        "onnx_file", "tokenizer", "tokenizer_mismatch", "base_model", "route",
+        "onnx_file", "onnx_precision", "tokenizer", "tokenizer_mismatch", "base_model", "route",
     )  # fmt: skip
     if _is_scored(manifest):
         names = (

@@ -136,7 +136,7 @@ def read_transformer(
         given_tokenizer=chosen.given,
         tokenizer_mismatch=mismatch,
         onnx_file=_below(root, [onnx.model])[0] if onnx else "",
-        onnx_quantized=onnx is not None and onnx.is_quantized,
+        onnx_precision=onnx.precision if onnx else "float32",
         beside_onnx=_below(root, [*own_files, *others]) if onnx and own_files else (),
     )
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from embedkit.encoders.transformer.onnx_graph import OnnxGraph, read_graph
 from embedkit.encoders.weights import below
@@ -10,8 +11,14 @@ from embedkit.errors import ConfigError
 USUAL_FILES = ("onnx/model.onnx", "model.onnx")
 """Where sentence-transformers and optimum write it, below the model's directory."""
 
-_QUANTIZED = ("QLinear", "DynamicQuantize", "DequantizeLinear", "MatMulInteger", "MatMulNBits")
+OnnxPrecision = Literal["float32", "half", "quantized"]
+"""What a file computes with: numbers of 32 or 16 bits, or weights of fewer."""
+
+_QUANTIZED = ("QLinear", "Quant", "MatMulInteger", "NBits", "Bnb4", "QAttention", "QEmbed", "QGemm")
 """What the names of operators have in them that compute with weights of few bits."""
+
+_HALF = {10, 16}
+"""Types of tensors' elements: float16 and bfloat16."""
 
 _SHOWN = 8
 
@@ -36,9 +43,11 @@ class OnnxFiles:
         return (self.model, *self.data)
 
     @property
-    def is_quantized(self) -> bool:
-        """Whether it computes with weights of few bits."""
-        return any(mark in name for name in self.graph.operators for mark in _QUANTIZED)
+    def precision(self) -> OnnxPrecision:
+        """What it computes with, at the least."""
+        if any(mark in name for name in self.graph.operators for mark in _QUANTIZED):
+            return "quantized"
+        return "half" if self.graph.types & _HALF else "float32"
 
 
 def usual_files(wanted: str | None) -> tuple[str, ...]:

@@ -21,6 +21,9 @@ _MESSAGES: dict[str, dict[int, str]] = {
 }
 """The messages of onnx.proto that tensors can lie in, by the numbers of their fields."""
 
+_DATA_TYPE = 2
+"""Field of a tensor with the type of its elements."""
+
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _MOST_FIELDS = 10_000_000
 _MOST_DEPTH = 64
@@ -34,10 +37,12 @@ class OnnxGraph:
     Attributes:
         locations: Files beside it that hold values of tensors, as it names them.
         operators: Types of the operators.
+        types: Numbers of the types of tensors' elements, as ``TensorProto.DataType`` has them.
     """
 
     locations: set[str] = field(default_factory=set)
     operators: set[str] = field(default_factory=set)
+    types: set[int] = field(default_factory=set)
 
 
 def read_graph(file: Path) -> OnnxGraph:
@@ -85,14 +90,18 @@ def _walk(data: memoryview, found: OnnxGraph) -> None:
             raise _Damaged(f"graphs within graphs, more than {_MOST_DEPTH} deep")
         fields = _fields(data, start, end, left)
         if kind == "entry":
-            texts = [(number, _text(data, *place)) for number, *place in fields if number in (1, 2)]
+            texts = [
+                (number, _text(data, *place)) for number, wire, *place in fields if wire == _BYTES
+            ]
             if (1, "location") in texts:
                 # Whichever of several would count.
                 found.locations |= {text for number, text in texts if number == 2}
             continue
-        for number, first, last in fields:
-            inner = _MESSAGES[kind].get(number)
-            if inner == "operator":
+        for number, wire, first, last in fields:
+            inner = _MESSAGES[kind].get(number) if wire == _BYTES else None
+            if kind == "tensor" and number == _DATA_TYPE and wire == _VARINT:
+                found.types.add(_varint(data, first)[0])
+            elif inner == "operator":
                 found.operators.add(_text(data, first, last))
             elif inner is not None:
                 waiting.append((inner, first, last, depth + 1))
@@ -100,8 +109,8 @@ def _walk(data: memoryview, found: OnnxGraph) -> None:
 
 def _fields(
     data: memoryview, place: int, end: int, left: Iterator[int]
-) -> Iterator[tuple[int, int, int]]:
-    """Yields the number of each field that holds bytes, and where these start and end."""
+) -> Iterator[tuple[int, int, int, int]]:
+    """Yields each field's number and wire type, and where its value starts and ends."""
     while place < end:
         if next(left, None) is None:
             raise _Damaged(f"more than {_MOST_FIELDS:,} fields")
@@ -109,8 +118,7 @@ def _fields(
         start, place = _value(data, place, wire)
         if place > end:
             raise _Damaged("a field is longer than what holds it")
-        if wire == _BYTES:
-            yield number, start, place
+        yield number, wire, start, place
 
 
 def _tag(data: memoryview, place: int) -> tuple[int, int, int]:

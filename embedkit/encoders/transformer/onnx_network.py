@@ -1,6 +1,7 @@
 """ONNX models on onnxruntime, on CPUs: the transformer is theirs, all behind it is as elsewhere."""
 
 import logging
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,8 +28,11 @@ _log = logging.getLogger(__name__)
 
 _TOKEN_VECTORS = ("last_hidden_state", "token_embeddings")
 _TYPES = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
-_TOLERANCE, _QUANTIZED_TOLERANCE = 1e-3, 0.5
+_TOLERANCES = {"float32": 1e-3, "half": 0.1, "quantized": 0.5}
 _CHECK_LENGTHS = (1, 3, 7, 40, 130)
+_OF_ITS_SOURCE = re.compile(
+    r"\[ONNXRuntimeError\] : \d+ : \w+ : |(Load model from \S+ failed:)?/onnxruntime_src/\S+ .*?\) "
+)
 _FATAL_ONLY = 4
 """What it raises is said in one line, and by nobody else."""
 
@@ -84,7 +88,7 @@ class OnnxTransformer(nn.Module):
         except Exception as error:
             raise EncoderError(
                 f"{self._file}: onnxruntime cannot compute {ids.shape[0]} texts of up to "
-                f"{ids.shape[1]} tokens ({one_line(error, only_first=True)}); take fewer "
+                f"{ids.shape[1]} tokens ({_reason(error)}); take fewer "
                 "batch_tokens, or another backend"
             ) from error
         return _Output(torch.from_numpy(np.ascontiguousarray(hidden, dtype=np.float32)))
@@ -179,9 +183,14 @@ def _session(spec: TransformerSpec) -> Any:
     # Its errors have no base class but this.
     except Exception as error:
         raise ConfigError(
-            f"{file}: onnxruntime cannot load it ({one_line(error, only_first=True)}); export it "
-            "again, or take another backend"
+            f"{file}: onnxruntime cannot load it ({_reason(error)}); export it again, or take "
+            "another backend"
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    """Returns what an error of onnxruntime says, without the places in its own source."""
+    return one_line(_OF_ITS_SOURCE.sub("", str(error)), only_first=True)
 
 
 def _check(backend: TorchBackend, transformer: OnnxTransformer, spec: TransformerSpec) -> None:
@@ -214,11 +223,16 @@ def _check(backend: TorchBackend, transformer: OnnxTransformer, spec: Transforme
     else:
         expected, said = torch_backend(exact).run(rows), "the weights beside it"
     distance = greatest_distance(vectors, expected)
-    tolerance = _QUANTIZED_TOLERANCE if spec.onnx_quantized else _TOLERANCE
+    tolerance = _TOLERANCES[spec.onnx_precision]
     if not distance <= tolerance:
         raise ConfigError(
             f"{file}: gives other vectors than {said} (relative distance {distance:.2g}, at most "
             f"{tolerance:g} expected); export it anew, or take another backend"
         )
-    if spec.onnx_quantized and exact is not None:
-        _log.info("%s is quantized: relative distance %.2g from float32", file, distance)
+    if spec.onnx_precision != "float32" and exact is not None:
+        _log.info(
+            "%s is of %s precision: relative distance %.2g from float32",
+            file,
+            spec.onnx_precision,
+            distance,
+        )

@@ -7,6 +7,7 @@ from embedkit.encoders.spec import MixedCalls, ModelSpec
 from embedkit.encoders.transformer.adapter_files import Adapter
 from embedkit.encoders.transformer.head_layers import HeadLayer
 from embedkit.encoders.transformer.hidden_layers import HiddenLayers
+from embedkit.encoders.transformer.onnx_files import OnnxPrecision
 from embedkit.encoders.transformer.packing import PackShape
 
 PACKED_ARCHITECTURES = frozenset({"bert", "distilbert", "roberta", "xlm-roberta"})
@@ -39,7 +40,7 @@ class TransformerSpec(ModelSpec):
         adapter: What is merged into the transformer's weights, if there is something.
         onnx_file: The ONNX file that backend onnx runs, relative to the model directory; empty for
             other backends.
-        onnx_quantized: Whether it computes with weights of few bits.
+        onnx_precision: What it computes with.
         beside_onnx: The safetensors files of the same model, where the directory has them as well.
         route: Name of the way that texts take through a model with several; else empty.
         query_weights: SHA-256 over the weights on the way of queries, where there are several.
@@ -58,7 +59,7 @@ class TransformerSpec(ModelSpec):
     tokenizer_mismatch: str = ""
     adapter: Adapter | None = None
     onnx_file: str = ""
-    onnx_quantized: bool = False
+    onnx_precision: OnnxPrecision = "float32"
     beside_onnx: tuple[str, ...] = ()
     route: str = ""
     query_weights: str = ""
@@ -116,6 +117,7 @@ class TransformerSpec(ModelSpec):
             "layers": "" if self.layers is None else str(self.layers),
             "ignored_code": " ".join(self.ignored_code),
             "onnx_file": self.onnx_file,
+            "onnx_precision": self.onnx_precision if self.onnx_file else "",
             "tokenizer": self.given_tokenizer,
             "tokenizer_mismatch": self.tokenizer_mismatch,
             "base_model": self.identity.base or "",

@@ -67,7 +67,11 @@ def test_a_directory_with_an_onnx_file_alone(model, plain_model):
     assert spec.identity.weights == ("onnx/model.onnx",)
     assert spec.beside_onnx == ()
     assert spec.placement.backend == "onnxruntime" and spec.placement.precision == "float32"
-    assert spec.description() == {"pooling": "mean", "onnx_file": "onnx/model.onnx"}
+    assert spec.description() == {
+        "pooling": "mean",
+        "onnx_file": "onnx/model.onnx",
+        "onnx_precision": "float32",
+    }
     np.testing.assert_allclose(vectors_of(model), expected, atol=2e-5)
     with pytest.raises(ConfigError, match=r"no model\.safetensors in it"):
         read(model, backend="torch")
@@ -370,12 +374,51 @@ def test_a_quantized_file_is_near_enough(model, plain_model, caplog):
     name = "onnx/model_qint8.onnx"
     quantize_dynamic(model / "onnx/model.onnx", model / name, weight_type=QuantType.QInt8)
     spec = read(model, onnx_file=name)
-    assert spec.onnx_quantized and not read(model).onnx_quantized
+    assert (spec.onnx_precision, read(model).onnx_precision) == ("quantized", "float32")
+    assert spec.description()["onnx_precision"] == "quantized"
     caplog.set_level("INFO")
     exact = vectors_of(plain_model("bert"), backend="torch", precision="float32", normalize=True)
     found = vectors_of(model, onnx_file=name, normalize=True)
-    assert "is quantized: relative distance" in caplog.text
+    assert "is of quantized precision: relative distance" in caplog.text
     assert 0.9 < (found * exact).sum(axis=1).min() < 0.9999
+
+
+def test_weights_of_16_bits_are_near_enough(model, plain_model):
+    file = model / "onnx/model.onnx"
+    loaded = onnx.load(file)
+    graph = loaded.graph
+    nodes = []
+    for tensor in graph.initializer:
+        if tensor.data_type == TensorProto.FLOAT:
+            half = onnx.numpy_helper.to_array(tensor).astype(np.float16)
+            name = tensor.name
+            tensor.CopyFrom(onnx.numpy_helper.from_array(half, f"{name}_16"))
+            nodes.append(helper.make_node("Cast", [tensor.name], [name], to=TensorProto.FLOAT))
+    for node in nodes:
+        graph.node.insert(0, node)
+    onnx.save(loaded, file)
+    assert read(model).onnx_precision == "half"
+    exact = vectors_of(plain_model("bert"), backend="torch", precision="float32")
+    found = vectors_of(model)
+    assert 0 < np.abs(found - exact).max() < 0.02 * np.abs(exact).max()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"offset": "999999999"}, {"length": "999999999"}, {"offset": "-4"}, {"length": "nothing"}],
+)
+def test_places_in_the_file_of_weights_that_are_not_there(model, change, capfd):
+    external(model / "onnx/model.onnx", **change)
+    refused(without_weights(model), "onnxruntime cannot load it")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_version_of_onnx_that_onnxruntime_does_not_know(model):
+    file = model / "onnx/model.onnx"
+    loaded = onnx.load(file)
+    loaded.ir_version = 99
+    onnx.save(loaded, file)
+    refused(model, r"onnxruntime cannot load it \(Unsupported model IR version: 99")
 
 
 def test_a_row_that_is_not_finite_is_computed_again_by_torch(model, monkeypatch):
