@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from embedkit.config import CorpusConfig, ModelConfig
 from embedkit.encoders.kinds import load_encoder, read_model
-from embedkit.errors import InputError
+from embedkit.errors import ConfigError, InputError
 from embedkit.tokens.tokenization import load_tokenizer
 from embedkit.training.convert import convert_vectors
 from embedkit.vectors import TokenBatch
@@ -107,6 +107,27 @@ def test_poolings_are_other_vectors(model: Path) -> None:
     assert len(names) == 6
     spec = read_model(ModelConfig(model=str(model)))
     assert "statistics" not in spec.vector_ingredients()
+
+
+@pytest.mark.parametrize(
+    ("tensor", "pooling"),
+    [
+        ("counts", "sif"),
+        ("texts", "idf"),
+        ("all_texts", "idf"),
+        ("component.sif", "sif-pc"),
+        ("component.mean", "mean-pc"),
+    ],
+)
+def test_statistics_of_other_words_are_refused(model: Path, tensor: str, pooling: str) -> None:
+    file = model / "statistics.safetensors"
+    save_file({**load_file(file), tensor: np.ones(3)}, file)
+    with pytest.raises(ConfigError, match=rf"{tensor} has shape \(3,\), expected \("):
+        encoded(model, pooling)
+    save_file({"other": np.ones(3)}, file)
+    if tensor != "counts":
+        with pytest.raises(ConfigError, match=r"has no .*, which takes a corpus: write the"):
+            encoded(model, pooling)
 
 
 def test_a_directory_gets_them_as_a_file_does(tmp_path: Path, model: Path) -> None:

@@ -76,7 +76,9 @@ def read_static(root: Path, revision: str | None, config: ModelConfig) -> Static
         placement=Placement("numpy", "cpu", "float32", config.batch_tokens or _BATCH_TOKENS, 1),
         pooling=pooling,
         unknown_id=bare.unknown_id if drops_unknown else None,
-        statistics_hash=check_pooling(pooling, root, bare.of_words),
+        statistics_hash=check_pooling(
+            pooling, root, bare.unknown_id if bare.of_words else None, table.dimension
+        ),
     )
 
 

@@ -47,19 +47,22 @@ def component_name(weighting: str) -> str:
     return f"component.{weighting}"
 
 
-def check_pooling(pooling: str, root: Path, of_words: bool) -> str:
+def check_pooling(pooling: str, root: Path, words: int | None, dimension: int) -> str:
     """Checks that a directory has what a pooling needs.
 
     Args:
         pooling: One of ``POOLINGS``.
         root: The model directory.
-        of_words: Whether its words stand in the order of their frequency.
+        words: How many words it has, in the order of their frequency; None where its tokens are no
+            whole words.
+        dimension: Components of a vector.
 
     Returns:
         A hash of all that it needs beside the vectors; empty where that is nothing.
 
     Raises:
-        ConfigError: There is no such pooling, or the directory lacks something.
+        ConfigError: There is no such pooling, or the directory lacks something, or has it of other
+            words.
     """
     if pooling not in POOLINGS:
         raise ConfigError(
@@ -68,7 +71,11 @@ def check_pooling(pooling: str, root: Path, of_words: bool) -> str:
     weighting = pooling.removesuffix(WITHOUT_COMPONENT)
     file = root / STATISTICS
     known = stored_tensors(file) if file.is_file() else {}
-    needed = {"mean": [], "idf": [TEXTS, ALL_TEXTS], "sif": [] if of_words else [COUNTS]}[weighting]
+    needed = {
+        "mean": [],
+        "idf": [TEXTS, ALL_TEXTS],
+        "sif": [COUNTS] if words is None or COUNTS in known else [],
+    }[weighting]
     if pooling != weighting:
         needed = [*needed, component_name(weighting)]
     if lacking := [name for name in needed if name not in known]:
@@ -76,9 +83,17 @@ def check_pooling(pooling: str, root: Path, of_words: bool) -> str:
             f"pooling is {pooling}, but {file} has no {lacking[0]}, which takes a corpus: write "
             "the directory with 'embedkit convert FILE --corpus INPUT', or take pooling mean"
         )
+    shapes = {ALL_TEXTS: (1,), component_name(weighting): (dimension,)}
+    for name in needed:
+        shape = shapes.get(name, (words,))
+        if known[name].shape != shape:
+            raise ConfigError(
+                f"{file}: {name} has shape {known[name].shape}, expected {shape}; write the "
+                "directory again with 'embedkit convert'"
+            )
     if pooling == "mean":
         return ""
-    return file_hash(file) if needed or COUNTS in known else _BY_RANK
+    return file_hash(file) if needed else _BY_RANK
 
 
 def open_pooling(pooling: str, root: Path, words: int) -> StaticPooling:
@@ -99,11 +114,6 @@ def open_pooling(pooling: str, root: Path, words: int) -> StaticPooling:
     known = {name: np.asarray(tensor.mapped()) for name, tensor in stored.items()}
     weighting = pooling.removesuffix(WITHOUT_COMPONENT)
     weights = weights_of(weighting, known, words)
-    if weights is not None and weights.shape != (words,):
-        raise ConfigError(
-            f"{file}: it is of {weights.shape} words, but there are {words:,}; write the directory "
-            "again"
-        )
     component = known[component_name(weighting)] if pooling != weighting else None
     return StaticPooling(weights, weighting == "idf", component)
 
