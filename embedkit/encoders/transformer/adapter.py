@@ -44,6 +44,7 @@ def merge_adapter(transformer: nn.Module, adapter: Adapter) -> None:
 
     changes: defaultdict[str, dict[str, Tensor]] = defaultdict(dict)
     held = dict(transformer.named_parameters())
+    replaced = False
     for name, tensor in load_file(adapter.weights).items():
         place = _in_transformer(name, transformer)
         if place is None:
@@ -53,6 +54,12 @@ def merge_adapter(transformer: nn.Module, adapter: Adapter) -> None:
             changes[place.removesuffix(suffix)][_FACTORS[suffix]] = tensor.float()
         else:
             _replace(held, place.replace(".base_layer.", "."), tensor, adapter)
+            replaced = True
+    if not changes and not replaced:
+        raise ConfigError(
+            f"{adapter.weights}: no tensor in it is for the encoder, so that nothing would be "
+            "changed; take the model that it was made for, or that one without it"
+        )
     modules = dict(transformer.named_modules())
     for name, factors in changes.items():
         with torch.no_grad():

@@ -308,6 +308,14 @@ def test_weights_that_belong_to_another_model(changes, message, adapter):
     fails(adapter, f"adapter_model.safetensors: .*{message}")
 
 
+def test_an_adapter_of_a_head_alone(adapter):
+    """Or of nothing: its vectors would be those of the model without it."""
+    head = {"base_model.model.classifier.weight": torch.ones(2, 32)}
+    for tensors in ({}, head):
+        save_file(tensors, adapter / "adapter_model.safetensors")
+        fails(adapter, "no tensor in it is for the encoder, so that nothing would be changed")
+
+
 def test_search_takes_the_adapter_as_it_was(adapter, tmp_path):
     corpus = write_jsonl(tmp_path / "corpus.jsonl", records(12))
     run_job(tiny_job(str(adapter), corpus, tmp_path / "out"))

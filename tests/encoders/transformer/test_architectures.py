@@ -124,6 +124,19 @@ def test_deberta_with_a_table_of_positions_takes_no_more_than_it_has(plain_model
         spec_of(tmp_path, pooling="mean", max_tokens=500)
 
 
+@pytest.mark.parametrize("architecture", ["gte", "nomic_bert"])
+def test_architectures_that_once_came_with_code(architecture, plain_model, tmp_path):
+    """Their directories name it still, and have the names that weights had in it."""
+    directory = Path(plain_model(architecture))
+    for file in directory.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    edit(tmp_path / "config.json", auto_map={"AutoModel": "modeling.Model"})
+    with pytest.raises(ConfigError, match=r"auto_map names modeling\.Model as AutoModel: it needs"):
+        spec_of(tmp_path, pooling="cls")
+    found = vectors_of(tmp_path, SENTENCES, pooling="cls", ignore_auto_map=True)
+    np.testing.assert_array_equal(found, vectors_of(directory, SENTENCES, pooling="cls"))
+
+
 @pytest.mark.parametrize("backend", BOUNDS)
 def test_a_t5_sentence_encoder(backend, sentence_model):
     torch.manual_seed(1)
