@@ -99,6 +99,11 @@ class RecordConfig(_Config):
         description="Column that holds the query of each text: rows are pairs then, and a "
         "cross-encoder gives them scores in the place of vectors.",
     )
+    candidates_column: str | None = Field(
+        None,
+        description="Column that holds a list of texts for each query, in the place of one text: "
+        "each of them gets a row.",
+    )
     id_column: str | None = Field(
         None, description="Column that holds a unique id; without it ids come from the place."
     )
@@ -140,6 +145,11 @@ class RecordConfig(_Config):
             return self.metadata_columns
         others = (name for name in self.metadata_columns if name not in (query, f"{query}:string"))
         return (*others, f"{query}:string")
+
+    @property
+    def has_many_rows(self) -> bool:
+        """Whether a record may become several rows."""
+        return self.chunk != "none" or self.candidates_column is not None
 
     @property
     def keeps_query(self) -> bool:
@@ -546,7 +556,10 @@ def _taken(records: RecordConfig, column: str, where: str) -> str | None:
 def pairs_fault(records: RecordConfig, output: OutputConfig) -> str | None:
     """Says why records that are pairs cannot be scored with such settings, if so."""
     if records.query_column is None:
-        return None
+        fault = "candidates_column: candidates are of a query; name its column as query_column"
+        return None if records.candidates_column is None else fault
+    if records.candidates_column is not None and records.text_template is not None:
+        return "candidates_column: text_template makes the text already; leave one of them out"
     if records.chunk != "none":
         return "chunk: pairs of a query and a text are scored whole; leave it out"
     if output.vector_dtype != "float32":

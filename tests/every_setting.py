@@ -12,6 +12,7 @@ OTHER = {
     "text_column": "body",
     "text_template": "{title}. {body}",
     "query_column": "question",
+    "candidates_column": "answers",
     "id_column": "key",
     "metadata_columns": ("stars:int64", "title"),
     "base": "/data",

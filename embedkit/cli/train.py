@@ -24,6 +24,7 @@ _ENDS = (
 )
 _OF_VERSIONS = {
     "query_column",
+    "candidates_column",
     "id_column",
     "metadata_columns",
     "block_rows",

@@ -14,6 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from embedkit.config import CorpusConfig, RecordConfig
+from embedkit.corpus.candidates import joined
 from embedkit.corpus.json_values import as_text
 from embedkit.corpus.metadata_types import declared_types, parse_type
 from embedkit.corpus.names import is_unicode
@@ -41,6 +42,7 @@ class Columns:
         metadata: Columns that are carried along, with their types.
         optional: Columns of the text that files need not have, as ``{title?}`` in a template.
         query: The column of ``metadata`` with the query of each text, where records are pairs.
+        listed: Whether the text's column holds lists of texts, see ``corpus.candidates``.
     """
 
     text: tuple[tuple[str, str | None], ...]
@@ -49,6 +51,7 @@ class Columns:
     metadata: tuple[tuple[str, pa.DataType], ...] = ()
     optional: frozenset[str] = frozenset()
     query: str | None = None
+    listed: bool = False
 
     @classmethod
     def of(cls, config: RecordConfig, metadata: Iterable[tuple[str, str]] = ()) -> "Columns":
@@ -63,8 +66,11 @@ class Columns:
         """
         kinds = tuple((name, parse_type(kind)) for name, kind in metadata)
         if config.text_template is None:
-            text = (("", config.text_column),)
-            return cls(text, False, config.id_column, kinds, query=config.query_column)
+            column, listed = config.candidates_column, config.candidates_column is not None
+            text = (("", column or config.text_column),)
+            return cls(
+                text, False, config.id_column, kinds, query=config.query_column, listed=listed
+            )
         parts = _template(config.text_template)
         joined = tuple((literal, name and name.removesuffix("?")) for literal, name in parts)
         needed = {name for _, name in parts if name and not name.endswith("?")}
@@ -206,6 +212,8 @@ def make_texts(
         max_chars: A longer text is surely too long.
         problems: Takes what is wrong, by place; the text at such a place is empty.
     """
+    if columns.listed:
+        return _joined(values[columns.text_names[0]], columns.text_names[0], problems)
     parts = {
         name: _parts(values[name], name, columns.templated, problems) for name in columns.text_names
     }
@@ -228,6 +236,24 @@ def make_texts(
     if not all(filled):
         texts = [text if full else "" for text, full in zip(texts, filled, strict=True)]
     return _needed(texts, values, columns, problems)
+
+
+def _joined(values: Sequence[Any], name: str, problems: Problems) -> list[str]:
+    texts = []
+    for place, value in enumerate(values):
+        text = ""
+        if value is None:
+            detail = f"no value in column {name!r}; fill it, or name another candidates column"
+            problems.setdefault(place, ("missing_column", detail))
+        elif not isinstance(value, list | tuple):
+            detail = f"column {name!r} holds {shown(value)}, expected a list of strings; mend it"
+            problems.setdefault(place, ("wrong_type", detail))
+        else:
+            text, reason, detail = joined(value, name)
+            if reason:
+                problems.setdefault(place, (reason, detail))
+        texts.append(text)
+    return texts
 
 
 def _needed(

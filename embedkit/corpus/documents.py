@@ -19,7 +19,7 @@ from embedkit.corpus.columns import (
 )
 from embedkit.corpus.metadata_values import Unfit, metadata_array
 from embedkit.corpus.names import is_unicode
-from embedkit.hashes.digests import digest, place_ids, text_hash
+from embedkit.hashes.digests import place_ids, text_hash
 from embedkit.records import DOCUMENT_SCHEMA, EXCERPT, LineCounts, Reject
 
 MOST_RECORD_BYTES = 1 << 30
@@ -140,16 +140,13 @@ def make_documents(
         texts = make_texts(records.columns, columns, problems, max_record_bytes)
     check_texts(texts, max_record_bytes, problems)
     metadata, unfit = _metadata(records, columns)
-    queries = _queries(records, columns, max_record_bytes, problems)
+    _check_queries(records, columns, max_record_bytes, problems)
     rejects = [*records.rejects, *_rejects(records, columns, ids, texts, problems)]
     rejects = sorted(map(records.numbered, rejects), key=lambda reject: reject.row_index)
     for place in problems:
         # What is wrong with a text may be that it cannot be written down.
         texts[place] = ids[place] = ""
-        if queries:
-            queries[place] = ""
-    hashes = list(map(digest, queries, texts)) if queries else list(map(text_hash, texts))
-    rows = _rows(records, ids, texts, hashes, metadata, schema)
+    rows = _rows(records, ids, texts, metadata, schema)
     if problems:
         good = np.ones(len(texts), dtype=bool)
         good[list(problems)] = False
@@ -171,17 +168,16 @@ def _metadata(records: Records, columns: Columns) -> tuple[list[pa.Array], dict[
     return arrays, unfit
 
 
-def _queries(records: Records, columns: Columns, max_bytes: int, problems: Problems) -> list[str]:
-    """Makes the queries of pairs, and notes those that cannot be used; none of single texts."""
+def _check_queries(records: Records, columns: Columns, max_bytes: int, problems: Problems) -> None:
+    """Notes the queries of pairs that cannot be used; single texts have none."""
     if columns.query is None or not records.row_index:
-        return []
+        return
     found: Problems = {}
     queries = make_queries(records.columns[columns.query], columns.query, found)
     check_texts(queries, max_bytes, found)
     for place, (reason, detail) in found.items():
         named = "empty_query" if reason == "empty_text" else reason
         problems.setdefault(place, (named, detail.replace("the text", "the query", 1)))
-    return queries
 
 
 def _nulled(
@@ -277,7 +273,6 @@ def _rows(
     records: Records,
     ids: list[str],
     texts: list[str],
-    hashes: list[str],
     metadata: Sequence[pa.Array],
     schema: pa.Schema,
 ) -> pa.RecordBatch:
@@ -292,7 +287,7 @@ def _rows(
         "chunk_index": zeros,
         "char_start": zeros,
         "char_end": pa.array(np.fromiter(map(len, texts), dtype=np.int32, count=count)),
-        "text_hash": pa.array(hashes, pa.string()),
+        "text_hash": pa.array([text_hash(text) for text in texts], pa.string()),
         "source": pa.array([records.source], pa.string()).take(zeros),
         "row_index": pa.array(records.row_index, pa.int64()),
         "text": pa.array(texts, pa.string()),

@@ -65,6 +65,14 @@ def _check_types(file: FileRange, schema: pa.Schema, columns: Columns) -> None:
         number = (
             pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
         )
+        if columns.listed:
+            is_listed = pa.types.is_list(kind) or pa.types.is_large_list(kind)
+            if not (is_listed and _is_text(plain_type(kind.value_type))):
+                raise InputError(
+                    f"{file.url}: candidates column {name!r} is of type {str(kind)[:100]}, "
+                    "expected a list of strings"
+                )
+            continue
         digits = not pa.types.is_nested(kind) and not pa.types.is_fixed_size_binary(kind)
         if not (_is_text(kind) or (digits and columns.templated)):
             remedy = f"; its digits are read by --text-template '{{{name}}}'" if number else ""

@@ -120,6 +120,11 @@ def _check(file: FileRange, config: CorpusConfig) -> _Checked:
     if file.format == "json":
         return _Checked((file,))
     if file.format in ("csv", "tsv"):
+        if config.candidates_column is not None:
+            raise ConfigError(
+                f"candidates_column: {file.url} is {file.format.upper()}, which has no lists; give "
+                "a row to each candidate, or JSONL or Parquet"
+            )
         check_csv(file, config, required_columns(config))
         return _Checked((file,))
     if file.format == "text":
@@ -153,7 +158,8 @@ def _check_sample(sample: JsonSample, config: CorpusConfig) -> None:
     if columns.query is not None:
         sample.check_column(columns.query, "query column", "")
     for name in columns.needed:
-        what = "id column" if name == columns.id else "text column"
+        what = "candidates column" if columns.listed else "text column"
+        what = "id column" if name == columns.id else what
         optional = config.text_template is not None and what == "text column"
         remedy = f", or write {{{name}?}} in the template if it is rare" if optional else ""
         sample.check_column(name, what, remedy)

@@ -6,6 +6,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 
 from embedkit.config import CorpusConfig
+from embedkit.corpus.candidates import SEPARATOR
 from embedkit.corpus.columns import Columns
 from embedkit.corpus.documents import make_documents
 from embedkit.corpus.formats import read_records
@@ -146,7 +147,10 @@ def _beginning(
                 found = made.rows.column("text").to_pylist()
                 if columns.query is not None:
                     queries = made.rows.column(columns.query).to_pylist()
-                    found = [f"{one} {text}" for one, text in zip(queries, found, strict=True)]
+                    found = [
+                        f"{one} {text.replace(SEPARATOR, f'{SEPARATOR}{one} ')}"
+                        for one, text in zip(queries, found, strict=True)
+                    ]
                 texts.extend(found)
                 size += _size(found)
                 rows += len(part)

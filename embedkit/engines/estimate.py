@@ -208,7 +208,7 @@ class _Counter:
 
 
 def _chunker(config: CorpusConfig, model: ModelSpec) -> Chunker | None:
-    return None if config.chunk == "none" else ChunkerFactory(config, model.tokenizer)()
+    return ChunkerFactory(config, model.tokenizer)() if config.has_many_rows else None
 
 
 def plan_job(config: JobConfig, machine: Machine = HERE) -> Estimate:

@@ -76,7 +76,7 @@ def complete_version(
     described = {**draft.description, "device_name": device}
     blocks = committed_blocks(version)
     with processes(1 if survey else processes_for(len(blocks))) as each:
-        if survey is None and draft.records.chunk != "none":
+        if survey is None and draft.records.has_many_rows:
             reject_whole_documents(version, blocks, each)
         totals = survey.totals if survey else None
         manifest = finalize(version, splits, described, each, totals)

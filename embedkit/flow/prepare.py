@@ -19,6 +19,7 @@ from embedkit.config import (
     granularity_fault,
     pairs_fault,
 )
+from embedkit.corpus.candidates import CandidateSplitter
 from embedkit.corpus.chunks import Chunker
 from embedkit.corpus.plan import Plan, plan_inputs
 from embedkit.dataset.mend import mend
@@ -77,6 +78,8 @@ class ChunkerFactory:
 
     def __call__(self) -> Chunker | None:
         """Returns the chunker, or None where documents stay whole."""
+        if self.corpus.candidates_column is not None:
+            return CandidateSplitter()
         tokenizer = load_tokenizer(self.tokenizer)
         room = tokenizer.max_content_tokens
         chunker = make_chunker(self.corpus, tokenizer.tokenizer, room)
@@ -115,7 +118,7 @@ class Draft:
     @property
     def make_chunker(self) -> Callable[[], Chunker | None] | None:
         """Makes the chunker, or is None where documents stay whole."""
-        if self.records.chunk == "none":
+        if not self.records.has_many_rows:
             return None
         return ChunkerFactory(self.records, self.model.tokenizer)
 
@@ -237,7 +240,8 @@ def _with_pairs(model: ModelSpec, records: RecordConfig, output: OutputConfig) -
     if pairs is None or records.query_column is None:
         return model
     keep = output.store_text or records.keeps_query
-    pairs = replace(pairs, query_column=records.query_column, keep_query=keep)
+    listed = records.candidates_column is not None
+    pairs = replace(pairs, query_column=records.query_column, keep_query=keep, of_lists=listed)
     return replace(model, tokenizer=replace(model.tokenizer, pairs=pairs))
 
 

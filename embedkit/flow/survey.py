@@ -102,7 +102,7 @@ def find_runs(draft: Draft) -> Iterator[Run]:
     if version.is_complete():
         return
     blocks = committed_blocks(version)
-    if draft.records.chunk != "none":
+    if draft.records.has_many_rows:
         reject_whole_documents(version, blocks)
     ranges = range_count(len(blocks) * _ROWS_OF_A_BLOCK)
     for number, run in enumerate(runs_of(blocks)):

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from embedkit.errors import ConfigError
+from embedkit.hashes.digests import digest
 from embedkit.records import SECOND_FIELD, TOKEN_FIELDS, DocumentBlock, Reject, TokenBlock
 from embedkit.tokens.pair_rules import PairRules
 from embedkit.tokens.text_tokenizer import TextTokenizer, TokenizerSpec
@@ -215,8 +216,9 @@ def tokenize_pairs(block: DocumentBlock, tokenizer: PairTokenizer) -> TokenBlock
 
     Returns:
         The rows with ``TOKEN_FIELDS``, and ``SECOND_FIELD`` where the model has token types, after
-        their own columns, of which the query's is left out unless it is kept. A document whose
-        text has no token that says anything is a reject ``no_tokens`` instead.
+        their own columns, of which the query's is left out unless it is kept, and ``text_hash``
+        is of both texts. A document whose text has no token that says anything is a reject
+        ``no_tokens`` instead.
     """
     rules, rows = tokenizer.rules, block.rows
     texts = rows.column("text").to_pylist()
@@ -224,6 +226,9 @@ def tokenize_pairs(block: DocumentBlock, tokenizer: PairTokenizer) -> TokenBlock
     contents = tokenizer.texts.contents(texts)
     tokens = tokenizer.join(tokenizer.contents_of(queries), contents)
     silent = tokenizer.texts.silent_contents(texts, *contents[:2])
+    hashes = pa.array(list(map(digest, queries, texts)), pa.string())
+    place = rows.schema.get_field_index("text_hash")
+    rows = rows.set_column(place, rows.schema.field(place), hashes)
     if not rules.keep_query:
         rows = rows.drop_columns([rules.query_column])
     ids = pa.ListArray.from_arrays(
@@ -237,7 +242,7 @@ def tokenize_pairs(block: DocumentBlock, tokenizer: PairTokenizer) -> TokenBlock
     for field, column in zip(fields, columns, strict=True):
         rows = rows.append_column(field, column)
     rejects = block.rejects
-    if silent.any():
+    if silent.any() and not rules.of_lists:
         lost = Reject.of_rows(rows.filter(pa.array(silent)), "no_tokens", NOTHING_SAID)
         rejects += tuple(map(block.numbered, lost))
         rows = rows.filter(pc.invert(pa.array(silent)))

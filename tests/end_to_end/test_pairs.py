@@ -14,7 +14,7 @@ from running import Dataset, records, tiny_job, write_jsonl
 from sentence_transformers import CrossEncoder
 from tiny_cross import save_cross_encoder
 
-from embedkit.config import ModelConfig, OutputConfig, RecordConfig
+from embedkit.config import ModelConfig, OutputConfig, RecordConfig, pairs_fault
 from embedkit.dataset.validate import validate
 from embedkit.dataset.version import find_version
 from embedkit.engines.estimate import plan_job
@@ -329,3 +329,94 @@ def test_rows_of_a_beam_pipeline(cross, tmp_path):
     )
     assert [one.rows for one in accounts] == [12]
     check_scores(Dataset.latest(str(tmp_path / "rows")), cross, rows)
+
+
+def lists():
+    """A query each with 1 to 23 candidates, several of them in more than one list."""
+    texts = [row["text"] for row in records(30)]
+    return [
+        {"id": f"q{n}", "query": query, "found": texts[n : n + count], "stars": n}
+        for n, (query, count) in enumerate(zip(QUERIES, (3, 23, 1, 8), strict=True))
+    ]
+
+
+def unfolded(rows):
+    return [
+        {"id": f"{row['id']}:{n}", "query": row["query"], "text": text}
+        for row in rows
+        for n, text in enumerate(row["found"])
+    ]
+
+
+@pytest.mark.parametrize("form", ["jsonl", "json", "parquet"])
+def test_a_query_and_its_list_of_candidates(cross, tmp_path, form):
+    rows = lists()
+    settings = {"candidates_column": "found", "metadata_columns": ("stars",), "store_text": True}
+    job = job_of(cross, write(rows, tmp_path, form), tmp_path / "out", block_rows=5, **settings)
+    run_job(job)
+    version = find_version(job.output)
+    assert validate(version).problems == ()
+    dataset = Dataset.latest(job.output)
+    dataset.check_accounts(len(rows))
+    check_scores(dataset, cross, unfolded(rows))
+    found = {row["id"]: row for row in dataset.table.to_pylist()}
+    for row in unfolded(rows):
+        stored = found[row["id"]]
+        assert (stored["query"], stored["text"]) == (row["query"], row["text"])
+        assert stored["text_hash"] == digest(row["query"], row["text"])
+        doc, _, number = row["id"].partition(":")
+        assert (stored["doc_id"], stored["chunk_index"]) == (doc, int(number))
+        assert stored["stars"] == int(doc[1:])
+    planned = plan_job(job)
+    assert planned.rows == len(found)
+    seen = np.minimum(dataset.table["n_tokens"].to_numpy(), 64).sum()
+    assert planned.tokens == pytest.approx(seen, rel=0.1)
+
+
+def test_lists_that_cannot_be_scored(cross, tmp_path):
+    bad = {
+        "missing": {"query": "q"},
+        "none": {"query": "q", "found": []},
+        "text": {"query": "q", "found": "a corpus"},
+        "number": {"query": "q", "found": ["a", 5]},
+        "null": {"query": "q", "found": ["a", None]},
+        "empty": {"query": "q", "found": ["a", "b", " "]},
+        "parted": {"query": "q", "found": ["a\x1eb"]},
+        "nul": {"query": "q", "found": ["a\0b"]},
+        "query": {"found": ["a"]},
+    }
+    unseen = {"id": "unseen", "query": "q", "found": ["a", "\u200b"], "stars": 1}
+    rows = [*lists(), unseen, *({"id": name, **row} for name, row in bad.items())]
+    settings = {"candidates_column": "found", "publish_anyway": True}
+    run_job(job_of(cross, write(rows, tmp_path, "jsonl"), tmp_path / "out", **settings))
+    dataset = Dataset.latest(str(tmp_path / "out"))
+    dataset.check_accounts(len(rows))
+    check_scores(dataset, cross, unfolded([*lists(), unseen]))
+    assert {row["doc_id"]: row["reason"] for row in dataset.rejects} == {
+        "missing": "missing_column",
+        "none": "empty_text",
+        "text": "wrong_type",
+        "number": "wrong_type",
+        "null": "wrong_type",
+        "empty": "empty_text",
+        "parted": "separator_in_text",
+        "nul": "nul_byte",
+        "query": "missing_column",
+    }
+    details = {row["doc_id"]: row["detail"] for row in dataset.rejects}
+    assert details["number"] == "candidate 2 in column 'found' is a int, expected a string; mend it"
+    assert details["text"].startswith("column 'found' holds str 'a corpus', expected a list of st")
+
+
+def test_inputs_and_settings_that_have_no_lists(cross, tmp_path):
+    with pytest.raises(ConfigError, match=r"candidates_column: .*pairs.csv is CSV, which has no l"):
+        corpus = write(pairs(6), tmp_path, "csv")
+        run_job(job_of(cross, corpus, tmp_path / "out", candidates_column="text"))
+    corpus = write(pairs(6), tmp_path, "parquet")
+    with pytest.raises(InputError, match="candidates column 'title' is of type string, expected a"):
+        run_job(job_of(cross, corpus, tmp_path / "out", candidates_column="title"))
+    output = OutputConfig(output="out")
+    alone = RecordConfig(candidates_column="found")
+    assert "candidates are of a query; name its column" in pairs_fault(alone, output)
+    both = RecordConfig(candidates_column="found", query_column="q", text_template="{text}")
+    assert "text_template makes the text already" in pairs_fault(both, output)
