@@ -15,7 +15,7 @@ from embedkit.tokens.tokenizer_limits import check_tokenizer
 from embedkit.tokens.whole_words import UNKNOWN, count_unknown, is_of_words
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class BareTokenizer:
     """A tokenizer without special tokens, padding and truncation; leave it as it is.
 

@@ -1,5 +1,6 @@
 """Loads the tokenizer of a model, and tokenizes blocks of documents with it."""
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from embedkit.records import (
     Reject,
     TokenBlock,
 )
-from embedkit.tokens.bare import bare_tokenizer
+from embedkit.tokens.bare import BareTokenizer, bare_tokenizer
 from embedkit.tokens.characters import is_seen
 from embedkit.tokens.text_tokenizer import TextTokenizer, TokenizerSpec
 from embedkit.tokens.tokenizer_limits import check_tokenizer
@@ -50,7 +51,7 @@ def load_tokenizer(spec: TokenizerSpec) -> TextTokenizer:
             leaves no room for text.
     """
     if spec.bare:
-        return _bare_text_tokenizer(spec)
+        return _of_bare(bare_tokenizer(Path(spec.directory, "tokenizer.json")), spec)
     return text_tokenizer(read_tokenizer(spec.directory), spec)
 
 
@@ -83,8 +84,9 @@ def text_tokenizer(loaded: Any, spec: TokenizerSpec) -> TextTokenizer:
     )
 
 
-def _bare_text_tokenizer(spec: TokenizerSpec) -> TextTokenizer:
-    bare = bare_tokenizer(Path(spec.directory, "tokenizer.json"))
+@lru_cache(maxsize=4)
+def _of_bare(bare: BareTokenizer, spec: TokenizerSpec) -> TextTokenizer:
+    # All threads share one, with the words that it met.
     return TextTokenizer(
         bare.tokenizer, spec, truncate_left=bare.truncate_left, unknown_id=bare.unknown_id
     )
