@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from onnx_models import export
 from running import Dataset, records, tiny_job, write_jsonl
 from tiny_models import make_tokenizer, save_transformer
 from transformers import AutoModel, AutoTokenizer
@@ -251,6 +252,19 @@ def test_a_tokenizer_of_another_directory_that_has_moved_or_changed(tiny_model, 
         shutil.rmtree(other)
         (tmp_path / "moved").rename(other)
     check(root, vector / np.linalg.norm(vector))
+
+
+def test_a_model_that_is_an_onnx_file_alone(tiny_model, tmp_path):
+    model = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    export(model)
+    (model / "model.safetensors").unlink()
+    corpus = write_jsonl(tmp_path / "a.jsonl", records(20))
+    root = tmp_path / "out"
+    changes = {"id_column": "id", "max_tokens": 24, "backend": "onnx"}
+    result = run_job(tiny_job(str(model), corpus, root, **changes))
+    card = Path(result.dataset, "README.md").read_text()
+    assert "from embedkit import encode_query" in card and "onnx/model.onnx" in card
+    check(root, embed(tiny_model, QUERY))
 
 
 def test_a_version_that_is_not_complete(make_job, tmp_path):

@@ -123,6 +123,18 @@ def test_merged_vectors_are_those_of_peft(name, plain_model, tmp_path):
     np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5)
 
 
+def test_an_onnx_file_takes_no_adapter(adapter):
+    with pytest.raises(ConfigError, match="merged into safetensors, and not into an ONNX file"):
+        spec_of(adapter, backend="onnx")
+
+
+def test_another_tokenizer_is_held_against_that_of_the_adapted_model(adapter, plain_model):
+    own = spec_of(adapter)
+    assert spec_of(adapter, tokenizer=plain_model("bert")) == own
+    with pytest.raises(ConfigError, match=r"of its \d+ tokens"):
+        spec_of(adapter, tokenizer=plain_model("deberta-v3"))
+
+
 def test_an_adapter_of_a_model_for_a_task(plain_model, tmp_path):
     """Names begin with that of the encoder in it, and what the head learned is nobody's."""
     base = plain_model("bert")
