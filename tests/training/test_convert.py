@@ -70,7 +70,25 @@ def tabs(file: Path) -> None:
     file.write_text(lines_of("\t", "\r\n") + "\r\n", encoding="utf-8", newline="")
 
 
-WRITERS = [gensim_text, gensim_binary, binary_with_lines, glove, fasttext, tabs]
+def marked(file: Path) -> None:
+    """With a byte order mark."""
+    file.write_text(f"\ufeff{len(WORDS)} 3\n" + lines_of(), encoding="utf-8", newline="")
+
+
+def marked_without_header(file: Path) -> None:
+    file.write_text("\ufeff" + lines_of(), encoding="utf-8", newline="")
+
+
+WRITERS = [
+    marked,
+    marked_without_header,
+    gensim_text,
+    gensim_binary,
+    binary_with_lines,
+    glove,
+    fasttext,
+    tabs,
+]
 
 
 @pytest.mark.parametrize("write", WRITERS)
@@ -118,6 +136,11 @@ def words_as_lines(file: Path) -> Path:
     return file
 
 
+def words_marked(file: Path) -> Path:
+    file.write_text("\ufeff" + "\r\n".join(WORDS), encoding="utf-8", newline="")
+    return file
+
+
 def words_as_list(file: Path) -> Path:
     file = file.with_suffix(".json")
     file.write_text(json.dumps(WORDS))
@@ -136,7 +159,9 @@ def words_as_column(file: Path) -> Path:
     return file
 
 
-@pytest.mark.parametrize("write", [words_as_lines, words_as_list, words_by_row, words_as_column])
+@pytest.mark.parametrize(
+    "write", [words_as_lines, words_marked, words_as_list, words_by_row, words_as_column]
+)
 @pytest.mark.parametrize("dtype", ["<f4", ">f8", "<f2", "<i2"])
 def test_arrays_with_their_words(tmp_path: Path, write: Callable[[Path], Path], dtype: str) -> None:
     matrix = (MATRIX * 100).astype(dtype)

@@ -1,5 +1,6 @@
 """The bytes of a file, decompressed where it is compressed, whatever its name."""
 
+import codecs
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,7 +40,11 @@ def open_contents(file: Path) -> Iterator[io.BufferedReader]:
             raw.seek(0)
             found = next((name for mark, name in _COMPRESSIONS if head.startswith(mark)), None)
             source = raw if found is None else _Unpacked(file, Members(raw, found))
-            yield io.BufferedReader(cast(Any, source), _BUFFER)
+            contents = io.BufferedReader(cast(Any, source), _BUFFER)
+            if contents.peek(len(codecs.BOM_UTF8)).startswith(codecs.BOM_UTF8):
+                # Else it would be part of the first word.
+                contents.read(len(codecs.BOM_UTF8))
+            yield contents
     except OSError as error:
         raise InputError(f"{file}: cannot be read ({error.strerror or error})") from error
 
