@@ -1,6 +1,7 @@
 """Tiny cross-encoders of real architectures, whose tokenizers join pairs as real ones do."""
 
 import json
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,10 @@ _PAIR_TEMPLATES = {
 }
 
 
+# It is trained anew each time, which takes as long as all the rest.
+_tokenizer = lru_cache(make_tokenizer)
+
+
 def save_cross_encoder(
     directory: Path, architecture: str = "bert", labels: int = 1, seed: int = 0, **said: Any
 ) -> str:
@@ -45,7 +50,7 @@ def save_cross_encoder(
         said: Further entries of ``config.json``.
     """
     config_name, kind, settings = CONFIGURATIONS[architecture]
-    tokenizer = make_tokenizer(kind)
+    tokenizer = _tokenizer(kind)
     cls, sep = tokenizer.cls_token, tokenizer.sep_token
     pair = _PAIR_TEMPLATES.get(architecture, "{cls} $A {sep} {sep} $B {sep}")
     tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(

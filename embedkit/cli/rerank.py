@@ -12,7 +12,9 @@ from embedkit.errors import ConfigError
 rerank = typer.Typer(rich_markup_mode="rich")
 
 _OF_VECTORS = (
-    *("chunk", "chunk_tokens", "chunk_overlap", "prompt", "prompt_name", "pooling", "normalize"),
+    *("chunk", "chunk_tokens", "chunk_overlap", "late_chunking"),
+    *("tokenizer", "allow_tokenizer_mismatch", "route", "onnx_file"),
+    *("prompt", "prompt_name", "pooling", "normalize"),
     *("dimensions", "granularity", "word_pooling", "word_pattern", "words", "special_tokens"),
     *("layers", "vector_dtype", "store_tokens"),
 )

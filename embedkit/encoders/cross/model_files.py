@@ -46,6 +46,7 @@ _OF_VECTORS = {
     "prompt": "a cross-encoder reads the query as it is",
     "prompt_name": "a cross-encoder reads the query as it is",
     "granularity": "a score is of a whole pair",
+    "onnx_file": "torch runs cross-encoders",
     "tokenizer": "a cross-encoder has its own",
     "route": "all pairs go the same way",
 }

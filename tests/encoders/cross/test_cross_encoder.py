@@ -1,5 +1,6 @@
 """Scores of pairs, held against CrossEncoder of sentence-transformers."""
 
+import itertools
 import json
 from pathlib import Path
 
@@ -54,10 +55,12 @@ def models(tmp_path_factory):
     return make
 
 
-@pytest.mark.parametrize("labels", [1, 3])
 @pytest.mark.parametrize(
-    "architecture",
-    ["bert", "roberta", "xlm-roberta", "deberta-v3", "modernbert", "distilbert", "mpnet"],
+    ("architecture", "labels"),
+    [
+        *itertools.product(["bert", "roberta", "deberta-v3", "modernbert"], [1, 3]),
+        *(("xlm-roberta", 1), ("distilbert", 3), ("mpnet", 1)),
+    ],
 )
 def test_scores_are_those_of_cross_encoder(models, architecture, labels):
     directory = models(architecture, labels)
@@ -70,7 +73,7 @@ def test_a_pair_alone_has_the_score_that_it_has_among_others(models):
     spec = read(models())
     batch, encoder = batch_of(spec), load_encoder(spec)
     together = encoder.encode(batch)
-    for place in range(len(PAIRS)):
+    for place in (0, 3, 6):
         alone = encoder.encode(batch.take(np.array([place])))[0]
         np.testing.assert_allclose(alone, together[place], rtol=0, atol=2e-5)
     small = scores_of(read(models(), batch_tokens=40))
@@ -223,6 +226,8 @@ def test_prompts_templates_and_other_modules_are_refused(models, tmp_path):
         ({"dimensions": 1}, "dimensions: a score has no components"),
         ({"prompt": "x"}, "prompt: a cross-encoder reads the query as it is"),
         ({"granularity": "token"}, "granularity: a score is of a whole pair"),
+        ({"tokenizer": "x"}, "tokenizer: a cross-encoder has its own"),
+        ({"layers": "-2"}, "layers: a cross-encoder scores by its last layer"),
         ({"backend": "openvino"}, "backend openvino runs no cross-encoders"),
         ({"precision": "float8"}, "precision float8 is not for cross-encoders"),
         ({"max_tokens": 4}, "leaves no room for two texts"),
@@ -247,7 +252,7 @@ def test_vectors_of_a_classifier(models, tmp_path, caplog):
     assert not caplog.text
 
 
-@pytest.mark.parametrize("architecture", ["bert", "roberta", "deberta-v3", "modernbert"])
+@pytest.mark.parametrize("architecture", ["bert", "roberta", "modernbert"])
 def test_half_precision_is_near_and_its_scores_differ_all_the_same(models, architecture):
     exact = scores_of(read(models(architecture, 3)))
     half = scores_of(read(models(architecture, 3), precision="bfloat16"))
