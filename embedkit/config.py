@@ -538,6 +538,11 @@ def granularity_fault(model: ModelConfig, records: RecordConfig) -> str | None:
     if of == "chunk" and records.chunk == "none":
         return "granularity: chunk, but documents stay whole; say how to cut them, as chunk tokens"
     if of in ("word", "token"):
+        if records.late_chunking:
+            return (
+                f"late_chunking: pools chunks, but with granularity {of} each {of} gets a vector; "
+                "leave one of the two out"
+            )
         return _taken(records, "embeddings", "words or tokens get vectors")
     return None
 

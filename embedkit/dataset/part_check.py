@@ -15,7 +15,7 @@ from embedkit.dataset.schema import PartOptions, part_schema
 from embedkit.errors import IntegrityError
 from embedkit.formats.canonical import sha256
 from embedkit.records import SPANS_FIELD, TOKENS_FIELD
-from embedkit.vectors import value_column, vectors_of
+from embedkit.vectors import flat_list, value_column, vectors_of
 
 NORM_TOLERANCE = 1e-3
 """How far from 1 the length of a normalized vector may be; float16 storage needs half of it."""
@@ -108,7 +108,20 @@ def _span_faults(rows: pa.RecordBatch) -> list[str]:
             other = pc.not_equal(counts, pc.list_value_length(rows.column(name)))
             if wrong := pc.sum(other).as_py():
                 faults.append(f"{wrong} rows do not have as many {name} as vectors")
+    if outside := _outside_of_text(rows):
+        faults.append(f"{outside} spans lie outside of their row's text")
     return faults
+
+
+def _outside_of_text(rows: pa.RecordBatch) -> int:
+    """Counts spans that do not begin and end, in this order, within the text of their row."""
+    spans, offsets = flat_list(rows.column(SPANS_FIELD.name))
+    starts, ends = (spans.field(name).to_numpy() for name in ("char_start", "char_end"))
+    first, last = (
+        np.repeat(rows.column(name).to_numpy(), np.diff(offsets))
+        for name in ("char_start", "char_end")
+    )
+    return int(((starts < first) | (ends < starts) | (ends > last)).sum())
 
 
 class _VectorFaults:

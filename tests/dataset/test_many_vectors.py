@@ -13,6 +13,7 @@ from embedkit.dataset.schema import PartOptions
 from embedkit.dataset.validate import validate
 from embedkit.errors import ConfigError, IntegrityError
 from embedkit.search.exact import search
+from embedkit.search.reader import open_version
 from embedkit.vectors import PART_SPANS_FIELD, Vectors
 
 SPANS = PART_SPANS_FIELD.type
@@ -33,7 +34,10 @@ def with_vectors(block, vectors):
         name for name in block.rows.schema.names if name not in ("embedding", field.name, "spans")
     ]
     rows = block.rows.select(kept).append_column(field, vectors.to_arrow())
-    spans = [[{"char_start": n, "char_end": n + 1} for n in range(some)] for some in vectors.counts]
+    spans = [
+        [{"char_start": n % 9, "char_end": n % 9 + 1} for n in range(some)]
+        for some in vectors.counts
+    ]
     return block.with_rows(rows.append_column(PART_SPANS_FIELD, pa.array(spans, SPANS)))
 
 
@@ -77,6 +81,12 @@ def test_a_version_is_completed_validated_and_described(version, make_block):
     assert "| embeddings | any number of float x 8 |" in card
     with pytest.raises(ConfigError, match=r"^v1 holds vectors of tokens, and search n"):
         search(version, np.ones(8, np.float32), 1)
+    rows = open_version(version.url)
+    with pytest.raises(ConfigError, match=r"^v1 holds vectors of tokens, and vectors\(\) needs"):
+        rows.vectors()
+    batches = list(rows.to_batches(["id", "embeddings", "spans"]))
+    counts = [len(one) for batch in batches for one in batch["embeddings"].to_pylist()]
+    assert counts == COUNTS
 
 
 def test_each_of_a_row_s_vectors_is_validated(version, make_block):
@@ -100,3 +110,17 @@ def test_a_row_has_as_many_spans_as_vectors(version, make_block):
     Job([block], options=MANY, description=DESCRIPTION).complete(version)
     (said,) = validate(version).problems
     assert "2 rows do not have as many spans as vectors" in said
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"char_end": 99}, {"char_start": -1}, {"char_start": 3, "char_end": 2}]
+)
+def test_a_span_lies_within_the_text_of_its_row(version, make_block, wrong):
+    _, block = rows_of(make_block(rows=len(COUNTS)))
+    place = block.rows.schema.get_field_index("spans")
+    spans = block.rows.column("spans").to_pylist()
+    spans[4][1] |= wrong
+    block = block.with_rows(block.rows.set_column(place, PART_SPANS_FIELD, pa.array(spans, SPANS)))
+    Job([block], options=MANY, description=DESCRIPTION).complete(version)
+    (said,) = validate(version).problems
+    assert "1 spans lie outside of their row's text" in said
