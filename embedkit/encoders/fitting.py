@@ -140,7 +140,7 @@ def workers_on_cluster(
         return config.workers
     wanted = _wanted_workers(fitting, encoders, cores)
     if not fitting.encoder_gpus:
-        return wanted
+        return min(wanted, max(encoders + _MORE_THAN_ENCODERS, int(cpus)))
     room = int(cpus - encoders * fitting.encoder_cpus)
     return max(1, min(room, wanted))
 
@@ -151,5 +151,5 @@ def _wanted_workers(fitting: Fitting, encoders: int, cores: HostCores) -> int:
     Some tokenizers use every core of a node for one worker, whatever Ray sets aside for it; so what
     counts is how much all workers have to do, and not how many cores one of them could use.
     """
-    busy = cores.per_gpu * fitting.encoder_gpus * encoders
+    busy = (cores.per_gpu * fitting.encoder_gpus + cores.per_cpu_encoder) * encoders
     return encoders + max(_MORE_THAN_ENCODERS, math.ceil(_TO_SPARE * busy))

@@ -56,11 +56,13 @@ class HostCores:
 
     Attributes:
         per_gpu: Cores that keep a GPU busy; 0 where a model runs on CPUs.
+        per_cpu_encoder: Cores that keep an encoder on CPUs busy that outruns them; else 0.
         per_process: Cores that the threads of one process can use, as they take turns in Python.
     """
 
     per_gpu: float = 0.0
     per_process: float = 1.0
+    per_cpu_encoder: float = 0.0
 
 
 def host_cores(model: ModelSpec, gpu: str, work: HostWork | None = None) -> HostCores:
@@ -71,9 +73,11 @@ def host_cores(model: ModelSpec, gpu: str, work: HostWork | None = None) -> Host
         gpu: The GPU's name, as far as it is known.
         work: What is known of the corpus and this machine; else it is that of the benchmarks.
     """
-    if model.placement.device == "cpu":
+    on_cpu = model.placement.device == "cpu"
+    if on_cpu and not model.outruns_host:
         return HostCores()
     work = work or HostWork(model.vectors.dimension)
     speed, core = tokens_per_second(model, gpu), work.tokens_per_second
     needed = _CORES_OF_ANOTHER_KIND if speed is None else speed / core
-    return HostCores(needed, work.process_tokens_per_second / core)
+    per_process = work.process_tokens_per_second / core
+    return HostCores(0.0, per_process, needed) if on_cpu else HostCores(needed, per_process)

@@ -137,6 +137,11 @@ class ModelSpec:
         return 1
 
     @property
+    def outruns_host(self) -> bool:
+        """Whether even on a CPU an encoder waits for those who read, tokenize and write for it."""
+        return False
+
+    @property
     def libraries(self) -> tuple[str, ...]:
         """Distributions that have a part in its vectors, for the manifest."""
         return ("tokenizers", self.placement.backend)

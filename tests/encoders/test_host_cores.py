@@ -1,15 +1,24 @@
 """How many cores keep a GPU busy."""
 
+import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from embedkit.config import ModelConfig
+from embedkit.config import EngineConfig, ModelConfig
 from embedkit.encoders import host_cores as module
+from embedkit.encoders.fitting import (
+    fit_cluster,
+    fit_machine,
+    workers_on_cluster,
+    workers_on_machine,
+)
 from embedkit.encoders.hardware import Gpu, Machine
 from embedkit.encoders.host_cores import HostCores, HostWork, host_cores
 from embedkit.encoders.kinds import read_model, tokens_per_second
 from embedkit.encoders.spec import ModelSpec
+from embedkit.encoders.static.directory import write_directory
 
 
 @pytest.fixture
@@ -60,3 +69,19 @@ def test_an_encoder_on_cpus_needs_none_beside(spec):
 def test_a_kind_that_guesses_no_speed_gets_a_usual_number(spec, monkeypatch):
     monkeypatch.setattr(module, "tokens_per_second", lambda spec, gpu: None)
     assert host_cores(spec, "NVIDIA L4").per_gpu == 8
+
+
+def test_static_vectors_keep_every_core_busy_that_a_process_can_use(tmp_path):
+    write_directory(tmp_path / "words", np.eye(50, dtype=np.float32), [f"w{n}" for n in range(50)])
+    spec = read_model(ModelConfig(model=str(tmp_path / "words")))
+    found = host_cores(spec, "AMD EPYC (2 cores)")
+    assert found.per_gpu == 0
+    assert found.per_cpu_encoder > 5
+    config = EngineConfig()
+    for cpus, workers in ((2, 3), (8, 8), (256, 1 + math.ceil(found.per_process))):
+        fitting = fit_machine(config, spec.placement, {"CPU": cpus})
+        assert workers_on_machine(config, fitting, found, cpus) == workers
+    nodes = [{"CPU": 4.0}] * 3
+    fitting = fit_cluster(config, spec.placement, nodes)
+    assert workers_on_cluster(config, fitting, 3, 12, found) == 12
+    assert workers_on_cluster(config, fitting, 3, 12, HostCores()) == 5
