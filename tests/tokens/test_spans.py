@@ -234,6 +234,28 @@ def test_a_word_is_what_a_reader_sees(load, kind, text, words):
     assert found_in(load(kind, WORDS), text) == [words]
 
 
+@pytest.mark.parametrize("kind", ["wordpiece", "roberta", "roberta-prefix", "deberta-v3"])
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        # Texts of which tokenizers were reported to tell wrong offsets.
+        ("[MASK]BMS", ["[MASK]", "BMS"]),
+        (" the the", ["the", "the"]),
+        ("part\u202f...", ["part", "..."]),
+        ("A, naïve [MASK] AllenNLP", ["A", ",", "naïve", "[MASK]", "AllenNLP"]),
+        ("T\x10 \x10\t \n \n    \x10\x10   \nis     \t\t \x10  a \t", ["T", "is", "a"]),
+        ("\ub9c8\uc2e4\uae4c\ud574\u110b\u116d a", ["\ub9c8\uc2e4\uae4c\ud574\u110b\u116d", "a"]),
+        ("ヿ i ⭢ j", ["ヿ", "i", "⭢", "j"]),
+        ("17 yo", ["17", "yo"]),
+    ],
+)
+def test_reported_texts(load, kind, text, words):
+    (found,) = found_in(load(kind, WORDS), text)
+    if words[-1] == "..." and found[-1] == ".":
+        words = [*words[:-1], *"..."]
+    assert found == words
+
+
 def test_ideographs_are_words_to_some_tokenizers(load):
     assert found_in(load("wordpiece", WORDS), "中文 字") == [["中", "文", "字"]]
     assert found_in(load("roberta", WORDS), "中文 字") == [["中文", "字"]]
