@@ -262,10 +262,16 @@ def test_ideographs_are_words_to_some_tokenizers(load):
     assert found_in(load("t5", WORDS), "中文 字") == [["中文", "字"]]
 
 
+def test_what_is_joined_is_one_word_where_joiners_are_white_space(load):
+    assert found_in(load("xlm-r", WORDS), f"a {FAMILY} b") == [["a", FAMILY, "b"]]
+
+
 def test_tokens_have_the_characters_they_stand_for(load):
     assert found_in(load("bytes", TOKENS), "\U0001f469") == [["\U0001f469"] * 4]
     assert found_in(load("unigram", TOKENS), "中 文") == [["", "中", " ", "文"]]
     assert found_in(load("t5", TOKENS), "…") == [["", "…", "…", "…"]]
+    # White space to the tokenizer, yet a character of the text.
+    assert found_in(load("t5", TOKENS), "\ufffd中") == [["\ufffd", "中"]]
     # Composed of two, of which the library tells the first alone.
     assert found_in(load("t5", TOKENS), "e\u0301") == [["", "e\u0301"]]
 
