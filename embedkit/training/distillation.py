@@ -21,6 +21,7 @@ from embedkit.config import CorpusConfig, DistillConfig, ModelConfig
 from embedkit.encoders.kinds import read_model
 from embedkit.encoders.transformer.spec import TransformerSpec
 from embedkit.errors import ConfigError, InputError, MissingSettingError
+from embedkit.errors.foreign import one_line
 from embedkit.tokens.tokenization import load_tokenizer
 from embedkit.tokens.transformers_library import quiet_transformers, transformers_library
 from embedkit.training.output import Trained, check_output, new_model, warn_of_rejects
@@ -138,15 +139,30 @@ def _distilled(config: DistillConfig, spec: TransformerSpec, words: list[str]) -
     # later: the mean would be that of the padding.
     tokenizer.backend_tokenizer.no_padding()
     tokenizer.backend_tokenizer.no_truncation()
-    with _bar_on_a_terminal():
-        static = distill_from_model(
-            load_network(spec).transformer,
-            tokenizer,
-            vocabulary=words or None,
-            pca_dims=config.dimensions or None,
-            sif_coefficient=config.sif_coefficient,
-            pooling=_pooling(spec),
-        )
+    transformer = load_network(spec).transformer
+    try:
+        with _bar_on_a_terminal():
+            static = distill_from_model(
+                transformer,
+                tokenizer,
+                vocabulary=words or None,
+                pca_dims=config.dimensions or None,
+                sif_coefficient=config.sif_coefficient,
+                pooling=_pooling(spec),
+            )
+    # What it and the libraries below it stumble over in a tokenizer or architecture.
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        TypeError,
+        ValueError,
+        RuntimeError,
+    ) as error:
+        raise ConfigError(
+            f"model {config.model}: model2vec cannot distill it ({one_line(error)}); take another "
+            "model"
+        ) from error
     static.tokenizer.no_padding()
     static.tokenizer.no_truncation()
     # PCA's are column by column, which safetensors 0.8 writes as if they were row by row (its

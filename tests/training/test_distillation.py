@@ -154,6 +154,18 @@ def test_what_cannot_be_distilled_is_refused_in_one_line(tmp_path, corpus, monke
         distill_static(DistillConfig(model=model, output=tmp_path / "again"))
 
 
+def test_what_model2vec_stumbles_over_is_said_in_one_line(tmp_path, monkeypatch):
+    def stumbles(*_, **settings):
+        raise ValueError("no such tokenizer\nis known")
+
+    monkeypatch.setattr("model2vec.distill.distill_from_model", stumbles)
+    model = save_transformer(tmp_path / "bert", "bert")
+    with pytest.raises(ConfigError, match="model2vec cannot distill it") as error:
+        distilled(tmp_path, model)
+    assert "\n" not in str(error.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["bert"]
+
+
 def test_the_command_line_distills(tmp_path, corpus):
     model = save_transformer(tmp_path / "bert", "bert")
     output = f"--output={tmp_path / 'static'}"
