@@ -2,10 +2,23 @@
 
 import argparse
 
-from tests.benchmarks import cluster, fill, finish, float8, host, ids, memory, record, speed, static
+from tests.benchmarks import (
+    cluster,
+    fill,
+    finish,
+    float8,
+    host,
+    ids,
+    memory,
+    record,
+    speed,
+    static,
+    tokens,
+)
 
 _ALL = {
     "speed": speed,
+    "tokens": tokens,
     "host": host,
     "memory": memory,
     "cluster": cluster,
