@@ -8,10 +8,13 @@ CHECKOV := .venv-checkov
 export HF_HUB_OFFLINE = 1
 include k8s/versions.env
 
-.PHONY: demo test lint bench gpu gpu-bundle soak report images clean
+.PHONY: demo lesson test lint bench gpu gpu-bundle soak report images clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m pipelines.demo
+
+lesson: $(INSTALLED)
+	$(BIN)/python -m pipelines.lesson
 
 test: $(INSTALLED) $(CHECKOV)/.installed
 	$(BIN)/python -m pytest -m "not soak" --numprocesses 2

@@ -1,5 +1,8 @@
 """Sentences with words that have two senses, for the lessons and their tests."""
 
+import json
+from pathlib import Path
+
 SENSES: dict[str, dict[str, list[str]]] = {
     "bat": {
         "animal": [
@@ -51,3 +54,14 @@ SENSES: dict[str, dict[str, list[str]]] = {
     },
 }
 """By word and sense."""
+
+
+def write_sentences(file: Path) -> None:
+    """Writes all sentences as JSONL, with ids that say word, sense and number."""
+    rows = [
+        {"id": f"{word}/{sense}/{number}", "text": text}
+        for word, of_word in SENSES.items()
+        for sense, sentences in of_word.items()
+        for number, text in enumerate(sentences)
+    ]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
