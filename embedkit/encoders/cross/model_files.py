@@ -82,7 +82,8 @@ def read_cross_encoder(
     if config.layers != "-1":
         raise ConfigError("layers: a cross-encoder scores by its last layer; leave the setting out")
     saved = _saved(root)
-    ignored = foreign_classes(root, config.ignore_auto_map)
+    head = "AutoModelForSequenceClassification"
+    ignored = foreign_classes(root, config.ignore_auto_map, head=head)
     transformer = transformer_config(root)
     found_class = scoring_class(transformer, str(root))
     loaded = read_tokenizer(str(root))
@@ -105,7 +106,7 @@ def read_cross_encoder(
     pairs = PairTokenizer(tokenizer, PairRules(typed))
     files = weight_files(root)
     check_architecture(transformer, root, files, find_class=scoring_class)
-    labels = tuple(str(transformer.id2label[n]) for n in range(transformer.num_labels))
+    labels = tuple(str(name) for _, name in sorted(transformer.id2label.items()))
     return CrossSpec(
         identity=ModelIdentity(
             directory=str(root),

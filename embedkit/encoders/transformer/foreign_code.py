@@ -17,7 +17,7 @@ _HEADS = re.compile(r"(TF|Flax)?AutoModelFor(?!TextEncoding)\w+|(TF|Flax)AutoMod
 
 
 def foreign_classes(
-    directory: Path, ignored: bool, files: Sequence[str] = _FILES
+    directory: Path, ignored: bool, files: Sequence[str] = _FILES, head: str = ""
 ) -> tuple[str, ...]:
     """Finds the classes that a directory names to be loaded in place of the library's.
 
@@ -25,6 +25,8 @@ def foreign_classes(
         directory: The transformer's directory.
         ignored: Whether the library's classes are to take their place.
         files: Names of the files that may name them.
+        head: The kind of class with a head that is loaded, where one is, such as
+            ``AutoModelForSequenceClassification``.
 
     Returns:
         Those that are ignored, as ``AutoModel=module.Class``, in order.
@@ -37,7 +39,7 @@ def foreign_classes(
         file = directory / name
         if file.is_file():
             auto_map = read_json(file, dict).get("auto_map") or {}
-            found.update((said, file) for said in _classes(auto_map, file))
+            found.update((said, file) for said in _classes(auto_map, file, head))
     if found and not ignored:
         said, file = sorted(found.items())[0]
         kind, _, reference = said.partition("=")
@@ -49,7 +51,7 @@ def foreign_classes(
     return tuple(sorted(found))
 
 
-def _classes(auto_map: Any, file: Path) -> list[str]:
+def _classes(auto_map: Any, file: Path, head: str) -> list[str]:
     # Older tokenizers have the list of their slow and fast class alone.
     if isinstance(auto_map, list):
         auto_map = {"AutoTokenizer": auto_map}
@@ -59,6 +61,6 @@ def _classes(auto_map: Any, file: Path) -> list[str]:
     for kind, references in auto_map.items():
         several = references if isinstance(references, list) else [references]
         classes = [str(one) for one in several if one]
-        if classes and not _HEADS.fullmatch(kind):
+        if classes and (kind == head or not _HEADS.fullmatch(kind)):
             named[kind] = "/".join(classes)
     return [f"{kind}={classes}" for kind, classes in named.items()]

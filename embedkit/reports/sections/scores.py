@@ -17,6 +17,8 @@ from embedkit.reports.phrasing import noun, percent, significant
 from embedkit.reports.section import QUANTILES, Finding, Section, share
 
 _TIED = 0.05
+_MOST_LABELS = 12
+"""Labels whose scores are shown."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,8 @@ def _figures(statistic: Scores, facts: Facts) -> ScoreFigures:
     if len(names) != len(statistic.labels):
         names = [str(number) for number in range(len(statistic.labels))]
     found = zip(names, statistic.labels, strict=True)
-    return ScoreFigures([_of_label(name, label) for name, label in found if label.moments.count])
+    shown = [(name, label) for name, label in found if label.moments.count][:_MOST_LABELS]
+    return ScoreFigures([_of_label(name, label) for name, label in shown])
 
 
 def _of_label(name: str, scores: LabelScores) -> ScoresOfLabel:

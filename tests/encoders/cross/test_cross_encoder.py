@@ -184,6 +184,17 @@ def test_what_is_no_cross_encoder_is_refused(models, tmp_path):
         load_encoder(read(plain))
 
 
+def test_a_head_of_the_directory_s_own_code_never_runs(tmp_path):
+    """Of an encoder such a head is not loaded, and so no matter."""
+    auto_map = {"AutoModelForSequenceClassification": "modeling.Ranker"}
+    directory = save_cross_encoder(tmp_path / "m", auto_map=auto_map)
+    read_model(ModelConfig(model=directory, pooling="mean"))
+    with pytest.raises(ConfigError, match=r"auto_map names modeling.Ranker as AutoModelForSequen"):
+        read(directory)
+    spec = read(directory, ignore_auto_map=True)
+    assert spec.description()["ignored_code"].endswith("modeling.Ranker")
+
+
 @pytest.mark.parametrize("model_type", ["gpt2", "t5"])
 def test_what_reads_from_left_to_right_is_refused(tmp_path, model_type):
     directory = Path(save_cross_encoder(tmp_path / "m"))
