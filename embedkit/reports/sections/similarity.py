@@ -74,9 +74,8 @@ class Similarity:
     """How alike the vectors are.
 
     Attributes:
-        of: What vectors are of where they are not of rows: ``word`` or ``token``. A row of the
-            sample is the sum of its own then, which has the direction of their mean.
-        sampled: Rows of the sample.
+        sampled: Rows of the sample. One of many vectors is their sum, which has the direction of
+            their mean.
         compared: Those that were compared with others.
         copies: Rows set aside because another has exactly their text.
         unusable: Rows set aside because they have no direction.
@@ -90,7 +89,6 @@ class Similarity:
         closest: The closest pairs.
     """
 
-    of: str | None
     sampled: int
     compared: int
     copies: int
@@ -117,7 +115,6 @@ def _figures(statistic: Directions, facts: Facts) -> SimilarityFigures:
     edges = cosine_edges(found.pairs)
     return SimilarityFigures(
         Similarity(
-            of=facts.dataset.get("granularity"),
             sampled=found.sampled,
             compared=len(found.nearest),
             copies=found.copies,
@@ -177,11 +174,11 @@ def _findings(figures: SimilarityFigures, facts: Facts) -> Iterator[Finding]:
             f"sample (cosine {similarity.near_copy_cosine} or more with a different text): "
             "templates, boilerplate or repeated records.",
         )
-    mean = similarity.mean_cosine
+    mean, of = similarity.mean_cosine, facts.dataset.get("granularity") or "row"
     if mean is not None and mean >= _NARROW:
         yield Finding(
             level="note",
-            text=f"Two {similarity.of or 'row'}s have a cosine of {significant(mean, 2)} on "
+            text=f"Two {of}s have a cosine of {significant(mean, 2)} on "
             "average: the vectors fill a narrow cone, so compare scores with each other, never "
             "with a fixed threshold.",
         )

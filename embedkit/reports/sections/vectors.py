@@ -60,8 +60,6 @@ class Norms:
     """Norms of the finite vectors; the first four are None without one.
 
     Attributes:
-        vectors: All vectors, of which a row may have any number.
-        of: What each of them is of where it is not a row: ``word`` or ``token``.
         mean: Their mean.
         deviation: Their standard deviation.
         low: The smallest.
@@ -72,8 +70,6 @@ class Norms:
         zero: Vectors that are zero.
     """
 
-    vectors: int
-    of: str | None
     mean: float | None
     deviation: float | None
     low: float | None
@@ -85,10 +81,24 @@ class Norms:
 
 
 @dataclass(frozen=True)
+class VectorCount:
+    """How many vectors there are.
+
+    Attributes:
+        total: All of them, of which a row may have any number.
+        of: What each is of where it is not a row: ``word`` or ``token``.
+    """
+
+    total: int
+    of: str | None
+
+
+@dataclass(frozen=True)
 class VectorFigures:
     """The section's entries of the report."""
 
     norms: Norms
+    vectors: VectorCount
 
 
 def _figures(statistic: VectorNorms, facts: Facts) -> VectorFigures:
@@ -96,8 +106,6 @@ def _figures(statistic: VectorNorms, facts: Facts) -> VectorFigures:
     known = moments.count > 0
     return VectorFigures(
         Norms(
-            vectors=moments.count + statistic.non_finite,
-            of=facts.dataset.get("granularity"),
             mean=moments.mean if known else None,
             deviation=moments.deviation if known else None,
             low=moments.low,
@@ -106,22 +114,23 @@ def _figures(statistic: VectorNorms, facts: Facts) -> VectorFigures:
             bars=norm_bars(histogram),
             non_finite=statistic.non_finite,
             zero=statistic.zero,
-        )
+        ),
+        VectorCount(moments.count + statistic.non_finite, facts.dataset.get("granularity")),
     )
 
 
 def _findings(figures: VectorFigures, facts: Facts) -> Iterator[Finding]:
-    norms = figures.norms
+    norms, total = figures.norms, figures.vectors.total
     if norms.non_finite:
         yield Finding(
             level="error",
-            text=f"{noun(norms.non_finite, 'vector')} of {count(norms.vectors)} hold a NaN or an "
+            text=f"{noun(norms.non_finite, 'vector')} of {count(total)} hold a NaN or an "
             "infinity. Most indexes refuse or misplace them.",
         )
     if norms.zero:
         yield Finding(
             level="warning",
-            text=f"{noun(norms.zero, 'vector')} of {count(norms.vectors)} are zero: they have no "
+            text=f"{noun(norms.zero, 'vector')} of {count(total)} are zero: they have no "
             "direction, and their cosine with anything is undefined.",
         )
     if facts.dataset.get("normalized") and norms.low is not None and norms.high is not None:
