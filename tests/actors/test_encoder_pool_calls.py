@@ -7,6 +7,7 @@ import signal
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import psutil
@@ -22,7 +23,7 @@ from embedkit.encoders.kinds import load_encoder, read_model
 from embedkit.encoders.meter import busy_share
 from embedkit.encoders.spec import ModelSpec
 from embedkit.errors import ConfigError, EncoderError
-from embedkit.vectors import TokenBatch
+from embedkit.vectors import TokenBatch, TokenSpans
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -79,6 +80,19 @@ def test_results_come_in_order_and_from_all_encoders(pool, expected):
     assert pool.running == 2
     assert 0 < busy_share(loads) <= 1
     assert {load.rows for load in loads} != {0}
+
+
+def test_vectors_of_spans_come_in_order(pool, spec):
+    """Of another number in each row, and of none in some."""
+    random = np.random.default_rng(6)
+    asked = []
+    for batch in batches(6, 20):
+        offsets = np.cumsum([0, *random.integers(0, 4, len(batch))]).astype(np.int32)
+        lengths = np.repeat(batch.lengths, np.diff(offsets))
+        starts = random.integers(0, lengths).astype(np.int32)
+        asked.append(replace(batch, spans=TokenSpans(starts, lengths, offsets)))
+    encoder = load_encoder(spec)
+    check(list(pool.connection().encode_all(asked)), [encoder.encode(one) for one in asked])
 
 
 def test_batches_are_taken_only_as_encoders_have_room(pool):
