@@ -334,7 +334,9 @@ class ModelConfig(TokenizerConfig):
         "with -pc behind without their first component.",
     )
     normalize: bool | None = Field(
-        None, description="Whether vectors get length 1; as the model says unless given."
+        None,
+        description="Whether vectors get length 1; as the model says unless given, and those of "
+        "words and tokens not.",
     )
     dimensions: PositiveInt | None = Field(
         None, description="Keep this many leading components (Matryoshka) and normalize again."
@@ -538,11 +540,6 @@ def granularity_fault(model: ModelConfig, records: RecordConfig) -> str | None:
     if of == "chunk" and records.chunk == "none":
         return "granularity: chunk, but documents stay whole; say how to cut them, as chunk tokens"
     if of in ("word", "token"):
-        if records.late_chunking:
-            return (
-                f"late_chunking: pools chunks, but with granularity {of} each {of} gets a vector; "
-                "leave one of the two out"
-            )
         return _taken(records, "embeddings", "words or tokens get vectors")
     return None
 

@@ -71,10 +71,6 @@ def test_every_setting_has_a_sentence():
         ({"granularity": "sentence"}, "granularity"),
         ({"granularity": "document", "chunk": "tokens"}, "granularity: document, but with chunk"),
         ({"granularity": "chunk"}, "granularity: chunk, but documents stay whole"),
-        (
-            {"granularity": "token", "chunk": "tokens", "late_chunking": True},
-            "late_chunking: pools chunks, but with granularity token",
-        ),
         ({"granularity": "token", "metadata_columns": ("a", "spans:string")}, "spans"),
         ({"granularity": "word", "metadata_columns": ("tokens",), "chunk": "tokens"}, "tokens"),
     ],

@@ -294,11 +294,8 @@ def begin_version(
             f"metadata_columns: {UNKNOWN_FIELD.name} is a column of embedkit's own where vectors "
             "are static; rename it in the input or leave it out"
         )
-    if records.chunk != "none" and records.late_chunking and not model.pools_spans:
-        raise ConfigError(
-            f"late_chunking: {model_config.model} makes no vector of the tokens of a part of a "
-            "text; take a model that pools by mean, or leave late_chunking out"
-        )
+    if records.chunk != "none" and records.late_chunking:
+        _check_late_chunking(model)
     identity = _identity(model, plan, records, output)
     named = _versions(identity, records, output)
     probe(named[-1].store)
@@ -315,6 +312,21 @@ def begin_version(
     if (trial := _trial(records)) is not None:
         description["trial"] = trial
     return Draft(records, output, model, plan, version, standing.fingerprint, description)
+
+
+def _check_late_chunking(model: ModelSpec) -> None:
+    """Refuses late chunking of what pools no chunks."""
+    of = model.vectors.of
+    if model.vectors.many:
+        raise ConfigError(
+            f"late_chunking: pools chunks, but with granularity {of} each {of} gets a vector; "
+            "leave one of the two out"
+        )
+    if not model.pools_spans:
+        raise ConfigError(
+            f"late_chunking: {model.identity.model_id} makes no vector of the tokens of a part of "
+            "a text; take a model that pools by mean, or leave late_chunking out"
+        )
 
 
 def _identity(

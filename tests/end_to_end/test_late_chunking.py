@@ -1,5 +1,8 @@
 """Late chunking: chunks pooled from their document, against the library's own token vectors."""
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -73,9 +76,20 @@ def test_chunks_are_pooled_from_their_whole_document(documents, minilm, oracle, 
     assert cosines.mean() > 0.5
 
 
-def test_late_chunks_have_a_recipe_of_their_own(documents, minilm, tmp_path):
+@pytest.fixture
+def bare_minilm(minilm, tmp_path) -> str:
+    """The transformer alone, whose directory names no pooling."""
+    for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / "bare").mkdir(exist_ok=True)
+        shutil.copy(Path(minilm) / name, tmp_path / "bare" / name)
+    return str(tmp_path / "bare")
+
+
+def test_late_chunks_have_a_recipe_of_their_own(minilm, bare_minilm, tmp_path):
     first = run_job(job({"short": SHORT}, minilm, tmp_path))
     late = run_job(job({"short": SHORT}, minilm, tmp_path, late_chunking=True))
     assert first.version != late.version
-    with pytest.raises(ConfigError, match=r"late_chunking: .* makes no vector of the tokens"):
+    with pytest.raises(ConfigError, match="late_chunking: pools chunks, but with granularity word"):
         run_job(job({"short": SHORT}, minilm, tmp_path, late_chunking=True, granularity="word"))
+    with pytest.raises(ConfigError, match=r"late_chunking: .* makes no vector of the tokens"):
+        run_job(job({"short": SHORT}, bare_minilm, tmp_path, late_chunking=True, pooling="cls"))
