@@ -9,6 +9,8 @@ import typer
 from embedkit.cli.logs import say, set_up_logs
 from embedkit.cli.options import read_settings
 from embedkit.config import CorpusConfig
+from embedkit.errors import InputError
+from embedkit.errors.urls import public_url
 
 convert = typer.Typer()
 _ENDS = (
@@ -20,14 +22,14 @@ _ENDS = (
 @convert.command("convert", epilog=_ENDS)
 def convert_file(
     file: Annotated[
-        Path,
+        str,
         typer.Argument(
             help="word2vec (binary or text), GloVe or fastText .vec, compressed or not; .npy; or a "
             "directory of word vectors, to count its words in a --corpus."
         ),
     ],
     *,
-    output: Annotated[Path, typer.Option(help="The model directory to write.")],
+    output: Annotated[str, typer.Option(help="The model directory to write.")],
     words: Annotated[
         Path | None,
         typer.Option(help="The words of a .npy file: lines of text, .json, or .parquet."),
@@ -60,6 +62,7 @@ def convert_file(
 ) -> None:
     """Make a model directory of a file of word vectors, for run --model DIR."""
     from embedkit.training.convert import convert_vectors
+    from embedkit.training.output import check_output
 
     set_up_logs("text")
     texts = None
@@ -67,5 +70,10 @@ def convert_file(
         settings = {"inputs": corpus, "text_column": text_column}
         texts = read_settings(CorpusConfig, settings)
     lower_case = {"yes": True, "no": False}.get(lowercase)
-    converted = convert_vectors(file, output, words, file_format, lower_case, texts)
+    if "://" in file:
+        raise InputError(
+            f"{public_url(file)}: word vectors are read from a local file; download it"
+        )
+    directory = check_output(output)
+    converted = convert_vectors(Path(file), directory, words, file_format, lower_case, texts)
     say(json.dumps(converted.to_dict()) if as_json else converted.to_text())

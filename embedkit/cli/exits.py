@@ -26,6 +26,9 @@ from embedkit.errors.urls import remember_secrets
 _LAST_SECONDS = 3.0
 _MOST_LIKELY_WITHIN = 0.2
 
+_WHOLE_OR_NOT = ("convert", "train")
+"""Commands that commit nothing on the way."""
+
 
 def run_to_exit(command: Callable[[], int | None]) -> NoReturn:
     """Runs a command and ends the process.
@@ -147,6 +150,10 @@ class _Ending:
 
 
 def _stopped(name: str) -> ResumableError:
+    if sys.argv[1:2] and sys.argv[1] in _WHOLE_OR_NOT:
+        return ResumableError(
+            f"stopped by {name}; nothing was written, the same command begins again"
+        )
     return ResumableError(
         f"stopped by {name}; run the same command again to resume from what is committed"
     )

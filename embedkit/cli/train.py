@@ -32,6 +32,7 @@ _OF_VERSIONS = {
     "chunk",
     "chunk_tokens",
     "chunk_overlap",
+    "late_chunking",
     "base",
     "limit",
 }

@@ -10,6 +10,7 @@ from typing import Any
 
 from embedkit.encoders.static.directory import new_directory
 from embedkit.errors import ConfigError
+from embedkit.errors.urls import public_url
 from embedkit.training.texts import CorpusAccount
 
 MANIFEST = "training.json"
@@ -57,7 +58,9 @@ def check_output(output: str) -> Path:
         ConfigError: It is there and not empty, or no local directory.
     """
     if "://" in output:
-        raise ConfigError(f"output {output}: a model is written to a local directory; name one")
+        raise ConfigError(
+            f"output {public_url(output)}: a model is written to a local directory; name one"
+        )
     directory = Path(output).expanduser()
     try:
         if directory.is_dir() and not any(directory.iterdir()):

@@ -147,10 +147,10 @@ finally:
 """
 
 
-def started(after: str) -> subprocess.Popen:
+def started(after: str, *arguments: str) -> subprocess.Popen:
     body = PATIENT.format(after=after).replace("\n", "\n    ")
     process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM.format(body=body)],
+        [sys.executable, "-c", PROGRAM.format(body=body), *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -168,6 +168,17 @@ def test_a_signal_unwinds_and_exits_as_resumable(number):
     assert err == (
         f"embedkit: stopped by {number.name}; run the same command again to resume from what is "
         "committed\n"
+    )
+
+
+@pytest.mark.parametrize("command", ["train", "convert"])
+def test_what_commits_nothing_on_the_way_begins_again(command):
+    process = started("pass", command)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 4
+    assert err == (
+        "embedkit: stopped by SIGINT; nothing was written, the same command begins again\n"
     )
 
 

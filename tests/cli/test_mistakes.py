@@ -33,6 +33,10 @@ MISTAKES: dict[str, tuple[tuple[str, ...], str]] = {
         (*PLAN, "--chunk", "tokens", "--chunk-tokens", "8", "--chunk-overlap", "8"),
         "chunk_overlap",
     ),
+    "late chunking of a training": (
+        ("train", "word2vec", "IN", "--output", "OUT", "--late-chunking"),
+        "--late-chunking",
+    ),
     "version with a slash": ((*RUN, "--version", "a/b"), "version"),
     "no query": (("search", "OUT"), "text"),
     "no results": (("search", "OUT", "x", "-k", "0"), "-k"),

@@ -106,6 +106,10 @@ def new_directory(directory: Path) -> Iterator[Path]:
     try:
         draft.mkdir(parents=True)
         yield draft
+        # safetensors writes files that nobody else may read, such as workers of another user.
+        readable = draft.stat().st_mode & 0o666
+        for file in filter(Path.is_file, draft.iterdir()):
+            file.chmod(readable)
         draft.rename(directory)
     except OSError as error:
         raise StoreError(f"{directory}: cannot be written ({error.strerror})") from error

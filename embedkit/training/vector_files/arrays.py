@@ -108,6 +108,12 @@ def _list(file: Path, data: bytes) -> list[str]:
         raise InputError(
             f"{file}: expected a list of words, or the row of each word from 0 by its name"
         )
+    for number, word in enumerate(found, 1):
+        if any("\ud800" <= character <= "\udfff" for character in word):
+            raise InputError(
+                f"{file}: word {number:,} is half a surrogate pair, which is no text; save the "
+                "words in UTF-8"
+            )
     return found
 
 

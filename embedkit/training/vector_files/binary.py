@@ -13,6 +13,7 @@ from embedkit.training.vector_files.contents import line_of
 
 _BLOCK = 4 << 20
 _LONGEST_WORD = 1 << 16
+_MOST_NUMBERS = 1 << 20
 _HEADER = re.compile(rb"[ \t]*(\d{1,18})[ \t]+(\d{1,18})[ \t\r]*\n")
 
 
@@ -41,6 +42,12 @@ class BinaryVectors:
             raise InputError(
                 f"{file}: the header says {self._words:,} words of {self.dimension:,} numbers; "
                 "there is nothing to convert"
+            )
+        if self.dimension > _MOST_NUMBERS:
+            # All of a word's are read at once, so what no word has must not take the memory.
+            raise InputError(
+                f"{file}: the header says {self.dimension:,} numbers for each word, which no file "
+                "has; download it again"
             )
 
     def batches(self) -> Iterator[VectorBatch]:

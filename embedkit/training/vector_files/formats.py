@@ -25,6 +25,8 @@ _OTHERS = {
     b"PK\x03\x04": "a zip archive; unpack it and name the file in it",
     b"\x89HDF": "an HDF5 file; save its vectors with numpy.save, and its words as lines",
     b"\xba\x16\x4f\x2f": "fastText's own binary; name the .vec file that is published beside it",
+    b"\xff\xfe": "text in UTF-16; save it in UTF-8",
+    b"\xfe\xff": "text in UTF-16; save it in UTF-8",
     b"PAR1": "a Parquet file; save its vectors with numpy.save, and name it as --words",
 }
 

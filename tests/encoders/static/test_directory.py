@@ -1,5 +1,6 @@
 """A directory of word vectors, as embedkit and sentence-transformers read it."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +65,21 @@ def test_what_stands_there_stays(tmp_path: Path, directory: Path, matrix: np.nda
     (tmp_path / "empty").mkdir()
     write_directory(tmp_path / "empty", matrix, WORDS)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "model"]
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
+def test_others_may_read_all_files_where_the_umask_lets_them(
+    tmp_path: Path, matrix: np.ndarray, mask: int, mode: int
+) -> None:
+    counts = np.ones(len(WORDS), dtype=np.int64)
+    before = os.umask(mask)
+    try:
+        write_directory(tmp_path / "model", matrix, WORDS, counts=counts)
+    finally:
+        os.umask(before)
+    files = list((tmp_path / "model").iterdir())
+    assert "statistics.safetensors" in {file.name for file in files}
+    assert {file.stat().st_mode & 0o777 for file in files} == {mode}
 
 
 def test_nothing_is_left_of_a_directory_that_could_not_be_written(
