@@ -120,7 +120,7 @@ def _exploded(version: Version, part: Part, manifest: Manifest) -> bytes:
     """Returns the rows of a part as a file."""
     columns = schema_of(version, [part])
     of = str(manifest.description.get("granularity", "token"))
-    kept = {name: _free_name(name, of) for name in metadata_columns(columns)}
+    kept = _free_names(metadata_columns(columns), of)
     wanted = ["id", "embeddings", SPANS_FIELD.name, "char_start", *_OF_ROWS, *kept]
     wanted += [name for name in ("text", TOKENS_FIELD.name) if name in columns.names]
     sink = io.BytesIO()
@@ -189,6 +189,12 @@ def words_of(batch: pa.RecordBatch, spans: pa.Array, rows: np.ndarray) -> pa.Arr
     return pa.array((texts[row][start:end] for row, start, end in found), pa.string())
 
 
-def _free_name(name: str, of: str) -> str:
-    """Returns what a metadata column is called beside the columns of exploded rows."""
-    return f"metadata_{name}" if name in ("row_id", of) else name
+def _free_names(names: list[str], of: str) -> dict[str, str]:
+    """Returns what metadata columns are called beside the columns of exploded rows."""
+    free: dict[str, str] = {}
+    for name in names:
+        new = name
+        while new in ("row_id", of) or (new != name and new in names):
+            new = f"metadata_{new}"
+        free[name] = new
+    return free

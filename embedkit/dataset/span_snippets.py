@@ -9,7 +9,8 @@ _IN_ROW = (
     'row["text"][span["char_start"] - row["char_start"] : span["char_end"] - row["char_start"]]'
 )
 
-_UNNESTED = ", unnest(tokens) AS word"
+_UNNESTED = ("", ", unnest(tokens) AS word")
+_BESIDE_TEXT = (", text, char_start", "")
 _WITH_TOKENS = (
     'words = table["tokens"].combine_chunks().flatten().to_pylist()\n',
     'words = frame["tokens"].to_list()\n',
@@ -49,12 +50,14 @@ def span_snippets(schema: pa.Schema, dimension: int) -> str:
     """
     if TOKENS_FIELD.name in schema.names:
         arrow, polars, pandas, examples, sql = _WITH_TOKENS
+        beside, unnested = _UNNESTED
         more = f', "{TOKENS_FIELD.name}"'
     elif "text" in schema.names:
         arrow, polars, pandas, examples, sql = _WITH_TEXT
+        beside, unnested = _BESIDE_TEXT
         more = ""
     else:
-        arrow = polars = pandas = examples = sql = more = ""
+        arrow = polars = pandas = examples = sql = more = beside = unnested = ""
     return f"""Each entry of `embeddings` is of the characters that the entry of `spans` at the same
 place says, counted in the record's text; a row's own text begins at `char_start` of it.
 
@@ -95,7 +98,7 @@ spans = [span for row in dataset for span in row["spans"]]
 -- DuckDB: a row for each vector
 SELECT id, {sql}span.char_start, span.char_end, vector::FLOAT[{dimension}] AS vector
 FROM (
-  SELECT *, unnest(spans) AS span, unnest(embeddings) AS vector{_UNNESTED if more else ""}
+  SELECT id{beside}, unnest(spans) AS span, unnest(embeddings) AS vector{unnested}
   FROM 'data/*.parquet'
 );
 ```

@@ -2,6 +2,7 @@
 
 import heapq
 import os
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -259,7 +260,7 @@ def _occurrences(
             "--store-text, or with --store-tokens"
         )
     columns = ["id", "doc_id", "char_start", "embeddings", "spans", *texts]
-    folded = word.casefold()
+    folded = _folded(word)
     for batch in read_columns(version, manifest.parts, columns, 1024):
         yield from _in_batch(batch, folded)
 
@@ -276,14 +277,21 @@ def _in_batch(batch: pa.RecordBatch, folded: str) -> Iterator[tuple[Occurrence, 
         for place in range(int(offsets[number]), int(offsets[number + 1])):
             start, end = int(starts[place]), int(ends[place])
             written = text[start - shift : end - shift] if words is None else words[place]
-            if written.casefold() != folded:
+            if _folded(written) != folded:
                 continue
             before, after = _around(text, start - shift, end - shift)
             found = Occurrence(row["id"], row["doc_id"], start, end, written, before, after)
             yield found, np.array(vectors.stacked[place])
 
 
+def _folded(word: str) -> str:
+    """Returns what is equal of a word in any case, its letters composed or decomposed."""
+    return unicodedata.normalize("NFC", word.casefold())
+
+
 def _around(text: str, start: int, end: int) -> tuple[str, str]:
+    if not text:
+        return "", ""
     before, after = text[:start][-_AROUND:], text[end : end + _AROUND]
     return (
         ("" if start <= _AROUND else "\u2026") + before,

@@ -79,6 +79,17 @@ def test_stored_words_come_before_those_of_the_text(version, tmp_path):
     assert table["stars"].to_pylist()[:4] == [1, 1, 1, 3]
 
 
+def test_metadata_of_any_name_is_kept(version, tmp_path):
+    names = ["word", "metadata_word", "row_id", "metadata_metadata_word"]
+    metadata = {name: pa.array([f"{name} {n}" for n in range(5)]) for name in names}
+    made(version, span_block(tokens=True, metadata=metadata))
+    explode(version, str(tmp_path / "words"))
+    first = read(tmp_path / "words").slice(0, 1).to_pylist()[0]
+    held = [first[name] for name in list(first)[-len(names) :]]
+    assert held == [f"{name} 0" for name in names]
+    assert first["row_id"] != "row_id 0" != first["word"]
+
+
 def test_few_rows_are_in_memory_at_a_time(version, tmp_path, monkeypatch):
     made(version, span_block(TEXTS * 20), store_text=True)
     whole = explode(version, str(tmp_path / "whole"))

@@ -29,9 +29,13 @@ def dataset(request, tmp_path_factory):
     options, tokens = KINDS[request.param]
     dtype = options.get("vector_dtype", "float32")
     starts = [3, 50, 17, 0, 99]
+    # Metadata of names that queries are wont to give.
+    mine = {name: pa.array(list("abcde")) for name in ("span", "vector", "word", "row")}
+    fewer = {name: values.slice(0, 3) for name, values in mine.items()}
+    others = ["zwölf Boxkämpfer", "", "👩‍👩‍👧 نص"]
     blocks = [
-        span_block(split=0, tokens=tokens, dtype=dtype, starts=starts),
-        span_block(["zwölf Boxkämpfer", "", "👩‍👩‍👧 نص"], split=1, tokens=tokens, dtype=dtype),
+        span_block(split=0, tokens=tokens, dtype=dtype, starts=starts, metadata=mine),
+        span_block(others, split=1, tokens=tokens, dtype=dtype, metadata=fewer),
     ]
     job = Job(blocks, options=span_options(**options), description=dict(OF_WORDS))
     version = Version(str(tmp_path_factory.mktemp("readers")), "v1")

@@ -128,12 +128,14 @@ def test_what_cannot_be_told(root, minilm, tmp_path):
         word_senses(root, "bath")
     with pytest.raises(ConfigError, match="20 senses of 10 occurrences"):
         word_senses(root, "bank", count=20)
-    text = [{"id": "a", "text": "A bat"}]
+    text = [{"id": "a", "text": "On and on, " * 10 + "A bat in the cafe\u0301"}]
     run_job(job(text, minilm, tmp_path, granularity=None, words=()))
     with pytest.raises(ConfigError, match="are not of words; run the job with --granularity word"):
         word_senses(tmp_path / "out", "bat")
     run_job(job(text, minilm, tmp_path, store_text=False))
     with pytest.raises(ConfigError, match="does not tell which words"):
         word_senses(tmp_path / "out", "bat")
-    run_job(job(text, minilm, tmp_path, store_text=False, store_tokens=True))
+    words = {"words": ("bat", "caf\u00e9"), "store_tokens": True}
+    run_job(job(text, minilm, tmp_path, store_text=False, **words))
     assert word_senses(tmp_path / "out", "bat").shown[0].line == "bat"
+    assert word_senses(tmp_path / "out", "CAF\u00c9").shown[0].line == "cafe\u0301"
