@@ -15,13 +15,12 @@ from embedkit.dataset.manifest import Manifest, Part, read_manifest
 from embedkit.dataset.rows import read_columns, schema_of
 from embedkit.dataset.schema import metadata_columns
 from embedkit.dataset.stores import Store, create, open_store, read_if_there, refused
-from embedkit.dataset.version import Version
+from embedkit.dataset.version import EXPLODED, Version
 from embedkit.errors import ConfigError
 from embedkit.formats.canonical import load_json
 from embedkit.records import SPANS_FIELD, TOKENS_FIELD
 from embedkit.vectors import flat_list
 
-BEGUN: Final = "_EXPLODED.json"
 DONE: Final = "_SUCCESS"
 _OF_ROWS = ("doc_id", "source", "row_index")
 
@@ -101,11 +100,11 @@ def _begin(store: Store, version: Version, manifest: Manifest) -> None:
         raise ConfigError(f"{store.url}: is in the version itself; write elsewhere")
     ours = {"version": manifest.version, "fingerprint": manifest.description["fingerprint"]}
     with refused("cannot write the output"):
-        stands = read_if_there(store, BEGUN)
+        stands = read_if_there(store, EXPLODED)
         if stands is None and next(iter(store.list("")), None) is not None:
             raise ConfigError(f"{store.url}: is not empty; write into a new directory")
         if stands is None:
-            create(store, BEGUN, json.dumps(ours).encode())
+            create(store, EXPLODED, json.dumps(ours).encode())
             return
     found = None
     with suppress(ValueError):

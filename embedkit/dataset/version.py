@@ -14,6 +14,9 @@ from embedkit.errors.urls import without_user
 from embedkit.formats.canonical import load_json
 
 LATEST = "LATEST"
+EXPLODED = "_EXPLODED.json"
+"""Stands where the words or tokens of a version have rows of their own."""
+
 _SEALS = ("_meta/plan.json", "_meta/manifest.json", "_SUCCESS")
 _MOST_NAMED = 10
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -296,6 +299,11 @@ def _version_named(path: str) -> Version | None:
             f"{path}: neither a version nor a root with a complete one: {what}; check the path"
         )
     here = open_store(path)
+    if here.size(EXPLODED) is not None:
+        raise ConfigError(
+            f"{path}: holds rows that explode has written, and is no version; any reader of "
+            "Parquet takes its files"
+        )
     if here.size(LATEST) is not None:
         return latest(path)
     parent, _, name = path.rpartition("/")

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from embedkit.cli.app import app
 from embedkit.dataset import explode as module
 from embedkit.dataset.explode import explode
-from embedkit.dataset.version import Version
+from embedkit.dataset.version import Version, find_version
 from embedkit.errors import ConfigError, StoreError
 
 pytestmark = pytest.mark.usefixtures("logging_restored")
@@ -171,3 +171,5 @@ def test_the_command_says_what_it_wrote(version, tmp_path):
     command = ["explode", version.root, "--output", str(tmp_path / "words"), "--json"]
     done = CliRunner().invoke(app, command)
     assert (done.exit_code, json.loads(done.stdout)["rows"]) == (0, 12)
+    with pytest.raises(ConfigError, match="holds rows that explode has written, and is no version"):
+        find_version(tmp_path / "words")
