@@ -14,6 +14,7 @@ from embedkit.cli.app import app
 from embedkit.config import JobConfig
 from embedkit.engines.run import run_job
 from embedkit.errors import ConfigError
+from embedkit.reports.senses_page import senses_page
 from embedkit.search import senses
 from embedkit.search.senses import cluster, page_of
 from pipelines.word_senses import SENSES
@@ -83,6 +84,26 @@ def test_the_page_holds_no_markup_of_texts(root):
     assert "<script" not in page and "<b>" not in page and "secret" not in page
     assert "&lt;script&gt;" in page and "&lt;b&gt;mask" in page
     assert len(re.findall("<circle", page)) == 12
+
+
+@pytest.mark.parametrize(
+    ("before", "word", "after", "shown"),
+    [
+        ("He swung the ", "bat", " well.", "He swung the <mark>bat</mark> well."),
+        ("a\t", "bat", "\nflew", "a <mark>bat</mark> flew"),
+        ("(", "bat", ")", "(<mark>bat</mark>)"),
+        ("\u732b", "\u867e", "", "\u732b<mark>\u867e</mark>"),
+    ],
+)
+def test_blanks_around_a_word_stay_on_the_page(before, word, after, shown):
+    one = {"id": "a", "before": before, "word": word, "after": after}
+    sense = {"occurrences": 1, "similarity": None, "examples": [one]}
+    found = {
+        "word": word, "occurrences": 1, "sampled": 1, "within": None, "between": None,
+        "silhouette": None, "senses": [sense],
+    }  # fmt: skip
+    page = senses_page("root", found, np.zeros((1, 2)), np.zeros(1, dtype=np.int64), ["text"])
+    assert f"<bdi>{shown}</bdi>" in page
 
 
 def test_the_command_writes_the_page_and_json(root, tmp_path):

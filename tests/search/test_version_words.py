@@ -105,6 +105,13 @@ def test_a_version_without_words_is_refused_in_one_line(version, tmp_path):
         open_words(tmp_path / "empty")
 
 
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_model_of_another_kind_is_refused_in_one_line(tmp_path, name):
+    (tmp_path / name).write_text('{"model_type": "bert"}')
+    with pytest.raises(ConfigError, match=r"neither a modules\.json nor Model2Vec"):
+        open_words(tmp_path)
+
+
 def test_the_words_of_a_run_are_looked_at(tmp_path):
     model = save_transformer(tmp_path / "model", "bert")
     rows = [{"text": text} for text in ("the king and the queen", "a king", "Rain on the roof")]

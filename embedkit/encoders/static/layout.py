@@ -63,6 +63,11 @@ def read_layout(root: Path) -> StaticLayout:
         config = read_json(root / "config.json", dict)
         return _layout(root, root / "config.json", bool(config.get("normalize")), True, ModelFile())
     listing = root / "modules.json"
+    if not listing.exists():
+        raise ConfigError(
+            f"{root}: neither a modules.json nor Model2Vec's config.json in it; name a directory "
+            "of static vectors, as embedkit convert or train static makes them"
+        )
     kinds = [_kind_of(entry) for entry in read_json(listing, list)]
     if kinds not in (["StaticEmbedding"], ["StaticEmbedding", "Normalize"]):
         raise ConfigError(
