@@ -55,6 +55,7 @@ class VectorSpec:
             ``token``; or of a ``pair`` of texts, whose scores they are, one for each label.
         span_pooling: How tokens become the vector of a span, where that is not of a row:
             ``first``, ``mean``, ``last`` or ``max``.
+        in_windows: Whether rows are chunks that are read in windows, so that encoders get spans.
     """
 
     dimension: int
@@ -62,6 +63,7 @@ class VectorSpec:
     metric: str
     of: Literal["row", "word", "token", "pair"] = "row"
     span_pooling: Literal["first", "mean", "last", "max"] = "mean"
+    in_windows: bool = False
 
     @property
     def many(self) -> bool:

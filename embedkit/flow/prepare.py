@@ -296,6 +296,7 @@ def begin_version(
         )
     if records.chunk != "none" and records.late_chunking:
         _check_late_chunking(model)
+        model = replace(model, vectors=replace(model.vectors, in_windows=True))
     identity = _identity(model, plan, records, output)
     named = _versions(identity, records, output)
     probe(named[-1].store)

@@ -12,6 +12,7 @@ from texts import paragraphs
 from embedkit.config import JobConfig
 from embedkit.engines.run import run_job
 from embedkit.errors import ConfigError
+from embedkit.flow.prepare import prepare
 
 SHORT = "The river rises in the hills. It passes the mill. Boats carry grain to the sea. " * 2
 
@@ -86,9 +87,11 @@ def bare_minilm(minilm, tmp_path) -> str:
 
 
 def test_late_chunks_have_a_recipe_of_their_own(minilm, bare_minilm, tmp_path):
-    first = run_job(job({"short": SHORT}, minilm, tmp_path))
-    late = run_job(job({"short": SHORT}, minilm, tmp_path, late_chunking=True))
+    first = prepare(job({"short": SHORT}, minilm, tmp_path))
+    late = prepare(job({"short": SHORT}, minilm, tmp_path, late_chunking=True))
     assert first.version != late.version
+    assert late.description["recipe"] != first.description["recipe"]
+    assert late.model.vectors.in_windows and not first.model.vectors.in_windows
     with pytest.raises(ConfigError, match="late_chunking: pools chunks, but with granularity word"):
         run_job(job({"short": SHORT}, minilm, tmp_path, late_chunking=True, granularity="word"))
     with pytest.raises(ConfigError, match=r"late_chunking: .* makes no vector of the tokens"):

@@ -39,7 +39,8 @@ class OpenVinoBackend:
 
     def __init__(self, spec: TransformerSpec) -> None:
         self._spec = spec
-        self._runners = {spec.vectors.many: _runner(spec, of_spans=spec.vectors.many)}
+        of_spans = spec.vectors.many or spec.vectors.in_windows
+        self._runners = {of_spans: _runner(spec, of_spans)}
         self.device_seconds: float | None = None
 
     @property
