@@ -24,6 +24,7 @@ SPACE_MARKS = "\u2581\u0120"
 """What stands for a space in vocabularies: of SentencePiece and of byte-level ones."""
 
 _BETWEEN = "\n"
+_UNENDED = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,16 +164,17 @@ class _Raw:
             count += int(own.sum())
             if enough or not own.any():
                 continue
+            if own[-1] and end <= len(text) and offsets[-1, 1] - offsets[-1, 0] >= CONTEXT:
+                # The text around the piece ends within it.
+                offsets[-1, 1] = _UNENDED
             pieces.append((ids[own], offsets[own], begins[own]))
             enough = kept >= frame.room and not frame.truncate_left
             kept += len(pieces[-1][0])
             while frame.truncate_left and _rest(pieces, kept) >= frame.room:
                 kept -= len(pieces.popleft()[0])
         ids, offsets, begins = _joined(pieces)
-        # A token as long as that was cut where the text around its piece ends.
         following = np.append(offsets[1:, 0], len(text))
-        uncut = offsets[:, 1] - offsets[:, 0] < CONTEXT
-        offsets[:, 1] = np.where(uncut, offsets[:, 1], np.maximum(following, offsets[:, 1]))
+        offsets[:, 1] = np.where(offsets[:, 1] == _UNENDED, following, offsets[:, 1])
         low, high = (int(offsets.min()), int(offsets.max())) if len(offsets) else (0, 0)
         # Marks may follow of which the tokenizer makes no token.
         window = text[low : high + CONTEXT] + _BETWEEN

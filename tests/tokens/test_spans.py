@@ -330,6 +330,15 @@ def test_a_token_longer_than_a_piece_has_all_its_characters(load, monkeypatch):
     assert found_in(load("wordpiece", TOKENS, 24), "x" * 5000 + " a") == [["x" * 5000, "a"]]
 
 
+@pytest.mark.parametrize("behind", ["\u200b", "\u00ad\u200b", "\u200b \u200b", "\x7f"])
+def test_a_long_token_that_a_piece_holds_ends_where_it_ends(load, behind, monkeypatch):
+    monkeypatch.setattr("embedkit.tokens.text_tokens.PIECE", 700)
+    text = f"{'a ' * 50}{'b' * 300}{behind} {'c ' * 500}"
+    for rules in (TOKENS, WORDS):
+        [found] = found_in(load("wordpiece", rules), text)
+        assert found == ["a"] * 50 + ["b" * 300] + ["c"] * 500
+
+
 @pytest.mark.parametrize("kind", ["wordpiece", "bare"])
 def test_words_met_before_have_the_same_places(load, kind, monkeypatch):
     texts = [*MESSY, *SENTENCES, *PIECES, " ".join(PIECES), *paragraphs()[:40]]
