@@ -37,7 +37,10 @@ _MOST_CALL_BYTES = 64 << 20
 
 
 def call_batches(
-    batch: TokenBatch, call_tokens: int, mixed: MixedCalls = False
+    batch: TokenBatch,
+    call_tokens: int,
+    mixed: MixedCalls = False,
+    only: NDArray[np.intp] | None = None,
 ) -> Iterator[tuple[NDArray[np.intp], TokenBatch]]:
     """Cuts rows into encoder calls: of similar lengths, longest first, or each of all lengths.
 
@@ -50,12 +53,22 @@ def call_batches(
         mixed: Whether every call is to have rows of all lengths, as encoders that pack rows want
             it: in calls of equal size, or in ``full`` ones and one with the rest. Calls with room
             for no more than a few rows are cut by length all the same.
+        only: Numbers of the rows to take; all unless given.
 
     Yields:
         Row numbers and their tokens, so that every row is in exactly one call. The cut depends on
         the rows alone, so a repeated block is padded, and therefore encoded, as it was before.
     """
-    lengths = batch.lengths
+    taken = np.arange(len(batch)) if only is None else only
+    for places in _calls(batch.lengths[taken], call_tokens, mixed):
+        rows = taken[places]
+        yield rows, batch.take(rows)
+
+
+def _calls(
+    lengths: NDArray[np.int32], call_tokens: int, mixed: MixedCalls
+) -> Iterator[NDArray[np.intp]]:
+    """Yields the rows of each call, see ``call_batches``."""
     order = np.argsort(-lengths, kind="stable")
     ends = np.cumsum(lengths[order], dtype=np.int64)
     if mixed and len(order) and (longest := int(lengths[order[0]])) <= call_tokens // 2:
@@ -66,16 +79,14 @@ def call_batches(
             calls = max(1, by_tokens, -(-len(order) // _MOST_CALL_ROWS))
             dealt = np.arange(len(order)) % calls
         by_call = order[np.argsort(dealt, kind="stable")]
-        for rows in np.split(by_call, np.cumsum(np.bincount(dealt))[:-1]):
-            yield rows, batch.take(rows)
+        yield from np.split(by_call, np.cumsum(np.bincount(dealt))[:-1])
         return
     start = 0
     while start < len(order):
         done = ends[start - 1] if start else 0
         stop = max(start + 1, int(np.searchsorted(ends, done + call_tokens, side="right")))
         stop = min(stop, start + _MOST_CALL_ROWS)
-        rows = order[start:stop]
-        yield rows, batch.take(rows)
+        yield order[start:stop]
         start = stop
 
 
@@ -173,22 +184,23 @@ def _encode_rows(
         batch = replace(batch, spans=spans)
     if SECOND_FIELD.name in rows.schema.names:
         batch = replace(batch, seconds=rows.column(SECOND_FIELD.name).to_numpy())
-    if len(first) < len(batch):
-        batch = batch.take(first)
     if spec is None or batch.spans is None:
         width = 1 if spec is None else spec.dimension
-        found, tokens = _encode_batch(batch, client, call_tokens, mixed_calls, width)
-        vectors = Vectors.from_matrix(found)
-    else:
-        most = _most_tokens(batch, call_tokens, spec.dimension)
-        # What the model would make of rows without spans, nobody asks for.
-        asked = np.flatnonzero(np.diff(batch.spans.offsets))
-        some = batch if len(asked) == len(batch) else batch.take(asked)
-        found, tokens = _encode_batch(some, client, most, mixed_calls, spec.dimension)
-        vectors = Vectors(found.reshape(-1), spec.dimension, batch.spans.offsets)
-    if len(first) < len(inverse) or (first != inverse).any():
-        vectors = vectors.take(inverse)
-    return vectors, tokens
+        found, tokens = _encode_batch(batch, first, client, call_tokens, mixed_calls, width)
+        # In place: with a copy of all, a block would take twice its vectors.
+        equals = first[inverse]
+        repeats = np.flatnonzero(equals != np.arange(len(equals)))
+        found[repeats] = found[equals[repeats]]
+        return Vectors.from_matrix(found), tokens
+    if len(first) < len(batch):
+        batch = batch.take(first)
+    assert batch.spans is not None, "of rows with spans"
+    most = _most_tokens(batch, call_tokens, spec.dimension)
+    # What the model would make of rows without spans, nobody asks for.
+    asked = np.flatnonzero(np.diff(batch.spans.offsets))
+    found, tokens = _encode_batch(batch, asked, client, most, mixed_calls, spec.dimension)
+    vectors = Vectors(found.reshape(-1), spec.dimension, batch.spans.offsets)
+    return vectors if len(first) == len(inverse) else vectors.take(inverse), tokens
 
 
 def _encode_windows(
@@ -201,24 +213,29 @@ def _encode_windows(
     """Returns the vectors of chunks that are read in windows, equal windows once."""
     batch, inverse = window_batch(rows)
     width = 1 if spec is None else spec.dimension
-    found, tokens = _encode_batch(batch, client, call_tokens, mixed_calls, width)
+    all_rows = np.arange(len(batch))
+    found, tokens = _encode_batch(batch, all_rows, client, call_tokens, mixed_calls, width)
     return Vectors.from_matrix(found[inverse]), tokens
 
 
 def _encode_batch(
     batch: TokenBatch,
+    only: NDArray[np.intp],
     client: EncoderClient,
     call_tokens: int,
     mixed_calls: MixedCalls,
     width: int,
 ) -> tuple[NDArray[np.float32], int]:
-    """Returns one vector of each row, or of each span, and the tokens that were sent."""
-    if not len(batch):
+    """Returns a vector for each row, or each span, and the tokens that were sent.
+
+    Only some rows are encoded, and the vectors of others are whatever was in memory.
+    """
+    if not len(only):
         return np.empty((0, width), dtype=np.float32), 0
     places: list[NDArray[np.integer]] = []
 
     def calls() -> Iterator[TokenBatch]:
-        for rows, call in call_batches(batch, call_tokens, mixed_calls):
+        for rows, call in call_batches(batch, call_tokens, mixed_calls, only):
             of_spans = None if batch.spans is None else batch.spans.offsets
             places.append(rows if of_spans is None else places_of_rows(of_spans, rows)[0])
             yield call
@@ -230,7 +247,7 @@ def _encode_batch(
             encoded = np.empty((count, vectors.shape[1]), dtype=np.float32)
         encoded[places[number]] = vectors
     assert encoded is not None, "rows make at least one call"
-    return encoded, len(batch.input_ids)
+    return encoded, int(batch.lengths[only].sum(dtype=np.int64))
 
 
 def _most_tokens(batch: TokenBatch, call_tokens: int, dimension: int) -> int:

@@ -1,6 +1,6 @@
 """Texts to token ids, exactly as sentence-transformers feeds them to a model."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -104,12 +104,12 @@ class TextTokenizer:
         self._words = WordCache(tokenizer) if tokenizes_words(tokenizer) else None
 
     def encode(
-        self, texts: list[str]
+        self, texts: Iterable[str]
     ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
         """Tokenizes texts, with the prompt before each of them.
 
         Args:
-            texts: Any texts.
+            texts: Any texts; some are taken at a time.
 
         Returns:
             The ids of all texts one after the other, int32, shape (tokens,), each text cut as the
@@ -122,7 +122,7 @@ class TextTokenizer:
             counts.append(of_texts)
             flat.append(self._frame.rows(ids, ends))
         n_tokens = (np.concatenate(counts) + self._special).astype(np.int32)
-        offsets = np.zeros(len(texts) + 1, dtype=np.int32)
+        offsets = np.zeros(len(n_tokens) + 1, dtype=np.int32)
         np.cumsum(np.minimum(n_tokens, self.max_tokens), out=offsets[1:])
         return np.concatenate(flat), offsets, n_tokens
 
@@ -170,8 +170,7 @@ class TextTokenizer:
         """
         found = np.zeros(len(texts), dtype=np.bool_)
         for silent in (self._blank, np.append(self._blank, self._unknown)):
-            says = np.append(0, np.cumsum(~np.isin(ids, silent)))[offsets]
-            for row in np.flatnonzero(says[1:] == says[:-1]):
+            for row in np.flatnonzero(_count_of(silent, ids, offsets) == np.diff(offsets)):
                 found[row] |= silent is self._blank or not is_seen(texts[row])
         return found
 
@@ -250,8 +249,7 @@ class TextTokenizer:
             ids: The ids of all rows, as ``encode`` returned them.
             offsets: Where they end, likewise.
         """
-        found = np.append(0, np.cumsum(np.isin(ids, self._unknown)))
-        return np.diff(found[offsets]).astype(np.int32)
+        return _count_of(self._unknown, ids, offsets).astype(np.int32)
 
     def unknown_rows(self, ids: NDArray[np.int32], offsets: NDArray[np.int32]) -> NDArray[np.bool_]:
         """Finds blank rows and those that have no other token than the one for unknown text.
@@ -270,9 +268,9 @@ class TextTokenizer:
     ) -> NDArray[np.bool_]:
         """Finds the rows that hold, beside the prompt, only tokens that say nothing."""
         prompt = self._prompt[~np.isin(self._prompt, silent)]
-        says = np.append(0, np.cumsum(~np.isin(ids, silent)))
+        says = np.diff(offsets) - _count_of(silent, ids, offsets)
         found = np.zeros(len(offsets) - 1, dtype=np.bool_)
-        for row in np.flatnonzero(np.diff(says[offsets]) <= self._special + len(prompt)):
+        for row in np.flatnonzero(says <= self._special + len(prompt)):
             end = offsets[row + 1] - len(self._frame.suffix)
             content = ids[offsets[row] + len(self._frame.prefix) : end]
             said = content[~np.isin(content, silent)]
@@ -285,7 +283,7 @@ class TextTokenizer:
         return [count + self._special for some in counts for count in some.tolist()]
 
     def _contents(
-        self, texts: list[str]
+        self, texts: Iterable[str]
     ) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]]:
         """Yields slices of texts: their ids, the ends of each text's among them, and all counts.
 
@@ -293,7 +291,7 @@ class TextTokenizer:
         bytes per token, so only the ids of a slice may outlive it.
         """
         if self.prompt:
-            texts = [self.prompt + text for text in texts]
+            texts = (self.prompt + text for text in texts)
         for some in text_slices(texts):
             if is_long(some[0]):
                 kept, count = self._long_content(some[0])
@@ -322,6 +320,16 @@ class TextTokenizer:
             if self._frame.truncate_left or len(kept) < self._frame.room:
                 kept = self._frame.cut([*kept, *ids.tolist()])
         return kept, count
+
+
+def _count_of(
+    some: NDArray[np.int32], ids: NDArray[np.int32], offsets: NDArray[np.int32]
+) -> NDArray[np.int64]:
+    """Counts the tokens of each row that are among some ids, shape (rows,)."""
+    # Of a whole block: a count at every token would take more memory than all of its texts, and
+    # so would a table of ids that are far apart.
+    places = np.flatnonzero(np.isin(ids, some, kind="sort"))
+    return np.diff(np.searchsorted(places, offsets))
 
 
 def _special_ids(tokenizer: Tokenizer, directory: str) -> tuple[list[int], list[int]]:

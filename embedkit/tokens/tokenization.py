@@ -153,11 +153,12 @@ def tokenize_text(block: DocumentBlock, tokenizer: TextTokenizer) -> TokenBlock:
         tokens, said = window_tokens(rows, tokenizer)
         lost = _without_tokens(rows, said, np.zeros_like(said))
         return block.into(TokenBlock, tokens, block.rejects + tuple(map(block.numbered, lost)))
-    texts = rows.column("text").to_pylist()
+    column = rows.column("text")
     fields, of_more = list(TOKEN_FIELDS), []
     if tokenizer.spans is None:
-        ids, offsets, n_tokens = tokenizer.encode(texts)
+        ids, offsets, n_tokens = tokenizer.encode(text.as_py() for text in column)
     else:
+        texts = column.to_pylist()
         ids, offsets, n_tokens, spans = tokenizer.encode_with_spans(texts)
         fields.append(SPANS_FIELD)
         of_more.append(spans.column())
@@ -168,7 +169,7 @@ def tokenize_text(block: DocumentBlock, tokenizer: TextTokenizer) -> TokenBlock:
     unknown = tokenizer.unknown_rows(ids, offsets) & ~blank
     for row in np.flatnonzero(unknown):
         # What the model does not know is text all the same, if anybody can see it.
-        blank[row] = not is_seen(texts[row])
+        blank[row] = not is_seen(column[row].as_py())
     unknown &= ~blank & tokenizer.spec.drops_unknown
     columns = [
         pa.ListArray.from_arrays(pa.array(offsets), pa.array(ids), type=TOKEN_FIELDS[0].type),

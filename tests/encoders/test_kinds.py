@@ -88,9 +88,9 @@ def test_the_spec_says_how_calls_are_cut_whatever_runs_them(job, monkeypatch, mi
     """Packs of rows of one length fill badly: a way that forgot to ask would only be slower."""
     said = []
 
-    def cut(batch, call_tokens, mixed):
+    def cut(batch, call_tokens, mixed, only):
         said.append(mixed)
-        return call_batches(batch, call_tokens, mixed)
+        return call_batches(batch, call_tokens, mixed, only)
 
     monkeypatch.setattr("embedkit.flow.encode.call_batches", cut)
     monkeypatch.setattr(ToySpec, "mixed_calls", mixed)

@@ -14,7 +14,7 @@ from embedkit.encoders.static.vectors import VectorTable, open_table
 from embedkit.errors import EncoderError
 from embedkit.vectors import TokenBatch
 
-_PIECE = 1 << 12
+_PIECE = 1 << 10
 """Tokens whose vectors are added up at once; longer rows in pieces, the same whatever is beside."""
 
 _TINY = 1e-9
