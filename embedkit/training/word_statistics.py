@@ -23,6 +23,7 @@ from embedkit.encoders.static.pooling import (
 from embedkit.errors import InputError
 from embedkit.tokens.text_tokenizer import TextTokenizer
 from embedkit.tokens.tokenization import load_tokenizer
+from embedkit.training.output import warn_of_rejects
 from embedkit.training.texts import CorpusTexts
 from embedkit.vectors import TokenBatch
 
@@ -74,7 +75,8 @@ def add_statistics(directory: Path, words: int, corpus: CorpusConfig) -> int:
     of_texts = np.zeros(words, dtype=np.int64)
     all_texts = 0
     sample = _Sample()
-    for texts in _batched(CorpusTexts(corpus)):
+    read = CorpusTexts(corpus)
+    for texts in _batched(read):
         all_texts += len(texts)
         for text in texts:
             sample.add(text)
@@ -84,6 +86,8 @@ def add_statistics(directory: Path, words: int, corpus: CorpusConfig) -> int:
         rows = np.repeat(np.arange(len(texts)), np.diff(offsets))[known]
         once = np.unique(rows * np.int64(words) + ids[known])
         of_texts += np.bincount(once % words, minlength=words)
+    if read.account is not None:
+        warn_of_rejects(read.account)
     if not counts.any():
         raise InputError(
             f"{corpus.inputs[0]}: no word of its {all_texts:,} texts has a vector; count words in "

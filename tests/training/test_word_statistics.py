@@ -150,3 +150,18 @@ def test_a_corpus_of_other_words_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no word of its 1 texts has a vector"):
         convert_vectors(tmp_path / "v.txt", tmp_path / "model", corpus=corpus)
     assert not (tmp_path / "model").exists()
+
+
+def test_what_could_not_be_counted_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "v.txt").write_text("a 1 2\nb 1 2\n")
+    lines = ['{"t": "a b"}', "{bad", '{"t": ""}', '{"t": "b"}', '{"t": ""}']
+    (tmp_path / "c.jsonl").write_text("\n".join(lines))
+    corpus = CorpusConfig(inputs=(str(tmp_path / "c.jsonl"),), text_column="t")
+    done = convert_vectors(tmp_path / "v.txt", tmp_path / "model", corpus=corpus)
+    assert done.texts == 2
+    said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(said) == 2
+    assert said[1].startswith("1 records left out: invalid_json, such as c.jsonl, line 2: ")
+    assert said[0].startswith("2 records left out: empty_text, such as c.jsonl, line 3: ")
