@@ -4,6 +4,7 @@ import bz2
 import gzip
 import json
 import lzma
+import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -358,3 +359,6 @@ def test_what_is_no_file_is_said(tmp_path: Path) -> None:
         convert_vectors(tmp_path, tmp_path / "model")
     with pytest.raises(InputError, match="no such file; name a file"):
         convert_vectors(tmp_path / "none", tmp_path / "model")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="pipe: no regular file; name a file"):
+        convert_vectors(tmp_path / "pipe", tmp_path / "model")

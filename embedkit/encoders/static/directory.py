@@ -1,7 +1,7 @@
 """Writes a model directory of word vectors, as sentence-transformers reads it."""
 
 import json
-import os
+import secrets
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -102,7 +102,9 @@ def new_directory(directory: Path) -> Iterator[Path]:
         raise ConfigError(
             f"{directory}: it exists and is no empty directory; name another, or remove it"
         )
-    draft = directory.absolute().with_name(f".{directory.name}.{os.getpid()}.tmp")
+    # Not the process's number, which is the same in each container, nor is what was killed gone.
+    place = directory.absolute()
+    draft = place.with_name(f".{place.name}.{secrets.token_hex(6)}.tmp")
     try:
         draft.mkdir(parents=True)
         yield draft

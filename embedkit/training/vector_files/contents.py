@@ -32,7 +32,8 @@ def open_contents(file: Path) -> Iterator[io.BufferedReader]:
         InputError: It does not exist, is no regular file, or cannot be read.
     """
     if not file.is_file():
-        what = "a directory" if file.is_dir() else "no such file"
+        other = "no regular file" if file.exists() else "no such file"
+        what = "a directory" if file.is_dir() else other
         raise InputError(f"{file}: {what}; name a file of word vectors")
     try:
         with file.open("rb") as raw:

@@ -82,6 +82,15 @@ def test_others_may_read_all_files_where_the_umask_lets_them(
     assert {file.stat().st_mode & 0o777 for file in files} == {mode}
 
 
+def test_what_a_killed_process_left_is_in_nobodys_way(tmp_path: Path, matrix: np.ndarray) -> None:
+    left = tmp_path / f".model.{os.getpid()}.tmp"
+    left.mkdir()
+    (left / "model.safetensors").write_bytes(b"half of it")
+    write_directory(tmp_path / "model", matrix, WORDS)
+    assert open_vectors(tmp_path / "model").words == WORDS
+    assert [path.name for path in left.iterdir()] == ["model.safetensors"]
+
+
 def test_nothing_is_left_of_a_directory_that_could_not_be_written(
     tmp_path: Path, matrix: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
