@@ -106,8 +106,8 @@ def words_plot(
     """
     if importlib.util.find_spec("matplotlib") is None:
         raise ConfigError(
-            f"matplotlib is not installed, which draws a {form}; install embedkit's extra 'words', "
-            "or name an .html file"
+            f"matplotlib is not installed, which draws a {form}; install the extra words of "
+            "embedkit-batch, or name an .html file"
         )
     # It says that it builds a cache of fonts, and where, at the first use on a machine.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)

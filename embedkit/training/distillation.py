@@ -59,7 +59,8 @@ def distill_static(config: DistillConfig, corpus: CorpusConfig | None = None) ->
     directory = check_output(config.output)
     if importlib.util.find_spec("model2vec") is None:
         raise ConfigError(
-            "model2vec is not installed, which distills models; install embedkit's extra 'train'"
+            "model2vec is not installed, which distills models; install the extra train of "
+            "embedkit-batch"
         )
     spec = _read(config.model)
     texts = None if corpus is None else CorpusTexts(corpus)

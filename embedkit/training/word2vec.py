@@ -47,7 +47,8 @@ def train_word2vec(config: Word2VecConfig) -> Trained:
     directory = check_output(config.output)
     if importlib.util.find_spec("gensim") is None:
         raise ConfigError(
-            "gensim is not installed, which trains word2vec; install embedkit's extra 'train'"
+            "gensim is not installed, which trains word2vec; install the extra train of "
+            "embedkit-batch"
         )
     texts = CorpusTexts(config)
     sentences = Sentences(texts, word_splitter(config.lowercase))

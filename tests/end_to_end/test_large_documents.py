@@ -101,7 +101,7 @@ def spoil(monkeypatch, tmp_path, places):
         vectors, tokens = encode(rows, *how)
         for number, text in enumerate(rows.column("text").to_pylist()):
             if "poison" in text:
-                vectors[number] = float("nan")
+                vectors.matrix[number] = float("nan")
         return vectors, tokens
 
     monkeypatch.setattr(encoding, "_encode_rows", spoiled)

@@ -139,7 +139,7 @@ def test_settings_of_the_working_directory_decide_nothing(tmp_path, monkeypatch)
 
 def test_without_matplotlib_the_extra_is_named(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match="install embedkit's extra 'words', or name"):
+    with pytest.raises(ConfigError, match="install the extra words of embedkit-batch, or"):
         words_plot(["a", "b"], drawn(["a", "b"])[0], (0.6, 0.3), "png")
 
 

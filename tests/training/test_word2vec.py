@@ -323,7 +323,7 @@ def test_a_directory_that_holds_something_is_refused_before_anything_is_read(tmp
 
 def test_without_gensim_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match="install embedkit's extra 'train'"):
+    with pytest.raises(ConfigError, match="install the extra train of embedkit-batch"):
         train(tmp_path, lines(tmp_path / "corpus.txt", texts(5)))
 
 
