@@ -56,7 +56,10 @@ def test_minilm(minilm):
     np.testing.assert_allclose(vectors, expected, rtol=0, atol=BOUND)
 
 
-@pytest.mark.parametrize(("precision", "least"), [("float16", 0.9999), ("bfloat16", 0.9995)])
+@pytest.mark.parametrize(
+    ("precision", "least"),
+    [pytest.param("float16", 0.9999, marks=pytest.mark.soak), ("bfloat16", 0.9995)],
+)
 def test_half_precision(precision, least, minilm):
     texts = [f"{first} {second}" for first in SENTENCES for second in SENTENCES][::4]
     expected = SentenceTransformer(minilm, device="cpu").encode(texts)
