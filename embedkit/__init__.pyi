@@ -3,12 +3,10 @@ from embedkit.actors.local_ray import LocalRay as LocalRay
 from embedkit.actors.map_batches import EmbedBatches as EmbedBatches
 from embedkit.actors.ray_data import ray_dataset as ray_dataset
 from embedkit.config import CorpusConfig as CorpusConfig
-from embedkit.config import DistillConfig as DistillConfig
 from embedkit.config import JobConfig as JobConfig
 from embedkit.config import ModelConfig as ModelConfig
 from embedkit.config import OutputConfig as OutputConfig
 from embedkit.config import RecordConfig as RecordConfig
-from embedkit.config import Word2VecConfig as Word2VecConfig
 from embedkit.encoders.kinds import read_model as read_model
 from embedkit.engines.estimate import plan_job as plan_job
 from embedkit.engines.run import run_job as run_job
@@ -29,6 +27,8 @@ from embedkit.search.word_sources import open_words as open_words
 from embedkit.search.words import combined_words as combined_words
 from embedkit.search.words import ranked_by_centrality as ranked_by_centrality
 from embedkit.search.words import similar_words as similar_words
+from embedkit.training.config import DistillConfig as DistillConfig
+from embedkit.training.config import Word2VecConfig as Word2VecConfig
 from embedkit.training.distillation import distill_static as distill_static
 from embedkit.training.word2vec import train_word2vec as train_word2vec
 from embedkit.transforms.embed_corpus import EmbedCorpus as EmbedCorpus

@@ -9,10 +9,11 @@ from typing import Annotated, Any
 import typer
 
 from embedkit import __version__
+from embedkit.cli.arguments import Inputs, Json, LogFormat, Progress, Root
 from embedkit.cli.convert import convert
 from embedkit.cli.exits import run_to_exit
 from embedkit.cli.explode import explode
-from embedkit.cli.jobs import ENDS_OF_RUN, Inputs, Json, LogFormat, Progress, run_and_say
+from embedkit.cli.jobs import ENDS_OF_RUN, run_and_say
 from embedkit.cli.logs import hits_text, say, set_up_logs, table
 from embedkit.cli.options import job_command, read_job
 from embedkit.cli.rerank import rerank
@@ -49,10 +50,6 @@ _SUGGESTED = re.compile(r"\. Did you mean (.+)\?$")
 
 # Of a command whose flags are read by what it calls.
 _PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
-
-Root = Annotated[
-    str, typer.Argument(help="A dataset's root, for its newest version, or ROOT/VERSION.")
-]
 
 
 def _say_version(asked: bool) -> None:

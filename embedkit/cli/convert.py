@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from embedkit.cli.arguments import Json
 from embedkit.cli.logs import say, set_up_logs
 from embedkit.cli.options import read_settings
 from embedkit.config import CorpusConfig
@@ -56,9 +57,7 @@ def convert_file(
     text_column: Annotated[
         str, typer.Option(help="Column of the corpus that holds the text.")
     ] = "text",
-    as_json: Annotated[
-        bool, typer.Option("--json", metavar="", help="Print JSON for programs.")
-    ] = False,
+    as_json: Json = False,
 ) -> None:
     """Make a model directory of a file of word vectors, for run --model DIR."""
     from embedkit.training.convert import convert_vectors

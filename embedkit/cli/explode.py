@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from embedkit.cli.arguments import Json, Root
 from embedkit.cli.logs import say, set_up_logs
 
 explode = typer.Typer(rich_markup_mode="rich")
@@ -12,11 +13,7 @@ _ENDS = (
     "Exit codes: 0 done; 2 a bad setting, input or surroundings, which another try cannot help; "
     "4 stopped or failed, and the same command goes on where it was."
 )
-Root = Annotated[
-    str, typer.Argument(help="A dataset's root, for its newest version, or ROOT/VERSION.")
-]
 Output = Annotated[str, typer.Option(help="New directory or URL that the rows are written to.")]
-Json = Annotated[bool, typer.Option("--json", metavar="", help="Print JSON for programs.")]
 
 
 @explode.command("explode", epilog=_ENDS)

@@ -1,8 +1,6 @@
 """What commands that run a job have in common."""
 
-from typing import TYPE_CHECKING, Annotated, Literal
-
-import typer
+from typing import TYPE_CHECKING, Literal
 
 from embedkit.cli.logs import display_named, say, summary
 from embedkit.errors import RejectsExceededError
@@ -15,31 +13,6 @@ ENDS_OF_RUN = (
     "3 finished, but more was rejected than allowed; 4 stopped or failed, and the same command "
     "resumes it."
 )
-
-Inputs = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="INPUT...", help="A job file (.yaml), or files, directories, globs and URLs."
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", metavar="", help="Print JSON for programs.")]
-Progress = Annotated[
-    Literal["auto", "bar", "lines", "none"],
-    typer.Option(
-        metavar="TEXT",
-        help="How progress is shown; auto draws a bar on a terminal, else a line every 30 s. "
-        "\\[one of: auto, bar, lines, none; default: auto]",
-        show_default=False,
-    ),
-]
-LogFormat = Annotated[
-    Literal["text", "json"],
-    typer.Option(
-        metavar="TEXT",
-        help="How log lines are written to stderr. \\[one of: text, json; default: text]",
-        show_default=False,
-    ),
-]
 
 
 def run_and_say(

@@ -4,7 +4,8 @@ from typing import Any
 
 import typer
 
-from embedkit.cli.jobs import ENDS_OF_RUN, Inputs, Json, LogFormat, Progress, run_and_say
+from embedkit.cli.arguments import Inputs, Json, LogFormat, Progress
+from embedkit.cli.jobs import ENDS_OF_RUN, run_and_say
 from embedkit.cli.logs import set_up_logs
 from embedkit.cli.options import job_command_without, read_job
 from embedkit.errors import ConfigError

@@ -2,15 +2,17 @@
 
 import json
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 from pydantic import BaseModel
 
+from embedkit.cli.arguments import Json, LogFormat
 from embedkit.cli.logs import say, set_up_logs
 from embedkit.cli.options import read_settings, with_options
-from embedkit.config import CorpusConfig, DistillConfig, Word2VecConfig
+from embedkit.config import CorpusConfig
 from embedkit.errors import ConfigError
+from embedkit.training.config import DistillConfig, Word2VecConfig
 
 train = typer.Typer(
     name="train",
@@ -39,15 +41,6 @@ _OF_VERSIONS = {
 """Settings of a corpus that decide nothing in a training, or do not go with one."""
 
 _INPUTS = "Files, directories, globs and URLs."
-Json = Annotated[bool, typer.Option("--json", metavar="", help="Print JSON for programs.")]
-LogFormat = Annotated[
-    Literal["text", "json"],
-    typer.Option(
-        metavar="TEXT",
-        help="How log lines are written to stderr. \\[one of: text, json; default: text]",
-        show_default=False,
-    ),
-]
 
 
 def _with_settings(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from embedkit.cli.arguments import Json
 from embedkit.cli.logs import say, set_up_logs
 from embedkit.errors import ConfigError
 
@@ -34,7 +35,6 @@ Place = Annotated[
     ),
 ]
 K = Annotated[int, typer.Option("-k", min=1, help="Number of words.")]
-Json = Annotated[bool, typer.Option("--json", metavar="", help="Print JSON for programs.")]
 
 
 @words.command(epilog=_ENDS)

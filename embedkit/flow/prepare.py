@@ -38,10 +38,10 @@ from embedkit.encoders.kinds import read_job_model
 from embedkit.encoders.spec import ModelSpec
 from embedkit.errors import ConfigError, IntegrityError
 from embedkit.flow.block_size import with_block_size
+from embedkit.flow.fitted_model import fitted_model
 from embedkit.flow.idle_settings import Circumstances, idle_settings
 from embedkit.hashes.digests import digest
-from embedkit.records import UNKNOWN_FIELD
-from embedkit.tokens.chunking import chunk_size, make_chunker
+from embedkit.tokens.chunking import make_chunker
 from embedkit.tokens.text_tokenizer import TokenizerSpec
 from embedkit.tokens.tokenization import load_tokenizer
 from embedkit.tokens.windows import LateChunker
@@ -219,32 +219,6 @@ def prepare(config: JobConfig, model: ModelSpec | None = None) -> Job:
     return Job(**{one.name: getattr(draft, one.name) for one in fields(draft)}, config=config)
 
 
-def _with_token_texts(model: ModelSpec, output: OutputConfig) -> ModelSpec:
-    """Returns the model with words or tokens kept beside their vectors where the output wants it.
-
-    That is no part of the recipe, which the vectors are the same without.
-    """
-    spans = model.tokenizer.spans
-    if spans is None or spans.token_texts == output.store_tokens:
-        return model
-    spans = replace(spans, token_texts=output.store_tokens)
-    return replace(model, tokenizer=replace(model.tokenizer, spans=spans))
-
-
-def _with_pairs(model: ModelSpec, records: RecordConfig, output: OutputConfig) -> ModelSpec:
-    """Returns the model with what it needs to know of the columns of pairs, where rows are such.
-
-    The query is text, which stands in the rows where the text does, or as metadata.
-    """
-    pairs = model.tokenizer.pairs
-    if pairs is None or records.query_column is None:
-        return model
-    keep = output.store_text or records.keeps_query
-    listed = records.candidates_column is not None
-    pairs = replace(pairs, query_column=records.query_column, keep_query=keep, of_lists=listed)
-    return replace(model, tokenizer=replace(model.tokenizer, pairs=pairs))
-
-
 def warn_of_idle_settings(config: JobConfig, model: ModelSpec, plan: Plan) -> None:
     """Logs a warning for each setting that was given and decides nothing in this job."""
     files = [piece for split in plan.splits for piece in split.ranges]
@@ -284,19 +258,8 @@ def begin_version(
     # All that can be refused is refused before the first byte is written.
     if fault := granularity_fault(model_config, records) or pairs_fault(records, output):
         raise ConfigError(fault)
-    records, model = with_block_size(records, model), _with_token_texts(model, output)
-    model = _with_pairs(model, records, output)
-    room = model.tokenizer.max_content_tokens
-    if records.chunk != "none" and room is not None:
-        chunk_size(records, room)
-    if model.tokenizer.bare and UNKNOWN_FIELD.name in dict(plan.metadata):
-        raise ConfigError(
-            f"metadata_columns: {UNKNOWN_FIELD.name} is a column of embedkit's own where vectors "
-            "are static; rename it in the input or leave it out"
-        )
-    if records.chunk != "none" and records.late_chunking:
-        _check_late_chunking(model)
-        model = replace(model, vectors=replace(model.vectors, in_windows=True))
+    records = with_block_size(records, model)
+    model = fitted_model(model, records, output, dict(plan.metadata))
     identity = _identity(model, plan, records, output)
     named = _versions(identity, records, output)
     probe(named[-1].store)
@@ -313,21 +276,6 @@ def begin_version(
     if (trial := _trial(records)) is not None:
         description["trial"] = trial
     return Draft(records, output, model, plan, version, standing.fingerprint, description)
-
-
-def _check_late_chunking(model: ModelSpec) -> None:
-    """Refuses late chunking of what pools no chunks."""
-    of = model.vectors.of
-    if model.vectors.many:
-        raise ConfigError(
-            f"late_chunking: pools chunks, but with granularity {of} each {of} gets a vector; "
-            "leave one of the two out"
-        )
-    if not model.pools_spans:
-        raise ConfigError(
-            f"late_chunking: {model.identity.model_id} makes no vector of the tokens of a part of "
-            "a text; take a model that pools by mean, or leave late_chunking out"
-        )
 
 
 def _identity(

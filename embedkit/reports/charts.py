@@ -47,41 +47,33 @@ def length_chart(tokens: Mapping[str, Any], max_tokens: int) -> Markup:
 
 def norm_chart(norms: Mapping[str, Any]) -> Markup:
     """Draws the lengths of the vectors, whose ``bars`` must be there."""
-    edges, counts = norms["bars"]["edges"], norms["bars"]["counts"]
-    rows = max(1, sum(counts))
-    tooltips = [
-        f"norm {significant(low)} to {significant(high)}: {noun(held, 'row')} "
-        f"({percent(held / rows)})"
-        for low, high, held in zip(edges, edges[1:], counts, strict=False)
-    ]
-    return bar_chart(
-        f"Histogram of vector norms, from {significant(norms['low'])} to "
-        f"{significant(norms['high'])}, {significant(norms['mean'])} on average.",
-        [Series("rows", "main", counts)],
-        tooltips,
-        _round_ticks(edges[0], edges[-1]),
-        "norm of the vector",
-        lambda height: noun(round(height), "row"),
-    )
+    return _values_chart(norms, "vector norms", "norm", "norm of the vector", "row")
 
 
 def score_chart(scores: Mapping[str, Any]) -> Markup:
     """Draws the scores of pairs for a label, whose ``bars`` must be there."""
-    edges, counts = scores["bars"]["edges"], scores["bars"]["counts"]
-    rows = max(1, sum(counts))
+    return _values_chart(scores, "scores", "score", "score", "pair")
+
+
+def _values_chart(
+    values: Mapping[str, Any], several: str, one: str, axis: str, counted: str
+) -> Markup:
+    """Draws a histogram of values, of which ``counted`` has one each."""
+    edges, counts = values["bars"]["edges"], values["bars"]["counts"]
+    total = max(1, sum(counts))
     tooltips = [
-        f"score {significant(low)} to {significant(high)}: {noun(held, 'pair')} "
-        f"({percent(held / rows)})"
+        f"{one} {significant(low)} to {significant(high)}: {noun(held, counted)} "
+        f"({percent(held / total)})"
         for low, high, held in zip(edges, edges[1:], counts, strict=False)
     ]
     return bar_chart(
-        f"Histogram of scores, from {significant(scores['low'])} to "
-        f"{significant(scores['high'])}, {significant(scores['mean'])} on average.",
-        [Series("pairs", "main", counts)],
+        f"Histogram of {several}, from {significant(values['low'])} to "
+        f"{significant(values['high'])}, {significant(values['mean'])} on average.",
+        [Series(f"{counted}s", "main", counts)],
         tooltips,
         _round_ticks(edges[0], edges[-1]),
-        "score",
-        lambda height: noun(round(height), "pair"),
+        axis,
+        lambda height: noun(round(height), counted),
     )
 
 

@@ -8,7 +8,7 @@ of characters that a normalizer joins only the first is counted.
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 import numpy as np
@@ -102,85 +102,85 @@ def place_tokens(
     """
     for some in text_slices(prompt + text for text in texts):
         if is_long(some[0]):
-            raw = _Raw.of_pieces(tokenizer, some[0], len(prompt), frame, words)
+            tokens = _of_pieces(tokenizer, some[0], len(prompt), frame, words)
         else:
-            raw = _Raw.of_slice(tokenizer, some, len(prompt), words, cache)
-        yield _mended(raw, marks)
+            tokens = _of_slice(tokenizer, some, len(prompt), words, cache)
+        yield _mended(tokens, marks)
 
 
-@dataclass(frozen=True, slots=True)
-class _Raw:
-    """As ``PlacedTokens``, but with the characters that the library tells."""
+def _of_slice(
+    tokenizer: Tokenizer,
+    texts: list[str],
+    prompt: int,
+    words: bool,
+    cache: WordCache | None,
+) -> PlacedTokens:
+    """Tokenizes texts whole; their characters are those that the library tells."""
+    sizes = np.fromiter(map(len, texts), np.int64, len(texts)) + len(_BETWEEN)
+    places = np.cumsum(sizes) - sizes
+    text = _BETWEEN.join(texts) + _BETWEEN
+    if found := cache and cache.place(texts):
+        ids, ends, offsets, begins = found
+        counts = np.diff(ends)
+    else:
+        encodings = tokenizer.encode_batch(texts, add_special_tokens=False)
+        counts = np.fromiter(map(len, encodings), np.int64, len(texts))
+        ids, offsets, begins = _arrays(encodings, counts, words)
+        offsets += np.repeat(places, counts)[:, np.newaxis]
+        ends = np.append(0, np.cumsum(counts))
+    return _placed(text, places + prompt, prompt, ids, ends, counts, offsets, begins)
 
-    text: str
-    zeros: NDArray[np.int64]
-    prompt: int
-    ids: NDArray[np.int32]
-    ends: NDArray[np.int64]
-    counts: NDArray[np.int64]
-    offsets: NDArray[np.int64]
-    begins: NDArray[np.bool_]
 
-    @classmethod
-    def of_slice(
-        cls,
-        tokenizer: Tokenizer,
-        texts: list[str],
-        prompt: int,
-        words: bool,
-        cache: WordCache | None,
-    ) -> "_Raw":
-        """Tokenizes texts whole."""
-        sizes = np.fromiter(map(len, texts), np.int64, len(texts)) + len(_BETWEEN)
-        places = np.cumsum(sizes) - sizes
-        text = _BETWEEN.join(texts) + _BETWEEN
-        if found := cache and cache.place(texts):
-            ids, ends, offsets, begins = found
-            counts = np.diff(ends)
-        else:
-            encodings = tokenizer.encode_batch(texts, add_special_tokens=False)
-            counts = np.fromiter(map(len, encodings), np.int64, len(texts))
-            ids, offsets, begins = _arrays(encodings, counts, words)
-            offsets += np.repeat(places, counts)[:, np.newaxis]
-            ends = np.append(0, np.cumsum(counts))
-        return cls(text, places + prompt, prompt, ids, ends, counts, offsets, begins)
+def _of_pieces(
+    tokenizer: Tokenizer, text: str, prompt: int, frame: Frame, words: bool
+) -> PlacedTokens:
+    """Does the same for one text in pieces, and keeps those with tokens that the model sees.
 
-    @classmethod
-    def of_pieces(
-        cls, tokenizer: Tokenizer, text: str, prompt: int, frame: Frame, words: bool
-    ) -> "_Raw":
-        """Tokenizes one text in pieces, and keeps those with tokens that the model sees.
+    More is kept on the side that is cut, as a word may begin in one piece and end in the next;
+    of a word longer than a piece the rest may be missing.
+    """
+    pieces: deque[_Piece] = deque()
+    count = kept = 0
+    enough = False
+    for encoding, begin, (start, end) in encoded_pieces(tokenizer, text):
+        ids, offsets, begins = _arrays([encoding], np.array([len(encoding)]), words)
+        offsets += begin
+        own = (offsets[:, 0] >= start) & (offsets[:, 0] < end)
+        count += int(own.sum())
+        if enough or not own.any():
+            continue
+        if own[-1] and end <= len(text) and offsets[-1, 1] - offsets[-1, 0] >= CONTEXT:
+            # The text around the piece ends within it.
+            offsets[-1, 1] = _UNENDED
+        pieces.append((ids[own], offsets[own], begins[own]))
+        enough = kept >= frame.room and not frame.truncate_left
+        kept += len(pieces[-1][0])
+        while frame.truncate_left and _rest(pieces, kept) >= frame.room:
+            kept -= len(pieces.popleft()[0])
+    ids, offsets, begins = _joined(pieces)
+    following = np.append(offsets[1:, 0], len(text))
+    offsets[:, 1] = np.where(offsets[:, 1] == _UNENDED, following, offsets[:, 1])
+    low, high = (int(offsets.min()), int(offsets.max())) if len(offsets) else (0, 0)
+    # Marks may follow of which the tokenizer makes no token.
+    window = text[low : high + CONTEXT] + _BETWEEN
+    ends, counts = np.array([0, len(ids)]), np.array([count])
+    zeros = np.array([prompt - low])
+    return _placed(window, zeros, prompt, ids, ends, counts, offsets - low, begins)
 
-        More is kept on the side that is cut, as a word may begin in one piece and end in the next;
-        of a word longer than a piece the rest may be missing.
-        """
-        pieces: deque[_Piece] = deque()
-        count = kept = 0
-        enough = False
-        for encoding, begin, (start, end) in encoded_pieces(tokenizer, text):
-            ids, offsets, begins = _arrays([encoding], np.array([len(encoding)]), words)
-            offsets += begin
-            own = (offsets[:, 0] >= start) & (offsets[:, 0] < end)
-            count += int(own.sum())
-            if enough or not own.any():
-                continue
-            if own[-1] and end <= len(text) and offsets[-1, 1] - offsets[-1, 0] >= CONTEXT:
-                # The text around the piece ends within it.
-                offsets[-1, 1] = _UNENDED
-            pieces.append((ids[own], offsets[own], begins[own]))
-            enough = kept >= frame.room and not frame.truncate_left
-            kept += len(pieces[-1][0])
-            while frame.truncate_left and _rest(pieces, kept) >= frame.room:
-                kept -= len(pieces.popleft()[0])
-        ids, offsets, begins = _joined(pieces)
-        following = np.append(offsets[1:, 0], len(text))
-        offsets[:, 1] = np.where(offsets[:, 1] == _UNENDED, following, offsets[:, 1])
-        low, high = (int(offsets.min()), int(offsets.max())) if len(offsets) else (0, 0)
-        # Marks may follow of which the tokenizer makes no token.
-        window = text[low : high + CONTEXT] + _BETWEEN
-        ends, counts = np.array([0, len(ids)]), np.array([count])
-        zeros = np.array([prompt - low])
-        return cls(window, zeros, prompt, ids, ends, counts, offsets - low, begins)
+
+def _placed(
+    text: str,
+    zeros: NDArray[np.int64],
+    prompt: int,
+    ids: NDArray[np.int32],
+    ends: NDArray[np.int64],
+    counts: NDArray[np.int64],
+    offsets: NDArray[np.int64],
+    begins: NDArray[np.bool_],
+) -> PlacedTokens:
+    starts, stops = offsets[:, 0], offsets[:, 1]
+    kinds = kinds_of(text)
+    return PlacedTokens(text, zeros, prompt, ids, ends, counts, starts, stops, begins, kinds)
 
 
 _Piece = tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.bool_]]
@@ -215,15 +215,15 @@ def _arrays(encodings: list[Encoding], counts: NDArray[np.int64], words: bool) -
     return ids, offsets, begins
 
 
-def _mended(raw: _Raw, marks: NDArray[np.bool_]) -> PlacedTokens:
-    kinds = kinds_of(raw.text)
+def _mended(tokens: PlacedTokens, marks: NDArray[np.bool_]) -> PlacedTokens:
+    """Returns tokens with the characters that they stand for, in the place of what is told."""
+    kinds, starts, stops = tokens.kinds, tokens.starts, tokens.stops
     size = len(kinds)
     white = (kinds & WHITE).astype(np.bool_)
-    starts, stops = raw.offsets[:, 0], raw.offsets[:, 1]
     # Nobody wrote these, so they borrow the first character of what they were put before.
-    codes = codes_of(raw.text)
+    codes = codes_of(tokens.text)
     written = white | np.isin(codes, [ord(mark) for mark in SPACE_MARKS])
-    put = marks[raw.ids] & ~written[np.minimum(starts, size - 1)]
+    put = marks[tokens.ids] & ~written[np.minimum(starts, size - 1)]
     put &= np.append(starts[1:], size) == starts
     stops = np.where(put, starts, stops)
     # The white space around a token is not of it, unless it is nothing else.
@@ -251,15 +251,4 @@ def _mended(raw: _Raw, marks: NDArray[np.bool_]) -> PlacedTokens:
     starts = np.where(absent, np.clip(starts, earlier, later), starts)
     ended = np.maximum.accumulate(np.where(absent, 0, stops))
     stops = np.where(absent, np.maximum(starts, ended), stops)
-    return PlacedTokens(
-        raw.text,
-        raw.zeros,
-        raw.prompt,
-        raw.ids,
-        raw.ends,
-        raw.counts,
-        starts,
-        stops,
-        raw.begins,
-        kinds,
-    )
+    return replace(tokens, starts=starts, stops=stops)

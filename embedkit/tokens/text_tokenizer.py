@@ -122,9 +122,7 @@ class TextTokenizer:
             counts.append(of_texts)
             flat.append(self._frame.rows(ids, ends))
         n_tokens = (np.concatenate(counts) + self._special).astype(np.int32)
-        offsets = np.zeros(len(n_tokens) + 1, dtype=np.int32)
-        np.cumsum(np.minimum(n_tokens, self.max_tokens), out=offsets[1:])
-        return np.concatenate(flat), offsets, n_tokens
+        return np.concatenate(flat), _ends_of(n_tokens, self.max_tokens), n_tokens
 
     @property
     def truncate_left(self) -> bool:
@@ -150,9 +148,7 @@ class TextTokenizer:
             counts.append(of_texts)
             flat.append(self._frame.seen(ids, ends))
         total = np.concatenate(counts)
-        offsets = np.zeros(len(texts) + 1, dtype=np.int32)
-        np.cumsum(np.minimum(total, self._frame.room), out=offsets[1:])
-        return np.concatenate(flat), offsets, total
+        return np.concatenate(flat), _ends_of(total, self._frame.room), total
 
     def silent_contents(
         self, texts: list[str], ids: NDArray[np.int32], offsets: NDArray[np.int32]
@@ -223,8 +219,7 @@ class TextTokenizer:
             flat.append(self._frame.rows(tokens.ids, tokens.ends))
             parts.append(spans)
         n_tokens = (np.concatenate(counts) + self._special).astype(np.int32)
-        offsets = np.zeros(len(texts) + 1, dtype=np.int32)
-        np.cumsum(np.minimum(n_tokens, self.max_tokens), out=offsets[1:])
+        offsets = _ends_of(n_tokens, self.max_tokens)
         return np.concatenate(flat), offsets, n_tokens, PlacedSpans.joined(parts)
 
     def blank_rows(self, ids: NDArray[np.int32], offsets: NDArray[np.int32]) -> NDArray[np.bool_]:
@@ -330,6 +325,13 @@ def _count_of(
     # so would a table of ids that are far apart.
     places = np.flatnonzero(np.isin(ids, some, kind="sort"))
     return np.diff(np.searchsorted(places, offsets))
+
+
+def _ends_of(counts: NDArray[np.integer], most: int) -> NDArray[np.int32]:
+    """Returns where texts of so many tokens end, each cut to the most, beginning with 0."""
+    ends = np.zeros(len(counts) + 1, dtype=np.int32)
+    np.cumsum(np.minimum(counts, most), out=ends[1:])
+    return ends
 
 
 def _special_ids(tokenizer: Tokenizer, directory: str) -> tuple[list[int], list[int]]:

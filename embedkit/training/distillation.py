@@ -17,13 +17,14 @@ from typing import Any
 import numpy as np
 
 from embedkit import __version__
-from embedkit.config import CorpusConfig, DistillConfig, ModelConfig
+from embedkit.config import CorpusConfig, ModelConfig
 from embedkit.encoders.kinds import read_model
 from embedkit.encoders.transformer.spec import TransformerSpec
 from embedkit.errors import ConfigError, InputError, MissingSettingError
 from embedkit.errors.foreign import one_line
 from embedkit.tokens.tokenization import load_tokenizer
 from embedkit.tokens.transformers_library import quiet_transformers, transformers_library
+from embedkit.training.config import DistillConfig
 from embedkit.training.output import Trained, check_output, new_model, warn_of_rejects
 from embedkit.training.texts import CorpusTexts
 from embedkit.training.vocabulary import frequent_words

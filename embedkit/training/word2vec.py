@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from embedkit import __version__
-from embedkit.config import CorpusConfig, Word2VecConfig
+from embedkit.config import CorpusConfig
 from embedkit.encoders.static.directory import write_directory
 from embedkit.errors import ConfigError, InputError
 from embedkit.errors.urls import public_url
+from embedkit.training.config import Word2VecConfig
 from embedkit.training.epochs import Progress
 from embedkit.training.output import Trained, check_output, new_model, warn_of_rejects
 from embedkit.training.sentences import Sentences, word_splitter

@@ -13,10 +13,11 @@ from tiny_models import save_transformer
 from tokenizers import Tokenizer
 from word_corpus import texts
 
-from embedkit.config import CorpusConfig, DistillConfig
+from embedkit.config import CorpusConfig
 from embedkit.encoders.static.vectors import open_vectors
 from embedkit.errors import ConfigError, InputError
 from embedkit.flow.embed_texts import TextEmbedder
+from embedkit.training.config import DistillConfig
 from embedkit.training.distillation import distill_static
 from embedkit.training.vocabulary import frequent_words, model_splitter
 

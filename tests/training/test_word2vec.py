@@ -23,10 +23,10 @@ from safetensors.numpy import load_file
 from sentence_transformers import SentenceTransformer
 from word_corpus import by_hand, texts
 
-from embedkit.config import Word2VecConfig
 from embedkit.encoders.static.pooling import COUNTS, STATISTICS
 from embedkit.encoders.static.vectors import open_vectors
 from embedkit.errors import ConfigError, InputError
+from embedkit.training.config import Word2VecConfig
 from embedkit.training.gensim_model import AfterEachEpoch, CountingWord2Vec
 from embedkit.training.sentences import Sentences, word_splitter
 from embedkit.training.word2vec import train_word2vec

@@ -17,6 +17,7 @@ from transformers import AutoConfig
 from embedkit.config import ModelConfig
 from embedkit.encoders.kinds import load_encoder, read_model
 from embedkit.encoders.normalization import normalized
+from embedkit.encoders.transformer import openvino
 from embedkit.encoders.transformer.architecture import model_class
 from embedkit.encoders.transformer.stream.backend import StreamBackend
 from embedkit.tokens.tokenization import load_tokenizer
@@ -183,6 +184,17 @@ def test_spans_of_a_model_of_rows_are_as_rows(backend, sentence_model):
     few = replace(batch, spans=TokenSpans(whole.starts, whole.starts + 1, whole.offsets))
     assert np.abs(encoder.encode(few) - vectors)[batch.lengths > 1].max(axis=1).min() > 1e-3
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
+
+
+def test_what_openvino_compiles_at_load(monkeypatch, sentence_model):
+    compiled = []
+    monkeypatch.setattr(openvino, "_runner", lambda spec, of_spans: compiled.append(of_spans))
+    of_rows = spec_of(sentence_model(), "openvino", max_tokens=None)
+    in_windows = replace(of_rows, vectors=replace(of_rows.vectors, in_windows=True))
+    of_tokens = replace(of_rows, vectors=replace(of_rows.vectors, of="token"))
+    for spec in (of_rows, in_windows, of_tokens):
+        openvino.OpenVinoBackend(spec)
+    assert compiled == [False, True, True]
 
 
 def test_components_of_token_vectors_are_cut_off(plain_model):

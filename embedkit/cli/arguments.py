@@ -1,0 +1,33 @@
+"""Arguments and flags that several commands have."""
+
+from typing import Annotated, Literal
+
+import typer
+
+Inputs = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="INPUT...", help="A job file (.yaml), or files, directories, globs and URLs."
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", metavar="", help="Print JSON for programs.")]
+Progress = Annotated[
+    Literal["auto", "bar", "lines", "none"],
+    typer.Option(
+        metavar="TEXT",
+        help="How progress is shown; auto draws a bar on a terminal, else a line every 30 s. "
+        "\\[one of: auto, bar, lines, none; default: auto]",
+        show_default=False,
+    ),
+]
+LogFormat = Annotated[
+    Literal["text", "json"],
+    typer.Option(
+        metavar="TEXT",
+        help="How log lines are written to stderr. \\[one of: text, json; default: text]",
+        show_default=False,
+    ),
+]
+Root = Annotated[
+    str, typer.Argument(help="A dataset's root, for its newest version, or ROOT/VERSION.")
+]
