@@ -1,6 +1,7 @@
 """An encoder as a Ray actor."""
 
 import os
+import threading
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,10 @@ def phase_of(actor: str) -> str | None:
 
 
 class EncoderActor:
-    """Holds one encoder; calls to ``encode`` run on as many threads as Ray gives the actor.
+    """Holds one encoder, which as many calls are inside at once as its model can use.
+
+    While it encodes, another thread sends the answer of the call before: those of words and tokens
+    have many MB.
 
     The constructor takes a path and small settings, never weights: Ray keeps constructor arguments
     to restart a lost actor.
@@ -48,6 +52,7 @@ class EncoderActor:
     def __init__(self, name: str, model: ModelSpec) -> None:
         with phases_to(_write_phase):
             self._encoder = load_encoder(model)
+        self._places = threading.BoundedSemaphore(model.calls_at_once)
         self._meter = LoadMeter(name, f"{os.getpid()}-{os.urandom(4).hex()}")
 
     def describe(self) -> tuple[int, str]:
@@ -63,11 +68,14 @@ class EncoderActor:
         batch = TokenBatch.of_arrays(*arrays)
         encoder = self._encoder
         try:
-            with self._meter.call(
-                len(batch),
-                len(batch.input_ids),
-                lambda: encoder.computed_tokens,
-                lambda: encoder.device_seconds,
+            with (
+                self._places,
+                self._meter.call(
+                    len(batch),
+                    len(batch.input_ids),
+                    lambda: encoder.computed_tokens,
+                    lambda: encoder.device_seconds,
+                ),
             ):
                 return encoder.encode(batch)
         except RuntimeError as error:
@@ -82,6 +90,6 @@ class EncoderActor:
 
 
 def encoder_class(model: ModelSpec) -> Any:
-    """Returns the class of actors for a model, which asks for as many threads as it can use."""
-    groups = {"observe": 1}
-    return ray.remote(concurrency_groups=groups, max_concurrency=model.calls_at_once)(EncoderActor)
+    """Returns the class of actors for a model, with threads for its calls and to send answers."""
+    threads = model.calls_at_once + 1
+    return ray.remote(concurrency_groups={"observe": 1}, max_concurrency=threads)(EncoderActor)

@@ -1,8 +1,8 @@
-"""How much text a block has where words or tokens get vectors, so that these take little memory."""
+"""How much text blocks and splits have where words or tokens get vectors, which take most room."""
 
 from typing import Final, TypeVar
 
-from embedkit.config import RecordConfig
+from embedkit.config import CorpusConfig, RecordConfig
 from embedkit.encoders.spec import ModelSpec
 
 BLOCK_VECTOR_BYTES: Final = 64 << 20
@@ -20,19 +20,29 @@ _Records = TypeVar("_Records", bound=RecordConfig)
 def with_block_size(records: _Records, model: ModelSpec) -> _Records:
     """Returns settings with which the vectors of a block take some ``BLOCK_VECTOR_BYTES``.
 
-    Where rows have any number of vectors, ``block_bytes`` becomes smaller, unless it has another
-    value than its default. It depends on the model and the settings alone, so a job finds the
-    blocks that an earlier try of it has committed.
+    Where rows have any number of vectors, ``block_bytes`` and ``split_bytes`` become smaller,
+    unless they have other values than their defaults. It depends on the model and the settings
+    alone, so a job finds the blocks that an earlier try of it has committed.
 
     Args:
         records: The settings.
         model: The model, every ``auto`` resolved.
     """
-    default = RecordConfig.model_fields["block_bytes"].get_default()
-    if not model.vectors.many or records.block_bytes != default:
+    if not model.vectors.many:
         return records
     spans = model.tokenizer.spans
     only_some = spans is not None and bool(spans.words)
     each = _BYTES_PER_WANTED_VECTOR if only_some else _BYTES_PER_VECTOR
-    most = BLOCK_VECTOR_BYTES // (4 * model.vectors.dimension) * each
-    return records.model_copy(update={"block_bytes": max(1, min(default, most))})
+    most = max(1, BLOCK_VECTOR_BYTES // (4 * model.vectors.dimension) * each)
+    sizes = {"block_bytes": most}
+    if isinstance(records, CorpusConfig):
+        # While a worker writes a block, others need to have some to encode: to the end, and of
+        # small corpora as well.
+        sizes["split_bytes"] = most
+    defaults = {name: type(records).model_fields[name].get_default() for name in sizes}
+    smaller = {
+        name: size
+        for name, size in sizes.items()
+        if getattr(records, name) == defaults[name] and size < defaults[name]
+    }
+    return records.model_copy(update=smaller) if smaller else records

@@ -285,8 +285,11 @@ def _with_spans_of_document(rows: pa.RecordBatch) -> pa.RecordBatch:
 
 def _finite_rows(vectors: Vectors) -> NDArray[np.bool_]:
     """Returns whether all vectors of each row are finite, shape (rows,)."""
-    # A sum in float64 cannot overflow, and one number per vector takes no memory.
-    finite: NDArray[np.bool_] = np.isfinite(vectors.stacked.sum(axis=1, dtype=np.float64))
+    # One number per vector takes no memory, and a sum in float64 cannot overflow.
+    with np.errstate(over="ignore", invalid="ignore"):
+        finite: NDArray[np.bool_] = np.isfinite(vectors.stacked.sum(axis=1, dtype=np.float32))
+        doubtful = np.flatnonzero(~finite)
+        finite[doubtful] = np.isfinite(vectors.stacked[doubtful].sum(axis=1, dtype=np.float64))
     if vectors.offsets is None:
         return finite
     spoiled = np.append(0, np.cumsum(~finite))

@@ -1,6 +1,7 @@
 """Calls that are inside one encoder at once, also when its device is lost under them."""
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -70,6 +71,7 @@ def start(ray_session, monkeypatch, tmp_path) -> Iterator[Callable[..., EncoderP
     class Actor(EncoderActor):
         def __init__(self, name: str, model: SimpleNamespace) -> None:
             self._encoder = encoder()
+            self._places = threading.BoundedSemaphore(model.calls_at_once)
             self._meter = LoadMeter(name, f"{os.getpid()}-{time.time()}")
 
     pools: list[EncoderPool] = []

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from running import tiny_job, write_corpus
 
-from embedkit.config import JobConfig, RecordConfig
+from embedkit.config import CorpusConfig, JobConfig, RecordConfig
 from embedkit.encoders.kinds import read_model
 from embedkit.errors import ConfigError
 from embedkit.flow.block_size import BLOCK_VECTOR_BYTES, with_block_size
@@ -33,6 +33,17 @@ def test_the_vectors_of_a_block_take_some_64_mb(config, granularity, dimension):
     # At four bytes of text per token.
     assert size / 4 * dimension * 4 == pytest.approx(BLOCK_VECTOR_BYTES, rel=0.01)
     assert with_block_size(with_block_size(RecordConfig(), model), model).block_bytes == size
+
+
+def test_splits_have_no_more_text_than_blocks_do(config):
+    model = of(config, granularity="token")
+    corpus = CorpusConfig(inputs=config.inputs)
+    settled = with_block_size(corpus, model)
+    assert settled.split_bytes == settled.block_bytes < corpus.block_bytes
+    assert with_block_size(settled, model) == settled
+    given = CorpusConfig(inputs=config.inputs, split_bytes=1 << 20)
+    assert with_block_size(given, model).split_bytes == 1 << 20
+    assert with_block_size(corpus, of(config)) == corpus
 
 
 def test_a_concordance_takes_more_text_and_short_vectors_no_more_than_others(config):
