@@ -398,11 +398,14 @@ class ModelConfig(TokenizerConfig):
     )
 
 
+_VersionName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+
+
 class OutputConfig(Settings):
     """What is written, and where."""
 
     output: str = Field(description="Root directory or URL under which versions are written.")
-    version: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")] | None = Field(
+    version: _VersionName | None = Field(
         None, description="Name of the version; derived from the job and its inputs unless given."
     )
     vector_dtype: Literal["float32", "float16"] = Field(
@@ -416,6 +419,26 @@ class OutputConfig(Settings):
         None,
         description="Whether rejects and the report show the beginnings of texts; as store-text "
         "unless given.",
+    )
+    reuse: _VersionName = Field(
+        "latest",
+        description="Earlier version whose vectors of unchanged texts are taken over: latest, the "
+        "name of one, or off.",
+    )
+    reuse_scope: Literal["source", "global"] = Field(
+        "source",
+        description="Where an unchanged text is looked for: source is the same input file, global "
+        "all of the version, for files that were renamed or cut anew.",
+    )
+    reuse_numerics: Literal["any", "same"] = Field(
+        "any",
+        description="Whether vectors are taken over that another device, backend or precision "
+        "made.",
+    )
+    verify_inputs: bool = Field(
+        False,
+        description="Whether unchanged files are read all the same, and every text compared, "
+        "instead of trusting their size and etag.",
     )
     max_reject_share: Annotated[float, Field(ge=0, le=1)] = Field(
         0.01,

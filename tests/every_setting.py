@@ -5,6 +5,7 @@ from typing import Any, Literal, get_args, get_origin
 from embedkit.config import JobConfig
 
 OTHER = {
+    "reuse": "v-of-yesterday",
     "inputs": ("a.jsonl", "s3://bucket/b*.jsonl"),
     "format": "jsonl",
     "compression": "gzip",

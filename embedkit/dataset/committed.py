@@ -30,6 +30,28 @@ class Origin(JsonRecord):
 
 
 @dataclass(frozen=True)
+class Reused(JsonRecord):
+    """How the rows of a block stand to those of an earlier version.
+
+    Attributes:
+        version: Name of the earlier version.
+        rows: Rows that have the very vectors which it has.
+        tokens: Their tokens as the model sees them, which were not encoded again.
+        added: Rows whose id it does not have, as far as it was looked for.
+        changed: Rows whose id it has with another text.
+        sources: ``rows``, ``added`` and ``changed`` by input file; empty where the record's own
+            ``sources`` is.
+    """
+
+    version: str
+    rows: Count = 0
+    tokens: Count = 0
+    added: Count = 0
+    changed: Count = 0
+    sources: dict[str, tuple[Count, Count, Count]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class CommitRecord(Record):
     """What a block added to its version.
 
@@ -55,6 +77,8 @@ class CommitRecord(Record):
         sources: Its rows by input file; empty where there are none or too many to be named, and in
             records of the first release.
         source_range: The input files of its rows, where they are too many to be named.
+        reused: How its rows stand to those of an earlier version; None where they were not
+            compared with any.
     """
 
     block_id: str
@@ -67,7 +91,8 @@ class CommitRecord(Record):
     id_digest: Digest
     tokens: Count
     n_tokens: Count
-    tokens_encoded: Count
+    # How much another attempt could take over may be more, or less.
+    tokens_encoded: Count = field(compare=False)
     truncated: Count
     nulled: Count = 0
     n_unknown: Count = 0
@@ -78,6 +103,7 @@ class CommitRecord(Record):
     origin: Origin | None = field(default=None, compare=False)
     sources: dict[str, Count] = field(default_factory=dict, compare=False)
     source_range: SourceRange | None = field(default=None, compare=False)
+    reused: Reused | None = field(default=None, compare=False)
 
     def with_statistics(self, stats: bytes) -> "CommitRecord":
         """Returns the record with what tells these statistics of the block from others."""

@@ -5,9 +5,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
+_NAME = "expected at most 100 letters, digits, '.', '_' and '-', beginning with a letter or digit"
 _PATTERNS = {
-    "version": "expected at most 100 letters, digits, '.', '_' and '-', beginning with a letter or "
-    "digit",
+    "version": _NAME,
+    "reuse": f"latest, off, or the name of a version: {_NAME}",
     "accelerator": "expected type:NAME, then ;count:N and ;install-nvidia-driver",
     "min_ram": "expected a size such as 16GB",
 }

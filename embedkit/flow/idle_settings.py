@@ -76,6 +76,11 @@ _RULES = (
         lambda _, at: set(at.compressions) == {"none"},
         "no input is compressed",
     ),
+    _Rule(
+        ("reuse_scope", "reuse_numerics", "verify_inputs"),
+        lambda job, _: job.reuse == "off",
+        "nothing is taken over with --reuse off",
+    ),
     _Rule(("onnx_file",), lambda job, _: job.backend != "onnx", "it is of --backend onnx"),
     _Rule(
         ("allow_tokenizer_mismatch",),

@@ -40,6 +40,7 @@ from embedkit.errors import ConfigError, IntegrityError
 from embedkit.flow.block_size import with_block_size
 from embedkit.flow.fitted_model import fitted_model
 from embedkit.flow.idle_settings import Circumstances, idle_settings
+from embedkit.flow.reuse import Reuse, find_reuse
 from embedkit.hashes.digests import digest
 from embedkit.tokens.chunking import make_chunker
 from embedkit.tokens.text_tokenizer import TokenizerSpec
@@ -100,6 +101,7 @@ class Draft:
         version: Where the dataset goes.
         fingerprint: Hash of the vectors' recipe and precision.
         description: What the manifest and every part say of the vectors.
+        reuse: The earlier version that vectors of unchanged texts are taken over from, if any.
     """
 
     records: RecordConfig
@@ -109,6 +111,7 @@ class Draft:
     version: Version
     fingerprint: str
     description: dict[str, Any]
+    reuse: Reuse | None
 
     @cached_property
     def options(self) -> PartOptions:
@@ -275,7 +278,8 @@ def begin_version(
     description |= {"vector_dtype": output.vector_dtype, "stores_text": output.store_text}
     if (trial := _trial(records)) is not None:
         description["trial"] = trial
-    return Draft(records, output, model, plan, version, standing.fingerprint, description)
+    reuse = None if version.is_complete() else find_reuse(version, identity, output)
+    return Draft(records, output, model, plan, version, standing.fingerprint, description, reuse)
 
 
 def _identity(

@@ -1,0 +1,118 @@
+"""What of an earlier version may stand in a new one, settled before anything runs."""
+
+import logging
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from embedkit.config import OutputConfig
+from embedkit.dataset.plan_file import VersionPlan, read_plan
+from embedkit.dataset.recipe import (
+    NUMERICS,
+    fingerprint_of_first_release,
+    numerics_of,
+    recipe_of,
+)
+from embedkit.dataset.version import Version, latest_name
+from embedkit.errors import ConfigError
+
+_LOG = logging.getLogger("embedkit")
+_HASH = re.compile(r"[0-9a-f]{32,}")
+_MOST_SHOWN = 100
+_FILES = {"tokenizer": "tokenizer.json", "architecture": "config.json"}
+"""Ingredients that are hashes of what one file of a model says."""
+
+
+@dataclass(frozen=True)
+class Reuse:
+    """An earlier version of the same recipe, and how vectors are taken over from it; picklable.
+
+    Attributes:
+        version: The earlier version.
+        scope: Where an unchanged text is looked for, see ``OutputConfig.reuse_scope``.
+        numerics: What the numerics of a part must be for its vectors to be taken over; None where
+            any are good.
+        verify: Whether unchanged files are read all the same.
+        splits: For each split whose inputs are as they were, by its id, that split's id in the
+            earlier version.
+    """
+
+    version: Version
+    scope: Literal["source", "global"] = "source"
+    numerics: Mapping[str, Any] | None = None
+    verify: bool = False
+    splits: Mapping[str, str] = field(default_factory=dict)
+
+
+def find_reuse(version: Version, ours: VersionPlan, output: OutputConfig) -> Reuse | None:
+    """Finds the earlier version that a new one may take vectors over from.
+
+    Args:
+        version: The version that is begun or joined.
+        ours: Its plan, with all that plays a part in its vectors.
+        output: Says which earlier version is meant.
+
+    Returns:
+        None where there is none, or its recipe is another one; the log says what differs.
+
+    Raises:
+        ConfigError: The version that was named is not there.
+        IntegrityError: A file that says so is damaged.
+        StoreError: The store failed.
+    """
+    if output.reuse == "off":
+        return None
+    name = latest_name(version.store) if output.reuse == "latest" else output.reuse
+    if name is None or name == version.name:
+        return None
+    earlier = version.sibling(name)
+    try:
+        theirs = read_plan(earlier)
+    except FileNotFoundError as error:
+        if output.reuse == "latest":
+            return None
+        raise ConfigError(
+            f"reuse: there is no version {name} in {version.root}; name another one, or latest"
+        ) from error
+    if (why := _why_not(ours, theirs)) is not None:
+        _LOG.warning("nothing is taken over from version %s: %s", name, why)
+        return None
+    numerics = numerics_of(ours.vectors) if output.reuse_numerics == "same" else None
+    return Reuse(earlier, output.reuse_scope, numerics, output.verify_inputs)
+
+
+def _why_not(ours: VersionPlan, theirs: VersionPlan) -> str | None:
+    """Says what keeps vectors of one version from standing in another, if anything does."""
+    if not theirs.vectors:
+        same = theirs.fingerprint == fingerprint_of_first_release(ours.vectors)
+        return None if same else "it does not say what its recipe is, which is another one"
+    if recipe_of(ours.vectors) != recipe_of(theirs.vectors):
+        return "; ".join(changes(ours.vectors, theirs.vectors))
+    kinds = [plan.job.get("vector_dtype", "float32") for plan in (theirs, ours)]
+    if kinds[0] != kinds[1]:
+        return _said("vector_dtype", *kinds)
+    return None
+
+
+def changes(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> Iterator[str]:
+    """Says what differs between two recipes, such as ``prompt was '' and is 'passage: '``.
+
+    Args:
+        ours: All that plays a part in the vectors of a new version, by name.
+        theirs: The same of an earlier one.
+    """
+    for name in sorted((ours.keys() | theirs.keys()) - set(NUMERICS)):
+        was, now = theirs.get(name), ours.get(name)
+        if (was or None) != (now or None):
+            yield _said(name, was, now)
+
+
+def _said(name: str, was: Any, now: Any) -> str:
+    if any(isinstance(value, str) and _HASH.fullmatch(value) for value in (was, now)):
+        return f"{_FILES.get(name, name)} differs"
+    kind = type(now if was is None else was)
+    neutral = kind() if kind in (str, int, bool, list, dict) else None
+    shown = [repr(neutral if value is None else value) for value in (was, now)]
+    before, after = (one if len(one) <= _MOST_SHOWN else one[:_MOST_SHOWN] + "…" for one in shown)
+    return f"{name} was {before} and is {after}"
