@@ -42,6 +42,9 @@ from embedkit.hashes.uniqueness import repeated
 MOST_PROBLEMS = 1000
 """Problems that are listed; more are counted."""
 
+_ANYTHING = ("report/", "_meta/ids/", "_meta/reuse/")
+"""Folders of a version whose files belong to no block, and may be there or not."""
+
 
 @dataclass(frozen=True)
 class ValidationReport:
@@ -189,7 +192,7 @@ class _Check:
                 block_of(key) not in records.blocks
                 and (block_of(key) or "").partition("-")[0] not in records.splits
                 and split_of(key) not in records.splits
-                and not key.startswith((version.key("report/"), version.key("_meta/ids/")))
+                and not key.startswith(tuple(map(version.key, _ANYTHING)))
             ):
                 self._say(
                     f"{version.url_of(key)!r}: belongs to nothing; move it out of the version"

@@ -278,7 +278,7 @@ def begin_version(
     description |= {"vector_dtype": output.vector_dtype, "stores_text": output.store_text}
     if (trial := _trial(records)) is not None:
         description["trial"] = trial
-    reuse = None if version.is_complete() else find_reuse(version, identity, output)
+    reuse = None if version.is_complete() else find_reuse(version, ours, output)
     return Draft(records, output, model, plan, version, standing.fingerprint, description, reuse)
 
 

@@ -16,6 +16,9 @@ from embedkit.dataset.recipe import (
 )
 from embedkit.dataset.version import Version, latest_name
 from embedkit.errors import ConfigError
+from embedkit.reports.phrasing import noun
+
+Scope = Literal["source", "global"]
 
 _LOG = logging.getLogger("embedkit")
 _HASH = re.compile(r"[0-9a-f]{32,}")
@@ -30,19 +33,23 @@ class Reuse:
 
     Attributes:
         version: The earlier version.
-        scope: Where an unchanged text is looked for, see ``OutputConfig.reuse_scope``.
+        scope: Where an unchanged text is looked for, see ``OutputConfig.reuse_scope``; all of the
+            version where there are no input files, such as for rows of a user's own pipeline.
         numerics: What the numerics of a part must be for its vectors to be taken over; None where
             any are good.
         verify: Whether unchanged files are read all the same.
         splits: For each split whose inputs are as they were, by its id, that split's id in the
             earlier version.
+        into: The version that takes vectors over, where what is known of all rows of the earlier
+            one is kept until it is complete.
     """
 
     version: Version
-    scope: Literal["source", "global"] = "source"
+    scope: Scope = "source"
     numerics: Mapping[str, Any] | None = None
     verify: bool = False
     splits: Mapping[str, str] = field(default_factory=dict)
+    into: Version | None = None
 
 
 def find_reuse(version: Version, ours: VersionPlan, output: OutputConfig) -> Reuse | None:
@@ -79,7 +86,23 @@ def find_reuse(version: Version, ours: VersionPlan, output: OutputConfig) -> Reu
         _LOG.warning("nothing is taken over from version %s: %s", name, why)
         return None
     numerics = numerics_of(ours.vectors) if output.reuse_numerics == "same" else None
-    return Reuse(earlier, output.reuse_scope, numerics, output.verify_inputs)
+    scope: Scope = output.reuse_scope if ours.inputs_digest else "global"
+    if scope == "source":
+        _say_where_sources_went(name, ours, theirs)
+    return Reuse(earlier, scope, numerics, output.verify_inputs, into=version)
+
+
+def _say_where_sources_went(name: str, ours: VersionPlan, theirs: VersionPlan) -> None:
+    before, now = theirs.input_files.keys(), ours.input_files.keys()
+    gone, new = before - now, now - before
+    if gone and new:
+        _LOG.info(
+            "since version %s %s went and %s came; --reuse-scope global would find texts that "
+            "moved from one to another",
+            name,
+            noun(len(gone), "input file"),
+            noun(len(new), "input file"),
+        )
 
 
 def _why_not(ours: VersionPlan, theirs: VersionPlan) -> str | None:

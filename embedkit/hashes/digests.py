@@ -6,7 +6,7 @@ from hashlib import blake2b
 _BYTES = 16
 
 
-def hash_of(data: bytes, size: int = _BYTES) -> bytes:
+def hash_of(data: bytes | memoryview, size: int = _BYTES) -> bytes:
     """Returns the hash of bytes, so many bytes long."""
     return blake2b(data, digest_size=size).digest()
 
