@@ -34,6 +34,7 @@ _HOMES = {
         "OutputConfig",
         "RecordConfig",
     ),
+    "dataset.version_list": ("list_versions",),
     "encoders.kinds": ("read_model",),
     "engines.estimate": ("plan_job",),
     "engines.run": ("run_job",),

@@ -7,6 +7,7 @@ from embedkit.config import JobConfig as JobConfig
 from embedkit.config import ModelConfig as ModelConfig
 from embedkit.config import OutputConfig as OutputConfig
 from embedkit.config import RecordConfig as RecordConfig
+from embedkit.dataset.version_list import list_versions as list_versions
 from embedkit.encoders.kinds import read_model as read_model
 from embedkit.engines.estimate import plan_job as plan_job
 from embedkit.engines.run import run_job as run_job

@@ -18,6 +18,7 @@ from embedkit.cli.logs import hits_text, say, set_up_logs, table
 from embedkit.cli.options import job_command, read_job
 from embedkit.cli.rerank import rerank
 from embedkit.cli.train import train
+from embedkit.cli.versions import versions
 from embedkit.cli.words import words
 from embedkit.errors import ConfigError
 
@@ -44,6 +45,7 @@ app.add_typer(words)
 app.add_typer(explode)
 app.add_typer(convert)
 app.add_typer(rerank)
+app.add_typer(versions)
 # Base of what is wrong with a command line; typer has no public name for it in all its versions.
 _UsageError: Any = typer.BadParameter.__base__
 _SUGGESTED = re.compile(r"\. Did you mean (.+)\?$")

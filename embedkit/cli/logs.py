@@ -192,6 +192,23 @@ def table(described: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def columns(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Returns rows as aligned columns under their names; the last one is as wide as it is."""
+    names = list(rows[0])
+    lines = [names, *([_shown(row[name]) for name in names] for row in rows)]
+    # A number stands under the others' last digits.
+    right = [any(type(row[name]) is int for row in rows) for name in names]
+    widths = [max(len(line[place]) for line in lines) for place in range(len(names))]
+    widths[-1] = 0
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if number else cell.ljust(width)
+            for cell, width, number in zip(line, widths, right, strict=True)
+        ).rstrip()
+        for line in lines
+    )
+
+
 def _shown(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"

@@ -69,6 +69,14 @@ class LocalStore:
                 raise IsADirectoryError(key)
             return found.st_size
 
+    def modified(self, key: str) -> float | None:
+        """Returns when a file was last written, or None where there is no such file."""
+        with store_errors(self._root, key, "look for"):
+            try:
+                return os.stat(self._path(key)).st_mtime
+            except FileNotFoundError:
+                return None
+
     def list(self, prefix: str) -> Iterator[str]:
         """Yields the keys of the files below a prefix, sorted; temporary files are left out."""
         with store_errors(self._root, prefix, "list"):

@@ -199,9 +199,17 @@ def read_manifest(version: Version) -> Manifest:
     if not version.is_complete():
         raise ConfigError(f"{version.url}: not complete yet; run its job to the end first")
     data = version.store.read(version.manifest_key)
+    return checked_manifest(version, data, read_success(version))
+
+
+def checked_manifest(version: Version, data: bytes, success: dict[str, Any]) -> Manifest:
+    """Reads a manifest that was read from its version, and holds it against ``_SUCCESS``.
+
+    Raises:
+        IntegrityError: It is damaged.
+    """
     manifest = Manifest.from_json(data, version.url_of(version.manifest_key))
-    expected = read_success(version).get("manifest_sha256")
-    if expected != sha256(data):
+    if success.get("manifest_sha256") != sha256(data):
         raise IntegrityError(f"{version.url_of(version.manifest_key)}: {CHANGED}; {MANIFEST_ANEW}")
     return manifest
 
@@ -213,8 +221,17 @@ def read_success(version: Version) -> dict[str, Any]:
         IntegrityError: It is damaged.
         StoreError: The store failed.
     """
+    return checked_success(version, version.store.read(version.success_key))
+
+
+def checked_success(version: Version, data: bytes) -> dict[str, Any]:
+    """Reads a ``_SUCCESS`` that was read from its version.
+
+    Raises:
+        IntegrityError: It is damaged.
+    """
     try:
-        success = load_json(version.store.read(version.success_key))
+        success = load_json(data)
         if isinstance(success["manifest_sha256"], str) and checksum_holds(success):
             return dict(success)
         raise ValueError("not what was written")

@@ -7,6 +7,7 @@ file systems that hand the condition to the service are taken here.
 import threading
 import time
 from collections.abc import Container, Iterator, Sequence
+from datetime import UTC, datetime
 from http import HTTPStatus
 from importlib import import_module
 from typing import Any
@@ -26,6 +27,7 @@ from embedkit.remote import check_reachable, patience
 CONFLICT_TRIES = 5
 """Times that a create is sent while the service reports another one under way on its key."""
 
+_TIMES = ("updated", "LastModified", "last_modified", "mtime", "created")
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 
 
@@ -136,6 +138,17 @@ class ObjectStore:
             except FileNotFoundError:
                 return None
 
+    def modified(self, key: str) -> float | None:
+        """Returns when an object was written, or None where there is none or nobody tells."""
+        path = self._path(key)
+        with store_errors(self._url, key, "look for", self._errors):
+            try:
+                found = self._system.info(path)
+            except FileNotFoundError:
+                return None
+        times = (found[name] for name in _TIMES if found.get(name) is not None)
+        return next(filter(None, map(_seconds, times)), None)
+
     def list(self, prefix: str) -> Iterator[str]:
         """Yields the keys below a prefix, sorted."""
         for key, _ in self.sizes(prefix):
@@ -241,6 +254,16 @@ class S3Store(ObjectStore):
                 return None
         return int(answer["ContentLength"])
 
+    def modified(self, key: str) -> float | None:
+        """Returns when an object was written, or None where there is no such object."""
+        bucket, name = self._split(self._path(key))
+        with store_errors(self._url, key, "look for", self._errors):
+            try:
+                answer = self._system.call_s3("head_object", Bucket=bucket, Key=name)
+            except FileNotFoundError:
+                return None
+        return _seconds(answer.get("LastModified"))
+
     def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
         """Yields keys and sizes page by page, in the service's order, which is sorted."""
         bucket, folder = self._split(f"{self._base}/{prefix}")
@@ -325,6 +348,11 @@ class MemoryStore(ObjectStore):
         with self._lock:
             return super().size(key)
 
+    def modified(self, key: str) -> float | None:
+        """Returns when an object was written, or None where there is no such object."""
+        with self._lock:
+            return super().modified(key)
+
     def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
         """Yields the keys below a prefix with their sizes, sorted."""
         with self._lock:
@@ -344,6 +372,19 @@ class MemoryStore(ObjectStore):
         """Removes an object where it exists."""
         with self._lock:
             super().remove(key)
+
+
+def _seconds(when: Any) -> float | None:
+    """Reads a time as one of the file systems gives it."""
+    if isinstance(when, str):
+        try:
+            when = datetime.fromisoformat(when)
+        except ValueError:
+            return None
+    if isinstance(when, datetime):
+        # What has no zone is of fsspec's own file systems, which mean UTC.
+        return when.timestamp() if when.tzinfo else when.replace(tzinfo=UTC).timestamp()
+    return float(when) if isinstance(when, int | float) else None
 
 
 def _http_status(error: OSError) -> int | None:

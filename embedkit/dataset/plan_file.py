@@ -139,7 +139,15 @@ def read_plan(version: Version) -> VersionPlan:
         IntegrityError: It is damaged.
         StoreError: The store failed.
     """
-    data = version.store.read(version.plan_key)
+    return checked_plan(version, version.store.read(version.plan_key))
+
+
+def checked_plan(version: Version, data: bytes) -> VersionPlan:
+    """Reads a plan that was read from its version.
+
+    Raises:
+        IntegrityError: It is damaged.
+    """
     try:
         return VersionPlan.parse(data)
     except ValueError as error:
@@ -154,9 +162,14 @@ def planned_splits(version: Version) -> int | None:
         StoreError: The store failed.
     """
     try:
-        splits = read_plan(version).corpus.get("splits")
+        return splits_in(read_plan(version))
     except FileNotFoundError:
         return None
+
+
+def splits_in(plan: VersionPlan) -> int | None:
+    """Returns the number of splits of a plan, or None where it does not say."""
+    splits = plan.corpus.get("splits")
     return len(splits) if isinstance(splits, list) else None
 
 

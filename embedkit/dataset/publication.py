@@ -235,14 +235,28 @@ def _name_at(store: Store, number: int) -> str | None:
 
 
 def _number_in(version: Version, key: str, optional: bool = False) -> int:
+    data = read_if_there(version.store, key)
+    return 0 if data is None else checked_number(version, key, data, optional)
+
+
+def checked_number(version: Version, key: str, data: bytes, optional: bool = False) -> int:
+    """Reads the number of a version in a file that was read from it, 0 where it has none.
+
+    Args:
+        version: The version.
+        key: The file's key: of ``_PUBLISHED``, or of ``_SUCCESS``.
+        data: Its bytes.
+        optional: Whether it may say nothing of a number, as ``_SUCCESS`` may.
+
+    Raises:
+        IntegrityError: It is damaged.
+    """
     try:
-        said = load_json(version.store.read(key))
+        said = load_json(data)
         number = said.get("number", 0) if optional else said["number"]
         if isinstance(number, int) and number >= 0:
             return number
         raise ValueError("no number")
-    except FileNotFoundError:
-        return 0
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise IntegrityError(
             f"{version.url_of(key)}: not what embedkit wrote; run the version's job again, which "

@@ -17,6 +17,7 @@ from embedkit.dataset.object_store import object_store
 from embedkit.dataset.store_keys import is_hopeless, is_local, normalize_root
 from embedkit.errors import ConfigError, StoreError
 
+_Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 READERS = 16
@@ -57,6 +58,13 @@ class Store(Protocol):
 
     def size(self, key: str) -> int | None:
         """Returns an object's size in bytes, or None where there is no such object."""
+        ...
+
+    def modified(self, key: str) -> float | None:
+        """Returns when an object was written, in seconds since the epoch by the store's clock.
+
+        None where there is no such object, or the store does not tell.
+        """
         ...
 
     def list(self, prefix: str) -> Iterator[str]:
@@ -200,7 +208,7 @@ def read_all(store: Store, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
         FileNotFoundError: An object is not there.
         StoreError: The store failed.
     """
-    return _in_order(store.read, keys)
+    return in_order(store.read, keys)
 
 
 def read_found(store: Store, keys: Iterable[str]) -> Iterator[tuple[str, bytes | None]]:
@@ -209,17 +217,34 @@ def read_found(store: Store, keys: Iterable[str]) -> Iterator[tuple[str, bytes |
     Raises:
         StoreError: The store failed.
     """
-    return _in_order(partial(read_if_there, store), keys)
+    return in_order(partial(read_if_there, store), keys)
 
 
-def _in_order(read: Callable[[str], _Result], keys: Iterable[str]) -> Iterator[tuple[str, _Result]]:
-    waiting: deque[tuple[str, Future[_Result]]] = deque()
-    with ThreadPoolExecutor(READERS) as pool:
-        for key in keys:
-            waiting.append((key, pool.submit(read, key)))
-            if len(waiting) > 2 * READERS:
+def in_order(
+    read: Callable[[_Item], _Result], items: Iterable[_Item], readers: int = READERS
+) -> Iterator[tuple[_Item, _Result]]:
+    """Reads several things at once, a bounded number ahead, and yields them in their order.
+
+    Args:
+        read: Reads one of them, in a thread.
+        items: What it is called with.
+        readers: How many are read at once.
+
+    Yields:
+        Each item and what was read of it.
+    """
+    waiting: deque[tuple[_Item, Future[_Result]]] = deque()
+    with ThreadPoolExecutor(readers) as pool:
+        try:
+            for item in items:
+                waiting.append((item, pool.submit(read, item)))
+                if len(waiting) > 2 * readers:
+                    first, future = waiting.popleft()
+                    yield first, future.result()
+            while waiting:
                 first, future = waiting.popleft()
                 yield first, future.result()
-        while waiting:
-            first, future = waiting.popleft()
-            yield first, future.result()
+        finally:
+            # Nobody waits for what an error, or who has seen enough, leaves behind.
+            for _, future in waiting:
+                future.cancel()

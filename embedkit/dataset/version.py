@@ -293,11 +293,7 @@ def find_versions(path: str) -> list[Version]:
 
 def _version_named(path: str) -> Version | None:
     """Returns the version whose own folder a path is, or the latest one of the root that it is."""
-    if is_local(path) and not os.path.isdir(path):
-        what = "it is a file" if os.path.exists(path) else "there is no such directory"
-        raise ConfigError(
-            f"{path}: neither a version nor a root with a complete one: {what}; check the path"
-        )
+    check_directory(path)
     here = open_store(path)
     if here.size(EXPLODED) is not None:
         raise ConfigError(
@@ -310,6 +306,19 @@ def _version_named(path: str) -> Version | None:
     if parent and is_version_name(name) and _holds_version(here, ""):
         return Version(parent, name)
     return None
+
+
+def check_directory(path: str) -> None:
+    """Checks that a path of this machine is a directory; of a URL, only its store knows.
+
+    Raises:
+        ConfigError: It is not.
+    """
+    if is_local(path) and not os.path.isdir(path):
+        what = "it is a file" if os.path.exists(path) else "there is no such directory"
+        raise ConfigError(
+            f"{path}: neither a version nor a root with a complete one: {what}; check the path"
+        )
 
 
 def _holds_version(store: Store, folder: str) -> bool:

@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,14 @@ def test_size_open_and_remove(store):
         assert (first.read(2), second.read(2)) == (b"45", b"89")
     store.remove("v/a")
     assert store.size("v/a") is None
+
+
+def test_when_an_object_was_written(store):
+    assert store.modified("v/none") is None
+    before = time.time()
+    store.create("v/a", b"one")
+    # A file system's clock ticks, and S3 tells whole seconds.
+    assert before - 1.1 <= store.modified("v/a") <= time.time() + 0.1
 
 
 def test_a_listing_is_sorted_fresh_and_only_below_its_prefix(store):
