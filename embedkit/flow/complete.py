@@ -11,6 +11,7 @@ from embedkit.dataset.card import dataset_card
 from embedkit.dataset.committed import CommitRecord, committed_blocks, ended_splits
 from embedkit.dataset.device import recorded_device
 from embedkit.dataset.finalize import finalize
+from embedkit.dataset.hash_runs import remove_runs
 from embedkit.dataset.manifest import Manifest, read_manifest, restore_card, seal
 from embedkit.dataset.mend import fault_of_text, is_object
 from embedkit.dataset.plan_file import read_plan
@@ -87,6 +88,7 @@ def complete_version(
         account = _with_version(account, draft, manifest)
         gathered = survey.gathered() if survey else None
         write_report(draft, manifest, blocks, account, numbers, each, gathered)
+    remove_runs(version)
     manifest = seal(version, manifest, partial(dataset_card, version))
     return publish_or_refuse(draft, manifest, account)
 

@@ -7,9 +7,12 @@ A run is written by a worker that reads two columns of its parts; no worker hold
 """
 
 import logging
+import random
+import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from weakref import WeakValueDictionary
 
 import numpy as np
 import pyarrow as pa
@@ -45,6 +48,9 @@ _TRIES = 3
 
 _BYTES_OF_ROW = 64
 """Bytes of a part that it takes to know the id and the text hash of a row, about."""
+
+_opening = threading.Lock()
+_opened: WeakValueDictionary[tuple[str, str], HashRun] = WeakValueDictionary()
 
 
 @dataclass(frozen=True)
@@ -96,8 +102,19 @@ class GlobalIndex:
 
     @cached_property
     def _runs(self) -> list[tuple[RunOfParts, HashRun]]:
-        runs = cut_into_runs(self.earlier, self.parts)
-        return [(run, opened_or_written(self.version, run)) for run in runs]
+        runs = list(cut_into_runs(self.earlier, self.parts))
+        # Workers that begin at once, and find none of them, do not all write the same ones.
+        opened = {run.first: _shared(self.version, run) for run in random.sample(runs, len(runs))}
+        return [(run, opened[run.first]) for run in runs]
+
+
+def _shared(version: Version, run: RunOfParts) -> HashRun:
+    """Returns a run that all threads of this process share."""
+    with _opening:
+        found = _opened.get((version.url, run.name))
+        if found is None:
+            found = _opened[version.url, run.name] = opened_or_written(version, run)
+    return found
 
 
 def opened_or_written(version: Version, run: RunOfParts) -> HashRun:

@@ -17,10 +17,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embedkit.dataset import hash_runs
-from embedkit.dataset.hash_runs import cut_into_runs, missing_runs, remove_runs
+from embedkit.dataset.hash_runs import (
+    HashRun,
+    RunOfParts,
+    cut_into_runs,
+    missing_runs,
+    remove_runs,
+)
 from embedkit.dataset.manifest import Part
 from embedkit.dataset.version import Version
 from embedkit.errors import IntegrityError
+from embedkit.flow import hash_index
 from embedkit.flow.hash_index import GlobalIndex, MissingRun, write_index
 from embedkit.flow.map_splits import map_in_threads
 from embedkit.flow.row_index import Places
@@ -237,9 +244,17 @@ def test_workers_are_told_what_they_have_to_read(root: str) -> None:
     assert [piece.stored for piece in split.ranges] == [256, 256]
 
 
-def test_many_at_once_find_the_same(root: str) -> None:
+def test_many_at_once_find_the_same(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
     index = index_of(root, PARTS)
     found: list[list[tuple[int, int, bool]]] = []
+
+    read_run, read = hash_index._read_run, []
+
+    def noted(run: RunOfParts) -> HashRun:
+        read.append(run.first)
+        return read_run(run)
+
+    monkeypatch.setattr(hash_index, "_read_run", noted)
 
     def find() -> None:
         mine = GlobalIndex(index.earlier, index.parts, index.version)
@@ -251,6 +266,8 @@ def test_many_at_once_find_the_same(root: str) -> None:
     for thread in threads:
         thread.join()
     assert found == [FOUND] * 6
+    # By one of them.
+    assert sorted(read) == [0, 2, 4, 6, 8]
     assert len(runs_of(index)) == 5
 
 
@@ -313,6 +330,8 @@ def test_copies_are_shared_and_go_with_those_who_made_them(
     folder = tmp_path / f"embedkit-reuse-{os.getuid()}"
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     made = {path.name: path.stat().st_ino for path in folder.iterdir()}
+    # Another process, as far as it knows.
+    monkeypatch.setattr(hash_index, "_opened", {})
     # Torn by a power cut, one is copied once more; one of a killed process goes after a day.
     os.truncate(folder / min(made), 5)
     old = folder / "tmp-of-a-killed-process"
@@ -323,6 +342,7 @@ def test_copies_are_shared_and_go_with_those_who_made_them(
     now = {path.name: path.stat().st_ino for path in folder.iterdir()}
     assert now.keys() == made.keys()
     assert [name for name in made if now[name] != made[name]] == [min(made)]
+    hash_index._opened.clear()
     del index, second
     assert copies(str(tmp_path)) == []
 
