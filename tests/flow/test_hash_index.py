@@ -6,6 +6,7 @@ import os
 import pickle
 import stat
 import threading
+import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -357,3 +358,43 @@ def test_a_folder_of_somebody_else_is_not_used(
     with pytest.raises(PermissionError, match="embedkit-reuse"):
         index.find(batch(ASKED))
     assert os.listdir(tmp_path / "theirs") == []
+
+
+def peak_of(root: str, parts: int, rows_of_part: int) -> int:
+    """The most memory that it takes to write an index, and to look for a block's rows in it."""
+    texts = (f"{number}" for number in itertools.count())
+    every: list[_Rows] = [
+        [(text, text) for text in itertools.islice(texts, rows_of_part)] for _ in range(parts)
+    ]
+    index = index_of(root, every)
+    asked = batch([(f"{number}", f"{number}") for number in range(0, 3 * parts * rows_of_part, 97)])
+    asked = asked.slice(0, 1000)
+    del every
+    tracemalloc.start()
+    try:
+        found = index.find(asked)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert found.known.tolist() == (found.parts >= 0).tolist()
+    assert len(runs_of(index)) == -(-parts * rows_of_part // hash_runs._MOST_ROWS)
+    return peak
+
+
+def test_memory_is_that_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hash_runs, "_MOST_PARTS", 4)
+    monkeypatch.setattr(hash_runs, "_MOST_ROWS", 5000)
+    few, many = (peak_of(str(tmp_path / f"{n}"), n, 1250) for n in (4, 40))
+    # Ten times the rows.
+    assert many < 1.4 * few
+
+
+@pytest.mark.soak
+def test_memory_of_millions_of_rows_is_that_of_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hash_runs, "_MOST_PARTS", 256)
+    monkeypatch.setattr(hash_runs, "_MOST_ROWS", 1 << 20)
+    few, many = (peak_of(str(tmp_path / f"{n}"), n, 1 << 14) for n in (64, 256))
+    print(f"{few / 1e6:.0f} MB for 1 million rows, {many / 1e6:.0f} MB for 4 million")
+    assert many < 1.1 * few < 200e6
