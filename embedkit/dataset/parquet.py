@@ -70,16 +70,31 @@ def write_part(block: EmbeddingBlock, options: PartOptions) -> bytes:
     return sink.getvalue()
 
 
-def _compression(schema: pa.Schema, options: PartOptions) -> dict[str, str]:
-    """Returns how each column is compressed.
+def _compression(schema: pa.Schema, options: PartOptions) -> str | dict[str, str]:
+    """Returns how columns are compressed.
 
     Zstandard saves a twelfth of vectors. Where these are nearly all of a part, as those of words
     and tokens are, that takes four times as long as all else about writing it.
     """
-    compression = dict.fromkeys(schema.names, "zstd")
-    if options.column == "embeddings":
-        compression[options.column] = "none"
-    return compression
+    if options.column != "embeddings":
+        return "zstd"
+    # Columns that are not named are left as they are.
+    others = (field for field in schema if field.name != options.column)
+    return {leaf: "zstd" for field in others for leaf in _leaves(field.type, field.name)}
+
+
+def _leaves(kind: pa.DataType, path: str) -> Iterator[str]:
+    """Yields the paths of the columns that Parquet makes of one of Arrow's."""
+    if pa.types.is_map(kind):
+        yield from _leaves(kind.key_type, f"{path}.key_value.key")
+        yield from _leaves(kind.item_type, f"{path}.key_value.value")
+    elif isinstance(kind, pa.ListType | pa.LargeListType | pa.FixedSizeListType):
+        yield from _leaves(kind.value_type, f"{path}.list.element")
+    elif pa.types.is_struct(kind):
+        for field in kind:
+            yield from _leaves(field.type, f"{path}.{field.name}")
+    else:
+        yield path
 
 
 def _in_pieces(table: pa.Table) -> pa.Table:

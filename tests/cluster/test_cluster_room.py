@@ -22,6 +22,7 @@ def test_no_cluster_at_the_address(address, many_blocks, tmp_path):
     assert json.loads(run.stdout)["exit_code"] == 2
 
 
+@pytest.mark.soak
 def test_no_encoder_can_be_placed(cluster, many_blocks, start_run, tmp_path):
     cluster.resize(1)
     settings = {"encoder_cpus": 2, "encoder_wait": 8.0}

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from embedkit.dataset.parquet import read_table, write_part
+from embedkit.dataset.parquet import _compression, read_table, write_part
 from embedkit.dataset.schema import PartOptions, metadata_columns, part_schema
 from embedkit.errors import IntegrityError
 from embedkit.vectors import Vectors
@@ -66,6 +66,30 @@ def test_text_is_stored_only_when_asked_for(block, make_options):
     assert "text" not in read_table(write_part(block, make_options()), "x").column_names
     table = read_table(write_part(block, make_options(store_text=True)), "x")
     assert table.column_names.index("text") == len(OWN)
+
+
+def test_vectors_of_words_are_all_that_is_not_compressed():
+    table = pa.table(
+        {
+            "embeddings": pa.array([[[1.0, 2.0]]], pa.list_(pa.list_(pa.float32(), 2))),
+            "spans": pa.array([[{"char_start": 0, "char_end": 1}]]),
+            "tokens": pa.array([["a"]]),
+            "tags": pa.array([[["a"], ["b"]]], pa.large_list(pa.list_(pa.string()))),
+            "counts": pa.array([[("a", 1)]], pa.map_(pa.string(), pa.int64())),
+            "year": pa.array([1999]),
+        }
+    )
+    sink = pa.BufferOutputStream()
+    options = PartOptions(2, column="embeddings")
+    pq.write_table(table, sink, compression=_compression(table.schema, options))
+    group = pq.ParquetFile(sink.getvalue()).metadata.row_group(0)
+    found = {
+        column.path_in_schema: column.compression
+        for column in map(group.column, range(group.num_columns))
+    }
+    assert found.pop("embeddings.list.element.list.element") == "UNCOMPRESSED"
+    assert set(found.values()) == {"ZSTD"}
+    assert len(found) == group.num_columns - 1 == 7
 
 
 def test_encodings(block, make_options):

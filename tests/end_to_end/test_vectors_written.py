@@ -99,6 +99,7 @@ def on_stream(monkeypatch):
     monkeypatch.setattr(model_files, "choose_placement", choose)
 
 
+@pytest.mark.soak
 def test_runs_on_the_unpadded_stream(sample, minilm, ray_session, tmp_path, on_stream):
     """Two calls are in the encoder at once; bytes are the same all the same."""
     corpus, expected = sample

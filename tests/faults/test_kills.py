@@ -100,6 +100,7 @@ def test_encoders_killed_three_times_in_one_run(many_blocks, undisturbed, start_
     assert 0 < by_encoder(tmp_path / "out", "tokens") <= result["tokens_encoded"]
 
 
+@pytest.mark.soak
 def test_the_driver_killed_and_then_told_to_stop(many_blocks, undisturbed, start_run, tmp_path):
     """Two runs end before their time; each leaves no process, and the next does only the rest."""
     output = tmp_path / "out"
@@ -148,6 +149,7 @@ def test_the_driver_killed_and_then_told_to_stop(many_blocks, undisturbed, start
     assert again["version"] == result["version"]
 
 
+@pytest.mark.soak
 def test_killed_while_it_looks_for_repeated_ids(many_blocks, undisturbed, start_run, tmp_path):
     output = tmp_path / "out"
     job = many_blocks(output, engine="plain")
