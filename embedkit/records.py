@@ -320,14 +320,19 @@ class Block:
         """Reads back what ``to_ipc`` wrote."""
         with pa.ipc.open_stream(data) as reader:
             rows = reader.read_next_batch()
-        header = json.loads(rows.schema.metadata[b"embedkit.block"])
-        header["rejects"] = tuple(Reject(**reject) for reject in header["rejects"])
-        header["nulled"] = tuple(Nulled(**nulled) for nulled in header.get("nulled", ()))
-        header["lines"] = tuple(LineCounts(**counts) for counts in header.get("lines", ()))
-        places = header.pop("places", None)
-        if places is not None:
-            header["places"] = pa.RecordBatch.from_pydict(places, PLACE_SCHEMA)
+        header = cls._of_header(json.loads(rows.schema.metadata[b"embedkit.block"]))
         return cls(rows=rows.replace_schema_metadata(None), **header)
+
+    @classmethod
+    def _of_header(cls, header: dict[str, Any]) -> dict[str, Any]:
+        places = header.get("places")
+        return {
+            **header,
+            "rejects": tuple(Reject(**reject) for reject in header["rejects"]),
+            "nulled": tuple(Nulled(**nulled) for nulled in header.get("nulled", ())),
+            "lines": tuple(LineCounts(**counts) for counts in header.get("lines", ())),
+            "places": None if places is None else pa.RecordBatch.from_pydict(places, PLACE_SCHEMA),
+        }
 
 
 class DocumentBlock(Block):

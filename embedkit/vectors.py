@@ -9,6 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from embedkit.errors import IntegrityError
+from embedkit.formats.reused import Reused
 from embedkit.records import SPANS_FIELD, Block
 
 _TYPES = {"float32": pa.float32(), "float16": pa.float16()}
@@ -137,6 +138,20 @@ class Vectors:
         """The type of the column that ``to_arrow`` returns."""
         return vector_type(self.width, str(self.values.dtype), self.offsets is not None)
 
+    @property
+    def finite(self) -> NDArray[np.bool_]:
+        """Whether all vectors of each row are finite, shape (rows,)."""
+        # One number per vector takes no memory, and a sum in float64 cannot overflow.
+        with np.errstate(over="ignore", invalid="ignore"):
+            finite: NDArray[np.bool_] = np.isfinite(self.stacked.sum(axis=1, dtype=np.float32))
+            doubtful = np.flatnonzero(~finite)
+            finite[doubtful] = np.isfinite(self.stacked[doubtful].sum(axis=1, dtype=np.float64))
+        if self.offsets is None:
+            return finite
+        spoiled = np.append(0, np.cumsum(~finite))
+        of_rows: NDArray[np.bool_] = np.diff(spoiled[self.offsets]) == 0
+        return of_rows
+
     def of_row(self, row: int) -> NDArray[Any]:
         """Returns the vectors of a row as a view, shape (its vectors, width)."""
         if self.offsets is None:
@@ -190,6 +205,32 @@ class Vectors:
         return cls(matrix.reshape(-1), matrix.shape[1])
 
     @classmethod
+    def joined(cls, pieces: Sequence[tuple[NDArray[np.intp], "Vectors"]]) -> "Vectors":
+        """Puts rows together that lie in several pieces.
+
+        Args:
+            pieces: For each the numbers that its rows have among all, and their vectors. Every row
+                is in exactly one piece, and all have one width and type, and one vector per row or
+                many.
+        """
+        first = pieces[0][1]
+        rows = sum(len(numbers) for numbers, _ in pieces)
+        if first.offsets is None:
+            stacked = np.empty((rows, first.width), first.values.dtype)
+            for numbers, vectors in pieces:
+                stacked[numbers] = vectors.matrix
+            return cls.from_matrix(stacked)
+        counts = np.zeros(rows, dtype=np.int32)
+        for numbers, vectors in pieces:
+            counts[numbers] = vectors.counts
+        offsets = np.zeros(rows + 1, dtype=np.int32)
+        np.cumsum(counts, out=offsets[1:])
+        stacked = np.empty((int(offsets[-1]), first.width), first.values.dtype)
+        for numbers, vectors in pieces:
+            stacked[places_of_rows(offsets, numbers)[0]] = vectors.stacked
+        return cls(stacked.reshape(-1), first.width, offsets)
+
+    @classmethod
     def from_rows(
         cls, rows: Iterable[NDArray[Any]], width: int, dtype: str = "float32"
     ) -> "Vectors":
@@ -221,12 +262,22 @@ class EmbeddingBlock(Block):
     Attributes:
         tokens_encoded: Tokens that were sent to encoders for it: those of equal texts once, and
             those of documents that became rejects for their vectors as well.
+        reused: How its rows stand to those of an earlier version; None where they were not
+            compared with any.
     """
 
     tokens_encoded: int = 0
+    reused: Reused | None = None
 
     def _header(self) -> dict[str, Any]:
-        return {**super()._header(), "tokens_encoded": self.tokens_encoded}
+        reused = None if self.reused is None else self.reused.to_dict()
+        return {**super()._header(), "tokens_encoded": self.tokens_encoded, "reused": reused}
+
+    @classmethod
+    def _of_header(cls, header: dict[str, Any]) -> dict[str, Any]:
+        reused = header.get("reused")
+        found = None if reused is None else Reused.of_dict(reused)
+        return {**super()._of_header(header), "reused": found}
 
     @property
     def vectors(self) -> Vectors:

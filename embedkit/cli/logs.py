@@ -4,7 +4,7 @@ import json
 import logging
 import sys
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
@@ -153,6 +153,9 @@ def summary(result: "RunAccount") -> str:
         mark.append(f"  a trial of the first {result.trial:,} documents; LATEST stays where it was")
     elif not result.rows:
         mark.append("  no rows; LATEST names it only while there is no other")
+    taken = []
+    if result.reused is not None:
+        taken.append(_taken_over(result, result.reused.versions))
     reasons = [f"{count:,} {reason}" for reason, count in result.reject_reasons.items()]
     rejected = [f"  rejected: {', '.join(reasons)}"] if reasons else []
     if result.reject_reasons.get("damaged_file"):
@@ -170,6 +173,7 @@ def summary(result: "RunAccount") -> str:
             *mark,
             f"  {result.documents:,} documents -> {result.rows:,} rows{resumed}, "
             f"{result.rejects:,} rejects",
+            *taken,
             *rejected,
             *(nulled if result.nulled else []),
             f"  {result.truncated_share:.1%} of rows were longer than the model sees",
@@ -177,6 +181,15 @@ def summary(result: "RunAccount") -> str:
             f"  dataset {result.dataset}",
             f"  report  {result.report}",
         ]
+    )
+
+
+def _taken_over(result: "RunAccount", versions: Iterable[str]) -> str:
+    removed = "" if result.rows_removed is None else f", {result.rows_removed:,} removed"
+    return (
+        f"  {result.rows_reused:,} rows as in version {' and '.join(versions)} "
+        f"({result.tokens_saved:,} tokens saved), {result.rows_encoded:,} encoded; "
+        f"{result.rows_added:,} added, {result.rows_changed:,} changed{removed}"
     )
 
 

@@ -171,6 +171,10 @@ def _facts(manifest: Manifest) -> Iterable[tuple[str, ...]]:
         f"{manifest.rejects:,}",
         f"input records without a {'score' if _is_scored(manifest) else 'vector'}",
     )
+    if manifest.reused is not None:
+        for version, rows in manifest.reused.versions.items():
+            of = "scores" if _is_scored(manifest) else "vectors"
+            yield "rows reused", f"{rows:,}", f"with the very {of} of version {_literal(version)}"
     damages = manifest.reject_reasons.get(DAMAGED_FILE, 0)
     if damages:
         yield (

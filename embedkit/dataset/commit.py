@@ -143,6 +143,7 @@ def _account(block: EmbeddingBlock, max_tokens: int) -> CommitRecord:
         nulled=sum(one.count for one in block.nulled),
         sources=sources,
         source_range=source_range,
+        reused=block.reused,
     )
 
 

@@ -11,6 +11,7 @@ from embedkit.dataset.version import Version, block_of, block_order, split_of
 from embedkit.errors import IntegrityError
 from embedkit.formats.canonical import sha256
 from embedkit.formats.json_record import Count, Digest, JsonRecord
+from embedkit.formats.reused import Reused
 from embedkit.records import Block, LineCounts
 
 _Lines = tuple[Count, Count, Count, Count, Count]
@@ -27,28 +28,6 @@ class Origin(JsonRecord):
 
     version: str
     part: str
-
-
-@dataclass(frozen=True)
-class Reused(JsonRecord):
-    """How the rows of a block stand to those of an earlier version.
-
-    Attributes:
-        version: Name of the earlier version.
-        rows: Rows that have the very vectors which it has.
-        tokens: Their tokens as the model sees them, which were not encoded again.
-        added: Rows whose id it does not have, as far as it was looked for.
-        changed: Rows whose id it has with another text.
-        sources: ``rows``, ``added`` and ``changed`` by input file; empty where the record's own
-            ``sources`` is.
-    """
-
-    version: str
-    rows: Count = 0
-    tokens: Count = 0
-    added: Count = 0
-    changed: Count = 0
-    sources: dict[str, tuple[Count, Count, Count]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

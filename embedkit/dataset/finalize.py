@@ -1,7 +1,7 @@
 """From committed blocks to the manifest: everything is there, nothing else is, and it adds up."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -11,6 +11,7 @@ from embedkit.dataset.identity import add_digests
 from embedkit.dataset.manifest import COUNTS, REQUIRED, Manifest, Part
 from embedkit.dataset.processes import Each, here
 from embedkit.dataset.rejects import count_reasons
+from embedkit.dataset.reuse_sums import ReuseSums
 from embedkit.dataset.version import Version, block_of
 from embedkit.errors import ConfigError, IntegrityError, ResumableError
 
@@ -28,6 +29,7 @@ def finalize(
     description: Mapping[str, Any],
     each: Each = here,
     totals: "Totals | None" = None,
+    earlier: Callable[[str], Sequence[Part] | None] = lambda _: None,
 ) -> Manifest:
     """Checks that nothing of the plan is missing from a version and nothing else is in it.
 
@@ -40,6 +42,8 @@ def finalize(
             must be among them.
         each: Has the records of some blocks read at a time, here or in other processes.
         totals: What the commit records add up to, where they were read before.
+        earlier: Returns the parts of an earlier version that rows were compared with, by its name;
+            None where they cannot be told.
 
     Raises:
         ConfigError: The description lacks a required name.
@@ -78,6 +82,7 @@ def finalize(
         lines={},
         input_format="",
         line_ranges={},
+        reused=totals.reuse.against(totals.counts["rows"], earlier),
     )
 
 
@@ -102,6 +107,7 @@ class Totals:
         parts: Their parts, in their order.
         documents: Input records by split.
         with_rejects: The records of blocks with rejects.
+        reuse: How their rows stand to those of an earlier version.
     """
 
     counts: dict[str, Any] = field(default_factory=lambda: dict.fromkeys(COUNTS, 0))
@@ -110,6 +116,7 @@ class Totals:
     parts: list[Part] = field(default_factory=list)
     documents: Counter[str] = field(default_factory=Counter)
     with_rejects: list[CommitRecord] = field(default_factory=list)
+    reuse: ReuseSums = field(default_factory=ReuseSums)
 
     @classmethod
     def of(cls, records: Sequence[CommitRecord]) -> "Totals":
@@ -119,6 +126,7 @@ class Totals:
             id_digest=add_digests(record.id_digest for record in records),
             blocks=len(records),
             with_rejects=[record for record in records if record.rejects],
+            reuse=ReuseSums.of(records),
         )
         for record in records:
             totals.documents[record.block_id.partition("-")[0]] += record.documents
@@ -134,6 +142,7 @@ class Totals:
         self.parts += other.parts
         self.documents.update(other.documents)
         self.with_rejects += other.with_rejects
+        self.reuse.add(other.reuse)
 
 
 def part_of(record: CommitRecord, path: str) -> Part:

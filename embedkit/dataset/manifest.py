@@ -20,6 +20,7 @@ from embedkit.formats.canonical import (
     with_checksum,
 )
 from embedkit.formats.json_record import Count, Digest, JsonRecord
+from embedkit.formats.reused import ReusedRows
 
 REQUIRED = ("dimension", "metric", "normalized")
 """What a description must say, because readers of the vectors depend on it."""
@@ -109,6 +110,8 @@ class Manifest(JsonRecord):
             counts; empty where there were no files, and in versions of the first release.
         line_ranges: Of each file of lines that was read in several ranges, where each begins, and
             the lines of the file before it, which turns ``line_in_range`` into a line of the file.
+        reused: How its rows stand to those of earlier versions; None where they were compared with
+            none.
         format: Format of the version.
     """
 
@@ -132,6 +135,7 @@ class Manifest(JsonRecord):
     lines: dict[str, Count] = field(default_factory=dict)
     input_format: str = ""
     line_ranges: dict[str, list[list[Count]]] = field(default_factory=dict)
+    reused: ReusedRows | None = None
     format: Literal["1"] = FORMAT
 
     def to_json(self) -> bytes:

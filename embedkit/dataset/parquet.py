@@ -1,8 +1,10 @@
 """Parts as bytes: an EmbeddingBlock to Parquet, and Parquet back to rows."""
 
 import io
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -27,6 +29,9 @@ def part_table(block: EmbeddingBlock, options: PartOptions) -> pa.Table:
         IntegrityError: The block lacks a column, or its vectors have another dimension.
     """
     schema = part_schema(block.rows.schema, options)
+    if others := _other_numerics(block, options):
+        said = {**schema.metadata, b"embedkit.reused_numerics": json.dumps(others).encode()}
+        schema = schema.with_metadata(dict(sorted(said.items())))
     rows = block.rows.append_column(LINE_FIELD, block.lines_in_range())
     try:
         columns = [rows.column(field.name).cast(field.type) for field in schema]
@@ -36,6 +41,12 @@ def part_table(block: EmbeddingBlock, options: PartOptions) -> pa.Table:
             f"({one_line(error)}); this is a fault in the step that made it"
         ) from error
     return pa.table(columns, schema=schema)
+
+
+def _other_numerics(block: EmbeddingBlock, options: PartOptions) -> list[dict[str, Any]]:
+    """Returns the numerics of vectors that were taken over and are of others than the part's."""
+    ours = json.loads(options.file_metadata.get("embedkit.numerics", "{}"))
+    return [] if block.reused is None else [one for one in block.reused.numerics if one != ours]
 
 
 def write_part(block: EmbeddingBlock, options: PartOptions) -> bytes:

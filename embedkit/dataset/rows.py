@@ -95,7 +95,7 @@ def read_rows(
     columns: Sequence[str],
     places: NDArray[np.int64] | None = None,
 ) -> pa.Table:
-    """Reads some rows of a part, and no more of the file than up to the last of them.
+    """Reads some rows of a part and its footer, and no more than up to the last of them.
 
     Args:
         version: The version.
@@ -121,7 +121,8 @@ def read_rows(
         if len(places) and places[-1] >= start:
             raise IntegrityError(f"{version.url}/{part.path}: {start} rows, too few; {RESTORE}")
         schema = pa.schema([file.schema_arrow.field(name) for name in names])
-        return pa.Table.from_batches(found, schema)
+        table = pa.Table.from_batches(found, schema)
+        return table.replace_schema_metadata(file.schema_arrow.metadata)
 
 
 def _picked(

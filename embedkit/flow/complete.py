@@ -12,12 +12,13 @@ from embedkit.dataset.committed import CommitRecord, committed_blocks, ended_spl
 from embedkit.dataset.device import recorded_device
 from embedkit.dataset.finalize import finalize
 from embedkit.dataset.hash_runs import remove_runs
-from embedkit.dataset.manifest import Manifest, read_manifest, restore_card, seal
+from embedkit.dataset.manifest import Manifest, Part, read_manifest, restore_card, seal
 from embedkit.dataset.mend import fault_of_text, is_object
 from embedkit.dataset.plan_file import read_plan
 from embedkit.dataset.processes import processes
 from embedkit.dataset.rejects import by_frequency
 from embedkit.dataset.version import Version
+from embedkit.flow.earlier_rows import EarlierRows
 from embedkit.flow.gather import processes_for
 from embedkit.flow.large_documents import reject_whole_documents
 from embedkit.flow.line_numbers import LineNumbers
@@ -80,7 +81,8 @@ def complete_version(
         if survey is None and draft.records.has_many_rows:
             reject_whole_documents(version, blocks, each)
         totals = survey.totals if survey else None
-        manifest = finalize(version, splits, described, each, totals)
+        earlier = partial(_earlier_parts, draft)
+        manifest = finalize(version, splits, described, each, totals, earlier)
         numbers = _line_numbers(draft)
         manifest = numbers.described(manifest)
         if isinstance(draft.records, CorpusConfig):
@@ -91,6 +93,13 @@ def complete_version(
     remove_runs(version)
     manifest = seal(version, manifest, partial(dataset_card, version))
     return publish_or_refuse(draft, manifest, account)
+
+
+def _earlier_parts(draft: Draft, name: str) -> tuple[Part, ...] | None:
+    reuse = draft.reuse
+    if reuse is None or reuse.version.name != name or not reuse.version.is_begun():
+        return None
+    return EarlierRows(reuse).parts
 
 
 def _line_numbers(draft: Draft) -> LineNumbers:
@@ -126,6 +135,7 @@ def _with_version(account: RunAccount, draft: Draft, manifest: Manifest) -> RunA
         truncated=manifest.truncated,
         n_unknown=manifest.n_unknown if "unknown" in manifest.description else None,
         trial=manifest.description.get("trial"),
+        reused=manifest.reused,
     )
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from embedkit.corpus.plan import Split
 from embedkit.dataset.committed import CommitRecord
 from embedkit.encoders.base import EncoderClient
+from embedkit.flow.earlier_rows import EarlierRows
 from embedkit.flow.encode import encode_tokens
 from embedkit.flow.prepare import Draft, Job
 from embedkit.flow.read import read_ahead, read_pending
@@ -68,6 +69,7 @@ def embed_blocks(
         A commit record per block, as soon as it stands.
     """
     tokenizer = load_row_tokenizer(draft.model.tokenizer)
+    earlier = None if draft.reuse is None else EarlierRows(draft.reuse)
     for documents in blocks:
         # Without names for them, so that no block's vectors stay while the next are made.
         yield write_embeddings(
@@ -78,6 +80,7 @@ def embed_blocks(
                 draft.options.vector_dtype,
                 draft.model.mixed_calls,
                 draft.model.vectors,
+                earlier,
             ),
             draft.version,
             draft.options,

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +13,9 @@ from numpy.typing import NDArray
 from embedkit.encoders.base import EncoderClient
 from embedkit.encoders.spec import MixedCalls, VectorSpec
 from embedkit.errors import InputError
+from embedkit.flow.calls import call_batches
+from embedkit.flow.earlier_rows import EarlierRows
+from embedkit.flow.take_over import reused_of, take_or_encode
 from embedkit.flow.windows import is_windowed, window_batch
 from embedkit.records import (
     SECOND_FIELD,
@@ -31,88 +36,8 @@ from embedkit.vectors import (
     spans_of,
 )
 
-_MOST_CALL_ROWS = 4096
 _MOST_CALL_BYTES = 64 << 20
 """Bytes of the vectors of spans that a call brings back; those of one row may be more."""
-
-
-def call_batches(
-    batch: TokenBatch,
-    call_tokens: int,
-    mixed: MixedCalls = False,
-    only: NDArray[np.intp] | None = None,
-) -> Iterator[tuple[NDArray[np.intp], TokenBatch]]:
-    """Cuts rows into encoder calls: of similar lengths, longest first, or each of all lengths.
-
-    A call has at most 4,096 rows: of very short rows it would bring back more bytes of vectors
-    than are worth holding, in the encoder, on the way and here.
-
-    Args:
-        batch: Rows in any order.
-        call_tokens: Most tokens of a call; a longer row is a call of its own.
-        mixed: Whether every call is to have rows of all lengths, as encoders that pack rows want
-            it: in calls of equal size, or in ``full`` ones and one with the rest. Calls with room
-            for no more than a few rows are cut by length all the same.
-        only: Numbers of the rows to take; all unless given.
-
-    Yields:
-        Row numbers and their tokens, so that every row is in exactly one call. The cut depends on
-        the rows alone, so a repeated block is padded, and therefore encoded, as it was before.
-    """
-    taken = np.arange(len(batch)) if only is None else only
-    for places in _calls(batch.lengths[taken], call_tokens, mixed):
-        rows = taken[places]
-        yield rows, batch.take(rows)
-
-
-def _calls(
-    lengths: NDArray[np.int32], call_tokens: int, mixed: MixedCalls
-) -> Iterator[NDArray[np.intp]]:
-    """Yields the rows of each call, see ``call_batches``."""
-    order = np.argsort(-lengths, kind="stable")
-    ends = np.cumsum(lengths[order], dtype=np.int64)
-    if mixed and len(order) and (longest := int(lengths[order[0]])) <= call_tokens // 2:
-        dealt = _full_calls(lengths[order], call_tokens) if mixed == "full" else None
-        if dealt is None:
-            # Dealt in turn, no call has more than its share and the longest row on top.
-            by_tokens = -(-int(ends[-1]) // (call_tokens - longest))
-            calls = max(1, by_tokens, -(-len(order) // _MOST_CALL_ROWS))
-            dealt = np.arange(len(order)) % calls
-        by_call = order[np.argsort(dealt, kind="stable")]
-        yield from np.split(by_call, np.cumsum(np.bincount(dealt))[:-1])
-        return
-    start = 0
-    while start < len(order):
-        done = ends[start - 1] if start else 0
-        stop = max(start + 1, int(np.searchsorted(ends, done + call_tokens, side="right")))
-        stop = min(stop, start + _MOST_CALL_ROWS)
-        yield order[start:stop]
-        start = stop
-
-
-def _full_calls(lengths: NDArray[np.int32], call_tokens: int) -> NDArray[np.int64] | None:
-    """Deals rows to as many full calls as there can be, and to one with the rest.
-
-    Args:
-        lengths: Tokens per row, falling.
-        call_tokens: Most tokens of a call.
-
-    Returns:
-        The call of each row, from 0; None where this way leads to none that are small enough.
-    """
-    longest, tokens = int(lengths[0]), int(lengths.sum(dtype=np.int64))
-    places = np.arange(len(lengths))
-    # A call comes out some tokens above or below its share, seldom by a whole row.
-    for room in (call_tokens - longest * part // 32 for part in (0, 1, 4, 16, 32)):
-        # Of 3.4 calls' worth of rows, each of three calls gets one in 3.4, and the last what is
-        # left between them: dealt forth and back, as the first call of a round gets longer rows.
-        worth, of = max((tokens, room), (len(lengths), _MOST_CALL_ROWS), key=lambda f: f[0] / f[1])
-        rounds, turns = np.divmod(places * of, worth)
-        dealt: NDArray[np.int64] = np.where(rounds % 2, worth - 1 - turns, turns) // of
-        most_tokens = np.bincount(dealt, weights=lengths).max()
-        if most_tokens <= call_tokens and np.bincount(dealt).max() <= _MOST_CALL_ROWS:
-            return dealt
-    return None
 
 
 def encode_tokens(
@@ -122,8 +47,9 @@ def encode_tokens(
     vector_dtype: str = "float32",
     mixed_calls: MixedCalls = False,
     vectors: VectorSpec | None = None,
+    earlier: EarlierRows | None = None,
 ) -> EmbeddingBlock:
-    """Encodes a block; equal texts are encoded once.
+    """Encodes a block; equal texts are encoded once, those of an earlier version not at all.
 
     Args:
         block: Rows with their token ids.
@@ -132,6 +58,7 @@ def encode_tokens(
         vector_dtype: Stored type of the vectors, ``float32`` or ``float16``.
         mixed_calls: Whether a call has rows of all lengths, see ``ModelSpec.mixed_calls``.
         vectors: What the vectors are; one of each row unless given.
+        earlier: Has vectors of texts that did not change; needs ``vectors``.
 
     Returns:
         The rows with their vectors, or scores of pairs. A document with a vector that is not
@@ -140,31 +67,68 @@ def encode_tokens(
     Raises:
         EncoderError: No encoder answered.
         InputError: The user's own columns have the names of those that are added.
+        IntegrityError: A part of the earlier version is damaged or gone.
+        StoreError: The store failed.
     """
     rows = block.rows
-    if is_windowed(rows):
-        found, tokens = _encode_windows(rows, client, call_tokens, mixed_calls, vectors)
-        rows = rows.select([name for name in rows.schema.names if name not in WINDOW_SPAN.names])
-    else:
-        found, tokens = _encode_rows(rows, client, call_tokens, mixed_calls, vectors)
-    with np.errstate(over="ignore"):
-        # A component too large for float16 becomes infinite, and its document a reject.
-        values = found.values.astype(vector_dtype, copy=False)
-    found = Vectors(values, found.width, found.offsets)
-    rejects = block.rejects
-    finite = _finite_rows(found)
+    encode = partial(
+        _encode,
+        client=client,
+        call_tokens=call_tokens,
+        vector_dtype=vector_dtype,
+        mixed_calls=mixed_calls,
+        spec=vectors,
+    )
+    taken = None
+    if earlier is not None and vectors is not None:
+        counts = np.diff(_spans(rows).offsets) if vectors.many else None
+        taken = earlier.take(rows, vectors, vector_dtype, counts)
+    found, tokens = encode(rows) if taken is None else take_or_encode(rows, taken, encode)
+    rejects, kept = block.rejects, None
+    finite = found.finite
     if not finite.all():
-        rows, found, spoiled = _without_spoiled_documents(rows, found, finite)
+        kept, spoiled = _spoiled_documents(rows, finite, found.values.dtype)
         rejects += tuple(map(block.numbered, spoiled))
+        found = found.take(np.flatnonzero(kept))
+    reused = None
+    if taken is not None and earlier is not None:
+        reused = reused_of(earlier.version.name, rows, taken, kept)
+    return block.into(
+        EmbeddingBlock,
+        _embedded(rows if kept is None else rows.filter(pa.array(kept)), found, vectors),
+        rejects,
+        tokens_encoded=tokens,
+        reused=reused,
+    )
+
+
+def _embedded(rows: pa.RecordBatch, found: Vectors, spec: VectorSpec | None) -> pa.RecordBatch:
+    """Returns rows of a TokenBlock as those of an EmbeddingBlock."""
     index = rows.schema.get_field_index("input_ids")
-    name = "embedding" if vectors is None else vectors.column
+    name = "embedding" if spec is None else spec.column
     column = pa.array(found.values) if name == "score" else found.to_arrow()
     embedded = rows.set_column(index, pa.field(name, column.type, nullable=False), column)
     if found.offsets is not None:
         embedded = _with_spans_of_document(embedded)
-    if SECOND_FIELD.name in embedded.schema.names:
-        embedded = embedded.drop_columns([SECOND_FIELD.name])
-    return block.into(EmbeddingBlock, embedded, rejects, tokens_encoded=tokens)
+    dropped = (SECOND_FIELD.name, *WINDOW_SPAN.names)
+    return embedded.select([one for one in embedded.schema.names if one not in dropped])
+
+
+def _encode(
+    rows: pa.RecordBatch,
+    client: EncoderClient,
+    call_tokens: int,
+    vector_dtype: str,
+    mixed_calls: MixedCalls,
+    spec: VectorSpec | None,
+) -> tuple[Vectors, int]:
+    """Returns the vectors of rows as they are stored, and the tokens that were sent to encoders."""
+    encode = _encode_windows if is_windowed(rows) else _encode_rows
+    found, tokens = encode(rows, client, call_tokens, mixed_calls, spec)
+    with np.errstate(over="ignore"):
+        # A component too large for float16 becomes infinite, and its document a reject.
+        values = found.values.astype(vector_dtype, copy=False)
+    return Vectors(values, found.width, found.offsets), tokens
 
 
 def _encode_rows(
@@ -283,30 +247,16 @@ def _with_spans_of_document(rows: pa.RecordBatch) -> pa.RecordBatch:
     return rows.set_column(place, PART_SPANS_FIELD, lists)
 
 
-def _finite_rows(vectors: Vectors) -> NDArray[np.bool_]:
-    """Returns whether all vectors of each row are finite, shape (rows,)."""
-    # One number per vector takes no memory, and a sum in float64 cannot overflow.
-    with np.errstate(over="ignore", invalid="ignore"):
-        finite: NDArray[np.bool_] = np.isfinite(vectors.stacked.sum(axis=1, dtype=np.float32))
-        doubtful = np.flatnonzero(~finite)
-        finite[doubtful] = np.isfinite(vectors.stacked[doubtful].sum(axis=1, dtype=np.float64))
-    if vectors.offsets is None:
-        return finite
-    spoiled = np.append(0, np.cumsum(~finite))
-    of_rows: NDArray[np.bool_] = np.diff(spoiled[vectors.offsets]) == 0
-    return of_rows
-
-
-def _without_spoiled_documents(
-    rows: pa.RecordBatch, vectors: Vectors, finite: NDArray[np.bool_]
-) -> tuple[pa.RecordBatch, Vectors, tuple[Reject, ...]]:
+def _spoiled_documents(
+    rows: pa.RecordBatch, finite: NDArray[np.bool_], dtype: np.dtype[Any]
+) -> tuple[NDArray[np.bool_], tuple[Reject, ...]]:
+    """Returns which rows are of documents whose vectors are all finite, and rejects of others."""
     spoiled = pc.unique(rows.column("doc_id").filter(pa.array(~finite)))
-    keep = pc.invert(pc.is_in(rows.column("doc_id"), value_set=spoiled))
+    lost = pc.is_in(rows.column("doc_id"), value_set=spoiled)
     rejects = Reject.of_rows(
-        rows.filter(pc.invert(keep)),
+        rows.filter(lost),
         "non_finite_vector",
         "the vector of this text is not finite, even computed alone in float32, or does not fit "
-        f"into {vectors.values.dtype}; check the text, the model or --vector-dtype",
+        f"into {dtype}; check the text, the model or --vector-dtype",
     )
-    kept = np.flatnonzero(keep.to_numpy(zero_copy_only=False))
-    return rows.filter(keep), vectors.take(kept), rejects
+    return ~lost.to_numpy(zero_copy_only=False), rejects

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     # It brings pyarrow, which a command line that only says --help need not wait for.
+    from embedkit.formats.reused import ReusedRows
     from embedkit.records import LineCounts
 
 _PRINTED = (
     "version", "documents", "rows", "rejects", "tokens", "tokens_encoded", "rows_resumed",
     "truncated_share", "encode_seconds", "encoder_busy_share", "tokens_per_second", "report",
-    "nulled", "published", "reject_reasons",
+    "nulled", "published", "reject_reasons", "rows_reused", "rows_encoded", "rows_added",
+    "rows_removed", "rows_changed", "tokens_saved",
 )  # fmt: skip
 _OF_THE_RUN = (
     "created", "wall_seconds", "encode_seconds", "tokens_encoded", "tokens_per_second",
@@ -77,6 +79,8 @@ class RunAccount:
         truncated: Rows that were longer than the model sees.
         n_unknown: Tokens of them that stand for unknown text; None where these are not counted.
         trial: How many documents a trial was to read; None of the whole corpus.
+        reused: How the rows stand to those of an earlier version; None where they were compared
+            with none.
         published: Whether the version is one that ``LATEST`` may name.
         refusal: Why this run did not publish it, for who runs it.
     """
@@ -109,6 +113,7 @@ class RunAccount:
     truncated: int = 0
     n_unknown: int | None = None
     trial: int | None = None
+    reused: "ReusedRows | None" = None
     published: bool = True
     refusal: str | None = None
 
@@ -123,6 +128,36 @@ class RunAccount:
         if self.n_unknown is None:
             return None
         return self.n_unknown / self.tokens if self.tokens else 0.0
+
+    @property
+    def rows_reused(self) -> int:
+        """Rows of the version that have the very vectors of an earlier one."""
+        return self.reused.rows if self.reused else 0
+
+    @property
+    def rows_encoded(self) -> int:
+        """The other rows of the version."""
+        return self.rows - self.rows_reused
+
+    @property
+    def rows_added(self) -> int | None:
+        """Rows whose id the earlier version does not have; None where there is none."""
+        return self.reused.added if self.reused else None
+
+    @property
+    def rows_removed(self) -> int | None:
+        """Rows of the earlier version whose id is gone; None where there is none, or unknown."""
+        return self.reused.removed if self.reused else None
+
+    @property
+    def rows_changed(self) -> int | None:
+        """Rows whose id the earlier version has with another text; None where there is none."""
+        return self.reused.changed if self.reused else None
+
+    @property
+    def tokens_saved(self) -> int:
+        """Tokens of reused rows, which were not encoded again."""
+        return self.reused.tokens if self.reused else 0
 
     @property
     def tokens_per_second(self) -> float | None:

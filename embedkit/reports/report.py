@@ -27,10 +27,11 @@ def build_report(
     Args:
         statistics: All blocks' statistics, added in block order.
         facts: What else is known of the version.
-        sections: The sections. One that was not measured of every block is left out.
+        sections: The sections. One that was not measured of every block is left out, and one that
+            has nothing to say of this version.
     """
     column = facts.dataset.get("column", "embedding")
-    about = [section for section in sections if column in section.columns]
+    about = [one for one in sections if column in one.columns and one.applies(facts)]
     measured = [section for section in about if statistics.get(section) is not None]
     report: Report = {"format": FORMAT, "sections": [section.name for section in measured]}
     findings: list[Finding] = []

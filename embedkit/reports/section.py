@@ -72,6 +72,10 @@ def _no_findings(figures: Any, facts: Facts) -> Iterable[Finding]:
     return ()
 
 
+def _always(facts: Facts) -> bool:
+    return True
+
+
 @dataclass(frozen=True)
 class Section(Generic[Measure, Figures]):
     """One topic of the report.
@@ -83,6 +87,7 @@ class Section(Generic[Measure, Figures]):
         figures: Makes the section's figures, whose fields are entries of ``report.json``.
         findings: Says what in them needs a reader's eye.
         columns: The columns of what was computed that it is about, see ``VALUE_COLUMNS``.
+        applies: Whether the section has anything to say of a version.
     """
 
     file: str
@@ -90,6 +95,7 @@ class Section(Generic[Measure, Figures]):
     figures: Callable[[Measure, Facts], Figures]
     findings: Callable[[Figures, Facts], Iterable[Finding]] = _no_findings
     columns: tuple[str, ...] = VALUE_COLUMNS
+    applies: Callable[[Facts], bool] = _always
 
     @cached_property
     def name(self) -> str:

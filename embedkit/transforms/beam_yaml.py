@@ -48,6 +48,12 @@ _ACCOUNT: dict[str, Any] = {
     "reject_reasons": dict[str, int],
     "refusal": str | None,
     "trial": int | None,
+    "rows_reused": int,
+    "rows_encoded": int,
+    "rows_added": int | None,
+    "rows_removed": int | None,
+    "rows_changed": int | None,
+    "tokens_saved": int,
 }
 """What a row tells of a RunAccount."""
 

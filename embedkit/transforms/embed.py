@@ -10,6 +10,7 @@ from embedkit.dataset.committed import committed
 from embedkit.encoders.base import EncoderClient
 from embedkit.errors import RejectsExceededError
 from embedkit.flow.complete import begin_account, complete_version
+from embedkit.flow.earlier_rows import EarlierRows
 from embedkit.flow.prepare import Draft
 from embedkit.flow.survey import Survey
 from embedkit.flow.tally import OnCommit
@@ -50,6 +51,7 @@ class EmbedBlocks(BlockTransform):
             options.vector_dtype,
             draft.model.mixed_calls,
             draft.model.vectors,
+            None if draft.reuse is None else EarlierRows(draft.reuse),
         )
         write = WriteEmbeddings(draft.version, options, tokenizer.max_tokens, self.on_commit)
         return (

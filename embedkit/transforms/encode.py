@@ -7,6 +7,7 @@ import apache_beam as beam
 
 from embedkit.encoders.base import EncoderClient
 from embedkit.encoders.spec import MixedCalls, VectorSpec
+from embedkit.flow.earlier_rows import EarlierRows
 from embedkit.flow.encode import encode_tokens
 from embedkit.records import TokenBlock
 from embedkit.transforms.blocks import BlockTransform
@@ -21,12 +22,14 @@ class _Encode(beam.DoFn):
         vector_dtype: str,
         mixed_calls: MixedCalls,
         vectors: VectorSpec | None,
+        earlier: EarlierRows | None,
     ) -> None:
         self._connect = connect
         self._call_tokens = call_tokens
         self._vector_dtype = vector_dtype
         self._mixed_calls = mixed_calls
         self._vectors = vectors
+        self._earlier = earlier
         self._client: EncoderClient
 
     def setup(self) -> None:
@@ -40,6 +43,7 @@ class _Encode(beam.DoFn):
             self._vector_dtype,
             self._mixed_calls,
             self._vectors,
+            self._earlier,
         )
 
 
@@ -53,6 +57,7 @@ class EncodeTokens(BlockTransform):
         vector_dtype: ``float32`` or ``float16``.
         mixed_calls: Whether a call has rows of all lengths, see ``ModelSpec.mixed_calls``.
         vectors: What the vectors are; one of each row unless given.
+        earlier: Has vectors of texts that did not change; needs ``vectors``.
     """
 
     connect: Callable[[], EncoderClient]
@@ -60,10 +65,16 @@ class EncodeTokens(BlockTransform):
     vector_dtype: str = "float32"
     mixed_calls: MixedCalls = False
     vectors: VectorSpec | None = None
+    earlier: EarlierRows | None = None
 
     def expand(self, blocks: beam.PCollection) -> beam.PCollection:
         """One step, fused with its neighbours: vectors are not moved between workers."""
         encode = _Encode(
-            self.connect, self.call_tokens, self.vector_dtype, self.mixed_calls, self.vectors
+            self.connect,
+            self.call_tokens,
+            self.vector_dtype,
+            self.mixed_calls,
+            self.vectors,
+            self.earlier,
         )
         return blocks | "Encode" >> beam.ParDo(encode).with_output_types(EmbeddingBlock)

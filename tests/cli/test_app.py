@@ -56,6 +56,12 @@ PROMISED = [
     "nulled",
     "published",
     "reject_reasons",
+    "rows_reused",
+    "rows_encoded",
+    "rows_added",
+    "rows_removed",
+    "rows_changed",
+    "tokens_saved",
 ]
 
 

@@ -11,6 +11,7 @@ from embedkit.dataset.version import Version
 from embedkit.encoders.meter import EncoderLoad
 from embedkit.flow.account import with_loads
 from embedkit.flow.publish import why_not_published
+from embedkit.formats.reused import ReusedRows
 from embedkit.reports.account import RunAccount
 
 ACCOUNT = RunAccount(
@@ -48,7 +49,17 @@ def test_json_is_one_line_of_what_was_promised():
         "nulled": 0,
         "published": True,
         "reject_reasons": {},
+        "rows_reused": 0,
+        "rows_encoded": 990,
+        "rows_added": None,
+        "rows_removed": None,
+        "rows_changed": None,
+        "tokens_saved": 0,
     }
+    reused = ReusedRows({"v0": 900}, 990, 900, 7000, added=50, changed=40, removed=30)
+    said = json.loads(replace(ACCOUNT, reused=reused).to_json())
+    assert [said[name] for name in said if name.startswith("rows_")] == [90, 900, 90, 50, 30, 40]
+    assert said["tokens_saved"] == 7000
     assert json.loads(replace(ACCOUNT, trial=7).to_json())["trial"] == 7
 
 

@@ -141,9 +141,9 @@ def test_a_document_with_a_vector_that_is_not_finite_is_a_reject_with_all_of_its
 
 def test_large_components_are_finite_though_their_sum_is_not():
     values = np.array([[3e38, 3e38, 0], [1, 2, 3], [np.inf, -np.inf, 0]], dtype=np.float32)
-    assert encode._finite_rows(Vectors.from_matrix(values)).tolist() == [True, True, False]
+    assert Vectors.from_matrix(values).finite.tolist() == [True, True, False]
     of_two = Vectors(values.reshape(-1), 3, np.array([0, 2, 3], dtype=np.int32))
-    assert encode._finite_rows(of_two).tolist() == [True, False]
+    assert of_two.finite.tolist() == [True, False]
 
 
 def test_half_precision_keeps_lists_and_rejects_what_does_not_fit():

@@ -28,8 +28,9 @@ from embedkit.dataset.publication import publish
 from embedkit.dataset.schema import PartOptions
 from embedkit.dataset.version import Version
 from embedkit.errors import EncoderError, InputError, ResumableError
+from embedkit.flow.calls import call_batches
 from embedkit.flow.embed import embed_splits
-from embedkit.flow.encode import call_batches, encode_tokens
+from embedkit.flow.encode import encode_tokens
 from embedkit.flow.read import read_ahead, read_pending
 from embedkit.flow.write import write_embeddings
 from embedkit.records import DOCUMENT_SCHEMA, DocumentBlock, Reject
@@ -310,6 +311,7 @@ def run(corpus: CorpusConfig, version: Version, client: SumClient, model: str) -
         options=OPTIONS,
         model=SimpleNamespace(tokenizer=TokenizerSpec(model, 24), mixed_calls=False, vectors=None),
         make_chunker=None,
+        reuse=None,
     )
     return sum(1 for _ in embed_splits(job.plan.splits, job, client))
 

@@ -16,7 +16,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from embedkit.encoders.base import Encoder
 from embedkit.encoders.spec import MixedCalls
-from embedkit.flow.encode import call_batches
+from embedkit.flow.calls import call_batches
 from embedkit.vectors import TokenBatch
 
 _WINDOWS = 5

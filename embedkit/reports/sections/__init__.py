@@ -8,6 +8,7 @@ from embedkit.reports.sections import (
     lengths,
     records,
     repeated,
+    reuse,
     run,
     scores,
     similarity,
@@ -21,6 +22,7 @@ SECTIONS: tuple[Section[Any, Any], ...] = (
     scores.SECTION,
     repeated.SECTION,
     similarity.SECTION,
+    reuse.SECTION,
     run.SECTION,
     dataset.SECTION,
 )
