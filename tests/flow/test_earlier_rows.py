@@ -24,9 +24,11 @@ from embedkit.dataset.sources import SourceRange
 from embedkit.dataset.version import Version, block_of
 from embedkit.encoders.spec import VectorSpec
 from embedkit.errors import IntegrityError
-from embedkit.flow import earlier_rows
-from embedkit.flow.earlier_rows import EarlierRows, Places, SourceIndex, parts_of
+from embedkit.flow import source_index
+from embedkit.flow.earlier_rows import EarlierRows, parts_of
 from embedkit.flow.reuse import Reuse
+from embedkit.flow.row_index import Places
+from embedkit.flow.source_index import SourceIndex
 from embedkit.vectors import EmbeddingBlock, Vectors, vectors_of
 
 OF_ROWS = VectorSpec(8, normalize=True, metric="cosine")
@@ -97,13 +99,13 @@ def test_only_parts_of_the_sources_are_looked_at(tmp_path, monkeypatch):
     ]
     earlier = written(tmp_path, *blocks)
     read = []
-    real = earlier_rows.read_rows
+    real = source_index.read_rows
 
     def noted(version, part, *arguments):
         read.append(block_of(part.path)[:5])
         return real(version, part, *arguments)
 
-    monkeypatch.setattr(earlier_rows, "read_rows", noted)
+    monkeypatch.setattr(source_index, "read_rows", noted)
     rows = rows_of(["text 3", "text 1", "everywhere"], source="3.txt")
     assert found(earlier, rows) == [(3, 0, False), (-1, -1, False), (3, 1, False)]
     assert found(earlier, rows_of(["everywhere"], source="elsewhere.txt")) == [(-1, -1, False)]
