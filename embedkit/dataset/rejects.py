@@ -1,12 +1,13 @@
 """The rejects of a version: what a line of them says, and how they add up."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 
 from pydantic import TypeAdapter
 
 from embedkit.dataset.committed import CommitRecord
-from embedkit.dataset.stores import read_all
+from embedkit.dataset.stores import in_order
 from embedkit.dataset.version import Version
 from embedkit.errors import IntegrityError
 from embedkit.errors.foreign import one_line
@@ -28,17 +29,43 @@ def count_reasons(version: Version, records: Sequence[CommitRecord]) -> Counter[
         StoreError: The store failed.
     """
     reasons: Counter[str] = Counter()
-    keys = [version.reject_key(record.block_id) for record in records]
-    for record, (key, data) in zip(records, read_all(version.store, keys), strict=True):
+    for _, data in standing_rejects(version, records):
+        reasons.update(load_json(line)["reason"] for line in data.splitlines())
+    return reasons
+
+
+def standing_rejects(
+    version: Version, records: Iterable[CommitRecord]
+) -> Iterator[tuple[CommitRecord, bytes]]:
+    """Reads the rejects of committed blocks that have some, few of them in memory at a time.
+
+    Yields:
+        Each block's record and the lines of its rejects, which are as many as the record says.
+
+    Raises:
+        IntegrityError: A file of rejects is damaged, or has other than its block's record says.
+        FileNotFoundError: One is gone.
+        StoreError: The store failed.
+    """
+    for record, (key, data) in in_order(partial(_read, version), records):
         fault = fault_of_rejects(data, record)
         if fault is not None:
             raise IntegrityError(
-                f"{version.url_of(key)}: {fault}; remove it and "
-                f"{version.url_of(version.commit_key(record.block_id))}, then run the same command "
-                "again, which encodes its block anew"
+                f"{version.url_of(key)}: {fault}; {_anew(version, record.block_id)}"
             )
-        reasons.update(load_json(line)["reason"] for line in data.splitlines())
-    return reasons
+        yield record, data
+
+
+def _read(version: Version, record: CommitRecord) -> tuple[str, bytes]:
+    key = version.reject_key(record.block_id)
+    return key, version.store.read(key)
+
+
+def _anew(version: Version, block_id: str) -> str:
+    return (
+        f"remove it and {version.url_of(version.commit_key(block_id))}, then run the same command "
+        "again, which encodes its block anew"
+    )
 
 
 def by_frequency(reasons: Mapping[str, int]) -> dict[str, int]:
@@ -54,21 +81,29 @@ def read_rejects(version: Version, block_id: str) -> tuple[Reject, ...]:
         StoreError: The store failed.
     """
     key = version.reject_key(block_id)
-    anew = (
-        f"{version.url_of(version.commit_key(block_id))}, then run the same command again, which "
-        "encodes its block anew"
-    )
     try:
-        lines = version.store.read(key).splitlines()
-        return tuple(_REJECT.validate_python(load_json(line)) for line in lines)
+        data = version.store.read(key)
     except FileNotFoundError as error:
+        commit = version.url_of(version.commit_key(block_id))
         raise IntegrityError(
-            f"{version.url_of(key)}: gone; restore it, or remove {anew}"
+            f"{version.url_of(key)}: gone; restore it, or remove {commit}, then run the same "
+            "command again, which encodes its block anew"
         ) from error
+    return parsed_rejects(version, block_id, data)
+
+
+def parsed_rejects(version: Version, block_id: str, data: bytes) -> tuple[Reject, ...]:
+    """Takes the rejects of a block from their lines.
+
+    Raises:
+        IntegrityError: They are damaged.
+    """
+    try:
+        return tuple(_REJECT.validate_python(load_json(line)) for line in data.splitlines())
     except ValueError as error:
         raise IntegrityError(
-            f"{version.url_of(key)}: not the rejects of its block ({one_line(error)}); remove it "
-            f"and {anew}"
+            f"{version.url_of(version.reject_key(block_id))}: not the rejects of its block "
+            f"({one_line(error)}); {_anew(version, block_id)}"
         ) from error
 
 

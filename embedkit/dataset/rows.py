@@ -8,7 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from embedkit.dataset.manifest import Part
+from embedkit.dataset.committed import committed
+from embedkit.dataset.finalize import Totals
+from embedkit.dataset.manifest import Part, read_manifest
 from embedkit.dataset.parquet import RESTORE, readable
 from embedkit.dataset.parquet import rows_at_once as bounded_rows
 from embedkit.dataset.version import Version
@@ -18,6 +20,18 @@ _ROWS_AT_ONCE = 16_384
 _FEW_ROWS_AT_ONCE = 1024
 _READ_AHEAD = 1 << 20
 _READ_WHOLE = 1 << 20
+
+
+def parts_of(version: Version) -> tuple[Part, ...]:
+    """Returns the parts of a version in block order; of an unfinished one those that are committed.
+
+    Raises:
+        IntegrityError: The manifest or a commit record is damaged.
+        StoreError: The store failed.
+    """
+    if version.is_complete():
+        return read_manifest(version).parts
+    return tuple(Totals.of(tuple(committed(version).values())).parts)
 
 
 @contextmanager
