@@ -206,13 +206,14 @@ def table(described: Mapping[str, Any]) -> str:
 
 
 def columns(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Returns rows as aligned columns under their names; the last one is as wide as it is."""
+    """Returns rows as aligned columns under their names; texts at the end are of any width."""
     names = list(rows[0])
     lines = [names, *([_shown(row[name]) for name in names] for row in rows)]
     # A number stands under the others' last digits.
     right = [any(type(row[name]) is int for row in rows) for name in names]
     widths = [max(len(line[place]) for line in lines) for place in range(len(names))]
-    widths[-1] = 0
+    if not right[-1]:
+        widths[-1] = 0
     return "\n".join(
         "  ".join(
             cell.rjust(width) if number else cell.ljust(width)
