@@ -17,6 +17,7 @@ from embedkit.engines.progress import Watch, shown
 from embedkit.engines.ray_output import ray_says_in_the_log
 from embedkit.flow.account import with_loads
 from embedkit.flow.complete import account_of_complete, begin_account, complete_version
+from embedkit.flow.earlier_rows import EarlierRows
 from embedkit.flow.prepare import Job, prepare
 from embedkit.reports.account import RunAccount
 
@@ -82,6 +83,9 @@ def _embed(
         on_cpu = job.model.placement.device == "cpu"
         return with_loads(account, (), processor_name() if on_cpu else job.model.placement.device)
     job, splits = with_ids_checked(job, splits, engine.map_splits, display)
+    if job.reuse is not None and job.reuse.scope == "global":
+        display.phase(f"looking at the rows of version {job.reuse.version.name}")
+        EarlierRows(job.reuse).write_index(engine.map_splits)
     with engine.begin(job, splits, before) as work:
         record_device(job.version, work.device)
         expected = expected_work(job, splits, before)
