@@ -13,6 +13,7 @@ from raylets import (
     one,
     wait_until_still,
 )
+from running import Dataset, tiny_job, write_corpus
 
 pytestmark = pytest.mark.timeout(1200)
 
@@ -94,3 +95,28 @@ def test_a_raylet_joins_and_another_is_lost(cluster, many_blocks, undisturbed, s
     assert rows["encoder-1"] > 0
     assert losses(run)
     assert all("node was terminated" in line for line in losses(run))
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("engine", ["ray", "local"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        {"granularity": "word", "store_tokens": True},
+        {"granularity": "token", "layers": "-2..-1:sum"},
+        {"chunk": "sentences", "chunk_tokens": 6, "late_chunking": True},
+    ],
+    ids=["words", "tokens", "late-chunks"],
+)
+def test_every_kind_of_vector_is_what_the_plain_run_makes(
+    engine, kind, cluster, tiny_model, start_run, tmp_path
+):
+    cluster.resize(1)
+    corpus = write_corpus(tmp_path / "in", 2, 40)
+    where = {"engine": engine, "ray_address": cluster.address} if engine == "ray" else {}
+    settings = {"id_column": "id", "block_rows": 8, **kind}
+    start_run(tiny_job(tiny_model, corpus, tmp_path / "plain", engine="plain", **settings)).end()
+    start_run(tiny_job(tiny_model, corpus, tmp_path / "out", **where, **settings)).end()
+    plain, other = (Dataset.latest(tmp_path / name) for name in ("plain", "out"))
+    assert other.part_hashes == plain.part_hashes
+    assert other.manifest["rows"] == plain.manifest["rows"] > 0
