@@ -47,6 +47,18 @@ class SumClient:
         return [float(ids.sum()), float(len(ids)), float((ids * weights).sum() % 8191), 1.0]
 
 
+class WideSumClient(SumClient):
+    """The same with as many components as are asked for."""
+
+    def __init__(self, dimension: int) -> None:
+        super().__init__()
+        self.dimension = dimension
+
+    def encode_all(self, batches: Iterable[TokenBatch]) -> Iterator[np.ndarray]:
+        for vectors in super().encode_all(batches):
+            yield np.resize(vectors.T, (self.dimension, len(vectors))).T
+
+
 def connect_sum_client() -> SumClient:
     """Picklable, as transforms want it."""
     return SumClient()
