@@ -15,6 +15,7 @@ from embedkit.dataset.parquet import RESTORE, readable
 from embedkit.dataset.parquet import rows_at_once as bounded_rows
 from embedkit.dataset.version import Version
 from embedkit.errors import ConfigError, IntegrityError
+from embedkit.formats.canonical import sha256
 
 _ROWS_AT_ONCE = 16_384
 _FEW_ROWS_AT_ONCE = 1024
@@ -36,7 +37,7 @@ def parts_of(version: Version) -> tuple[Part, ...]:
 
 @contextmanager
 def opened_part(
-    version: Version, part: Part, whole_columns: bool = True
+    version: Version, part: Part, whole_columns: bool = True, checked: bool = False
 ) -> Iterator[pq.ParquetFile]:
     """Opens a part for reading some of its columns.
 
@@ -44,6 +45,7 @@ def opened_part(
         version: The version.
         part: The part.
         whole_columns: Whether its columns are read to their end, so that each is asked for at once.
+        checked: Whether all of it is read, and compared with its SHA-256.
 
     Raises:
         IntegrityError: It is gone or, now or while it is read, turns out to be damaged.
@@ -52,12 +54,17 @@ def opened_part(
     key = version.key(part.path)
     try:
         # Of a small one a request for each column would take longer than all of its bytes.
-        small = part.size <= _READ_WHOLE
-        file = pa.BufferReader(version.store.read(key)) if small else version.store.open(key)
+        whole = checked or part.size <= _READ_WHOLE
+        data = version.store.read(key) if whole else b""
+        file = pa.BufferReader(data) if whole else version.store.open(key)
     except FileNotFoundError as error:
         raise IntegrityError(
             f"{version.url_of(key)}: in the manifest, but gone; {RESTORE}"
         ) from error
+    if checked and sha256(data) != part.sha256:
+        raise IntegrityError(
+            f"{version.url_of(key)}: its SHA-256 is not {part.sha256}, as was written; {RESTORE}"
+        )
     with file, readable(version.url_of(key)):
         yield pq.ParquetFile(
             file, pre_buffer=whole_columns, buffer_size=0 if whole_columns else _READ_AHEAD
@@ -108,6 +115,7 @@ def read_rows(
     part: Part,
     columns: Sequence[str],
     places: NDArray[np.int64] | None = None,
+    checked: bool = False,
 ) -> pa.Table:
     """Reads some rows of a part and its footer, and no more than up to the last of them.
 
@@ -116,12 +124,13 @@ def read_rows(
         part: The part.
         columns: Names of columns; those that the part does not have are left out.
         places: Which rows, ascending, int64, shape (n,); all where None.
+        checked: Whether all of it is read, and compared with its SHA-256.
 
     Raises:
         IntegrityError: The part is gone or damaged, or has fewer rows.
         StoreError: The store failed.
     """
-    with opened_part(version, part, whole_columns=places is None) as file:
+    with opened_part(version, part, places is None, checked) as file:
         names = [name for name in file.schema_arrow.names if name in columns]
         if places is None:
             return file.read(columns=names)

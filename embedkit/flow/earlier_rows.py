@@ -30,6 +30,9 @@ from embedkit.vectors import Vectors, value_column, vectors_of
 _PARTS_AT_ONCE = 4
 """Parts of the earlier version that are read at the same time."""
 
+_FEW_IN = 64
+"""Where fewer rows than one in so many are taken, a part is not read whole."""
+
 
 @dataclass(frozen=True, eq=False)
 class Taken:
@@ -68,6 +71,7 @@ class EarlierRows:
         """Takes which version it is, and how vectors are taken over; nothing is read yet."""
         self._reuse = reuse
         self.version = reuse.version
+        self._checked: set[int] = set()
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Leaves behind what was read."""
@@ -126,7 +130,8 @@ class EarlierRows:
 
         Returns:
             Vectors of the right number, width and type that are finite; rows that have none here
-            are to be encoded.
+            are to be encoded. A part of which more than a few rows are taken is compared with its
+            SHA-256 before.
 
         Raises:
             IntegrityError: A part or record of the version is damaged or gone.
@@ -140,7 +145,7 @@ class EarlierRows:
             numbers = [int(number) for number in np.unique(places.parts) if number >= 0]
             wanted = [np.flatnonzero(places.parts == number) for number in numbers]
 
-            def read(number: int, mine: NDArray[np.intp]) -> "_Found | None":
+            def read(number: int, mine: NDArray[np.intp]) -> "_Found":
                 return self._read(number, rows, mine, places.rows[mine], vectors.column)
 
             if len(numbers) > 1:
@@ -150,7 +155,7 @@ class EarlierRows:
                 found = list(map(read, numbers, wanted))
         same = np.zeros(rows.num_rows, dtype=np.bool_)
         pieces, numerics = [], {}
-        for one in filter(None, found):
+        for one in found:
             same[one.rows[one.same]] = True
             piece = one.fitting(vectors.dimension, vector_dtype, counts)
             if piece is not None:
@@ -165,12 +170,16 @@ class EarlierRows:
         mine: NDArray[np.intp],
         places: NDArray[np.int64],
         column: str,
-    ) -> "_Found | None":
+    ) -> "_Found":
         """Reads rows of one part, and keeps those whose texts are indeed the same."""
         at, back = np.unique(places, return_inverse=True)
-        table = read_rows(self.version, self.parts[number], ["id", "text_hash", column], at)
-        if value_column(table.schema) != column or not self._may_take(table.schema):
-            return None
+        part = self.parts[number]
+        # A flipped bit of a vector shows nowhere else. Reading all of a part for few of its rows
+        # would cost more than these.
+        checked = number not in self._checked and len(at) * _FEW_IN >= part.rows
+        table = read_rows(self.version, part, ["id", "text_hash", column], at, checked)
+        if checked:
+            self._checked.add(number)
         equal = [
             pc.equal(
                 table.column(name).combine_chunks().take(pa.array(back)),
@@ -179,8 +188,13 @@ class EarlierRows:
             for name in ("text_hash", "id")
         ]
         kept = np.flatnonzero(equal[0])
+        of_use = value_column(table.schema) == column and self._may_take(table.schema)
         return _Found(
-            mine[kept], back[kept], equal[1][kept], vectors_of(table), _numerics_of(table.schema)
+            mine[kept],
+            back[kept],
+            equal[1][kept],
+            vectors_of(table) if of_use else None,
+            _numerics_of(table.schema),
         )
 
     def _may_take(self, schema: pa.Schema) -> bool:
@@ -197,14 +211,14 @@ class _Found:
         rows: Numbers of the rows in the block, ascending.
         places: Which of the vectors are theirs.
         same: Whether their ids are the same, too.
-        vectors: Vectors that were read.
+        vectors: Vectors that were read; None where they may not be taken.
         numerics: Of what numerics these are.
     """
 
     rows: NDArray[np.intp]
     places: NDArray[np.intp]
     same: NDArray[np.bool_]
-    vectors: Vectors
+    vectors: Vectors | None
     numerics: Sequence[dict[str, Any]]
 
     def fitting(
@@ -212,6 +226,8 @@ class _Found:
     ) -> tuple[NDArray[np.intp], Vectors] | None:
         """Returns the rows whose vectors are what a row is to have, and these; None of no row."""
         found = self.vectors
+        if found is None:
+            return None
         is_many = found.offsets is not None
         if (
             found.width != width

@@ -29,6 +29,7 @@ from embedkit.flow.earlier_rows import EarlierRows, parts_of
 from embedkit.flow.reuse import Reuse
 from embedkit.flow.row_index import Places
 from embedkit.flow.source_index import SourceIndex
+from embedkit.formats.canonical import sha256
 from embedkit.vectors import EmbeddingBlock, Vectors, vectors_of
 
 OF_ROWS = VectorSpec(8, normalize=True, metric="cosine")
@@ -229,7 +230,8 @@ def test_the_numerics_of_a_part_decide_where_they_are_to(tmp_path, own, others, 
     earlier = EarlierRows(Reuse(earlier.version, numerics=wanted))
     found = earlier.take(rows_of(["b"], ["0/1"]), OF_ROWS, "float32")
     assert found.mask.tolist() == [taken]
-    assert found.known.tolist() == [True]
+    # The row is there all the same.
+    assert found.known.tolist() == found.same.tolist() == [True]
     assert found.numerics == (() if own is None or not taken else (own, *(others or ())))
 
 
@@ -285,3 +287,29 @@ def test_versions_of_the_first_release_are_looked_into(name):
         assert taken.same.all() and taken.numerics == ()
         ((_, vectors),) = taken.pieces
         assert vectors.values.tobytes() == vectors_of(table).values.tobytes()
+
+
+def test_a_flipped_bit_of_a_vector_is_found_before_it_is_taken(tmp_path):
+    block = build_block([f"text {n}" for n in range(200)])
+    earlier = written(tmp_path, block, options=replace(make_options(), store_text=False))
+    part = Path(earlier.version.url) / earlier.parts[0].path
+    table = pq.read_table(part)
+    # Written again without compression, so that no checksum of Zstandard's tells.
+    pq.write_table(table, part, compression="none", use_dictionary=False)
+    data = bytearray(part.read_bytes())
+    vector = block.vectors.of_row(7).tobytes()
+    place = data.index(vector)
+    sound = replace(earlier.parts[0], size=len(data), sha256=sha256(bytes(data)))
+    data[place] ^= 1
+    part.write_bytes(data)
+
+    def take(texts):
+        there = EarlierRows(Reuse(earlier.version))
+        there.parts = (sound,)
+        return there.take(rows_of(texts), OF_ROWS, "float32")
+
+    with pytest.raises(IntegrityError, match=r"part-00000-00000.parquet: its SHA-256 is not"):
+        take([f"text {n}" for n in range(100)])
+    assert of_row(take(["text 9"]), 0).tobytes() == block.vectors.of_row(9).tobytes()
+    part.write_bytes(bytes(data[:place]) + vector + bytes(data[place + len(vector) :]))
+    assert take([f"text {n}" for n in range(100)]).mask.all()
