@@ -6,9 +6,11 @@ import re
 import secrets
 import sys
 from collections.abc import Iterator
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 from hypothesis import settings
 from public_data import NO_PUBLIC_DATA, PUBLIC_DATA
@@ -149,3 +151,18 @@ def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     s3fs.S3FileSystem().mkdir(name)
     yield name
     s3fs.S3FileSystem.clear_instance_cache()
+
+
+@pytest.fixture
+def gcs(monkeypatch: pytest.MonkeyPatch) -> Iterator[ThreadingHTTPServer]:
+    """A server that stands in for Google Cloud Storage, which gcsfs finds by its environment."""
+    import gcsfs
+    from gcs_server import gcs_server
+
+    with gcs_server() as server:
+        host, port = server.server_address[:2]
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://{host}:{port}")
+        monkeypatch.setitem(fsspec.config.conf, "gs", {"token": "anon"})
+        gcsfs.GCSFileSystem.clear_instance_cache()
+        yield server
+        gcsfs.GCSFileSystem.clear_instance_cache()

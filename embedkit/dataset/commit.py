@@ -23,7 +23,7 @@ from embedkit.dataset.parquet import part_table, read_table, write_part
 from embedkit.dataset.record import REDO
 from embedkit.dataset.schema import PartOptions
 from embedkit.dataset.sources import count_sources
-from embedkit.dataset.stores import create
+from embedkit.dataset.stores import create, read_found_there
 from embedkit.dataset.version import Version
 from embedkit.errors import IntegrityError
 from embedkit.formats.canonical import load_json, sha256
@@ -73,16 +73,15 @@ def _commit(
         )
     if block.rejects:
         record = replace(record, rejects_sha256=sha256(_create_rejects(version, block)))
-    stats_key = version.stats_key(block.block_id)
-    if not create(version.store, stats_key, stats):
-        stats = version.store.read(stats_key)
-    record = record.with_statistics(stats)
+    record = record.with_statistics(_create_statistics(version, record, stats))
     if create(version.store, key, record.to_json()):
         return record
-    standing = CommitRecord.from_json(version.store.read(key), version.url_of(key))
-    if record.rows and not standing.rows and standing.documents == record.documents:
+    standing = CommitRecord.from_json(read_found_there(version.store, key), version.url_of(key))
+    if _is_emptied(standing, record):
         # Its document was rejected whole, with other blocks of it, while this attempt went on.
         version.store.remove(version.part_key(block.block_id))
+        if not standing.rejects:
+            version.store.remove(version.reject_key(block.block_id))
         return standing
     if standing != record:
         raise IntegrityError(
@@ -90,6 +89,15 @@ def _commit(
             f"remove it and its part, then run the same command again"
         )
     return standing
+
+
+def _is_emptied(standing: CommitRecord, ours: CommitRecord) -> bool:
+    """Whether the record that stands is that of a block whose document was rejected whole."""
+    return (
+        standing.documents == ours.documents
+        and not standing.rows
+        and (ours.rows > 0 or ours.rejects > standing.rejects)
+    )
 
 
 def end_split(version: Version, end: SplitEnd) -> None:
@@ -106,7 +114,7 @@ def end_split(version: Version, end: SplitEnd) -> None:
     key = version.split_key(end.split_id)
     if create(version.store, key, end.to_json()):
         return
-    standing = SplitEnd.from_json(version.store.read(key), version.url_of(key))
+    standing = SplitEnd.from_json(read_found_there(version.store, key), version.url_of(key))
     if replace(standing, lines=end.lines) != end:
         raise IntegrityError(
             f"{version.url_of(key)}: says {standing.blocks} blocks and {standing.documents} "
@@ -153,7 +161,7 @@ def _with_part(
     key = version.part_key(block.block_id)
     data = write_part(block, options)
     if not create(version.store, key, data):
-        stored = version.store.read(key)
+        stored = read_found_there(version.store, key)
         if stored != data:
             _check_same_rows(stored, version.url_of(key), part_table(block, options))
             data = stored
@@ -191,13 +199,35 @@ def _create_rejects(version: Version, block: EmbeddingBlock) -> bytes:
     data = "".join(lines).encode()
     if create(version.store, key, data):
         return data
-    stored = version.store.read(key)
+    stored = read_found_there(version.store, key)
     if stored != data and _places(stored) != _places(data):
         raise IntegrityError(
             f"{version.url_of(key)}: left by another attempt at the block, but names other records "
             f"than this one rejects; {REDO}"
         )
     return stored
+
+
+def _create_statistics(version: Version, record: CommitRecord, stats: bytes) -> bytes:
+    """Returns the statistics that stand, this attempt's or an earlier one's."""
+    key = version.stats_key(record.block_id)
+    if create(version.store, key, stats):
+        return stats
+    stored = read_found_there(version.store, key)
+    if _are_of(stored, record):
+        return stored
+    # Of the block while its document was rejected whole, which it is not any more.
+    version.store.replace(key, stats)
+    return stats
+
+
+def _are_of(stats: bytes, record: CommitRecord) -> bool:
+    try:
+        said = load_json(stats)
+    except ValueError:
+        return False
+    counts = {"documents": record.documents, "rows": record.rows}
+    return isinstance(said, dict) and all(said.get(name, n) == n for name, n in counts.items())
 
 
 def _places(lines: bytes) -> list[tuple[str, int]] | None:

@@ -84,6 +84,12 @@ class CommitRecord(Record):
     source_range: SourceRange | None = field(default=None, compare=False)
     reused: Reused | None = field(default=None, compare=False)
 
+    @property
+    def continues(self) -> bool:
+        """Whether the block goes on with a document, which is counted in the first of its own."""
+        # The one block of a split without any record counts none either.
+        return not self.documents and block_order(self.block_id)[1] > 0
+
     def with_statistics(self, stats: bytes) -> "CommitRecord":
         """Returns the record with what tells these statistics of the block from others."""
         return replace(self, stats_size=len(stats), stats_sha256=sha256(stats))
@@ -180,7 +186,7 @@ def commit_records(version: Version, blocks: Sequence[str]) -> Iterator[CommitRe
 
     Raises:
         IntegrityError: A record is damaged, or of another block than its name says.
-        FileNotFoundError: A block has none.
+        GoneError: A block has none.
         StoreError: The store failed.
     """
     keys = (version.commit_key(block) for block in blocks)

@@ -62,6 +62,7 @@ def finalize(
         for one in each(partial(totals_of, version), runs_of(blocks)):
             totals.add(one)
     _check_documents(version, totals, ends)
+    _check_whole_documents(version, totals)
     _check_listing(version, "data/", {version.key(part.path) for part in totals.parts})
     rejecting = [record.block_id for record in totals.with_rejects]
     _check_listing(version, "rejects/", set(map(version.reject_key, rejecting)))
@@ -108,6 +109,7 @@ class Totals:
         documents: Input records by split.
         with_rejects: The records of blocks with rejects.
         reuse: How their rows stand to those of an earlier version.
+        continued: The records of blocks that go on with the document of the block before.
     """
 
     counts: dict[str, Any] = field(default_factory=lambda: dict.fromkeys(COUNTS, 0))
@@ -117,6 +119,7 @@ class Totals:
     documents: Counter[str] = field(default_factory=Counter)
     with_rejects: list[CommitRecord] = field(default_factory=list)
     reuse: ReuseSums = field(default_factory=ReuseSums)
+    continued: list[CommitRecord] = field(default_factory=list)
 
     @classmethod
     def of(cls, records: Sequence[CommitRecord]) -> "Totals":
@@ -127,6 +130,7 @@ class Totals:
             blocks=len(records),
             with_rejects=[record for record in records if record.rejects],
             reuse=ReuseSums.of(records),
+            continued=[record for record in records if record.continues],
         )
         for record in records:
             totals.documents[record.block_id.partition("-")[0]] += record.documents
@@ -143,6 +147,7 @@ class Totals:
         self.documents.update(other.documents)
         self.with_rejects += other.with_rejects
         self.reuse.add(other.reuse)
+        self.continued += other.continued
 
 
 def part_of(record: CommitRecord, path: str) -> Part:
@@ -155,7 +160,7 @@ def totals_of(version: Version, blocks: Sequence[str]) -> Totals:
 
     Raises:
         IntegrityError: A record is damaged, or of another block than its name says.
-        FileNotFoundError: A block has none.
+        GoneError: A block has none.
         StoreError: The store failed.
     """
     return Totals.of(list(commit_records(version, blocks)))
@@ -200,12 +205,29 @@ def _check_documents(version: Version, totals: Totals, ends: Mapping[str, SplitE
             )
 
 
+def _check_whole_documents(version: Version, totals: Totals) -> None:
+    """Checks that a document of several blocks has rows in all of them, or is rejected in all."""
+    rejected = {record.block_id for record in totals.with_rejects if not record.rows}
+    for record in totals.continued:
+        split, _, seq = record.block_id.partition("-")
+        is_rejected = f"{split}-{int(seq) - 1:05d}" in rejected
+        if is_rejected:
+            rejected.add(record.block_id)
+        if record.rejects or is_rejected == (record.rows > 0):
+            raise ResumableError(
+                f"{version.url_of(version.commit_key(record.block_id))}: of a document that is "
+                f"rejected in some of its blocks only; {_RESUME}"
+            )
+
+
 def _check_listing(version: Version, folder: str, expected: set[str]) -> None:
     found = set(version.store.list(version.key(folder)))
     missing = sorted(expected - found)
     if missing:
-        block = block_of(missing[0])
+        block = block_of(missing[0]) or ""
         record = f"_meta/commits/{block}.json"
+        if version.store.size(version.commit_key(block)) is None:
+            raise ResumableError(f"{version.url_of(missing[0])}: taken back meanwhile; {_RESUME}")
         raise IntegrityError(
             f"{version.url_of(missing[0])}: committed, but gone; restore it, or remove {record} "
             "and run the same command again"

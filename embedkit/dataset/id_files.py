@@ -167,7 +167,7 @@ def read_hashes(
         Each file and its hashes, or None where they are not those that were written.
 
     Raises:
-        FileNotFoundError: A file is not there.
+        GoneError: A file is not there.
         StoreError: The store failed.
     """
     by_path = {file.path(version): file for file in files}

@@ -6,16 +6,16 @@ at all is taken away: a file that says something else than it should may be of a
 of somebody's making, and is an error that names it.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from embedkit.dataset.committed import CommitRecord, checked_record
+from embedkit.dataset.committed import CommitRecord, checked_record, standing_record
 from embedkit.dataset.device import record_device
 from embedkit.dataset.manifest import Manifest, read_manifest
 from embedkit.dataset.parquet import read_table
 from embedkit.dataset.publication import keep_number, mend_number
 from embedkit.dataset.rejects import fault_of_lines, fault_of_rejects
-from embedkit.dataset.stores import read_all
+from embedkit.dataset.stores import read_all, read_if_there
 from embedkit.dataset.version import Version, block_of, block_order
 from embedkit.errors import IntegrityError
 from embedkit.formats.canonical import load_json, sha256
@@ -82,6 +82,23 @@ def fault_of_text(data: bytes) -> str | None:
     return None if text.endswith(("\n", "</html>")) else "cut short"
 
 
+def _emptied_alone(records: Mapping[str, CommitRecord]) -> Iterator[str]:
+    """Yields blocks whose document was rejected whole, where its first block does not say so now.
+
+    It was taken back since, and will have its rows once more.
+    """
+    before, is_rejected = (-1, -1), False
+    for block, record in records.items():
+        split, seq = block_order(block)
+        if not record.continues:
+            is_rejected = bool(record.rejects and not record.rows)
+        elif before != (split, seq - 1):
+            is_rejected = False
+        if record.continues and not (record.rows or record.rejects or is_rejected):
+            yield block
+        before = split, seq
+
+
 _Faults = dict[str, list[tuple[str, str]]]
 """The files of a block with what is wrong with each."""
 
@@ -100,7 +117,10 @@ class _Mending:
         for key in (version.manifest_key, version.success_key):
             if self._is_torn(key):
                 self._begin_anew(key, "not a JSON object")
-        if self._store.size(version.manifest_key) is None:
+        # The mark is looked for first, as another run may create the manifest and the mark now.
+        if self._store.size(version.success_key) is not None and (
+            self._store.size(version.manifest_key) is None
+        ):
             # The checksum in it is that of the manifest which was there.
             self._remove(version.success_key, None)
         if self._is_torn(version.device_key):
@@ -133,7 +153,7 @@ class _Mending:
         records, torn = self._read_commits()
         if torn or len(records) < manifest.blocks:
             return True
-        return bool(self._torn_blocks(records, by_size=True))
+        return bool(self._torn_blocks(records, by_size=True)) or any(self._needless(records))
 
     def _read_commits(self) -> tuple[dict[str, CommitRecord], list[str]]:
         """Returns the commit records in block order, and the keys of those that are torn."""
@@ -175,11 +195,26 @@ class _Mending:
 
     def committed_blocks(self, records: Mapping[str, CommitRecord]) -> None:
         """Takes back the commit of every block of which something is torn."""
-        for block, torn in self._torn_blocks(records).items():
+        torn_blocks = self._torn_blocks(records)
+        for block, torn in torn_blocks.items():
+            if not self._stands(records[block]):
+                continue
             # First, as a block without a record is only one that is not done yet.
             self._remove(self._version.commit_key(block), None)
             for key, fault in torn:
                 self._remove(key, fault)
+        whole = {block: one for block, one in records.items() if block not in torn_blocks}
+        for block, key in list(self._needless(whole)):
+            if self._stands(records[block]):
+                self._remove(key, "of a block that has no such file")
+        for block in _emptied_alone(whole):
+            if self._stands(records[block]):
+                self._remove(self._version.commit_key(block), None)
+                self._remove(self._version.stats_key(block), None)
+
+    def _stands(self, record: CommitRecord) -> bool:
+        """Whether a record is still the one that was read, as another run may change it."""
+        return standing_record(self._version, record.block_id) == record
 
     def _torn_blocks(self, records: Mapping[str, CommitRecord], by_size: bool = False) -> _Faults:
         """Returns the keys and faults of each block of which something is torn.
@@ -200,6 +235,21 @@ class _Mending:
         with_rejects = {block: record for block, record in records.items() if record.rejects}
         self._check(faults, with_rejects, version.reject_key, fault_of_rejects)
         return faults
+
+    def _needless(self, records: Mapping[str, CommitRecord]) -> Iterator[tuple[str, str]]:
+        """Yields blocks and keys of files that their records know nothing of.
+
+        An attempt at a block may leave them whose document was rejected whole meanwhile.
+        """
+        version = self._version
+        for folder, without in (
+            ("data/", {block for block, record in records.items() if record.part is None}),
+            ("rejects/", {block for block, record in records.items() if not record.rejects}),
+        ):
+            for key in self._store.list(version.key(folder)) if without else ():
+                block = block_of(key)
+                if block in without:
+                    yield block, key
 
     def _check_sizes(
         self,
@@ -234,8 +284,11 @@ class _Mending:
             if fault is not None:
                 self._remove(key, fault)
         for key in left("data/"):
+            part = read_if_there(self._store, key)
+            if part is None:
+                continue
             try:
-                read_table(self._store.read(key), version.url_of(key))
+                read_table(part, version.url_of(key))
             except IntegrityError as error:
                 self._remove(key, str(error).removeprefix(f"{version.url_of(key)}: "))
 

@@ -202,11 +202,13 @@ def _published_after(version: Version, number: int) -> tuple[int, str] | None:
 
 def _new_number(version: Version) -> int:
     store = version.store
+    # Before it is asked which are taken, as another run may publish this version meanwhile.
+    latest = _number_of_latest(version)
     highest = max(_taken(store), default=0)
     if _name_at(store, highest) == version.name:
         # Taken by a run that was killed before it could say so.
         return highest
-    first = max(highest, _number_of_latest(version)) + 1
+    first = max(highest, latest) + 1
     for number in range(first, first + _MOST_AT_ONCE):
         if create(store, _key(number), f"{version.name}\n".encode()):
             return number

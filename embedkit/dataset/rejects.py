@@ -25,7 +25,7 @@ def count_reasons(version: Version, records: Sequence[CommitRecord]) -> Counter[
 
     Raises:
         IntegrityError: A file of rejects is damaged, or has other than its block's record says.
-        FileNotFoundError: One is gone.
+        GoneError: One is gone.
         StoreError: The store failed.
     """
     reasons: Counter[str] = Counter()

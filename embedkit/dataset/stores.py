@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 from embedkit.dataset.local_store import LocalStore
 from embedkit.dataset.object_store import object_store
 from embedkit.dataset.store_keys import is_hopeless, is_local, normalize_root
-from embedkit.errors import ConfigError, StoreError
+from embedkit.errors import ConfigError, GoneError, StoreError
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -205,10 +205,23 @@ def read_all(store: Store, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
         Each key and its bytes.
 
     Raises:
-        FileNotFoundError: An object is not there.
+        GoneError: An object is not there.
         StoreError: The store failed.
     """
-    return in_order(store.read, keys)
+    return in_order(partial(read_found_there, store), keys)
+
+
+def read_found_there(store: Store, key: str) -> bytes:
+    """Reads an object that was found there.
+
+    Raises:
+        GoneError: It is not there any more.
+        StoreError: The store failed.
+    """
+    try:
+        return store.read(key)
+    except FileNotFoundError as error:
+        raise GoneError(f"{store.url}/{key}: gone; run the same command again to resume") from error
 
 
 def read_found(store: Store, keys: Iterable[str]) -> Iterator[tuple[str, bytes | None]]:

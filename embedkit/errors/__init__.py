@@ -63,6 +63,10 @@ class StoreError(ResumableError):
     """The output store did not do what was asked of it."""
 
 
+class GoneError(ResumableError, FileNotFoundError):
+    """A file was gone when it was to be read, as where another run of the same job mends it."""
+
+
 class EncoderError(ResumableError):
     """An encoder could not be started or stopped answering."""
 

@@ -36,8 +36,8 @@ class _Counted(NamedTuple):
 def reject_whole_documents(version: Version, blocks: Sequence[str], each: Each = here) -> None:
     """Rejects every document of several blocks of which one block has rejected its chunks.
 
-    Its first block then has the one reject, the first of them, and its other blocks nothing. What
-    is taken away first is what ``mend`` finds gone, so a run that is killed here can be resumed.
+    Its first block then has the one reject, the first of them, and its other blocks nothing. Their
+    records say so before their files go, so ``mend`` finds what is left of a run that is killed.
 
     Args:
         version: A version that is not complete, of which every block is committed.
@@ -52,7 +52,10 @@ def reject_whole_documents(version: Version, blocks: Sequence[str], each: Each =
     counted = chain.from_iterable(each(partial(_count, version), runs_of(blocks)))
     torn_apart = [found for found in _in_several_blocks(counted) if _is_apart(found)]
     for found in torn_apart:
-        _reject(version, found)
+        if any(block.rejects for block in found):
+            _reject(version, found)
+        else:
+            _take_back(version, found)
 
 
 def _count(version: Version, blocks: Sequence[str]) -> list[_Counted]:
@@ -82,8 +85,25 @@ def _in_several_blocks(records: Iterable[_Counted]) -> Iterator[list[_Counted]]:
 
 def _is_apart(blocks: list[_Counted]) -> bool:
     first, *others = blocks
-    has_rejects = any(block.rejects for block in blocks)
-    return has_rejects and (first.rows > 0 or any(one.rows or one.rejects for one in others))
+    if not first.rows:
+        return any(one.rows or one.rejects for one in others)
+    return any(block.rejects or not block.rows for block in blocks)
+
+
+def _take_back(version: Version, blocks: list[_Counted]) -> None:
+    """Takes back the blocks of a document that were emptied, where its reject is gone.
+
+    Raises:
+        ResumableError: Always; they are to be encoded again.
+    """
+    emptied = [block for block in blocks if not block.rows]
+    for block in emptied:
+        version.store.remove(version.commit_key(block.block_id))
+        version.store.remove(version.stats_key(block.block_id))
+    raise ResumableError(
+        f"{version.url_of(version.commit_key(emptied[0].block_id))}: of a document that was "
+        "rejected whole and is not any more; run the same command again to resume"
+    )
 
 
 def _reject(version: Version, blocks: list[_Counted]) -> None:
@@ -96,9 +116,9 @@ def _reject(version: Version, blocks: list[_Counted]) -> None:
     # Anew where a run was killed between the record and its part.
     store.remove(version.part_key(first.block_id))
     for block in others:
+        _empty(version, block)
         store.remove(version.part_key(block.block_id))
         store.remove(version.reject_key(block.block_id))
-        _empty(version, block)
 
 
 def _empty(

@@ -4,7 +4,6 @@ import itertools
 import signal
 import subprocess
 import sys
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from turns import TurnTaker
 
 from embedkit.dataset.committed import committed
 from embedkit.dataset.manifest import read_manifest
@@ -188,33 +188,6 @@ def test_before_the_end_a_reader_sees_whole_rows_once(job):
         assert len(ids) == len(set(ids))
         if version.is_complete():
             assert len(ids) == 12
-
-
-class TurnTaker:
-    """Lets one of two threads run at a time, one store operation each, as a schedule says."""
-
-    def __init__(self, schedule):
-        self._schedule = iter(schedule)
-        self._condition = threading.Condition()
-        self._alive = {0, 1}
-        self._turn = self._next()
-
-    def _next(self):
-        if not self._alive:
-            return None
-        wanted = next(self._schedule, None)
-        return wanted if wanted in self._alive else min(self._alive)
-
-    def wait(self, who):
-        with self._condition:
-            assert self._condition.wait_for(lambda: self._turn == who, timeout=30)
-
-    def done(self, who, finished=False):
-        with self._condition:
-            if finished:
-                self._alive.discard(who)
-            self._turn = self._next()
-            self._condition.notify_all()
 
 
 class InTurns(FaultyStore):

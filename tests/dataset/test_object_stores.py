@@ -1,14 +1,10 @@
 """What S3 and GCS are asked, and what is made of their answers."""
 
-import json
 import threading
-from email.parser import BytesParser
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import parse_qs, unquote, urlsplit
 
-import fsspec
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
+from gcs_server import GcsHandler
 
 from embedkit.dataset import object_store
 from embedkit.dataset.manifest import read_manifest
@@ -18,98 +14,6 @@ from embedkit.dataset.validate import validate
 from embedkit.dataset.version import Version, find_version, find_versions, latest
 from embedkit.errors import ConfigError, StoreError
 from embedkit.search.exact import search
-
-
-class GcsHandler(BaseHTTPRequestHandler):
-    """The few calls of the JSON API that a store makes, with its precondition on generation 0."""
-
-    protocol_version = "HTTP/1.1"
-
-    def do_POST(self):
-        server, url = self.server, urlsplit(self.path)
-        query = parse_qs(url.query)
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        server.asked.append((url.path, query, len(body)))
-        kind = f"Content-Type: {self.headers['Content-Type']}\n\n".encode()
-        described, media = BytesParser().parsebytes(kind + body).get_payload()
-        name = json.loads(described.get_payload())["name"]
-        data = body.split(b"\n\n", 2)[2][: -len(b"\n--==0==--")]
-        assert media is not None
-        with server.lock:
-            if query.get("ifGenerationMatch") == ["0"] and name in server.objects:
-                return self.answer(412, {"error": {"code": 412, "message": "conditionNotMet"}})
-            server.objects[name] = data
-        return self.answer(200, self.described(name))
-
-    def do_GET(self):
-        objects, url = self.server.objects, urlsplit(self.path)
-        query = {name: values[0] for name, values in parse_qs(url.query).items()}
-        bucket_path, _, name = url.path.partition("/o/")
-        if name or url.path.endswith("/o/"):
-            name = unquote(name)
-            if name not in objects:
-                return self.answer(404, {"error": {"code": 404, "message": "No such object"}})
-            if query.get("alt") == "media":
-                return self.media(objects[name])
-            return self.answer(200, self.described(name))
-        assert bucket_path.endswith("/o"), self.path
-        found = sorted(key for key in objects if key.startswith(query.get("prefix", "")))
-        items, prefixes = found, set()
-        if "delimiter" in query:
-            start = len(query.get("prefix", ""))
-            prefixes = {key[: key.index("/", start) + 1] for key in found if "/" in key[start:]}
-            items = [key for key in found if "/" not in key[start:]]
-        described = [self.described(key) for key in items]
-        return self.answer(200, {"items": described, "prefixes": sorted(prefixes)})
-
-    def do_DELETE(self):
-        name = unquote(urlsplit(self.path).path.partition("/o/")[2])
-        code = 204 if self.server.objects.pop(name, None) is not None else 404
-        return self.answer(code, {})
-
-    def described(self, name):
-        size = len(self.server.objects[name])
-        return {"name": name, "bucket": "bucket", "size": str(size), "generation": "1"}
-
-    def media(self, data):
-        code, asked = 200, self.headers.get("Range")
-        if asked:
-            first, _, last = asked.removeprefix("bytes=").partition("-")
-            data, code = data[int(first) : int(last) + 1], 206
-        self.send_response(code)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def answer(self, code, value):
-        data = b"" if code == 204 else json.dumps(value).encode()
-        self.send_response(code)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, *args):
-        pass
-
-
-@pytest.fixture
-def gcs(monkeypatch):
-    """A server that stands in for Google Cloud Storage."""
-    import gcsfs
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), GcsHandler)
-    server.objects, server.asked, server.lock = {}, [], threading.Lock()
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{server.server_address[1]}")
-    monkeypatch.setitem(fsspec.config.conf, "gs", {"token": "anon"})
-    gcsfs.GCSFileSystem.clear_instance_cache()
-    yield server
-    gcsfs.GCSFileSystem.clear_instance_cache()
-    server.shutdown()
-    thread.join()
-    server.server_close()
 
 
 class TestGcs:

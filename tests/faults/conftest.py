@@ -5,8 +5,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from fault_cases import (
+    MemoryPlace,
+    contents,
+    small_blocks,
+    write_first_night,
+    write_second_night,
+)
 from processes import commits, family, kill_all
 from running import Dataset, flags, start, tiny_job, write_corpus
+from tokenizers import Tokenizer
 
 from embedkit.config import JobConfig
 from embedkit.engines.run import run_job
@@ -60,3 +68,30 @@ def start_run() -> Iterator[Callable[..., subprocess.Popen]]:
             process.kill()
             kill_all(left)
         process.communicate()
+
+
+@pytest.fixture(scope="module")
+def small_blocks_model(tiny_model: str) -> Iterator[str]:
+    tokenizer = Tokenizer.from_file(f"{tiny_model}/tokenizer.json")
+    with small_blocks(tokenizer):
+        yield tiny_model
+
+
+@pytest.fixture(scope="module")
+def nightly(
+    small_blocks_model: str, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[JobConfig, dict[str, bytes]]:
+    """A job over two files, of which the second has changed, and the root of its last run."""
+    corpus = tmp_path_factory.mktemp("corpus")
+    write_first_night(corpus)
+    place = MemoryPlace()
+    place.clear()
+    job = tiny_job(
+        small_blocks_model, corpus, Path("unused"),
+        id_column="id", metadata_columns=(), chunk="tokens", chunk_tokens=8,
+        block_rows=3, split_bytes=256, max_reject_share=1.0,
+    )  # fmt: skip
+    run_job(job.model_copy(update={"output": place.root}))
+    before = contents(place.root)
+    write_second_night(corpus)
+    return job, before

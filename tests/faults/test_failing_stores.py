@@ -1,0 +1,125 @@
+"""Promise 1, operation by operation: whatever fails, the next run ends in the same dataset."""
+
+import random
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from http.server import ThreadingHTTPServer
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from failing_store import ANYWHERE, ON_DISK, Fault, Faults
+from fault_cases import (
+    LocalPlace,
+    MemoryPlace,
+    Night,
+    Place,
+)
+
+SEED = 20
+
+
+class S3Place:
+    """A bucket of the S3 server."""
+
+    def __init__(self, bucket: str) -> None:
+        self.root = f"s3://{bucket}/nightly/out"
+        self._bucket = bucket
+
+    def clear(self) -> None:
+        import s3fs
+
+        system = s3fs.S3FileSystem()
+        system.invalidate_cache()
+        if system.find(self._bucket):
+            system.rm(f"{self._bucket}/nightly", recursive=True)
+
+
+@dataclass
+class GcsPlace:
+    """A bucket of the server that stands in for Google Cloud Storage."""
+
+    server: ThreadingHTTPServer
+    root: str = "gs://bucket/nightly/out"
+
+    def clear(self) -> None:
+        self.server.objects.clear()
+
+
+@pytest.fixture
+def in_memory() -> Iterator[Path]:
+    """A folder of this machine whose files need not wait for a disk, where there is one."""
+    shared = Path("/dev/shm")
+    with TemporaryDirectory(dir=shared if shared.is_dir() else None) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def make_place(request: pytest.FixtureRequest, in_memory: Path) -> Callable[[str], Place]:
+    """Makes the place of a kind of store."""
+    makers = {
+        "memory": MemoryPlace,
+        "local": lambda: LocalPlace(str(in_memory / "out")),
+        "s3": lambda: S3Place(request.getfixturevalue("bucket")),
+        "gcs": lambda: GcsPlace(request.getfixturevalue("gcs")),
+    }
+    return lambda kind: makers[kind]()
+
+
+def kinds(store: str) -> tuple[Fault, ...]:
+    return ON_DISK if store == "local" else ANYWHERE
+
+
+def all_faults(night: Night, store: str) -> list[tuple[int, Fault]]:
+    """Every operation of a run with every fault that it can have."""
+    return [
+        (number, fault)
+        for number, operation in enumerate(night.operations)
+        for fault in kinds(store)
+        if fault in ANYWHERE or operation.startswith(("create", "replace"))
+    ]
+
+
+def try_all(night: Night, faults: Iterable[tuple[int, Fault]]) -> None:
+    for number, fault in faults:
+        night.case(Faults.at((number, fault)), power=fault is Fault.TORN)
+
+
+def try_pairs(night: Night, faults: list[tuple[int, Fault]], count: int) -> None:
+    """Two faults of one attempt, and one in each of two attempts."""
+    chosen = random.Random(SEED)
+    for number in range(count):
+        first, second = sorted(chosen.sample(faults, 2), key=lambda one: one[0])
+        power = Fault.TORN in (first[1], second[1])
+        if number % 2:
+            night.case(Faults.at(first, second), power=power)
+        else:
+            night.case(Faults.at(first), Faults.at(second), power=power)
+
+
+def report(store: str, night: Night, what: str) -> None:
+    """Prints what the soak shows."""
+    print("\n| store | cases | lost | doubled | torn | attempts |")
+    print(night.counts.line(f"{store}, {what}"))
+    assert night.counts.harm == (0, 0, 0)
+
+
+@pytest.mark.parametrize("store", ["memory", "local"])
+def test_a_sample_of_operations_that_fail(store, nightly, make_place):
+    night = Night(*nightly, make_place(store))
+    assert night.problems == ()
+    faults = all_faults(night, store)
+    assert len(faults) > 500
+    try_all(night, random.Random(SEED).sample(faults, 4))
+    try_pairs(night, faults, 2)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("store", ["memory", "local", "s3", "gcs"])
+def test_every_operation_that_fails(store, nightly, make_place):
+    night = Night(*nightly, make_place(store))
+    assert night.problems == ()
+    faults = all_faults(night, store)
+    try_all(night, faults)
+    try_pairs(night, faults, 100)
+    report(store, night, "incremental")
