@@ -124,8 +124,12 @@ class RecordConfig(Settings):
         description="Most bytes of text in a block; fewer where words or tokens get vectors, "
         "unless another value is given.",
     )
-    chunk: Literal["none", "tokens", "sentences", "paragraphs"] = Field(
-        "none", description="How documents are cut into chunks before they are embedded."
+    chunk: Literal[
+        "none", "tokens", "sentences", "paragraphs", "stable-sentences", "stable-paragraphs"
+    ] = Field(
+        "none",
+        description="How documents are cut into chunks before they are embedded; the stable kinds "
+        "cut at places that an edit elsewhere in the document does not move.",
     )
     chunk_tokens: PositiveInt | None = Field(
         None, description="Most tokens of a chunk; the model's maximum unless given."

@@ -53,6 +53,15 @@ _MEANINGS = {
 }
 
 
+_CHUNKS = {
+    "tokens": "windows of tokens",
+    "sentences": "sentences, as many as fit",
+    "paragraphs": "paragraphs, as many as fit, or sentences of one that does not",
+    "stable-sentences": "sentences, up to borders that an edit elsewhere does not move",
+    "stable-paragraphs": "paragraphs, or sentences of one that does not fit, up to borders that an "
+    "edit elsewhere does not move",
+}
+
 _EXPLODING = (
     "`embedkit explode` writes a row with one `embedding` for each of them, for indexes and "
     "searches.\n"
@@ -163,6 +172,9 @@ def _facts(manifest: Manifest) -> Iterable[tuple[str, ...]]:
     for name in names:
         if described.get(name) not in (None, ""):
             yield name.replace("_", " "), _literal(described[name]), ""
+    chunk = described.get("ingredients", {}).get("chunk")
+    if chunk in _CHUNKS:
+        yield "chunk", _literal(chunk), _CHUNKS[chunk]
     share = manifest.truncated / manifest.rows if manifest.rows else 0.0
     yield "documents", f"{manifest.documents:,}", "input records"
     yield "rows", f"{manifest.rows:,}", f"{share:.2%} truncated"

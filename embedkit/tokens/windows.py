@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from embedkit.tokens.chunking import Spans, token_starts
+from embedkit.tokens.chunk_spans import Spans
+from embedkit.tokens.token_chunking import token_starts
 
 _CONTEXT = 8
 """An eighth of a window, at most, is text on either side of its chunks, for a third more work."""

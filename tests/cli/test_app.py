@@ -492,7 +492,7 @@ def test_version_and_help_by_their_short_names_and_as_a_module():
     [
         ("embedkit val", ["validate"]),
         ("embedkit run --chunk-t", ["--chunk-tokens"]),
-        ("embedkit run --chunk s", ["sentences"]),
+        ("embedkit run --chunk s", ["sentences", "stable-sentences", "stable-paragraphs"]),
         ("embedkit plan --log", []),
     ],
 )

@@ -21,8 +21,8 @@ from embedkit.flow.read import without_documents
 from embedkit.hashes.digests import text_hash
 from embedkit.records import DocumentBlock, LineCounts
 from embedkit.search.query import search_text
-from embedkit.tokens.chunking import TokenChunker
 from embedkit.tokens.text_tokenizer import TokenizerSpec
+from embedkit.tokens.token_chunking import TokenChunker
 from embedkit.tokens.tokenization import load_tokenizer, tokenize_text
 
 
