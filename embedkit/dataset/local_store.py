@@ -1,5 +1,6 @@
 """A directory as a store: written aside, synced, and linked to its name only if that is free."""
 
+import errno
 import os
 import secrets
 import stat
@@ -13,6 +14,10 @@ from embedkit.dataset.store_keys import AskedKeys, checked_key, store_errors
 
 TEMPORARY = ".tmp"
 _STALE_SECONDS = 3600.0
+_NO_LINK = frozenset(
+    {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+)
+"""What is answered where a second name for a file is refused, and a second file may be made."""
 
 
 class LocalStore:
@@ -43,6 +48,25 @@ class LocalStore:
             finally:
                 os.unlink(temporary)
             # Also where another attempt made the name: what is built on it must not outlive it.
+            _sync_directory(os.path.dirname(path))
+        return created
+
+    def copy(self, source: str, key: str) -> bool:
+        """Gives a file a second name, unless that is taken; where links are refused, a copy."""
+        with store_errors(self._root, key, "copy", missing=True):
+            origin, path = self._path(source), self._writable(key)
+            # A link to a symbolic link would need what that leads to.
+            if os.path.islink(origin):
+                return self.create(key, self.read(source))
+            try:
+                os.link(origin, path)
+                created = True
+            except FileExistsError:
+                created = False
+            except OSError as error:
+                if error.errno not in _NO_LINK:
+                    raise
+                return self.create(key, self.read(source))
             _sync_directory(os.path.dirname(path))
         return created
 

@@ -4,9 +4,10 @@ fsspec's own ``mode="create"`` looks first and writes then, so two writers can b
 file systems that hand the condition to the service are taken here.
 """
 
+import secrets
 import threading
 import time
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
 from importlib import import_module
@@ -26,6 +27,9 @@ from embedkit.remote import check_reachable, patience
 
 CONFLICT_TRIES = 5
 """Times that a create is sent while the service reports another one under way on its key."""
+
+_NOT_TAKEN = (HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_IMPLEMENTED)
+"""What a service answers that does not know a header."""
 
 _TIMES = ("updated", "LastModified", "last_modified", "mtime", "created")
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
@@ -115,6 +119,10 @@ class ObjectStore:
             except FileExistsError:
                 return False
         return True
+
+    def copy(self, source: str, key: str) -> bool:
+        """Creates an object with the bytes of another, which are read here, if the key is free."""
+        return self.create(key, self.read(source))
 
     def replace(self, key: str, data: bytes) -> None:
         """Creates or replaces an object."""
@@ -236,6 +244,29 @@ class _RangeReader:
 class S3Store(ObjectStore):
     """Objects of Amazon S3 or a service that speaks its protocol, created by If-None-Match."""
 
+    def __init__(
+        self, url: str, system: Any, path: str, errors: tuple[type[Exception], ...]
+    ) -> None:
+        super().__init__(url, system, path, errors)
+        self._finding_out = threading.Lock()
+        self._copies_once: bool | None = None
+
+    def copy(self, source: str, key: str) -> bool:
+        """Creates an object with the bytes of another, by the service if it heeds If-None-Match.
+
+        Amazon does since 2025; of others many ignore the header on copies and would replace what
+        is there, so it is tried out, once in a process.
+        """
+        origin, path = self._path(source), self._path(key)
+        with store_errors(self._url, key, "copy", self._errors, missing=True):
+            if not self._service_copies_once():
+                return super().copy(source, key)
+            try:
+                self._copy_if_absent(origin, path)
+            except FileExistsError:
+                return False
+        return True
+
     def read(self, key: str) -> bytes:
         """Returns an object's bytes."""
         path = self._path(key)
@@ -293,9 +324,29 @@ class S3Store(ObjectStore):
         return bucket, name
 
     def _put_if_absent(self, path: str, data: bytes) -> None:
+        put = super()._put_if_absent
+        self._if_absent(path, lambda: put(path, data))
+
+    def _copy_if_absent(self, origin: str, path: str) -> None:
+        (bucket, name), (_, source) = self._split(path), self._split(origin)
+        place = {"Bucket": bucket, "Key": source}
+
+        def copy() -> None:
+            self._system.call_s3(
+                "copy_object", Bucket=bucket, Key=name, CopySource=place, IfNoneMatch="*"
+            )
+
+        self._if_absent(path, copy)
+
+    def _if_absent(self, path: str, send: Callable[[], None]) -> None:
+        """Sends a request on the condition that a path is free.
+
+        Raises:
+            FileExistsError: It is not.
+        """
         for attempt in range(CONFLICT_TRIES):
             try:
-                return super()._put_if_absent(path, data)
+                return send()
             except OSError as error:
                 status = _http_status(error)
                 if status == HTTPStatus.PRECONDITION_FAILED:
@@ -305,9 +356,63 @@ class S3Store(ObjectStore):
             # Another create of the same key is under way; whether it succeeds is not known yet.
             time.sleep(0.1 * 2**attempt)
 
+    def _service_copies_once(self) -> bool:
+        with self._finding_out:
+            if self._copies_once is None:
+                self._copies_once = self._takes_condition() and self._heeds_condition()
+            return self._copies_once
+
+    def _takes_condition(self) -> bool:
+        """Whether botocore can send it."""
+        operation = self._system.s3.meta.service_model.operation_model("CopyObject")
+        return "IfNoneMatch" in operation.input_shape.members
+
+    def _heeds_condition(self) -> bool:
+        """Whether a second copy to the same key is refused, and the first one is there."""
+        name = f".tmp/probe-{secrets.token_hex(8)}"
+        one, other, copied = (f"{name}-{number}" for number in range(3))
+        try:
+            self.create(one, b"one")
+            self.create(other, b"other")
+            try:
+                self._copy_if_absent(self._path(one), self._path(copied))
+                self._copy_if_absent(self._path(other), self._path(copied))
+            except FileExistsError:
+                return self.size(copied) is not None and self.read(copied) == b"one"
+            except OSError as error:
+                if _http_status(error) in _NOT_TAKEN:
+                    return False
+                raise
+            return False
+        finally:
+            for key in (one, other, copied):
+                self.remove(key)
+
 
 class GcsStore(ObjectStore):
     """Objects of Google Cloud Storage, created by a condition on their generation."""
+
+    def copy(self, source: str, key: str) -> bool:
+        """Creates an object with the bytes of another, by the service, unless the key is taken."""
+        bucket, origin, _ = self._system.split_path(self._path(source))
+        _, name, _ = self._system.split_path(self._path(key))
+        asked: dict[str, Any] = {"ifGenerationMatch": 0}
+        with store_errors(self._url, key, "copy", self._errors, missing=True):
+            while True:
+                try:
+                    answer = self._system.call(
+                        "POST",
+                        "b/{}/o/{}/rewriteTo/b/{}/o/{}",
+                        *(bucket, origin, bucket, name),
+                        headers={"Content-Type": "application/json"},
+                        json_out=True,
+                        **asked,
+                    )
+                except FileExistsError:
+                    return False
+                if answer["done"]:
+                    return True
+                asked["rewriteToken"] = answer["rewriteToken"]
 
     def matching(self, prefix: str) -> Container[str]:
         """Returns the keys that begin with a prefix, by one listing."""

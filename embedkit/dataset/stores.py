@@ -44,6 +44,23 @@ class Store(Protocol):
         """
         ...
 
+    def copy(self, source: str, key: str) -> bool:
+        """Creates an object with the bytes of another, unless the key is taken.
+
+        The bytes stay where the store is, if it copies on that condition by itself.
+
+        Args:
+            source: The other object's key.
+            key: The key of the new one.
+
+        Returns:
+            Whether this call created it; False where it existed already.
+
+        Raises:
+            FileNotFoundError: There is no other object.
+        """
+        ...
+
     def replace(self, key: str, data: bytes) -> None:
         """Creates or replaces an object; readers see the old one or the new one, whole."""
         ...
@@ -178,8 +195,26 @@ def create(store: Store, key: str, data: bytes) -> bool:
     Raises:
         StoreError: The store failed, and the object is not there.
     """
+    return _once(store, key, partial(store.create, key, data))
+
+
+def copy(store: Store, source: str, key: str) -> bool:
+    """Copies an object if the key is free, where the answer may be lost on its way.
+
+    Returns:
+        Whether this call is known to have made the copy; False says that something is there, and
+        the caller has to see what it is.
+
+    Raises:
+        FileNotFoundError: There is no such object.
+        StoreError: The store failed, and nothing is there.
+    """
+    return _once(store, key, partial(store.copy, source, key))
+
+
+def _once(store: Store, key: str, make: Callable[[], bool]) -> bool:
     try:
-        return store.create(key, data)
+        return make()
     except StoreError:
         if store.size(key) is None:
             raise

@@ -26,6 +26,21 @@ class TestGcs:
         assert [query["ifGenerationMatch"] for _, query, _ in gcs.asked] == [["0"], ["0"]]
         assert {query["uploadType"][0] for _, query, _ in gcs.asked} == {"multipart"}
 
+    def test_a_copy_is_a_rewrite_with_the_condition(self, gcs):
+        store = open_store("gs://bucket/root")
+        gcs.objects |= {"root/v1/a": b"one", "root/v1/b": b"two"}
+        assert store.copy("v1/a", "v2/a")
+        assert not store.copy("v1/b", "v2/a")
+        assert gcs.objects["root/v2/a"] == b"one"
+        # No byte of it comes here, and each step is on the condition.
+        assert [query["ifGenerationMatch"] for _, query, _ in gcs.asked] == [["0"]] * 3
+        assert {path for path, _, _ in gcs.asked} == {
+            f"/storage/v1/b/bucket/o/root%2Fv1%2F{name}/rewriteTo/b/bucket/o/root%2Fv2%2Fa"
+            for name in "ab"
+        }
+        with pytest.raises(FileNotFoundError):
+            store.copy("v1/none", "v2/b")
+
     def test_replace_carries_none(self, gcs):
         store = open_store("gs://bucket/root")
         store.replace("LATEST", b"v1")
@@ -78,6 +93,77 @@ class TestS3:
         assert store.create("v/a", bytes(101 << 20))
         assert not store.create("v/a", b"x")
         assert calls == [("put_object", "*"), ("put_object", "*")]
+
+    def test_a_service_that_replaces_on_copies_is_not_asked_to_copy(self, bucket, monkeypatch):
+        """As moto does, which looks at the condition of a create alone."""
+        store = open_store(f"s3://{bucket}/root")
+        asked = self.asked(store, monkeypatch)
+        store.create("v1/a", b"one")
+        store.create("v1/b", b"two")
+        assert store.copy("v1/a", "v2/a")
+        assert not store.copy("v1/b", "v2/a")
+        assert store.read("v2/a") == b"one"
+        # Tried out once, on objects of its own.
+        assert asked.count("copy_object") == 2
+        assert list(store.list(".tmp/")) == []
+
+    def asked(self, store, monkeypatch):
+        asked = []
+        call = store._system.call_s3
+
+        def watched(method, **kwargs):
+            asked.append(method)
+            return call(method, **kwargs)
+
+        monkeypatch.setattr(store._system, "call_s3", watched)
+        return asked
+
+    @pytest.fixture
+    def amazon(self, monkeypatch):
+        """Moto with copies as Amazon makes them: none where the key is taken."""
+        from moto.s3.exceptions import PreconditionFailed
+        from moto.s3.responses import S3Response
+
+        copy_object = S3Response.copy_object
+        lock = threading.Lock()
+
+        def conditional(response, *args, **kwargs):
+            with lock:
+                there = response.backend.get_object(response.bucket_name, response.parse_key_name())
+                if response.headers.get("If-None-Match") == "*" and there is not None:
+                    raise PreconditionFailed("If-None-Match")
+                return copy_object(response, *args, **kwargs)
+
+        monkeypatch.setattr(S3Response, "copy_object", conditional)
+
+    def test_a_service_that_heeds_the_condition_copies_by_itself(self, bucket, amazon, monkeypatch):
+        store = open_store(f"s3://{bucket}/root")
+        store.create("v1/a", b"one")
+        store.create("v1/b", b"two")
+        assert store.copy("v1/a", "v2/a")
+        asked = self.asked(store, monkeypatch)
+        assert not store.copy("v1/b", "v2/a")
+        assert store.copy("v1/b", "v2/b")
+        with pytest.raises(FileNotFoundError):
+            store.copy("v1/none", "v2/c")
+        assert asked == ["copy_object"] * 3
+        assert (store.read("v2/a"), store.read("v2/b")) == (b"one", b"two")
+        assert list(store.list(".tmp/")) == []
+
+    def test_a_service_that_does_not_know_the_condition_is_not_asked(self, bucket, monkeypatch):
+        store = open_store(f"s3://{bucket}/root")
+        store.create("v1/a", b"one")
+        call = store._system.call_s3
+
+        def refusing(method, **kwargs):
+            if method == "copy_object":
+                raise self.answer(501, "NotImplemented")
+            return call(method, **kwargs)
+
+        monkeypatch.setattr(store._system, "call_s3", refusing)
+        assert store.copy("v1/a", "v2/a")
+        assert store.read("v2/a") == b"one"
+        assert list(store.list(".tmp/")) == []
 
     def test_two_attempts_at_once(self, bucket, job):
         """Two processes' worth of threads over HTTP, each with its own connection to the store."""

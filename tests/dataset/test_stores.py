@@ -1,5 +1,6 @@
 """What every store promises, on a disk, in memory and in S3."""
 
+import errno
 import os
 import threading
 import time
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from embedkit.dataset import local_store
-from embedkit.dataset.stores import create, open_store, probe, read_all
+from embedkit.dataset.stores import copy, create, open_store, probe, read_all
 from embedkit.errors import ConfigError, StoreError
 
 
@@ -25,6 +26,64 @@ def test_an_object_is_created_once(store):
     assert store.create("v/a", b"first")
     assert not store.create("v/a", b"second")
     assert store.read("v/a") == b"first"
+
+
+def test_a_copy_has_the_bytes_and_is_made_once(store):
+    data = os.urandom(1 << 20)
+    store.create("v1/data/a", data)
+    store.create("v1/data/b", b"other")
+    assert store.copy("v1/data/a", "v2/data/c")
+    assert not store.copy("v1/data/b", "v2/data/c")
+    assert not store.copy("v1/data/b", "v1/data/a")
+    assert (store.read("v2/data/c"), store.size("v2/data/c")) == (data, len(data))
+    assert store.read("v1/data/a") == data
+    assert list(store.list("")) == ["v1/data/a", "v1/data/b", "v2/data/c"]
+    assert list(store.list(".tmp/")) == []
+
+
+def test_a_copy_outlives_what_it_was_made_of(store):
+    store.create("v1/a", b"bytes")
+    store.copy("v1/a", "v2/a")
+    store.remove("v1/a")
+    assert store.read("v2/a") == b"bytes"
+    store.replace("v2/b", b"new")
+    store.copy("v2/b", "v3/b")
+    store.replace("v2/b", b"newer")
+    assert store.read("v3/b") == b"new"
+
+
+def test_a_copy_of_nothing(store):
+    store.create("v2/taken", b"x")
+    for key in ("v2/free", "v2/taken"):
+        with pytest.raises(FileNotFoundError):
+            store.copy("v1/none", key)
+    assert store.size("v2/free") is None
+    assert store.read("v2/taken") == b"x"
+
+
+def test_of_many_copies_at_once_one_wins(store):
+    won, start = [], threading.Barrier(8)
+    for number in range(8):
+        store.create(f"v1/{number}", bytes([number]) * 1000)
+
+    def copy(number):
+        start.wait()
+        # Half of them against the other way of making an object.
+        made = (
+            store.copy(f"v1/{number}", "v2/a")
+            if number % 2
+            else store.create("v2/a", bytes([number]) * 1000)
+        )
+        if made:
+            won.append(number)
+
+    threads = [threading.Thread(target=copy, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(won) == 1
+    assert store.read("v2/a") == bytes(won) * 1000
 
 
 def test_replace_changes_an_object_that_is_there_or_not(store):
@@ -133,6 +192,10 @@ def test_no_key_leaves_the_root(store, key):
         store.create(key, b"x")
     with pytest.raises(ConfigError):
         store.replace(key, b"x")
+    store.create("v/there", b"x")
+    for source, target in ((key, "v/copy"), ("v/there", key)):
+        with pytest.raises(ConfigError):
+            store.copy(source, target)
 
 
 def test_probe_accepts_and_leaves_nothing(store):
@@ -237,12 +300,26 @@ class _Lossy:
             self._store.create(key, data)
         raise StoreError("the connection was reset")
 
+    def copy(self, source, key):
+        self.create(key, self._store.read(source))
+
 
 def test_a_lost_answer_is_looked_up(store):
     assert create(_Lossy(store, True), "v/a", b"x") is False
     assert store.read("v/a") == b"x"
     with pytest.raises(StoreError, match="reset"):
         create(_Lossy(store, False), "v/b", b"x")
+
+
+def test_a_lost_answer_to_a_copy_is_looked_up(store):
+    store.create("v/a", b"x")
+    lossy = _Lossy(store, True)
+    assert copy(lossy, "v/a", "v/b") is False
+    assert store.read("v/b") == b"x"
+    with pytest.raises(StoreError, match="reset"):
+        copy(_Lossy(store, False), "v/a", "v/c")
+    with pytest.raises(FileNotFoundError):
+        copy(store, "v/none", "v/c")
 
 
 def test_roots_that_are_none():
@@ -318,6 +395,62 @@ class TestLocal:
         # The new folders' own names are on disk as well.
         assert str(tmp_path / "root" / "v1") in order[:at]
         assert str(tmp_path) in order[:at]
+
+    def test_a_copy_is_a_second_name(self, tmp_path, monkeypatch):
+        store = open_store(str(tmp_path / "root"))
+        store.create("v1/data/a", b"x")
+        order = []
+        fsync, link = os.fsync, os.link
+        monkeypatch.setattr(
+            local_store.os,
+            "fsync",
+            lambda one: order.append(os.readlink(f"/proc/self/fd/{one}")) or fsync(one),
+        )
+        monkeypatch.setattr(local_store.os, "link", lambda a, b: order.append("link") or link(a, b))
+        assert store.copy("v1/data/a", "v2/data/b")
+        assert os.path.samefile(tmp_path / "root/v1/data/a", tmp_path / "root/v2/data/b")
+        assert order[-2:] == ["link", str(tmp_path / "root" / "v2" / "data")]
+        # Another attempt's name is on disk as well before anything is built on it.
+        order.clear()
+        assert not store.copy("v1/data/a", "v2/data/b")
+        assert order == ["link", str(tmp_path / "root" / "v2" / "data")]
+
+    @pytest.mark.parametrize("number", [errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP])
+    def test_where_links_are_refused_a_file_is_copied(self, tmp_path, monkeypatch, number):
+        store = open_store(str(tmp_path / "root"))
+        store.create("v1/a", b"bytes")
+        link = os.link
+
+        def refused(source, target):
+            if "/.tmp/" not in source:
+                raise OSError(number, os.strerror(number))
+            link(source, target)
+
+        monkeypatch.setattr(local_store.os, "link", refused)
+        assert store.copy("v1/a", "v2/a")
+        assert not store.copy("v1/a", "v2/a")
+        assert store.read("v2/a") == b"bytes"
+        assert not os.path.samefile(tmp_path / "root/v1/a", tmp_path / "root/v2/a")
+
+    def test_a_copy_onto_a_full_disk_is_an_error(self, tmp_path, monkeypatch):
+        store = open_store(str(tmp_path / "root"))
+        store.create("v1/a", b"bytes")
+
+        def full(source, target):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(local_store.os, "link", full)
+        with pytest.raises(StoreError, match=r"v2/a: could not copy it.*No space left"):
+            store.copy("v1/a", "v2/a")
+
+    def test_a_symbolic_link_is_not_linked_again(self, tmp_path):
+        store = open_store(str(tmp_path / "root"))
+        store.create("v1/b", b"x")
+        (tmp_path / "elsewhere").write_bytes(b"bytes")
+        (tmp_path / "root/v1/a").symlink_to(tmp_path / "elsewhere")
+        assert store.copy("v1/a", "v2/a")
+        (tmp_path / "elsewhere").unlink()
+        assert store.read("v2/a") == b"bytes"
 
     def test_old_temporary_files_are_swept_and_new_ones_stay(self, tmp_path):
         folder = tmp_path / ".tmp"
