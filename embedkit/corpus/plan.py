@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
+import numpy as np
+
 from embedkit.config import CorpusConfig
 from embedkit.corpus.columns import Columns, required_columns
 from embedkit.corpus.contents import with_true_compression
@@ -22,7 +24,8 @@ from embedkit.corpus.sources import Listing, list_inputs
 from embedkit.corpus.splits import FileRange, Plan, Split
 from embedkit.corpus.trial import first_documents
 from embedkit.errors import ConfigError, InputError
-from embedkit.hashes.digests import digest
+from embedkit.hashes.borders import borders
+from embedkit.hashes.digests import digest, hash_of
 
 __all__ = ["CorpusEstimate", "FileRange", "Plan", "Split", "estimate", "plan_corpus", "plan_inputs"]
 
@@ -186,17 +189,25 @@ def _byte_ranges(file: FileRange, config: CorpusConfig) -> Iterator[FileRange]:
 
 
 def _packed(ranges: Iterable[FileRange], split_bytes: int) -> Iterator[Split]:
-    """Puts neighbouring ranges together while they are no more than a split takes."""
-    number = size = 0
-    packed: list[FileRange] = []
-    for piece in ranges:
-        full = size + piece.stored > split_bytes or len(packed) == _MOST_FILES_OF_A_SPLIT
-        if packed and full:
-            yield Split(f"{number:05d}", tuple(packed))
-            number, size, packed = number + 1, 0, []
-        packed.append(piece)
-        size += piece.stored
-    yield Split(f"{number:05d}", tuple(packed))
+    """Puts neighbouring ranges together while they are no more than a split takes.
+
+    Where one of more splits ends, the names of the files decide, so that the splits behind a file
+    that is new or gone are what they were.
+    """
+    every = tuple(ranges)
+    stored = [piece.stored for piece in every]
+    hashes = np.fromiter(map(_place_hash, every), np.uint64, len(every))
+    start = 0
+    for number, end in enumerate(borders(stored, hashes, split_bytes, _MOST_FILES_OF_A_SPLIT)):
+        yield Split(f"{number:05d}", every[start:end])
+        start = end
+    if not every:
+        yield Split("00000", ())
+
+
+def _place_hash(piece: FileRange) -> int:
+    place = f"{piece.source}\0{piece.start}".encode("utf-8", "surrogatepass")
+    return int.from_bytes(hash_of(place, 8), "little")
 
 
 def _digest(files: Iterable[FileRange]) -> str:

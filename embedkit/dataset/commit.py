@@ -6,6 +6,7 @@ others build on it.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -62,7 +63,6 @@ def commit_block(
 def _commit(
     version: Version, block: EmbeddingBlock, options: PartOptions, max_tokens: int, stats: bytes
 ) -> CommitRecord:
-    key = version.commit_key(block.block_id)
     record = _account(block, max_tokens)
     if record.rows:
         record = _with_part(record, version, block, options)
@@ -71,17 +71,41 @@ def _commit(
             f"{version.url_of(version.part_key(block.block_id))}: a part of a block that has no "
             f"rows; {REDO}"
         )
-    if block.rejects:
-        record = replace(record, rejects_sha256=sha256(_create_rejects(version, block)))
+    lines = "".join(json.dumps(asdict(reject), sort_keys=True) + "\n" for reject in block.rejects)
+    return commit_record(version, record, lines.encode(), stats)
+
+
+def commit_record(
+    version: Version, record: CommitRecord, rejects: bytes, stats: bytes
+) -> CommitRecord:
+    """Writes what stands beside the part of a block and, last, its commit record.
+
+    Args:
+        version: The version, which has the part.
+        record: The record, but for the checksums of the two other files.
+        rejects: The block's rejects, a JSON object per line; empty where it has none.
+        stats: Its statistics, serialized.
+
+    Returns:
+        The record that stands, this attempt's or another's.
+
+    Raises:
+        IntegrityError: Something that another attempt left is of another block.
+        StoreError: The store failed; the same call again is safe.
+    """
+    key = version.commit_key(record.block_id)
+    if rejects:
+        kept = _create_rejects(version, record.block_id, rejects)
+        record = replace(record, rejects_sha256=sha256(kept))
     record = record.with_statistics(_create_statistics(version, record, stats))
     if create(version.store, key, record.to_json()):
         return record
     standing = CommitRecord.from_json(read_found_there(version.store, key), version.url_of(key))
     if _is_emptied(standing, record):
         # Its document was rejected whole, with other blocks of it, while this attempt went on.
-        version.store.remove(version.part_key(block.block_id))
+        version.store.remove(version.part_key(record.block_id))
         if not standing.rejects:
-            version.store.remove(version.reject_key(block.block_id))
+            version.store.remove(version.reject_key(record.block_id))
         return standing
     if standing != record:
         raise IntegrityError(
@@ -163,20 +187,29 @@ def _with_part(
     if not create(version.store, key, data):
         stored = read_found_there(version.store, key)
         if stored != data:
-            _check_same_rows(stored, version.url_of(key), part_table(block, options))
+            check_same_rows(stored, version.url_of(key), part_table(block, options))
             data = stored
     part = key.removeprefix(version.key(""))
     return replace(record, part=part, size=len(data), sha256=sha256(data))
 
 
-def _check_same_rows(stored: bytes, name: str, ours: pa.Table) -> None:
-    """Checks a part that another attempt left: vectors may differ as hardware does, no more."""
+def check_same_rows(stored: bytes, name: str, ours: pa.Table) -> None:
+    """Checks a part that another attempt left: vectors may differ as hardware does, no more.
+
+    Args:
+        stored: Its bytes.
+        name: What an error calls it.
+        ours: What this attempt would have written.
+
+    Raises:
+        IntegrityError: It is of other rows, or of another recipe.
+    """
     theirs = read_table(stored, name, remedy=REDO)
-    key, values = b"embedkit.fingerprint", value_column(ours.schema)
+    values = value_column(ours.schema)
     fault = None
     if not theirs.schema.equals(ours.schema):
         fault = "its columns differ"
-    elif (theirs.schema.metadata or {}).get(key) != (ours.schema.metadata or {}).get(key):
+    elif not _same_recipe(theirs.schema.metadata or {}, ours.schema.metadata or {}):
         fault = "its fingerprint differs"
     elif not theirs.drop_columns([values]).equals(ours.drop_columns([values])):
         fault = "its rows differ"
@@ -192,11 +225,16 @@ def _check_same_rows(stored: bytes, name: str, ours: pa.Table) -> None:
         )
 
 
-def _create_rejects(version: Version, block: EmbeddingBlock) -> bytes:
+def _same_recipe(theirs: Mapping[bytes, bytes], ours: Mapping[bytes, bytes]) -> bool:
+    """Whether two parts are of one recipe; that of a copied one may have another precision."""
+    recipe, fingerprint = b"embedkit.recipe", b"embedkit.fingerprint"
+    key = recipe if recipe in theirs and recipe in ours else fingerprint
+    return theirs.get(key) == ours.get(key)
+
+
+def _create_rejects(version: Version, block_id: str, data: bytes) -> bytes:
     """Returns the rejects that stand, this attempt's or an earlier one's."""
-    key = version.reject_key(block.block_id)
-    lines = [json.dumps(asdict(reject), sort_keys=True) + "\n" for reject in block.rejects]
-    data = "".join(lines).encode()
+    key = version.reject_key(block_id)
     if create(version.store, key, data):
         return data
     stored = read_found_there(version.store, key)

@@ -117,7 +117,9 @@ def build_pipeline(
         timeout=job.encoder_timeout,
     )
     pipeline = _pipeline(options)
-    read = ReadCorpus(job, settled.plan, settled.make_chunker, settled.version, workers.hints)
+    read = ReadCorpus(
+        job, settled.plan, settled.make_chunker, settled.version, workers.hints, settled
+    )
     make = MakeVersion(settled, connect, job.call_tokens, workers.hints, spread=True)
     _ = pipeline | "ReadCorpus" >> read | "MakeVersion" >> make
     return pipeline, settled

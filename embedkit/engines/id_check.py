@@ -26,6 +26,7 @@ def with_ids_checked(
     if job.plan.ids_checked:
         return job, splits
     display.phase("looking for repeated ids")
-    plan = check_ids_by_workers(job.plan, job.config, job.version, map_splits)
+    earlier = None if job.reuse is None else job.reuse.version
+    plan = check_ids_by_workers(job.plan, job.config, job.version, map_splits, earlier)
     left = {split.split_id for split in splits}
     return replace(job, plan=plan), tuple(one for one in plan.splits if one.split_id in left)

@@ -8,6 +8,7 @@ from embedkit.config import JobConfig
 from embedkit.dataset.committed import CommitRecord, committed, done_splits
 from embedkit.dataset.device import record_device
 from embedkit.encoders.hardware import processor_name
+from embedkit.engines.copying import copy_unchanged
 from embedkit.engines.display import Display, Nothing
 from embedkit.engines.engine import RunningEngine
 from embedkit.engines.estimate import expected_work
@@ -79,10 +80,13 @@ def _embed(
         len(job.plan.splits),
         account.rows_resumed,
     )
+    if splits:
+        job, splits = with_ids_checked(job, splits, engine.map_splits, display)
+        copied, splits = copy_unchanged(job, splits, engine.map_splits, display)
+        before = before | copied
     if not splits:
         on_cpu = job.model.placement.device == "cpu"
         return with_loads(account, (), processor_name() if on_cpu else job.model.placement.device)
-    job, splits = with_ids_checked(job, splits, engine.map_splits, display)
     if job.reuse is not None and job.reuse.scope == "global":
         display.phase(f"looking at the rows of version {job.reuse.version.name}")
         EarlierRows(job.reuse).write_index(engine.map_splits)

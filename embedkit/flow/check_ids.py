@@ -86,18 +86,23 @@ class LookAtIds:
 
 
 def check_ids_by_workers(
-    plan: Plan, corpus: CorpusConfig, version: Version, map_splits: MapSplits
+    plan: Plan,
+    corpus: CorpusConfig,
+    version: Version,
+    map_splits: MapSplits,
+    earlier: Version | None = None,
 ) -> Plan:
     """Notes in each split the records that repeat an id, found by workers.
 
     What an earlier run has found is not looked for again, be it all or some splits; nor are the
-    hashes of a split that the version published last has as it is now.
+    hashes of a split that the version published last, or the one given, has as it is now.
 
     Args:
         plan: The plan that the version was begun with.
         corpus: How its files are read.
         version: The version.
         map_splits: Reaches the workers.
+        earlier: The version that something else is taken over from, if any.
 
     Raises:
         InputError: So many ids repeat that the column holds none, or a file cannot be read.
@@ -108,7 +113,7 @@ def check_ids_by_workers(
         return known
     keys = {split.split_id: ids_key(split, corpus) for split in plan.splits}
     look_at = LookAtIds(corpus, version)
-    take_published_hashes(plan, corpus, version)
+    take_published_hashes(plan, corpus, version, earlier)
     suspects = _suspects(plan, keys, look_at, map_splits)
     held = [split for split in plan.splits if split.split_id in suspects]
     found = map_splits(look_at, [IdLook(split, suspects[split.split_id]) for split in held])
@@ -131,24 +136,34 @@ def with_known_duplicates(plan: Plan, corpus: CorpusConfig, version: Version) ->
     return None if duplicates is None else plan.with_duplicates(duplicates)
 
 
-def take_published_hashes(plan: Plan, corpus: CorpusConfig, version: Version) -> None:
+def take_published_hashes(
+    plan: Plan, corpus: CorpusConfig, version: Version, earlier: Version | None = None
+) -> None:
     """Takes the hashes of splits that have not changed over from the version published last.
+
+    Args:
+        plan: The plan of a version.
+        corpus: How its files are read.
+        version: The version.
+        earlier: A version that is asked first, if any.
 
     Raises:
         StoreError: The store failed.
     """
+    names = [earlier.name] if earlier is not None else []
     try:
-        name = latest_name(version.store)
+        names.append(latest_name(version.store) or version.name)
     except IntegrityError:
         # Publishing says what is wrong with it.
-        return
-    if name is None or name == version.name:
-        return
+        pass
     keys = {split.split_id: ids_key(split, corpus) for split in plan.splits}
-    done = hashed_splits(version, keys)
-    left = {split: key for split, key in keys.items() if split not in done}
-    if left:
-        take_hashes(version, version.sibling(name), left)
+    for name in dict.fromkeys(names):
+        if name == version.name:
+            continue
+        done = hashed_splits(version, keys)
+        left = {split: key for split, key in keys.items() if split not in done}
+        if left:
+            take_hashes(version, version.sibling(name), left)
 
 
 def ids_key(split: Split, corpus: CorpusConfig) -> str:

@@ -7,6 +7,8 @@ from typing import Protocol, TypeVar
 from embedkit.corpus.splits import Split
 
 _THREADS = 4
+_WAITING_THREADS = 16
+"""Threads that read no file of a split and wait for a store alone."""
 
 
 class HasSplit(Protocol):
@@ -44,5 +46,7 @@ def map_in_threads(
     function: Callable[[OfSplit], Result], items: Sequence[OfSplit], /
 ) -> Iterator[Result]:
     """Maps a function over splits in this process, a few at a time: some may wait for a store."""
-    with ThreadPoolExecutor(_THREADS, thread_name_prefix="splits") as threads:
+    read = any(one.split.ranges for one in items)
+    count = _THREADS if read else _WAITING_THREADS
+    with ThreadPoolExecutor(count, thread_name_prefix="splits") as threads:
         yield from threads.map(function, items)

@@ -278,7 +278,9 @@ def begin_version(
     description |= {"vector_dtype": output.vector_dtype, "stores_text": output.store_text}
     if (trial := _trial(records)) is not None:
         description["trial"] = trial
-    reuse = None if version.is_complete() else find_reuse(version, ours, output)
+    reuse = None
+    if not version.is_complete():
+        reuse = find_reuse(version, ours, output, plan, records)
     return Draft(records, output, model, plan, version, standing.fingerprint, description, reuse)
 
 

@@ -3,10 +3,11 @@
 import logging
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from embedkit.config import OutputConfig
+from embedkit.config import OutputConfig, RecordConfig
+from embedkit.corpus.splits import Plan
 from embedkit.dataset.plan_file import VersionPlan, read_plan
 from embedkit.dataset.recipe import (
     NUMERICS,
@@ -16,6 +17,7 @@ from embedkit.dataset.recipe import (
 )
 from embedkit.dataset.version import Version, latest_name
 from embedkit.errors import ConfigError
+from embedkit.flow.unchanged import unchanged_splits
 from embedkit.reports.phrasing import noun
 
 Scope = Literal["source", "global"]
@@ -42,6 +44,8 @@ class Reuse:
             earlier version.
         into: The version that takes vectors over, where what is known of all rows of the earlier
             one is kept until it is complete.
+        duplicates: For those splits of the earlier version in which ids repeat, the digest of which
+            records do, see ``duplicates_digest``.
     """
 
     version: Version
@@ -50,15 +54,24 @@ class Reuse:
     verify: bool = False
     splits: Mapping[str, str] = field(default_factory=dict)
     into: Version | None = None
+    duplicates: Mapping[str, str] = field(default_factory=dict)
+
+    def without_splits(self) -> "Reuse":
+        """Returns what a worker needs beside its split."""
+        return replace(self, splits={}, duplicates={})
 
 
-def find_reuse(version: Version, ours: VersionPlan, output: OutputConfig) -> Reuse | None:
+def find_reuse(
+    version: Version, ours: VersionPlan, output: OutputConfig, plan: Plan, records: RecordConfig
+) -> Reuse | None:
     """Finds the earlier version that a new one may take vectors over from.
 
     Args:
         version: The version that is begun or joined.
         ours: Its plan, with all that plays a part in its vectors.
         output: Says which earlier version is meant.
+        plan: The splits that the version was begun with.
+        records: How records become rows.
 
     Returns:
         None where there is none, or its recipe is another one; the log says what differs.
@@ -89,7 +102,11 @@ def find_reuse(version: Version, ours: VersionPlan, output: OutputConfig) -> Reu
     scope: Scope = output.reuse_scope if ours.inputs_digest else "global"
     if scope == "source":
         _say_where_sources_went(name, ours, theirs)
-    return Reuse(earlier, scope, numerics, output.verify_inputs, into=version)
+    reuse = Reuse(earlier, scope, numerics, output.verify_inputs, into=version)
+    if reuse.verify:
+        return reuse
+    splits, duplicates = unchanged_splits(plan, ours, earlier, theirs, records)
+    return replace(reuse, splits=splits, duplicates=duplicates)
 
 
 def _say_where_sources_went(name: str, ours: VersionPlan, theirs: VersionPlan) -> None:

@@ -123,6 +123,12 @@ class RowKeys:
             texts,
         )
 
+    def in_block(self, block_id: str) -> Self:
+        """Returns the keys of one block as those of a block of another name, with equal rows."""
+        split, _, seq = block_id.partition("-")
+        rows = len(self)
+        return replace(self, splits=np.full(rows, int(split)), seqs=np.full(rows, int(seq)))
+
     def __len__(self) -> int:
         """Returns the number of keys."""
         return len(self.keys)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
@@ -80,6 +80,12 @@ class Statistics:
         of_block = records.Records.of_rejects(block_id, documents, rejects)
         return cls({**cls.empty().by_section, records.SECTION.name: of_block})
 
+    def in_block(self, block_id: str) -> Self:
+        """Returns the statistics of one block as those of a block of another name."""
+        found: records.Records = self.by_section[records.SECTION.name]
+        by_section = {**self.by_section, records.SECTION.name: found.in_block(block_id)}
+        return type(self)(by_section, self.keys.in_block(block_id))
+
     def __add__(self, other: Self) -> Self:
         """Returns the statistics of this sequence of blocks followed by the other."""
         both = [name for name in self.by_section if name in other.by_section]
@@ -156,6 +162,10 @@ class Sidecar:
         """Returns the sidecar of a block without rows."""
         statistics = Statistics.of_rejects(block_id, documents, rejects)
         return cls(documents, 0, statistics, np.empty(0, np.uint64))
+
+    def in_block(self, block_id: str) -> Self:
+        """Returns what is measured of a block of another name, with equal rows and rejects."""
+        return replace(self, statistics=self.statistics.in_block(block_id))
 
     def to_json(self) -> bytes:
         """Serializes; equal statistics give equal bytes."""

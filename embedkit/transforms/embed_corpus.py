@@ -95,7 +95,7 @@ class EmbedCorpus(BlockTransform):
             )
         draft = self._draft(plan_inputs(self.records))
         records = with_block_size(self.records, draft.model)
-        read = ReadCorpus(records, draft.plan, draft.make_chunker, draft.version)
+        read = ReadCorpus(records, draft.plan, draft.make_chunker, draft.version, draft=draft)
         return self._completed(draft, pipeline | "ReadCorpus" >> read)
 
     def _from_rows(self, rows: beam.PCollection) -> beam.PCollection:

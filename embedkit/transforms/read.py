@@ -1,7 +1,7 @@
 """Splits to DocumentBlocks."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import apache_beam as beam
@@ -11,7 +11,8 @@ from embedkit.corpus.chunks import chunk_documents
 from embedkit.corpus.plan import Plan, Split, plan_inputs
 from embedkit.dataset.version import Version
 from embedkit.flow.check_ids import take_published_hashes, with_known_duplicates
-from embedkit.flow.prepare import Job
+from embedkit.flow.copy_split import copy_split
+from embedkit.flow.prepare import Draft, Job
 from embedkit.flow.read import SplitSource, read_ahead, read_claimed, read_pending
 from embedkit.records import DocumentBlock
 from embedkit.transforms.blocks import BlockTransform, ChunkingFn, MakeChunker
@@ -35,7 +36,20 @@ class _ReadFn(ChunkingFn):
 
 
 class _ReadSplit(_ReadFn):
+    def __init__(
+        self,
+        plan: Plan,
+        corpus: CorpusConfig,
+        make_chunker: MakeChunker | None,
+        version: Version | None,
+        draft: Draft | None,
+    ) -> None:
+        super().__init__(plan, corpus, make_chunker, version)
+        self._draft = draft and replace(draft, plan=draft.plan.without_splits())
+
     def process(self, split: Split) -> Iterator[DocumentBlock]:
+        if self._draft is not None and copy_split(split, self._draft):
+            return
         yield from read_ahead(
             read_pending(split, self._plan, self._corpus, self.chunker, self._version)
         )
@@ -75,7 +89,9 @@ class ReadCorpus(BlockTransform):
             known = with_known_duplicates(plan, self.corpus, self.version)
             plan = known or (plan.with_duplicates({}) if self.version.is_complete() else plan)
             if not plan.ids_checked:
-                take_published_hashes(plan, self.corpus, self.version)
+                reuse = None if self.draft is None else self.draft.reuse
+                earlier = None if reuse is None else reuse.version
+                take_published_hashes(plan, self.corpus, self.version, earlier)
         if plan.ids_checked:
             splits = (
                 pipeline
@@ -85,7 +101,7 @@ class ReadCorpus(BlockTransform):
         else:
             splits = pipeline | "CheckIds" >> CheckIds(plan, self.corpus, self.version)
         checked = plan.without_splits().with_duplicates({})
-        read = _ReadSplit(checked, self.corpus, self.make_chunker, self.version)
+        read = _ReadSplit(checked, self.corpus, self.make_chunker, self.version, self.draft)
         return splits | "ReadSplit" >> beam.ParDo(read).with_output_types(
             DocumentBlock
         ).with_resource_hints(**self.hints)

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
 import pyarrow.compute as pc
@@ -63,6 +63,10 @@ class Records:
         reasons = _reasons(rejects)
         first = _in_block(block_id, reasons)
         return cls(documents=documents, rejects=reasons, first_rejects=first)
+
+    def in_block(self, block_id: str) -> Self:
+        """Returns the statistic of one block as that of a block of another name."""
+        return replace(self, first_rejects=_in_block(block_id, self.rejects))
 
     def __add__(self, other: Self) -> Self:
         """Returns the statistic of these blocks followed by the others."""

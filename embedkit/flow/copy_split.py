@@ -1,0 +1,246 @@
+"""Copying: the blocks of a split whose inputs are what they were, from an earlier version's."""
+
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from embedkit import __version__
+from embedkit.corpus.splits import Split
+from embedkit.dataset.commit import check_same_rows, commit_record, end_split
+from embedkit.dataset.committed import (
+    CommitRecord,
+    Origin,
+    SplitEnd,
+    commit_records,
+    standing_end,
+    standing_record,
+)
+from embedkit.dataset.mend import fault_of_statistics
+from embedkit.dataset.parquet import read_table, readable
+from embedkit.dataset.rejects import fault_of_rejects
+from embedkit.dataset.stores import copy, read_found_there
+from embedkit.dataset.version import Version
+from embedkit.errors import IntegrityError
+from embedkit.errors.foreign import one_line
+from embedkit.flow.prepare import Draft
+from embedkit.flow.reuse import Reuse
+from embedkit.flow.unchanged import duplicates_digest
+from embedkit.formats.canonical import load_json, sha256
+from embedkit.formats.reused import Reused
+from embedkit.reports.statistics import Sidecar
+
+_LOG = logging.getLogger("embedkit")
+_OF_CIRCUMSTANCES = frozenset({"worker_lost", "non_finite_vector"})
+"""Reasons of rejects that lie in how a record was embedded and not in the record."""
+
+
+@dataclass(frozen=True)
+class Copied:
+    """What became of a split that was to be copied.
+
+    Attributes:
+        records: Its commit records in order; none where it is to be read.
+        fault: What is wrong with the earlier version, if that is why.
+    """
+
+    records: tuple[CommitRecord, ...] = ()
+    fault: str | None = None
+
+
+@dataclass(frozen=True)
+class _Earlier:
+    """A block of the earlier version, all of it but its part.
+
+    Attributes:
+        record: Its commit record.
+        rejects: Its rejects, a JSON object per line.
+        stats: Its statistics.
+        footer: What its part says of itself; nothing where it has none.
+    """
+
+    record: CommitRecord
+    rejects: bytes
+    stats: bytes
+    footer: Mapping[bytes, bytes]
+
+    @property
+    def numerics(self) -> tuple[dict[str, Any], ...]:
+        """Of what numerics its vectors are, each once."""
+        own, others = self.said("numerics", {}), self.said("reused_numerics", [])
+        return (*([own] if own else []), *(one for one in others if one != own))
+
+    def said(self, name: str, default: Any) -> Any:
+        """Returns what its part says under a name."""
+        said = self.footer.get(f"embedkit.{name}".encode())
+        return default if said is None else json.loads(said)
+
+
+def copy_split(split: Split, draft: Draft) -> list[CommitRecord]:
+    """Copies the blocks of a split, if the earlier version has it with the very same inputs.
+
+    The bytes stay in the store where that can copy. Nothing is read of the inputs.
+
+    Args:
+        split: The split, with the records noted that repeat an id.
+        draft: The version that it is a split of.
+
+    Returns:
+        The commit records of all of its blocks, in order; none where it is to be read.
+
+    Raises:
+        IntegrityError: Another attempt at one of its blocks left something else.
+        StoreError: The store failed; the same call again is safe.
+    """
+    earlier = earlier_split(split, draft.reuse)
+    if draft.reuse is None or earlier is None:
+        return []
+    copied = copy_blocks(split.split_id, earlier, draft.version, draft.reuse)
+    if copied.fault is not None:
+        _LOG.warning("split %s is read and not copied: %s", split.split_id, copied.fault)
+    return list(copied.records)
+
+
+def earlier_split(split: Split, reuse: Reuse | None) -> str | None:
+    """Returns the earlier version's split that a split may be copied from, if there is one.
+
+    Args:
+        split: The split, with the records noted that repeat an id.
+        reuse: The earlier version, if any.
+    """
+    earlier = None if reuse is None else reuse.splits.get(split.split_id)
+    if reuse is None or earlier is None:
+        return None
+    same = duplicates_digest(split.duplicates) == reuse.duplicates.get(earlier, "")
+    return earlier if same else None
+
+
+def copy_blocks(split_id: str, earlier_id: str, version: Version, reuse: Reuse) -> Copied:
+    """Copies the blocks of a split of the earlier version, and ends the split.
+
+    Every object is created only if absent, so attempts may run one after the other or at once.
+
+    Args:
+        split_id: The split.
+        earlier_id: The split of the earlier version that has the same rows.
+        version: Where they go.
+        reuse: The earlier version.
+
+    Raises:
+        IntegrityError: Another attempt at one of the blocks left something else.
+        StoreError: The store failed; the same call again is safe.
+    """
+    try:
+        end = standing_end(reuse.version, earlier_id)
+        blocks = [] if end is None else list(_blocks(end, reuse.version))
+    except (FileNotFoundError, IntegrityError) as error:
+        return Copied(fault=_said(error, reuse.version))
+    if end is None or not _may_be_copied(blocks, reuse):
+        return Copied()
+    records = []
+    for seq, block in enumerate(blocks):
+        try:
+            records.append(_copy_block(f"{split_id}-{seq:05d}", block, version, reuse.version))
+        except FileNotFoundError as error:
+            return Copied(fault=_said(error, reuse.version))
+    end_split(version, replace(end, split_id=split_id))
+    return Copied(tuple(records))
+
+
+def _said(error: Exception, earlier: Version) -> str:
+    if isinstance(error, FileNotFoundError):
+        return f"a file of version {earlier.name} is gone ({one_line(error)})"
+    return str(error)
+
+
+def _blocks(end: SplitEnd, version: Version) -> Iterator[_Earlier]:
+    """Reads the blocks of a split, and looks at their parts.
+
+    Raises:
+        FileNotFoundError: A file is gone.
+        IntegrityError: A file is damaged.
+    """
+    names = [f"{end.split_id}-{seq:05d}" for seq in range(end.blocks)]
+    for record in commit_records(version, names):
+        key = version.stats_key(record.block_id)
+        stats = version.store.read(key)
+        _refuse(version.url_of(key), fault_of_statistics(stats, record))
+        rejects = b""
+        if record.rejects:
+            key = version.reject_key(record.block_id)
+            rejects = version.store.read(key)
+            _refuse(version.url_of(key), fault_of_rejects(rejects, record))
+        yield _Earlier(record, rejects, stats, _footer(version, record) if record.rows else {})
+
+
+def _footer(version: Version, record: CommitRecord) -> Mapping[bytes, bytes]:
+    key = version.part_key(record.block_id)
+    name = version.url_of(key)
+    with version.store.open(key) as file:
+        size = file.size()
+        if size != record.size:
+            _refuse(name, f"{size} bytes, but its commit record says {record.size}")
+        with readable(name):
+            return pq.read_metadata(file).metadata or {}
+
+
+def _refuse(name: str, fault: str | None) -> None:
+    if fault is not None:
+        raise IntegrityError(f"{name}: {fault}")
+
+
+def _may_be_copied(blocks: list[_Earlier], reuse: Reuse) -> bool:
+    """Whether the same inputs would make the same rows now, with numerics that are asked for."""
+    reasons = {load_json(line)["reason"] for one in blocks for line in one.rejects.splitlines()}
+    if reasons & _OF_CIRCUMSTANCES:
+        return False
+    with_rows = [one for one in blocks if one.footer]
+    # Another release may read a file otherwise, and write other columns.
+    releases = {one.said("libraries", {}).get("embedkit") for one in with_rows}
+    if releases != {__version__}:
+        return False
+    return reuse.numerics is None or all(one.numerics == (reuse.numerics,) for one in with_rows)
+
+
+def _copy_block(block_id: str, block: _Earlier, version: Version, earlier: Version) -> CommitRecord:
+    """Commits a copy of a block of an earlier version, unless the block is committed already.
+
+    Raises:
+        FileNotFoundError: The part is gone.
+    """
+    if (standing := standing_record(version, block_id)) is not None:
+        return standing
+    was, stats = block.record, block.stats
+    if block_id != was.block_id:
+        stats = Sidecar.from_json(stats, was.block_id).in_block(block_id).to_json()
+    reused = Reused(
+        version=earlier.name,
+        rows=was.rows,
+        tokens=was.tokens,
+        sources={source: (rows, 0, 0) for source, rows in was.sources.items()},
+        numerics=block.numerics,
+    )
+    record = replace(was, block_id=block_id, tokens_encoded=0, reused=reused)
+    if was.part is not None:
+        record = replace(record, origin=was.origin or Origin(earlier.name, was.part))
+        record = _with_part(record, was, version, earlier)
+    return commit_record(version, record, block.rejects, stats)
+
+
+def _with_part(
+    record: CommitRecord, was: CommitRecord, version: Version, earlier: Version
+) -> CommitRecord:
+    source, key = earlier.part_key(was.block_id), version.part_key(record.block_id)
+    record = replace(record, part=key.removeprefix(version.key("")))
+    if copy(version.store, source, key):
+        return record
+    stored = read_found_there(version.store, key)
+    if sha256(stored) == was.sha256:
+        return record
+    # Another attempt has encoded the block, as one does that is told to reuse nothing.
+    ours = read_table(earlier.store.read(source), earlier.url_of(source))
+    check_same_rows(stored, version.url_of(key), ours)
+    return replace(record, size=len(stored), sha256=sha256(stored), origin=None)
