@@ -16,7 +16,9 @@ from embedkit.cli.explode import explode
 from embedkit.cli.jobs import ENDS_OF_RUN, run_and_say
 from embedkit.cli.logs import hits_text, say, set_up_logs, table
 from embedkit.cli.options import job_command, read_job
+from embedkit.cli.prune import prune
 from embedkit.cli.rerank import rerank
+from embedkit.cli.status import status
 from embedkit.cli.train import train
 from embedkit.cli.versions import versions
 from embedkit.cli.words import words
@@ -46,6 +48,8 @@ app.add_typer(explode)
 app.add_typer(convert)
 app.add_typer(rerank)
 app.add_typer(versions)
+app.add_typer(status)
+app.add_typer(prune)
 # Base of what is wrong with a command line; typer has no public name for it in all its versions.
 _UsageError: Any = typer.BadParameter.__base__
 _SUGGESTED = re.compile(r"\. Did you mean (.+)\?$")

@@ -116,6 +116,19 @@ class LocalStore:
             if size is not None:
                 yield key, size
 
+    def times(self, prefix: str) -> Iterator[tuple[str, int, float | None]]:
+        """Yields the same keys with sizes and when each was written last.
+
+        Keys that no object may have are among them, and links as they are themselves.
+        """
+        for key in self.list(prefix):
+            with store_errors(self._root, key, "look for"):
+                try:
+                    found = os.lstat(os.path.join(self._root, *key.split("/")))
+                except FileNotFoundError:
+                    continue
+            yield key, found.st_size, found.st_mtime
+
     def matching(self, prefix: str) -> Container[str]:
         """Returns the keys that begin with a prefix, looked for one by one.
 
@@ -151,6 +164,17 @@ class LocalStore:
                 os.unlink(self._path(key))
             except (FileNotFoundError, NotADirectoryError):
                 return
+
+    def remove_empty(self, prefix: str) -> None:
+        """Removes the folders below a prefix that hold nothing, and its own."""
+        with store_errors(self._root, prefix, "remove"):
+            for folder, _, _ in os.walk(os.path.join(self._root, prefix), topdown=False):
+                try:
+                    os.rmdir(folder)
+                except OSError as error:
+                    # Something is in it, or another process was quicker.
+                    if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
+                        raise
 
     def sweep(self) -> None:
         """Removes temporary files that killed processes left.

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator
 
+from embedkit.dataset.removal import check_still_there, while_it_stands
 from embedkit.dataset.schema import FORMAT
 from embedkit.dataset.sources import SourceRange
 from embedkit.dataset.stores import create
@@ -198,12 +199,15 @@ def read_manifest(version: Version) -> Manifest:
     Raises:
         ConfigError: The version is not complete.
         IntegrityError: The manifest is damaged.
+        RemovedError: The version is removed at this moment.
         StoreError: The store failed.
     """
-    if not version.is_complete():
-        raise ConfigError(f"{version.url}: not complete yet; run its job to the end first")
-    data = version.store.read(version.manifest_key)
-    return checked_manifest(version, data, read_success(version))
+    with while_it_stands(version):
+        if not version.is_complete():
+            check_still_there(version)
+            raise ConfigError(f"{version.url}: not complete yet; run its job to the end first")
+        data = version.store.read(version.manifest_key)
+        return checked_manifest(version, data, read_success(version))
 
 
 def checked_manifest(version: Version, data: bytes, success: dict[str, Any]) -> Manifest:

@@ -315,6 +315,9 @@ class _Mending:
             return False
 
     def _remove(self, key: str, fault: str | None) -> None:
+        if key.startswith(self._version.key("_meta/commits/")):
+            # It says that all it names is committed.
+            self._store.remove(self._version.growing_key)
         self._store.remove(key)
         if fault is not None:
             self.found.append(f"{self._version.url_of(key)}: {fault}; made anew")

@@ -7,7 +7,7 @@ file systems that hand the condition to the service are taken here.
 import secrets
 import threading
 import time
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
 from importlib import import_module
@@ -154,8 +154,7 @@ class ObjectStore:
                 found = self._system.info(path)
             except FileNotFoundError:
                 return None
-        times = (found[name] for name in _TIMES if found.get(name) is not None)
-        return next(filter(None, map(_seconds, times)), None)
+        return _time_in(found)
 
     def list(self, prefix: str) -> Iterator[str]:
         """Yields the keys below a prefix, sorted."""
@@ -164,12 +163,17 @@ class ObjectStore:
 
     def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
         """Yields the same keys with their sizes, by the same listing."""
+        for key, size, _ in self.times(prefix):
+            yield key, size
+
+    def times(self, prefix: str) -> Iterator[tuple[str, int, float | None]]:
+        """Yields the same keys with sizes and times, by the same listing."""
         with store_errors(self._url, prefix, "list", self._errors):
             self._system.invalidate_cache()
             found = self._system.find(f"{self._base}/{prefix}".rstrip("/"), detail=True)
         start = len(self._base) + 1
         for path in sorted(found):
-            yield path[start:], int(found[path]["size"])
+            yield path[start:], int(found[path]["size"]), _time_in(found[path])
 
     def matching(self, prefix: str) -> Container[str]:
         """Returns the keys that begin with a prefix; fsspec lists no less than a folder."""
@@ -205,6 +209,9 @@ class ObjectStore:
                 self._system.rm_file(path)
             except FileNotFoundError:
                 return
+
+    def remove_empty(self, prefix: str) -> None:
+        """An object store has no folders."""
 
     def _path(self, key: str) -> str:
         return f"{self._base}/{checked_key(key)}"
@@ -293,10 +300,10 @@ class S3Store(ObjectStore):
                 answer = self._system.call_s3("head_object", Bucket=bucket, Key=name)
             except FileNotFoundError:
                 return None
-        return _seconds(answer.get("LastModified"))
+        return _time_in(answer)
 
-    def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
-        """Yields keys and sizes page by page, in the service's order, which is sorted."""
+    def times(self, prefix: str) -> Iterator[tuple[str, int, float | None]]:
+        """Yields keys, sizes and times page by page, in the service's order, which is sorted."""
         bucket, folder = self._split(f"{self._base}/{prefix}")
         start = len(folder) - len(prefix)
         page: dict[str, Any] = {"Bucket": bucket, "Prefix": folder}
@@ -304,7 +311,7 @@ class S3Store(ObjectStore):
             with store_errors(self._url, prefix, "list", self._errors):
                 answer = self._system.call_s3("list_objects_v2", **page)
             for entry in answer.get("Contents", ()):
-                yield entry["Key"][start:], int(entry["Size"])
+                yield entry["Key"][start:], int(entry["Size"]), _time_in(entry)
             if not answer.get("IsTruncated"):
                 return
             page["ContinuationToken"] = answer["NextContinuationToken"]
@@ -458,10 +465,10 @@ class MemoryStore(ObjectStore):
         with self._lock:
             return super().modified(key)
 
-    def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
-        """Yields the keys below a prefix with their sizes, sorted."""
+    def times(self, prefix: str) -> Iterator[tuple[str, int, float | None]]:
+        """Yields the keys below a prefix with sizes and times, sorted."""
         with self._lock:
-            found = list(super().sizes(prefix))
+            found = list(super().times(prefix))
         yield from found
 
     def folders(self) -> Sequence[str]:
@@ -477,6 +484,12 @@ class MemoryStore(ObjectStore):
         """Removes an object where it exists."""
         with self._lock:
             super().remove(key)
+
+
+def _time_in(entry: Mapping[str, Any]) -> float | None:
+    """Returns when an object was written, by what a file system tells of it."""
+    times = (entry[name] for name in _TIMES if entry.get(name) is not None)
+    return next(filter(None, map(_seconds, times)), None)
 
 
 def _seconds(when: Any) -> float | None:

@@ -5,9 +5,12 @@ creating ``.numbers/<number>`` if absent, so no two versions ever have the same 
 ``LATEST`` says follows from them, whoever wrote it last.
 """
 
-from embedkit.dataset.stores import Store, create, read_if_there
+from functools import partial
+
+from embedkit.dataset.removal import check_not_removed
+from embedkit.dataset.stores import Store, create, read_found, read_if_there
 from embedkit.dataset.version import LATEST, Version, is_version_name, latest_name
-from embedkit.errors import IntegrityError, StoreError
+from embedkit.errors import IntegrityError, RemovedError, StoreError
 from embedkit.formats.canonical import canonical_json, load_json
 
 _NUMBERS = ".numbers/"
@@ -22,6 +25,7 @@ def publish(version: Version) -> None:
 
     Raises:
         IntegrityError: The version is not complete, or a file that says so is damaged.
+        RemovedError: The version is being removed.
         StoreError: The store failed; the same call again is safe.
     """
     if not version.is_complete():
@@ -43,12 +47,16 @@ def name_where_none_is(version: Version) -> bool:
 
     Raises:
         IntegrityError: The version is not complete, or ``LATEST`` is damaged.
+        RemovedError: The version is being removed.
         StoreError: The store failed; the same call again is safe.
     """
     if not version.is_complete():
         raise IntegrityError(f"{version.url}: not complete; {_RESUME}")
     create(version.store, LATEST, f"{version.name}\n".encode())
-    return latest_name(version.store) == version.name
+    named = latest_name(version.store) == version.name
+    if named:
+        _check_not_removed(version)
+    return named
 
 
 def is_published(version: Version) -> bool:
@@ -165,6 +173,7 @@ def point_latest(version: Version) -> None:
 
     Raises:
         IntegrityError: A file that says which version is published is damaged.
+        RemovedError: The version is being removed.
         StoreError: The store failed.
     """
     store = version.store
@@ -176,6 +185,50 @@ def point_latest(version: Version) -> None:
         store.replace(LATEST, f"{newest[1]}\n".encode())
         # Another version may have been published since LATEST was read, and been overwritten now.
         newest = _published_after(version, newest[0])
+    _check_not_removed(version)
+
+
+def _check_not_removed(version: Version) -> None:
+    """Takes back that ``LATEST`` names a version, where another process removes it.
+
+    That one claims it before it looks whether ``LATEST`` names it.
+    """
+    try:
+        check_not_removed(version)
+    except RemovedError:
+        point_elsewhere(version)
+        raise
+
+
+def point_elsewhere(version: Version) -> None:
+    """Lets ``LATEST``, where it names a version that is being removed, name the newest other one.
+
+    Raises:
+        StoreError: The store failed.
+    """
+    store = version.store
+    while latest_name(store) == version.name:
+        others = reversed(_taken(store))
+        name = next((name for name in map(partial(_other_at, version), others) if name), None)
+        if name is None:
+            store.remove(LATEST)
+        else:
+            store.replace(LATEST, f"{name}\n".encode())
+
+
+def _other_at(version: Version, number: int) -> str | None:
+    """Returns the version that has a number, unless it is a certain one."""
+    name = _name_at(version.store, number)
+    if name is None or name == version.name or not _claims(version, name, number):
+        return None
+    return name
+
+
+def numbers_of(store: Store, name: str) -> list[str]:
+    """Returns the keys of the numbers that a version has taken."""
+    taken = read_found(store, map(_key, _taken(store)))
+    said = f"{name}\n".encode()
+    return [key for key, data in taken if data == said]
 
 
 def _number_of_latest(version: Version) -> int:

@@ -13,6 +13,7 @@ from embedkit.dataset.finalize import Totals
 from embedkit.dataset.manifest import Part, read_manifest
 from embedkit.dataset.parquet import RESTORE, readable
 from embedkit.dataset.parquet import rows_at_once as bounded_rows
+from embedkit.dataset.removal import while_it_stands
 from embedkit.dataset.version import Version
 from embedkit.errors import ConfigError, IntegrityError
 from embedkit.formats.canonical import sha256
@@ -49,26 +50,29 @@ def opened_part(
 
     Raises:
         IntegrityError: It is gone or, now or while it is read, turns out to be damaged.
+        RemovedError: The whole version is gone.
         StoreError: The store failed.
     """
     key = version.key(part.path)
-    try:
-        # Of a small one a request for each column would take longer than all of its bytes.
-        whole = checked or part.size <= _READ_WHOLE
-        data = version.store.read(key) if whole else b""
-        file = pa.BufferReader(data) if whole else version.store.open(key)
-    except FileNotFoundError as error:
-        raise IntegrityError(
-            f"{version.url_of(key)}: in the manifest, but gone; {RESTORE}"
-        ) from error
-    if checked and sha256(data) != part.sha256:
-        raise IntegrityError(
-            f"{version.url_of(key)}: its SHA-256 is not {part.sha256}, as was written; {RESTORE}"
-        )
-    with file, readable(version.url_of(key)):
-        yield pq.ParquetFile(
-            file, pre_buffer=whole_columns, buffer_size=0 if whole_columns else _READ_AHEAD
-        )
+    with while_it_stands(version):
+        try:
+            # Of a small one a request for each column would take longer than all of its bytes.
+            whole = checked or part.size <= _READ_WHOLE
+            data = version.store.read(key) if whole else b""
+            file = pa.BufferReader(data) if whole else version.store.open(key)
+        except FileNotFoundError as error:
+            raise IntegrityError(
+                f"{version.url_of(key)}: in the manifest, but gone; {RESTORE}"
+            ) from error
+        if checked and sha256(data) != part.sha256:
+            raise IntegrityError(
+                f"{version.url_of(key)}: its SHA-256 is not {part.sha256}, as was written; "
+                f"{RESTORE}"
+            )
+        with file, readable(version.url_of(key)):
+            yield pq.ParquetFile(
+                file, pre_buffer=whole_columns, buffer_size=0 if whole_columns else _READ_AHEAD
+            )
 
 
 def read_columns(

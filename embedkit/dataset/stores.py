@@ -92,6 +92,13 @@ class Store(Protocol):
         """Yields the same keys with the size of each in bytes, by the same listing."""
         ...
 
+    def times(self, prefix: str) -> Iterator[tuple[str, int, float | None]]:
+        """Yields the same keys with sizes and when each was written last, by the same listing.
+
+        That is in seconds since the epoch by the store's own clock; None where it does not tell.
+        """
+        ...
+
     def matching(self, prefix: str) -> Container[str]:
         """Returns the keys that begin with a prefix, to be asked with ``in``.
 
@@ -122,6 +129,10 @@ class Store(Protocol):
 
     def remove(self, key: str) -> None:
         """Removes an object; one that does not exist is none of its business."""
+        ...
+
+    def remove_empty(self, prefix: str) -> None:
+        """Removes folders without objects below a prefix, where a store has folders at all."""
         ...
 
 

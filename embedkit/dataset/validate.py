@@ -27,6 +27,7 @@ from embedkit.dataset.plan_file import planned_splits, read_plan
 from embedkit.dataset.publication import fault_of_number, is_published, newest_published
 from embedkit.dataset.record_check import AGAIN, Records, read_records
 from embedkit.dataset.rejects import fault_of_rejects
+from embedkit.dataset.removal import check_still_there, while_it_stands
 from embedkit.dataset.stores import read_found
 from embedkit.dataset.version import (
     LATEST,
@@ -93,18 +94,22 @@ def validate(version: Version) -> ValidationReport:
         version: A version; of one that is not complete, that is the only problem reported.
 
     Raises:
+        RemovedError: The version was removed meanwhile.
         StoreError: The store failed.
     """
     check = _Check(version)
-    manifest = check.manifest()
+    with while_it_stands(version):
+        manifest = check.manifest()
+        if manifest is not None:
+            records = check.records(manifest)
+            check.files(manifest, records)
+            check.rejects(records.commits)
+            check.statistics(records.commits)
+            check.sidecars(manifest)
+            check.ids(manifest, repeated(check.parts(manifest, records.commits))[0])
+            check.latest()
     if manifest is not None:
-        records = check.records(manifest)
-        check.files(manifest, records)
-        check.rejects(records.commits)
-        check.statistics(records.commits)
-        check.sidecars(manifest)
-        check.ids(manifest, repeated(check.parts(manifest, records.commits))[0])
-        check.latest()
+        check_still_there(version)
     return ValidationReport(
         version.url, check.parts_read, check.rows_read, check.bytes_read, check.problems()
     )
@@ -184,6 +189,8 @@ class _Check:
                 expected.add(version.reject_key(block))
         found = set(version.store.list(version.key("")))
         found -= {version.published_key, version.device_key, version.duplicates_key}
+        # Of a worker that was late.
+        found -= {version.heartbeat_key, version.growing_key}
         for key in sorted(expected - found):
             self.add(key, "gone", AGAIN)
         for key in sorted(found - expected):

@@ -109,6 +109,16 @@ class Version:
         return self.key("_meta/device.json")
 
     @property
+    def heartbeat_key(self) -> str:
+        """Who writes the version, while somebody does."""
+        return self.key("_meta/heartbeat.json")
+
+    @property
+    def growing_key(self) -> str:
+        """What is committed so far, while the version is not complete."""
+        return self.key("_meta/growing.json")
+
+    @property
     def manifest_key(self) -> str:
         """The manifest."""
         return self.key("_meta/manifest.json")

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 
 from embedkit.config import JobConfig
@@ -17,6 +18,7 @@ from embedkit.engines.plain import PlainEngine
 from embedkit.engines.progress import Watch, shown
 from embedkit.engines.ray_output import ray_says_in_the_log
 from embedkit.flow.account import with_loads
+from embedkit.flow.beats import beating
 from embedkit.flow.complete import account_of_complete, begin_account, complete_version
 from embedkit.flow.earlier_rows import EarlierRows
 from embedkit.flow.prepare import Job, prepare
@@ -39,15 +41,18 @@ def run_job(config: JobConfig, display: Display | None = None) -> RunAccount:
     """
     started = time.time()
     display = display or Nothing()
-    with ray_says_in_the_log(), display:
+    # The heartbeat goes on when the engine has ended, until the version is complete.
+    with ray_says_in_the_log(), display, ExitStack() as kept:
         with _engine(config, display) as engine:
             job = prepare(config, engine.read_model(config))
             if job.version.is_complete():
                 return account_of_complete(job)
             before = committed(job.version)
             account = replace(begin_account(before.values()), started=started)
+            beats = kept.enter_context(beating(job, before.values()))
             account = _embed(job, before, account, engine, display)
         display.phase("completing the version")
+        beats.stop_listing()
         return complete_version(job, account)
 
 

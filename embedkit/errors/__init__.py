@@ -67,6 +67,10 @@ class GoneError(ResumableError, FileNotFoundError):
     """A file was gone when it was to be read, as where another run of the same job mends it."""
 
 
+class RemovedError(ResumableError):
+    """The version was removed, or is being removed, while it was read or written."""
+
+
 class EncoderError(ResumableError):
     """An encoder could not be started or stopped answering."""
 

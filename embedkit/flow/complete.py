@@ -12,11 +12,13 @@ from embedkit.dataset.committed import CommitRecord, committed_blocks, ended_spl
 from embedkit.dataset.device import recorded_device
 from embedkit.dataset.finalize import finalize
 from embedkit.dataset.hash_runs import remove_runs
+from embedkit.dataset.heartbeat import leave
 from embedkit.dataset.manifest import Manifest, Part, read_manifest, restore_card, seal
 from embedkit.dataset.mend import fault_of_text, is_object
 from embedkit.dataset.plan_file import read_plan
 from embedkit.dataset.processes import processes
 from embedkit.dataset.rejects import by_frequency
+from embedkit.dataset.removal import check_not_removed
 from embedkit.dataset.version import Version
 from embedkit.flow.earlier_rows import EarlierRows
 from embedkit.flow.gather import processes_for
@@ -91,6 +93,7 @@ def complete_version(
         gathered = survey.gathered() if survey else None
         write_report(draft, manifest, blocks, account, numbers, each, gathered)
     remove_runs(version)
+    check_not_removed(version)
     manifest = seal(version, manifest, partial(dataset_card, version))
     return publish_or_refuse(draft, manifest, account)
 
@@ -174,6 +177,7 @@ def account_of_complete(draft: Draft) -> RunAccount:
         StoreError: The store failed.
     """
     manifest = read_manifest(draft.version)
+    leave(draft.version)
     _restore_texts(draft, manifest)
     account = RunAccount(
         rows_resumed=manifest.rows,

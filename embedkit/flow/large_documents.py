@@ -51,6 +51,9 @@ def reject_whole_documents(version: Version, blocks: Sequence[str], each: Each =
     """
     counted = chain.from_iterable(each(partial(_count, version), runs_of(blocks)))
     torn_apart = [found for found in _in_several_blocks(counted) if _is_apart(found)]
+    if torn_apart:
+        # It says that all it names stays.
+        version.store.remove(version.growing_key)
     for found in torn_apart:
         if any(block.rejects for block in found):
             _reject(version, found)

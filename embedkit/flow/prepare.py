@@ -22,6 +22,7 @@ from embedkit.config import (
 from embedkit.corpus.candidates import CandidateSplitter
 from embedkit.corpus.chunks import Chunker
 from embedkit.corpus.plan import Plan, plan_inputs
+from embedkit.dataset.heartbeat import join
 from embedkit.dataset.mend import mend
 from embedkit.dataset.plan_file import VersionPlan, create_or_check_plan
 from embedkit.dataset.recipe import (
@@ -31,6 +32,7 @@ from embedkit.dataset.recipe import (
     recipe_of,
     version_name,
 )
+from embedkit.dataset.removal import check_not_removed, is_there
 from embedkit.dataset.schema import PartOptions
 from embedkit.dataset.stores import probe
 from embedkit.dataset.version import Version
@@ -112,6 +114,11 @@ class Draft:
     fingerprint: str
     description: dict[str, Any]
     reuse: Reuse | None
+
+    @property
+    def reuses(self) -> str | None:
+        """Name of that version, which must stay while this one is made."""
+        return None if self.reuse is None else self.reuse.version.name
 
     @cached_property
     def options(self) -> PartOptions:
@@ -267,10 +274,13 @@ def begin_version(
     named = _versions(identity, records, output)
     probe(named[-1].store)
     version = _begun(named)
+    check_not_removed(version)
     # A name that was derived from the job tells that a plan which cannot be read was this one.
     derived = output.version is None
     ours = replace(identity, corpus=plan.to_dict())
     standing = create_or_check_plan(version, ours, renew=derived)
+    if not version.is_complete():
+        join(version)
     for torn in mend(version):
         _LOG.warning("%s", torn)
     plan = standing_plan(version, standing).with_secrets(plan)
@@ -280,8 +290,17 @@ def begin_version(
         description["trial"] = trial
     reuse = None
     if not version.is_complete():
-        reuse = find_reuse(version, ours, output, plan, records)
+        reuse = _held(version, find_reuse(version, ours, output, plan, records))
     return Draft(records, output, model, plan, version, standing.fingerprint, description, reuse)
+
+
+def _held(version: Version, reuse: Reuse | None) -> Reuse | None:
+    """Sees to it that the earlier version stays while vectors are taken over from it."""
+    join(version, None if reuse is None else reuse.version.name)
+    if reuse is None or is_there(reuse.version):
+        return reuse
+    _LOG.warning("nothing is taken over from version %s: it is removed now", reuse.version.name)
+    return None
 
 
 def _identity(

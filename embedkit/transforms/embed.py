@@ -7,8 +7,10 @@ from functools import partial
 import apache_beam as beam
 
 from embedkit.dataset.committed import committed
+from embedkit.dataset.heartbeat import join, leave
 from embedkit.encoders.base import EncoderClient
 from embedkit.errors import RejectsExceededError
+from embedkit.flow.beats import BeatAtCommit
 from embedkit.flow.complete import begin_account, complete_version
 from embedkit.flow.earlier_rows import EarlierRows
 from embedkit.flow.prepare import Draft
@@ -86,7 +88,8 @@ class MakeVersion(BlockTransform):
 
     def expand(self, blocks: beam.PCollection) -> beam.PCollection:
         """Embeds the blocks, then completes the version."""
-        embed = EmbedBlocks(self.draft, self.connect, self.call_tokens)
+        on_commit = BeatAtCommit.of(self.draft)
+        embed = EmbedBlocks(self.draft, self.connect, self.call_tokens, on_commit)
         embed = embed.with_resource_hints(**self.hints)
         return blocks | "EmbedBlocks" >> embed | "CompleteVersion" >> self._completion()
 
@@ -105,7 +108,10 @@ class MakeVersion(BlockTransform):
 def _complete(
     draft: Draft, account: RunAccount, splits: list[str], survey: Survey | None = None
 ) -> RunAccount:
+    if not draft.version.is_complete():
+        join(draft.version, draft.reuses)
     result = complete_version(draft, account, splits, survey)
+    leave(draft.version)
     if result.refusal is not None:
         raise RejectsExceededError(result.refusal)
     return result
