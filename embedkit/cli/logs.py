@@ -156,6 +156,8 @@ def summary(result: "RunAccount") -> str:
     taken = []
     if result.reused is not None:
         taken.append(_taken_over(result, result.reused.versions))
+    if result.not_reused is not None:
+        taken.append(f"  {result.not_reused}")
     reasons = [f"{count:,} {reason}" for reason, count in result.reject_reasons.items()]
     rejected = [f"  rejected: {', '.join(reasons)}"] if reasons else []
     if result.reject_reasons.get("damaged_file"):

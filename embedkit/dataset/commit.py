@@ -20,7 +20,7 @@ from embedkit.dataset.committed import (
     standing_record,
 )
 from embedkit.dataset.identity import id_digest
-from embedkit.dataset.parquet import part_table, read_table, write_part
+from embedkit.dataset.parquet import part_table, read_table, reused_in, write_part
 from embedkit.dataset.record import REDO
 from embedkit.dataset.schema import PartOptions
 from embedkit.dataset.sources import count_sources
@@ -187,19 +187,26 @@ def _with_part(
     if not create(version.store, key, data):
         stored = read_found_there(version.store, key)
         if stored != data:
-            check_same_rows(stored, version.url_of(key), part_table(block, options))
+            ours = part_table(block, options)
+            theirs = check_same_rows(stored, version.url_of(key), ours)
+            if not np.array_equal(vectors_of(theirs).values, vectors_of(ours).values):
+                # That attempt may have encoded what this one took over.
+                record = replace(record, reused=reused_in(theirs.schema, key, REDO))
             data = stored
     part = key.removeprefix(version.key(""))
     return replace(record, part=part, size=len(data), sha256=sha256(data))
 
 
-def check_same_rows(stored: bytes, name: str, ours: pa.Table) -> None:
+def check_same_rows(stored: bytes, name: str, ours: pa.Table) -> pa.Table:
     """Checks a part that another attempt left: vectors may differ as hardware does, no more.
 
     Args:
         stored: Its bytes.
         name: What an error calls it.
         ours: What this attempt would have written.
+
+    Returns:
+        Its rows.
 
     Raises:
         IntegrityError: It is of other rows, or of another recipe.
@@ -223,6 +230,7 @@ def check_same_rows(stored: bytes, name: str, ours: pa.Table) -> None:
         raise IntegrityError(
             f"{name}: left by another attempt at the block, but {fault} from this one's; {REDO}"
         )
+    return theirs
 
 
 def _same_recipe(theirs: Mapping[bytes, bytes], ours: Mapping[bytes, bytes]) -> bool:

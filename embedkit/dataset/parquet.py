@@ -4,7 +4,6 @@ import io
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +12,8 @@ import pyarrow.parquet as pq
 from embedkit.dataset.schema import PartOptions, metadata_columns, part_schema
 from embedkit.errors import IntegrityError
 from embedkit.errors.foreign import one_line
+from embedkit.formats.canonical import load_json
+from embedkit.formats.reused import Reused
 from embedkit.records import LINE_FIELD, SPANS_FIELD, TOKENS_FIELD
 from embedkit.vectors import EmbeddingBlock, value_column, vectors_of
 
@@ -29,9 +30,8 @@ def part_table(block: EmbeddingBlock, options: PartOptions) -> pa.Table:
         IntegrityError: The block lacks a column, or its vectors have another dimension.
     """
     schema = part_schema(block.rows.schema, options)
-    if others := _other_numerics(block, options):
-        said = {**schema.metadata, b"embedkit.reused_numerics": json.dumps(others).encode()}
-        schema = schema.with_metadata(dict(sorted(said.items())))
+    said = {**schema.metadata, **_of_reused(block, options)}
+    schema = schema.with_metadata(dict(sorted(said.items())))
     rows = block.rows.append_column(LINE_FIELD, block.lines_in_range())
     try:
         columns = [rows.column(field.name).cast(field.type) for field in schema]
@@ -43,10 +43,33 @@ def part_table(block: EmbeddingBlock, options: PartOptions) -> pa.Table:
     return pa.table(columns, schema=schema)
 
 
-def _other_numerics(block: EmbeddingBlock, options: PartOptions) -> list[dict[str, Any]]:
-    """Returns the numerics of vectors that were taken over and are of others than the part's."""
+def _of_reused(block: EmbeddingBlock, options: PartOptions) -> dict[bytes, bytes]:
+    """Returns what a part says of the vectors that were taken over from an earlier version."""
+    if block.reused is None:
+        return {}
+    said = {b"embedkit.reused": json.dumps(block.reused.to_dict(), sort_keys=True).encode()}
     ours = json.loads(options.file_metadata.get("embedkit.numerics", "{}"))
-    return [] if block.reused is None else [one for one in block.reused.numerics if one != ours]
+    if others := [one for one in block.reused.numerics if one != ours]:
+        said[b"embedkit.reused_numerics"] = json.dumps(others).encode()
+    return said
+
+
+def reused_in(schema: pa.Schema, name: str, remedy: str = RESTORE) -> Reused | None:
+    """Returns how the rows of a part stand to those of an earlier version, if its footer says it.
+
+    Args:
+        schema: The part's schema with its metadata.
+        name: What an error calls the part.
+        remedy: What an error says to do about it.
+
+    Raises:
+        IntegrityError: The footer is not what was written.
+    """
+    said = (schema.metadata or {}).get(b"embedkit.reused")
+    try:
+        return None if said is None else Reused.of_dict(load_json(said))
+    except ValueError as error:
+        raise IntegrityError(f"{name}: its footer is damaged ({error}); {remedy}") from error
 
 
 def write_part(block: EmbeddingBlock, options: PartOptions) -> bytes:

@@ -139,6 +139,7 @@ def _with_version(account: RunAccount, draft: Draft, manifest: Manifest) -> RunA
         n_unknown=manifest.n_unknown if "unknown" in manifest.description else None,
         trial=manifest.description.get("trial"),
         reused=manifest.reused,
+        not_reused=draft.not_reused,
     )
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from embedkit.dataset.committed import committed
 from embedkit.dataset.finalize import part_of
 from embedkit.dataset.manifest import Part, read_manifest
+from embedkit.dataset.parquet import RESTORE
 from embedkit.dataset.rows import read_rows
 from embedkit.dataset.version import Version
 from embedkit.encoders.spec import VectorSpec
@@ -25,6 +26,7 @@ from embedkit.flow.map_splits import MapSplits
 from embedkit.flow.reuse import Reuse
 from embedkit.flow.row_index import RowIndex
 from embedkit.flow.source_index import SourceIndex
+from embedkit.formats.canonical import load_json
 from embedkit.vectors import Vectors, value_column, vectors_of
 
 _PARTS_AT_ONCE = 4
@@ -188,19 +190,20 @@ class EarlierRows:
             for name in ("text_hash", "id")
         ]
         kept = np.flatnonzero(equal[0])
-        of_use = value_column(table.schema) == column and self._may_take(table.schema)
+        numerics = _numerics_of(table.schema, f"{self.version.url}/{part.path}")
+        of_use = value_column(table.schema) == column and self._may_take(numerics)
         return _Found(
             mine[kept],
             back[kept],
             equal[1][kept],
             vectors_of(table) if of_use else None,
-            _numerics_of(table.schema),
+            numerics,
         )
 
-    def _may_take(self, schema: pa.Schema) -> bool:
+    def _may_take(self, numerics: Sequence[dict[str, Any]]) -> bool:
         """Tells whether vectors of a part may stand beside those that are encoded now."""
         wanted = self._reuse.numerics
-        return wanted is None or all(dict(wanted) == one for one in _numerics_of(schema))
+        return wanted is None or all(dict(wanted) == one for one in numerics)
 
 
 @dataclass(frozen=True, eq=False)
@@ -259,15 +262,24 @@ def parts_of(version: Version) -> tuple[Part, ...]:
     return tuple(part_of(one, one.part) for one in records if one.part is not None)
 
 
-def _numerics_of(schema: pa.Schema) -> list[dict[str, Any]]:
+def _numerics_of(schema: pa.Schema, name: str) -> list[dict[str, Any]]:
     """Returns the numerics of a part's vectors: those it was written with, and others'.
 
     Parts of the first release do not say any; it hashed them with the recipe, so they are the same.
+
+    Raises:
+        IntegrityError: The footer is not what was written.
     """
     metadata = schema.metadata or {}
-    own = metadata.get(b"embedkit.numerics")
-    others: list[dict[str, Any]] = json.loads(metadata.get(b"embedkit.reused_numerics", b"[]"))
-    return others if own is None else [json.loads(own), *others]
+    try:
+        own = load_json(metadata.get(b"embedkit.numerics", b"null"))
+        others = load_json(metadata.get(b"embedkit.reused_numerics", b"[]"))
+        numerics = [*([] if own is None else [own]), *others]
+        if not all(isinstance(one, dict) for one in numerics):
+            raise ValueError("numerics that are no JSON objects")
+    except (TypeError, ValueError) as error:
+        raise IntegrityError(f"{name}: its footer is damaged ({error}); {RESTORE}") from error
+    return numerics
 
 
 @contextmanager

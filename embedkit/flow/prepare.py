@@ -4,7 +4,7 @@ import importlib.metadata
 import json
 import logging
 from collections.abc import Callable, Set
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -104,6 +104,7 @@ class Draft:
         fingerprint: Hash of the vectors' recipe and precision.
         description: What the manifest and every part say of the vectors.
         reuse: The earlier version that vectors of unchanged texts are taken over from, if any.
+        not_reused: Why none are taken over from the earlier version there is, for a person.
     """
 
     records: RecordConfig
@@ -114,10 +115,11 @@ class Draft:
     fingerprint: str
     description: dict[str, Any]
     reuse: Reuse | None
+    not_reused: str | None = field(default=None, kw_only=True)
 
     @property
     def reuses(self) -> str | None:
-        """Name of that version, which must stay while this one is made."""
+        """Name of the earlier version, which must stay while this one is made."""
         return None if self.reuse is None else self.reuse.version.name
 
     @cached_property
@@ -288,10 +290,22 @@ def begin_version(
     description |= {"vector_dtype": output.vector_dtype, "stores_text": output.store_text}
     if (trial := _trial(records)) is not None:
         description["trial"] = trial
+    refusals: list[str] = []
     reuse = None
     if not version.is_complete():
-        reuse = _held(version, find_reuse(version, ours, output, plan, records))
-    return Draft(records, output, model, plan, version, standing.fingerprint, description, reuse)
+        found = find_reuse(version, ours, output, plan, records, refusals.append)
+        reuse = _held(version, found)
+    return Draft(
+        records,
+        output,
+        model,
+        plan,
+        version,
+        standing.fingerprint,
+        description,
+        reuse,
+        not_reused=next(iter(refusals), None),
+    )
 
 
 def _held(version: Version, reuse: Reuse | None) -> Reuse | None:

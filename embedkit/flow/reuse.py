@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ from embedkit.dataset.recipe import (
     recipe_of,
 )
 from embedkit.dataset.version import Version, latest_name
-from embedkit.errors import ConfigError
+from embedkit.errors import ConfigError, IntegrityError
 from embedkit.flow.unchanged import unchanged_splits
 from embedkit.reports.phrasing import noun
 
@@ -61,8 +61,17 @@ class Reuse:
         return replace(self, splits={}, duplicates={})
 
 
+def _nobody(why: str) -> None:
+    """Hears of it and does nothing."""
+
+
 def find_reuse(
-    version: Version, ours: VersionPlan, output: OutputConfig, plan: Plan, records: RecordConfig
+    version: Version,
+    ours: VersionPlan,
+    output: OutputConfig,
+    plan: Plan,
+    records: RecordConfig,
+    on_refusal: Callable[[str], None] = _nobody,
 ) -> Reuse | None:
     """Finds the earlier version that a new one may take vectors over from.
 
@@ -72,9 +81,10 @@ def find_reuse(
         output: Says which earlier version is meant.
         plan: The splits that the version was begun with.
         records: How records become rows.
+        on_refusal: Hears why nothing is taken over from it, as the log does.
 
     Returns:
-        None where there is none, or its recipe is another one; the log says what differs.
+        None where there is none, or its recipe is another one.
 
     Raises:
         ConfigError: The version that was named is not there.
@@ -95,8 +105,14 @@ def find_reuse(
         raise ConfigError(
             f"reuse: there is no version {name} in {version.root}; name another one, or latest"
         ) from error
+    except IntegrityError as error:
+        raise IntegrityError(
+            f"{error}, or take nothing over from that version, with --reuse off"
+        ) from error
     if (why := _why_not(ours, theirs)) is not None:
-        _LOG.warning("nothing is taken over from version %s: %s", name, why)
+        refusal = f"nothing is taken over from version {name}: {why}"
+        _LOG.warning(refusal)
+        on_refusal(refusal)
         return None
     numerics = numerics_of(ours.vectors) if output.reuse_numerics == "same" else None
     scope: Scope = output.reuse_scope if ours.inputs_digest else "global"

@@ -81,6 +81,8 @@ class RunAccount:
         trial: How many documents a trial was to read; None of the whole corpus.
         reused: How the rows stand to those of an earlier version; None where they were compared
             with none.
+        not_reused: Why nothing was taken over from the earlier version there is, for a person; None
+            of any other run.
         published: Whether the version is one that ``LATEST`` may name.
         refusal: Why this run did not publish it, for who runs it.
     """
@@ -114,6 +116,7 @@ class RunAccount:
     n_unknown: int | None = None
     trial: int | None = None
     reused: "ReusedRows | None" = None
+    not_reused: str | None = None
     published: bool = True
     refusal: str | None = None
 
@@ -174,7 +177,8 @@ class RunAccount:
     def to_dict(self) -> dict[str, Any]:
         """Returns what ``run --json`` prints, by name."""
         printed = {name: getattr(self, name) for name in _PRINTED}
-        of_some = {"unknown_share": self.unknown_share, "trial": self.trial}
+        names = ("unknown_share", "trial", "not_reused")
+        of_some = {name: getattr(self, name) for name in names}
         return printed | {name: value for name, value in of_some.items() if value is not None}
 
     def to_json(self) -> str:

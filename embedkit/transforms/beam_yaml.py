@@ -54,6 +54,7 @@ _ACCOUNT: dict[str, Any] = {
     "rows_removed": int | None,
     "rows_changed": int | None,
     "tokens_saved": int,
+    "not_reused": str | None,
 }
 """What a row tells of a RunAccount."""
 

@@ -5,6 +5,7 @@ import logging
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from datetime import datetime
 
 import pytest
@@ -20,6 +21,7 @@ from embedkit.cli.logs import (
     visible,
 )
 from embedkit.engines.display import Bar, Lines, Nothing
+from embedkit.formats.reused import ReusedRows
 from embedkit.reports.account import RunAccount
 from embedkit.search.exact import Hit
 
@@ -161,6 +163,18 @@ def test_the_summary_of_a_resumed_and_of_a_finished_run():
     assert "1,490 rows, 300 of them resumed, 10 rejects" in summary(result(rows_resumed=300))
     finished = summary(result(already_complete=True, rows_resumed=1490))
     assert finished.splitlines()[0] == "version v1 is complete already, nothing to encode"
+
+
+def test_the_summary_of_rows_that_were_taken_over():
+    reused = ReusedRows({"v0": 1400}, 1490, 1400, 75_000, added=50, changed=40, removed=7)
+    assert summary(result(reused=reused)).splitlines()[2] == (
+        "  1,400 rows as in version v0 (75,000 tokens saved), 90 encoded; 50 added, 40 changed, "
+        "7 removed"
+    )
+    unknown = result(reused=replace(reused, removed=None))
+    assert summary(unknown).splitlines()[2].endswith("50 added, 40 changed")
+    refused = "nothing is taken over from version v0: prompt was '' and is 'passage: '"
+    assert summary(result(not_reused=refused)).splitlines()[2] == f"  {refused}"
 
 
 def test_the_summary_of_a_run_whose_encoders_nobody_measured():

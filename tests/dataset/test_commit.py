@@ -23,6 +23,7 @@ from embedkit.dataset.record import Record
 from embedkit.dataset.version import Version
 from embedkit.errors import IntegrityError
 from embedkit.formats.canonical import sha256
+from embedkit.formats.reused import Reused
 
 STATS = b'{"rows": 5}'
 
@@ -162,6 +163,27 @@ def broken_parts(make_block, make_options):
     other = dataclasses.replace(make_options(), file_metadata={"embedkit.fingerprint": "e" * 32})
     yield "its fingerprint differs", write_part(block, other)
     yield "not finite", write_part(nudged(block, np.nan), make_options())
+
+
+def test_what_was_taken_over_is_said_by_the_part_that_stands(version, make_block, make_options):
+    block = make_block()
+    taken = dataclasses.replace(block, reused=Reused("v0", rows=3, tokens=7, added=1))
+    # Another attempt encoded all of it, or took over as much; its vectors are a little different.
+    for place, others in enumerate([None, Reused("v0", rows=2)]):
+        there = Version(version.root, f"v{place}")
+        left = dataclasses.replace(nudged(block, 0.25), reused=others)
+        there.store.create(there.part_key(block.block_id), write_part(left, make_options()))
+        assert commit(there, taken, make_options()).reused == others
+    there = Version(version.root, "same")
+    there.store.create(there.part_key(block.block_id), write_part(block, make_options()))
+    assert commit(there, taken, make_options()).reused == taken.reused
+    there = Version(version.root, "torn")
+    options = make_options()
+    said = {**options.file_metadata, "embedkit.reused": "[]"}
+    torn = write_part(nudged(block, 0.25), dataclasses.replace(options, file_metadata=said))
+    there.store.create(there.part_key(block.block_id), torn)
+    with pytest.raises(IntegrityError, match=r"part-00000-00000.parquet: its footer is damaged"):
+        commit(there, taken, make_options())
 
 
 def test_a_part_that_does_not_validate_is_named(tmp_path, make_block, make_options):

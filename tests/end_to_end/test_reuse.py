@@ -155,6 +155,18 @@ def test_nothing_is_taken_over_where_it_is_not_wanted(nights, tiny_model):
     assert result.tokens_encoded == second.tokens
 
 
+def test_another_recipe_is_named_and_all_is_encoded(nights, tiny_model):
+    folder, _, (second, _), _ = nights
+    result, dataset = night(tiny_model, folder, "prompted", prompt="one ", reuse="second")
+    why = "nothing is taken over from version second: prompt was '' and is 'one '"
+    assert result.to_dict()["not_reused"] == why
+    assert (result.rows_reused, result.rows_encoded, result.rows_added) == (0, 100, None)
+    assert result.tokens_encoded > second.tokens
+    report = json.loads((dataset.folder / "report" / "report.json").read_text())
+    assert f"N{why[1:]}." in [one["text"] for one in report["run"]["findings"]]
+    assert "reuse" not in report["sections"]
+
+
 @pytest.fixture(scope="module")
 def cross(tmp_path_factory):
     return save_cross_encoder(tmp_path_factory.mktemp("cross"), "bert", 3)
@@ -179,7 +191,12 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+OF_SOAK = ("float16", "token", "chunk", "static")
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[pytest.mark.soak] * (kind in OF_SOAK)) for kind in KINDS]
+)
 def test_rows_of_every_kind(kind, request, tiny_model, tmp_path):
     models = {"pairs": "cross", "static": "static"}
     model = request.getfixturevalue(models[kind]) if kind in models else tiny_model

@@ -35,6 +35,9 @@ def _findings_of(run: RunAccount) -> Iterator[Finding]:
             text=f"Encoders were busy for {percent(busy)} of the encoding "
             "time: reading, tokenizing or writing held them up, or the job was short.",
         )
+    if run.not_reused is not None:
+        said = run.not_reused
+        yield Finding(level="note", text=f"{said[:1].upper()}{said[1:]}.")
     if run.rows_resumed:
         yield Finding(
             level="note",
