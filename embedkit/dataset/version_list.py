@@ -8,14 +8,14 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from embedkit.dataset.committed import commit_records, committed_blocks
+from embedkit.dataset.committed import checked_record, committed_blocks
 from embedkit.dataset.finalize import Totals
 from embedkit.dataset.manifest import checked_manifest, checked_success
 from embedkit.dataset.plan_file import VersionPlan, checked_plan, splits_in
 from embedkit.dataset.publication import checked_number
 from embedkit.dataset.recipe import recipe_of
 from embedkit.dataset.store_keys import is_hopeless, normalize_root
-from embedkit.dataset.stores import Store, in_order, open_store, read_if_there, refused
+from embedkit.dataset.stores import Store, in_order, open_store, read_found, read_if_there, refused
 from embedkit.dataset.version import (
     Version,
     check_directory,
@@ -183,7 +183,15 @@ def _unfinished(version: Version, plan: VersionPlan) -> dict[str, Any]:
     ended = filter(None, map(split_of, version.store.list(version.key("_meta/splits/"))))
     counts: dict[str, Any] = {}
     if len(blocks) <= _MOST_RECORDS:
-        totals = Totals.of(list(commit_records(version, blocks)))
+        # One may have been taken back at this moment.
+        found = read_found(version.store, map(version.commit_key, blocks))
+        totals = Totals.of(
+            [
+                checked_record(version, block, key, data)
+                for block, (key, data) in zip(blocks, found, strict=True)
+                if data is not None
+            ]
+        )
         counts = {name: totals.counts[name] for name in ("rows", "rejects")}
         counts["size"] = sum(part.size for part in totals.parts)
     return {

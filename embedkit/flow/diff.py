@@ -28,7 +28,7 @@ from embedkit.dataset.rows import parts_of, read_rows, schema_of
 from embedkit.dataset.schema import value_column
 from embedkit.dataset.stores import in_order
 from embedkit.dataset.version import Version, find_version
-from embedkit.errors import ConfigError
+from embedkit.errors import ConfigError, ResumableError
 from embedkit.flow.line_numbers import LineNumbers, place_of
 from embedkit.flow.reuse import changes
 from embedkit.hashes.local_files import zeros_in_file
@@ -92,11 +92,23 @@ class ComparedVersion:
 
     @classmethod
     def of(cls, version: Version) -> "ComparedVersion":
-        """Reads what a version consists of."""
-        if version.is_complete():
-            manifest = read_manifest(version)
-            return cls(version, manifest, manifest.parts)
-        return cls(version, None, parts_of(version))
+        """Reads what a version consists of.
+
+        Raises:
+            ResumableError: It changes at this moment.
+            IntegrityError: A file that says so is damaged.
+            StoreError: The store failed.
+        """
+        try:
+            if version.is_complete():
+                manifest = read_manifest(version)
+                return cls(version, manifest, manifest.parts)
+            return cls(version, None, parts_of(version))
+        except FileNotFoundError as error:
+            raise ResumableError(
+                f"{version.url}: it was completed or removed while it was read ({error}); run the "
+                "same command again"
+            ) from error
 
     @property
     def rows(self) -> int:

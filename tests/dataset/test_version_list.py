@@ -12,13 +12,17 @@ from calling import call
 from releases import FIXTURES, copy_of_root, releases
 
 from embedkit.dataset import version as version_module
+from embedkit.dataset import version_list
 from embedkit.dataset.commit import commit_block
+from embedkit.dataset.committed import committed_blocks
 from embedkit.dataset.plan_file import VersionPlan, create_or_check_plan
 from embedkit.dataset.recipe import recipe_of
 from embedkit.dataset.stores import open_store
 from embedkit.dataset.version import Version
 from embedkit.dataset.version_list import list_versions
 from embedkit.errors import ConfigError
+from embedkit.flow.diff import diff_versions
+from embedkit.flow.rejected import list_rejects
 
 pytestmark = pytest.mark.usefixtures("logging_restored")
 
@@ -184,6 +188,29 @@ def test_a_version_costs_a_few_requests_however_large_it_is(monkeypatch, tmp_pat
     assert found["small-7"]["rows"] == 1
     assert asked["complete"] <= 4
     assert max(asked.values()) <= 6
+
+
+def test_a_record_that_is_taken_back_meanwhile_is_not_counted(root, monkeypatch):
+    def with_another(version):
+        return [*committed_blocks(version), "00009-00000"]
+
+    monkeypatch.setattr(version_list, "committed_blocks", with_another)
+    assert (told(root)["third"]["rows"], told(root)["third"]["fault"]) == (8, None)
+
+
+def test_versions_in_s3(bucket, job):
+    root = f"s3://{bucket}/root"
+    job.complete(Version(root, "first"))
+    Job(job.blocks[:2]).write(Version(root, "second"))
+    found = told(root)
+    assert {name: (one["complete"], one["rows"]) for name, one in found.items()} == {
+        "first": (True, 12),
+        "second": (False, 8),
+    }
+    diff = diff_versions(root, f"{root}/second")
+    assert (diff.unchanged, diff.removed) == (8, 4)
+    assert [one.id for one in diff.rows()] == [f"doc-2-0-{n}" for n in range(4)]
+    assert len(list(list_rejects(f"{root}/second").records())) == 2
 
 
 def test_a_person_sees_columns_and_a_program_the_same(root):

@@ -63,6 +63,7 @@ def block_of(rows: list[Row], seq: int, last: bool, before: int) -> EmbeddingBlo
         "source": pa.array([row["source"] for row in rows], pa.string()),
         "row_index": pa.array([row["row_index"] for row in rows], pa.int64()),
         "doc_id": made.rows.column("id"),
+        "char_start": pa.array([row["start"] for row in rows], pa.int32()),
     }
     batch = made.rows
     for name, column in changed.items():
@@ -85,7 +86,7 @@ def job_of(rows: list[Row], block_rows: int) -> Job:
 
 def row(name: str, **changes: Any) -> Row:
     made = {"id": name, "text": f"text {name}", "source": "a.jsonl", "row_index": 1,
-            "vector": [1.0] * 8, "stars": 1, "title": "t"}  # fmt: skip
+            "vector": [1.0] * 8, "stars": 1, "title": "t", "start": 0}  # fmt: skip
     return made | changes
 
 
@@ -99,6 +100,7 @@ ROWS = st.builds(
     vector=st.sampled_from(VECTORS),
     stars=st.sampled_from([None, 0, 1]),
     title=st.sampled_from([None, "", "t"]),
+    start=st.sampled_from([0, 0, 0, 3]),
 )
 MANY = st.lists(ROWS, max_size=9, unique_by=lambda one: one["id"])
 
