@@ -107,8 +107,8 @@ def _joined(
 ) -> JoinedRows:
     rows = np.concatenate([earlier, later])
     side = np.repeat(np.array([0, 1], np.uint8), [len(earlier), len(later)])
-    # Of equal ids the earlier row comes first.
-    order = np.lexsort((side, rows["low"], rows["high"]))
+    # Of equal ids the earlier row comes first, as the order of equal keys stays.
+    order = np.lexsort((rows["low"], rows["high"]))
     first, second = order[:-1], order[1:]
     same = np.ones(len(first), bool)
     for half in ("high", "low"):
