@@ -3,6 +3,7 @@
 import argparse
 
 from tests.benchmarks import (
+    chunks,
     cluster,
     fill,
     finish,
@@ -25,6 +26,7 @@ _ALL = {
     "ids": ids,
     "fill": fill,
     "static": static,
+    "chunks": chunks,
 }
 # They take an hour, 350,000 files, and what changes with its code alone, so only by their names.
 _NAMED = {"record": record, "finish": finish, "float8": float8}
