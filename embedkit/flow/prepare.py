@@ -88,7 +88,8 @@ class ChunkerFactory:
         chunker = make_chunker(self.corpus, tokenizer.tokenizer, room)
         if chunker is None or not self.corpus.late_chunking:
             return chunker
-        return LateChunker(chunker.spans, tokenizer.tokenizer, room)
+        stable = self.corpus.chunk.startswith("stable-")
+        return LateChunker(chunker.spans, tokenizer.tokenizer, room, stable)
 
 
 @dataclass(frozen=True)

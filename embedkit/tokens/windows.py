@@ -7,11 +7,13 @@ sides where the document has.
 """
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from embedkit.tokens.borders import border_ranks, chosen_borders
 from embedkit.tokens.chunk_spans import Spans
 from embedkit.tokens.token_chunking import token_starts
 
@@ -32,12 +34,18 @@ class LateChunker:
         cut: Returns the chunks of each text; none has more tokens than a window.
         tokenizer: Counts tokens; without truncation and padding.
         tokens: Most tokens of a window.
+        stable: Whether windows, too, are to recover behind an edit, for which they are shorter.
     """
 
     def __init__(
-        self, cut: Callable[[list[str]], list[Spans]], tokenizer: Tokenizer, tokens: int
+        self,
+        cut: Callable[[list[str]], list[Spans]],
+        tokenizer: Tokenizer,
+        tokens: int,
+        stable: bool = False,
     ) -> None:
         self._cut = cut
+        self._find = _stable_windows if stable else _windows
         self._tokenizer = tokenizer
         self._tokens = tokens
 
@@ -51,7 +59,7 @@ class LateChunker:
         return [
             [(0, len(text))] * len(of_text)
             if len(at) - 1 <= self._tokens
-            else _windows(text, of_text, at, max(1, self._tokens - self._tokens // _SPARE))
+            else self._find(text, of_text, at, max(1, self._tokens - self._tokens // _SPARE))
             for text, of_text, at in zip(texts, spans, starts, strict=True)
         ]
 
@@ -83,6 +91,30 @@ def _windows(text: str, spans: Spans, starts: NDArray[np.int32], size: int) -> S
         begin = _at_word(text, starts, begin, first)
         stop = _before_word(text, starts, stop, int(ends[inside - 1]))
         found += [(int(starts[begin]), int(starts[stop]))] * (inside - chunk)
+    return found
+
+
+def _stable_windows(text: str, spans: Spans, starts: NDArray[np.int32], size: int) -> Spans:
+    """Finds the windows of chunks, with text around them, by the text nearby alone.
+
+    Args:
+        text: The text.
+        spans: Its chunks, in order.
+        starts: Where its tokens begin, ascending, and the text's length.
+        size: Most tokens of a window.
+    """
+    places = np.array(spans, dtype=np.int64)
+    firsts = np.searchsorted(starts[:-1], places[:, 0], side="right") - 1
+    ends = np.searchsorted(starts[:-1], places[:, 1], side="left")
+    sizes = np.append(0, np.cumsum(ends - firsts))
+    room = max(1, size - 2 * (size // _CONTEXT))
+    found: Spans = []
+    for chunk, after in pairwise(chosen_borders(sizes, border_ranks(text, places[1:, 0]), room)):
+        first, end = int(firsts[chunk]), int(ends[after - 1])
+        context = max(0, min(size // _CONTEXT, (size - (end - first)) // 2))
+        begin = _at_word(text, starts, max(0, first - context), first)
+        stop = _before_word(text, starts, min(end + context, len(starts) - 1), end)
+        found += [(int(starts[begin]), int(starts[stop]))] * (after - chunk)
     return found
 
 

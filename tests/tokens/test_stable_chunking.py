@@ -13,6 +13,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from embedkit.corpus.chunks import Chunker
 from embedkit.tokens.chunking import make_chunker
 from embedkit.tokens.text_units import piece_ends, sentence_ends
+from embedkit.tokens.windows import LateChunker
 
 KINDS = ["stable-sentences", "stable-paragraphs"]
 _EDITS = 6
@@ -238,3 +239,30 @@ def test_chunks_overlap_by_whole_sentences_or_words(words: Tokenizer) -> None:
     shared = [text[start:end] for (_, end), (start, _) in pairwise(spans)]
     assert all(0 < len(words.encode(one)) <= 12 for one in shared)
     assert {True, False} == {one[0].isupper() for one in shared}
+
+
+def test_windows_of_late_chunks_recover_as_well(words: Tokenizer) -> None:
+    made = chunker("stable-sentences", words, 25, 5)
+    late = LateChunker(made.spans, words, 160, stable=True)
+    text = pages(random.Random(4), 70)
+
+    def read(text: str) -> set[tuple[str, int, int]]:
+        [spans] = late.spans([text])
+        [windows] = late.windows([text], [spans])
+        assert len(windows) == len(spans) > 100
+        for (start, end), (begin, stop) in zip(spans, windows, strict=True):
+            assert begin <= start < end <= stop
+            assert len(words.encode(text[begin:stop])) <= 160
+            # Text on both sides, where there is any.
+            assert begin == 0 or start - begin > 30
+            assert stop == len(text) or stop - end > 30
+        return {
+            (text[begin:stop], start - begin, end - begin)
+            for (start, end), (begin, stop) in zip(spans, windows, strict=True)
+        }
+
+    old = read(text)
+    for place in (0, len(text) // 2):
+        at = text.index(" ", place) + 1
+        new = read(f"{text[:at]}A new sentence stands here. {text[at:]}")
+        assert 0 < len(new - old) < len(new) / 5
