@@ -73,10 +73,35 @@ class Faults:
             self.operations.append(f"{name} {key}")
         yield self._fault_of(number, name)
 
+    def answer(self, name: str, answer: Any) -> Any:
+        """Returns what an operation is said to have found."""
+        return answer
+
     def end(self) -> Gone:
         """Ends the process: whatever thread still asks a store is gone as well."""
         self._gone = True
         return Gone()
+
+
+class Meanwhile(Faults):
+    """Something else happens just before an operation, such as the removal of what it is about.
+
+    Args:
+        number: Number of the operation.
+        what: Is called then.
+    """
+
+    def __init__(self, number: int, what: Callable[[], object]) -> None:
+        super().__init__(lambda *_: None)
+        self._number, self._what = number, what
+
+    @contextmanager
+    def operation(self, name: str, key: str) -> Iterator[Fault | None]:
+        """Counts an operation."""
+        with super().operation(name, key) as fault:
+            if len(self.operations) == self._number + 1:
+                self._what()
+            yield fault
 
 
 class FailingStore:
@@ -100,7 +125,7 @@ class FailingStore:
 
     def _operation(self, name: str) -> Callable[..., Any]:
         def operation(*arguments: Any, **named: Any) -> Any:
-            key = str(arguments[0]) if arguments else ""
+            key = " ".join(one for one in arguments if isinstance(one, str))
             with self._faults.operation(name, key) as fault:
                 if fault is None:
                     return self._done(name, *arguments, **named)
@@ -118,7 +143,8 @@ class FailingStore:
 
     def _done(self, name: str, *arguments: Any, **named: Any) -> Any:
         answer = getattr(self._store, name)(*arguments, **named)
-        return list(answer) if isinstance(answer, GeneratorType) else answer
+        found = list(answer) if isinstance(answer, GeneratorType) else answer
+        return self._faults.answer(name, found)
 
     def _refuse(self, name: str, key: str, why: str) -> None:
         with store_errors(self._store.url, key, name):

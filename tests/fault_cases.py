@@ -119,6 +119,7 @@ class Counts:
     lost: int = 0
     doubled: int = 0
     torn: int = 0
+    failures: list[str] = field(default_factory=list)
 
     @property
     def harm(self) -> tuple[int, int, int]:
@@ -187,7 +188,7 @@ class Night:
         return "finished"
 
     def case(self, *attempts: Faults, power: bool = False) -> None:
-        """Runs the job with faults, once for each attempt, and then to its end.
+        """Runs the job with faults, once for each attempt, and then to its end; counts the case.
 
         Args:
             attempts: The faults of each attempt but the last, which has none.
@@ -195,6 +196,13 @@ class Night:
         """
         self.begin()
         self.counts.cases += 1
+        try:
+            self._case(attempts, power)
+        except (AssertionError, EmbedkitError) as error:
+            last = self.log[-1] if self.log else "no operation"
+            self.counts.failures.append(f"{last}: {type(error).__name__}: {error}")
+
+    def _case(self, attempts: Iterable[Faults], power: bool) -> None:
         for faults in attempts:
             outcome = self.attempt(faults)
             self.counts.outcomes[outcome] += 1
@@ -230,10 +238,18 @@ class Night:
             different = sorted(
                 key for key in ours.keys() | expected.keys() if ours.get(key) != expected.get(key)
             )
-            raise AssertionError(f"{different} differ; {self.log}")
+            raise AssertionError(f"{different} differ")
         assert found.keys() == self.after.keys()
         report = next(key for key in found if key == f"{self.name}/report/report.json")
         json.loads(found[report])
+
+    def check_data(self) -> None:
+        """Checks that the version has the same parts and is sound, whatever its records count."""
+        found = contents(self.place.root)
+        parts = {key: data for key, data in found.items() if "/data/" in key}
+        assert parts == {key: data for key, data in self.after.items() if "/data/" in key}
+        assert latest_name(open_store(self.place.root)) == self.name
+        assert validate(Version(self.place.root, self.name)).problems == ()
 
     def _count_harm(self, ours: dict[str, bytes], expected: dict[str, bytes]) -> None:
         torn = {key for key, data in ours.items() if key in self.parts and not _is_parquet(data)}
@@ -280,13 +296,15 @@ def small_blocks(tokenizer: Tokenizer) -> Iterator[None]:
 
 @contextmanager
 def _keeping(written: dict[str, bytes]) -> Iterator[None]:
-    """Keeps what stores create, in case that it is removed."""
+    """Keeps what stores create or copy, in case that it is removed."""
     done = FailingStore._done
 
     def keep(store: FailingStore, name: str, *arguments: Any, **named: Any) -> Any:
-        if name == "create":
-            written[arguments[0]] = arguments[1]
-        return done(store, name, *arguments, **named)
+        answer = done(store, name, *arguments, **named)
+        if name in ("create", "copy"):
+            key = arguments[0 if name == "create" else 1]
+            written[key] = store._store.read(key)
+        return answer
 
     with patch.object(FailingStore, "_done", keep):
         yield

@@ -20,6 +20,7 @@ from embedkit.dataset.processes import processes
 from embedkit.dataset.rejects import by_frequency
 from embedkit.dataset.removal import check_not_removed
 from embedkit.dataset.version import Version
+from embedkit.errors import GoneError
 from embedkit.flow.earlier_rows import EarlierRows
 from embedkit.flow.gather import processes_for
 from embedkit.flow.large_documents import reject_whole_documents
@@ -110,7 +111,14 @@ def _line_numbers(draft: Draft) -> LineNumbers:
     if not plan.splits:
         # A worker that completes a version does not carry them.
         plan = standing_plan(draft.version, read_plan(draft.version))
-    return LineNumbers.of(plan.splits, ended_splits(draft.version))
+    ends = ended_splits(draft.version)
+    for split in plan.splits:
+        if split.split_id not in ends:
+            key = draft.version.split_key(split.split_id)
+            raise GoneError(
+                f"{draft.version.url_of(key)}: gone; run the same command again to resume"
+            )
+    return LineNumbers.of(plan.splits, ends)
 
 
 def _with_version(account: RunAccount, draft: Draft, manifest: Manifest) -> RunAccount:

@@ -1,0 +1,106 @@
+"""Stores that fail one time in ten, or say what is not so, for as long as a run lasts."""
+
+import random
+from typing import Any
+
+import pytest
+from failing_store import Fault, Faults
+from fault_cases import MemoryPlace, Night, Place
+
+from embedkit.engines.run import run_job
+
+_MOST_ATTEMPTS = 60
+
+
+class Flaky(Faults):
+    """One operation in a hundred fails, done or not: clients ask three times and more."""
+
+    def __init__(self, seed: int) -> None:
+        chosen = random.Random(seed)
+        super().__init__(
+            lambda *_: (
+                chosen.choice((Fault.BEFORE, Fault.AFTER)) if chosen.random() < 0.01 else None
+            )
+        )
+
+
+class Lies(Faults):
+    """One answer in ten to the question what is there is wrong, or an old one."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(lambda *_: None)
+        self._chosen = random.Random(seed)
+
+    def answer(self, name: str, answer: Any) -> Any:
+        """Returns another size, or a listing without one of its entries."""
+        if self._chosen.random() >= 0.1:
+            return answer
+        if name == "size":
+            return answer and self._chosen.choice([None, 0, answer + 1])
+        if name in ("list", "sizes", "matching") and isinstance(answer, (list, frozenset)):
+            return self._shorter(sorted(answer), name == "sizes")
+        return answer
+
+    def _shorter(self, found: list[Any], has_sizes: bool) -> list[Any]:
+        if not found:
+            return found
+        place = self._chosen.randrange(len(found))
+        if has_sizes and self._chosen.random() < 0.5:
+            key, size = found[place]
+            return [*found[:place], (key, size // 2), *found[place + 1 :]]
+        return found[:place] + found[place + 1 :]
+
+
+def try_until_done(night: Night, faults: type[Faults], seed: int) -> int:
+    """Runs a night's job again and again over a bad store until it is done; returns how often."""
+    night.begin()
+    night.counts.cases += 1
+    for attempt in range(_MOST_ATTEMPTS):
+        outcome = night.attempt(faults(seed * _MOST_ATTEMPTS + attempt))
+        night.counts.outcomes[outcome] += 1
+        if outcome == "finished":
+            break
+    else:
+        raise AssertionError(f"not done in {_MOST_ATTEMPTS} attempts; {night.log[-3:]}")
+    return attempt + 1
+
+
+def check(night: Night, what: str) -> None:
+    print(f"\n{night.counts.line(what)}")
+    assert night.counts.harm == (0, 0, 0)
+
+
+def fail_now_and_then(night: Night, seeds: range, what: str) -> None:
+    for seed in seeds:
+        try_until_done(night, Flaky, seed)
+        night.check_end()
+    check(night, what)
+
+
+def lie_one_time_in_ten(night: Night, seeds: range, what: str) -> None:
+    """A run over lies may be said to be done; an honest one finds what is wrong, and mends it."""
+    for seed in seeds:
+        try_until_done(night, Lies, seed)
+        run_job(night.job)
+        night.check_data()
+    check(night, what)
+
+
+def place() -> Place:
+    return MemoryPlace()
+
+
+def test_operations_fail_now_and_then(nightly):
+    fail_now_and_then(Night(*nightly, place()), range(1), "memory, 1 % fail behind the client")
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_operations_fail_now_and_then_for_long(nightly):
+    fail_now_and_then(Night(*nightly, place()), range(40), "memory, 1 % fail behind the client")
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_one_answer_in_ten_is_wrong(nightly):
+    lie_one_time_in_ten(Night(*nightly, place()), range(100), "memory, 10 % lies")
