@@ -69,8 +69,8 @@ def find_reuse(
     version: Version,
     ours: VersionPlan,
     output: OutputConfig,
-    plan: Plan,
-    records: RecordConfig,
+    plan: Plan | None = None,
+    records: RecordConfig | None = None,
     on_refusal: Callable[[str], None] = _nobody,
 ) -> Reuse | None:
     """Finds the earlier version that a new one may take vectors over from.
@@ -79,7 +79,8 @@ def find_reuse(
         version: The version that is begun or joined.
         ours: Its plan, with all that plays a part in its vectors.
         output: Says which earlier version is meant.
-        plan: The splits that the version was begun with.
+        plan: The splits that the version was begun with; without it none is looked for that is
+            what it was.
         records: How records become rows.
         on_refusal: Hears why nothing is taken over from it, as the log does.
 
@@ -119,7 +120,7 @@ def find_reuse(
     if scope == "source":
         _say_where_sources_went(name, ours, theirs)
     reuse = Reuse(earlier, scope, numerics, output.verify_inputs, into=version)
-    if reuse.verify:
+    if reuse.verify or plan is None:
         return reuse
     splits, duplicates = unchanged_splits(plan, ours, earlier, theirs, records)
     return replace(reuse, splits=splits, duplicates=duplicates)

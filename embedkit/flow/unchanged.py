@@ -11,7 +11,11 @@ from embedkit.hashes.digests import digest
 
 
 def unchanged_splits(
-    plan: Plan, ours: VersionPlan, earlier: Version, theirs: VersionPlan, records: RecordConfig
+    plan: Plan,
+    ours: VersionPlan,
+    earlier: Version,
+    theirs: VersionPlan,
+    records: RecordConfig | None,
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Finds the splits whose inputs, and whatever else shapes their rows, are what they were.
 
@@ -22,7 +26,7 @@ def unchanged_splits(
         ours: What the version was begun with.
         earlier: A version of the same recipe.
         theirs: What that one was begun with.
-        records: How records become rows.
+        records: How records become rows; where they come from no files, no split is what it was.
 
     Returns:
         By split, the earlier split's id; and by earlier split of these the digest of its repeated

@@ -73,6 +73,8 @@ class ReadCorpus(BlockTransform):
         version: Blocks that this version has committed are not read again.
         hints: Beam's resource hints for the reading step; those of the steps that follow, where
             they are to stay on one worker with it.
+        draft: Settles ``version``; splits that its earlier version has as they are now are copied
+            from there, and nothing is read of them.
     """
 
     corpus: CorpusConfig
@@ -80,6 +82,7 @@ class ReadCorpus(BlockTransform):
     make_chunker: MakeChunker | None = None
     version: Version | None = None
     hints: Mapping[str, str] = field(default_factory=dict)
+    draft: Draft | None = None
 
     def expand(self, pipeline: beam.Pipeline) -> beam.PCollection:
         """Spreads the splits over the workers and reads them there."""
