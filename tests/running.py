@@ -4,6 +4,7 @@ import hashlib
 import itertools
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -93,6 +94,23 @@ def write_corpus(folder: Path, shards: int = 3, rows: int = 60) -> Path:
     """JSONL shards of `records`, every id once."""
     for shard in range(shards):
         write_jsonl(folder / f"shard-{shard}.jsonl", records(rows, shard * rows))
+    return folder
+
+
+def change_corpus(corpus: Path, folder: Path, rows: int) -> Path:
+    """Writes the shards of `write_corpus` once more, the first as it was, as many records in all.
+
+    In each of the others half of the records have other texts, the last one has lost its first
+    third, and a new shard before all of them has as many new records.
+    """
+    shards = sorted(corpus.glob("*.jsonl"))
+    shutil.copy2(shards[0], folder / shards[0].name)
+    for number, shard in enumerate(shards[1:], 1):
+        found = [json.loads(line) for line in shard.read_text().splitlines()]
+        for record in found[number % 2 :: 2]:
+            record["text"] += " changed"
+        write_jsonl(folder / shard.name, found[rows // 3 :] if shard == shards[-1] else found)
+    write_jsonl(folder / "new.jsonl", records(rows // 3, start=10 * rows * len(shards)))
     return folder
 
 

@@ -12,7 +12,7 @@ from embedkit.dataset.manifest import COUNTS, REQUIRED, Manifest, Part
 from embedkit.dataset.processes import Each, here
 from embedkit.dataset.rejects import count_reasons
 from embedkit.dataset.reuse_sums import ReuseSums
-from embedkit.dataset.version import Version, block_of
+from embedkit.dataset.version import Version, block_of, block_order
 from embedkit.errors import ConfigError, IntegrityError, ResumableError
 
 _Block = TypeVar("_Block")
@@ -55,8 +55,7 @@ def finalize(
     if missing:
         raise ConfigError(f"{version.url}: the description lacks {', '.join(missing)}; add them")
     ends = _check_splits(version, split_ids)
-    blocks = [f"{split}-{seq:05d}" for split in split_ids for seq in range(ends[split].blocks)]
-    _check_committed(version, blocks)
+    blocks = _committed_blocks(version, split_ids, ends)
     if totals is None:
         totals = Totals()
         for one in each(partial(totals_of, version), runs_of(blocks)):
@@ -184,16 +183,31 @@ def _check_splits(version: Version, split_ids: Iterable[str]) -> dict[str, Split
     return ends
 
 
-def _check_committed(version: Version, blocks: Sequence[str]) -> None:
+def _committed_blocks(
+    version: Version, split_ids: Sequence[str], ends: Mapping[str, SplitEnd]
+) -> list[str]:
+    """Returns the blocks of all splits in order, of which every one is committed."""
     found = set(version.store.list(version.key("_meta/commits/")))
-    expected = dict.fromkeys(map(version.commit_key, blocks))
-    missing = [key for key in expected if key not in found]
-    if missing:
-        raise ResumableError(
-            f"{version.url}: {len(missing)} of {len(blocks)} blocks are not committed, the first "
-            f"is {block_of(missing[0])}; {_RESUME}"
-        )
-    _check_nothing_else(version, found, expected)
+    # One after the other, as an end record may tell of more than fit into memory.
+    every = (f"{split}-{seq:05d}" for split in split_ids for seq in range(ends[split].blocks))
+    blocks: list[str] = []
+    for block in every:
+        if version.commit_key(block) not in found:
+            total = sum(ends[split].blocks for split in split_ids)
+            raise ResumableError(
+                f"{version.url}: {total - _among(found, ends)} of {total} blocks are not "
+                f"committed, the first is {block}; {_RESUME}"
+            )
+        blocks.append(block)
+    _check_nothing_else(version, found, map(version.commit_key, blocks))
+    return blocks
+
+
+def _among(keys: Iterable[str], ends: Mapping[str, SplitEnd]) -> int:
+    """Counts the keys of blocks that splits have."""
+    blocks = (block_order(block) for block in map(block_of, keys) if block is not None)
+    most = {int(split): end.blocks for split, end in ends.items()}
+    return sum(seq < most.get(split, 0) for split, seq in blocks)
 
 
 def _check_documents(version: Version, totals: Totals, ends: Mapping[str, SplitEnd]) -> None:

@@ -1,5 +1,6 @@
 """The commit records and end records of a version, each read by itself, so that each is named."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -12,6 +13,9 @@ from embedkit.dataset.version import Version, block_of, block_order, split_of
 from embedkit.errors import IntegrityError
 
 _Record = TypeVar("_Record", CommitRecord, SplitEnd)
+
+_MOST_GONE = 100_000
+"""Blocks of a split that may be gone and be named one by one."""
 
 AGAIN = "run the version's job again, which makes it anew"
 
@@ -79,6 +83,7 @@ def _read(
 
 
 def _find_gone(found: Records, version: Version, manifest: Manifest) -> None:
+    _leave_out_boundless(found, version)
     ended = {
         f"{end.split_id}-{seq:05d}" for end in found.ends.values() for seq in range(end.blocks)
     }
@@ -94,6 +99,20 @@ def _find_gone(found: Records, version: Version, manifest: Manifest) -> None:
     for block in list(found.commits):
         if block not in ended and block.partition("-")[0] in found.ends:
             del found.commits[block]
+
+
+def _leave_out_boundless(found: Records, version: Version) -> None:
+    """Takes no end at its word that tells of far more blocks than there are."""
+    there = Counter(block.partition("-")[0] for block in (*found.commits, *found.blocks))
+    for split, end in list(found.ends.items()):
+        gone = end.blocks - there[split]
+        if gone > _MOST_GONE:
+            del found.ends[split]
+            found.splits.add(split)
+            found.problems.append(
+                f"{version.url_of(version.split_key(split))}: {end.blocks} blocks, of which {gone} "
+                f"are gone; {RESTORE}"
+            )
 
 
 def _compare(found: Records, version: Version) -> None:

@@ -1,12 +1,21 @@
 """A cluster for all tests of this folder, and runs on it that never outlive their test."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from processes import commits, kill_all, wait_until
 from raylets import Cluster, Run
-from running import Dataset, flags, run_process, start, tiny_job, write_corpus
+from running import (
+    Dataset,
+    change_corpus,
+    flags,
+    run_process,
+    start,
+    tiny_job,
+    write_corpus,
+)
 
 from embedkit.config import JobConfig
 
@@ -81,3 +90,21 @@ def undisturbed(many_blocks, tmp_path_factory) -> Dataset:
     run_process("run", *flags(many_blocks(output, engine="plain")))
     assert len(commits(output)) == BLOCKS
     return Dataset.latest(output)
+
+
+@pytest.fixture(scope="session")
+def changed_corpus(corpus_of_many_blocks, tmp_path_factory) -> Path:
+    """The same corpus the night after: one shard as it was, others changed, and a new one."""
+    return change_corpus(corpus_of_many_blocks, tmp_path_factory.mktemp("changed"), ROWS)
+
+
+@pytest.fixture(scope="session")
+def undisturbed_update(many_blocks, undisturbed, changed_corpus, tmp_path_factory) -> Dataset:
+    """The dataset of the changed corpus, where the other one was there before."""
+    output = tmp_path_factory.mktemp("undisturbed") / "out"
+    shutil.copytree(undisturbed.folder.parent, output)
+    job = many_blocks(output, engine="plain", inputs=(str(changed_corpus),))
+    run_process("run", *flags(job))
+    updated = Dataset.latest(output)
+    assert updated.folder.name != undisturbed.folder.name
+    return updated

@@ -7,34 +7,40 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
 import pytest
-from processes import alive, commits, wait_until
+from processes import alive, wait_until
 from raylets import ROWS, STORE_BYTES, Cluster, Run, by_encoder, check_equal
-from running import embedkit_command, flags
+from running import Dataset, embedkit_command, flags
 
 from embedkit.config import JobConfig
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(5400)]
 
 VICTIMS = ("worker", "encoder", "raylet", "driver")
-KILLS = 20
+KILLS = 10
 
 
 class Killer:
     """Kills one of what a run consists of, at a random moment."""
 
     def __init__(
-        self, cluster: Cluster, choose: random.Random, seconds: float, blocks: int
+        self,
+        cluster: Cluster,
+        choose: random.Random,
+        seconds: float,
+        blocks: int,
+        done: Callable[[Path], int],
     ) -> None:
         self._cluster = cluster
         self._choose = choose
         self._seconds = seconds
         self._blocks = blocks
+        self._done = done
 
     def wait(self, run: Run) -> None:
         """Waits for a moment: by the clock, so while the run starts as well, or by its blocks."""
@@ -43,7 +49,7 @@ class Killer:
             wait_until(lambda: time.monotonic() > moment or run.process.poll() is not None)
         else:
             blocks = self._choose.randrange(self._blocks)
-            wait_until(lambda: len(commits(run.root)) >= blocks or run.process.poll() is not None)
+            wait_until(lambda: self._done(run.root) >= blocks or run.process.poll() is not None)
 
     def kill(self, victim: str, run: Run) -> bool:
         """Kills; tells whether the run had not ended before."""
@@ -71,35 +77,51 @@ def timed(start_run, job: JobConfig) -> float:
     return time.monotonic() - start
 
 
-def test_twenty_kills_at_random_moments(cluster, many_blocks, undisturbed, start_run, tmp_path):
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("what", ["full", "update"])
+def test_ten_kills_at_random_moments(
+    request, cluster, many_blocks, start_run, tmp_path, what, seed
+):
+    """Of runs that begin with nothing, or take over what they can from the version before."""
+    earlier: Dataset = request.getfixturevalue("undisturbed")
+    wanted: Dataset = earlier if what == "full" else request.getfixturevalue("undisturbed_update")
+
     def job(name: str) -> JobConfig:
         root = tmp_path / name
-        return many_blocks(root, ray_address=cluster.address, encoders="1..2", workers=2)
+        settings = {"ray_address": cluster.address, "encoders": "1..2", "workers": 2}
+        if what == "update":
+            shutil.copytree(earlier.folder.parent, root)
+            settings["inputs"] = (str(request.getfixturevalue("changed_corpus")),)
+        return many_blocks(root, **settings)
+
+    def done(root: Path) -> int:
+        before = earlier.folder.name if what == "update" else ""
+        return sum(path.parts[-4] != before for path in root.glob("*/_meta/commits/*.json"))
 
     print("\n| victim | blocks done | seconds | lost |\n|---|---|---|---|")
-    choose = random.Random(20)
+    choose = random.Random(f"{what}-{seed}")
     kills: list[tuple[str, float]] = []
     tries = 0
     while len(kills) < KILLS:
         victim = VICTIMS[len(kills) % len(VICTIMS)]
         cluster.resize(2)
-        if victim == VICTIMS[0]:
-            # Anew for every round, as the machine does other things as well.
+        if not kills:
+            # Anew for every seed, as the machine does other things as well.
             whole = timed(start_run, job(f"whole-{tries}"))
-            print(f"| nobody | {len(undisturbed.parts)} | {whole:.1f} | |", flush=True)
-        killer = Killer(cluster, choose, whole, len(undisturbed.parts))
+            print(f"| nobody | {len(wanted.parts)} | {whole:.1f} | |", flush=True)
+        killer = Killer(cluster, choose, whole, len(wanted.parts), done)
         output = job(f"run-{(tries := tries + 1)}")
         start = time.monotonic()
         run = start_run(output)
         killer.wait(run)
-        blocks = len(commits(run.root))
+        blocks = done(run.root)
         in_time = killer.kill(victim, run)
         if in_time and victim == "driver":
             wait_until(lambda: not cluster.actors())
             run = start_run(output)
         result = run.end()
         seconds = time.monotonic() - start
-        check_equal(run.root, undisturbed)
+        check_equal(run.root, wanted)
         assert (result["rows"], result["rejects"]) == (ROWS, 0)
         wait_until(lambda: not cluster.actors())
         shutil.rmtree(run.root)
@@ -109,7 +131,7 @@ def test_twenty_kills_at_random_moments(cluster, many_blocks, undisturbed, start
     for victim in VICTIMS:
         lost = [seconds for name, seconds in kills if name == victim]
         print(f"{victim}: {sum(lost) / len(lost):.1f} s lost per kill, {max(lost):.1f} at most")
-    assert tries < 2 * KILLS
+    assert tries < 3 * KILLS
 
 
 def peak_of_driver(run: Run) -> int:

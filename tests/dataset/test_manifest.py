@@ -15,7 +15,7 @@ from embedkit.dataset.plan_file import VersionPlan, create_or_check_plan
 from embedkit.dataset.publication import publish
 from embedkit.dataset.version import Version, find_version, latest
 from embedkit.errors import ConfigError, IntegrityError, ResumableError
-from embedkit.formats.canonical import canonical_json, sha256
+from embedkit.formats.canonical import canonical_json, sha256, with_checksum
 
 
 @pytest.fixture
@@ -41,6 +41,16 @@ def test_the_manifest_adds_up(written, job):
         data = written.store.read(written.key(part.path))
         assert (part.size, part.sha256) == (len(data), sha256(data))
     assert manifest.description == job.description
+
+
+@pytest.mark.parametrize("blocks", [10**6, 10**12])
+def test_finalize_takes_no_end_at_its_word(written, job, blocks):
+    end = json.loads(written.store.read(written.split_key("00000")))
+    forged = canonical_json(with_checksum(end | {"blocks": blocks}))
+    written.store.replace(written.split_key("00000"), forged)
+    said = rf"{blocks - 2} of {blocks + 2} blocks are not committed, the first is 00000-00002; run"
+    with pytest.raises(ResumableError, match=said):
+        finalize(written, job.splits, job.description)
 
 
 def test_finalize_writes_nothing_and_can_be_repeated(written, job):

@@ -13,7 +13,7 @@ from embedkit.dataset.parquet import write_part
 from embedkit.dataset.validate import validate
 from embedkit.dataset.version import Version
 from embedkit.errors import IntegrityError
-from embedkit.formats.canonical import canonical_json, sha256
+from embedkit.formats.canonical import canonical_json, sha256, with_checksum
 
 
 def problems(version):
@@ -287,6 +287,15 @@ def test_vectors_of_another_dimension(complete, job):
         dataclasses.replace(manifest, description={**manifest.description, "dimension": 16}),
     )
     assert any("vectors of 16 components" in line for line in problems(complete))
+
+
+@pytest.mark.parametrize("blocks", [10**6, 10**12, 2**62])
+def test_an_end_of_more_blocks_than_fit_into_memory(complete, blocks):
+    end = json.loads(complete.store.read(complete.split_key("00000")))
+    forged = canonical_json(with_checksum(end | {"blocks": blocks}))
+    complete.store.replace(complete.split_key("00000"), forged)
+    (line,) = problems(complete)
+    assert f"splits/00000.json: {blocks} blocks, of which {blocks - 2} are gone; restore" in line
 
 
 @pytest.mark.parametrize("lines", [b"", b"{}\n{}\n", b"nonsense\nmore\n", b'{"reason": "x"}\n'])

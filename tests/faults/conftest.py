@@ -1,5 +1,6 @@
 """A job of many small blocks, its dataset undisturbed, and runs that never outlive their test."""
 
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from fault_cases import (
     write_second_night,
 )
 from processes import commits, family, kill_all
-from running import Dataset, flags, start, tiny_job, write_corpus
+from running import Dataset, change_corpus, flags, start, tiny_job, write_corpus
 from tokenizers import Tokenizer
 
 from embedkit.config import JobConfig
@@ -23,9 +24,19 @@ SHARDS, ROWS, BLOCKS = 4, 300, 308
 
 
 @pytest.fixture(scope="session")
-def many_blocks(tmp_path_factory, tiny_model) -> Callable[..., JobConfig]:
+def corpus_of_many_blocks(tmp_path_factory) -> Path:
+    return write_corpus(tmp_path_factory.mktemp("corpus"), SHARDS, ROWS)
+
+
+@pytest.fixture(scope="session")
+def changed_corpus(corpus_of_many_blocks, tmp_path_factory) -> Path:
+    """The same corpus the night after: one shard as it was, others changed, and a new one."""
+    return change_corpus(corpus_of_many_blocks, tmp_path_factory.mktemp("changed"), ROWS)
+
+
+@pytest.fixture(scope="session")
+def many_blocks(corpus_of_many_blocks, tiny_model) -> Callable[..., JobConfig]:
     """Returns jobs over one corpus of 1,200 records, in 308 blocks of several calls each."""
-    corpus = write_corpus(tmp_path_factory.mktemp("corpus"), SHARDS, ROWS)
 
     def job(output: Path, **changes: object) -> JobConfig:
         settings = {
@@ -36,7 +47,7 @@ def many_blocks(tmp_path_factory, tiny_model) -> Callable[..., JobConfig]:
             "call_tokens": 48,
             "split_bytes": 8192,
         }
-        return tiny_job(tiny_model, corpus, output, **(settings | changes))
+        return tiny_job(tiny_model, corpus_of_many_blocks, output, **(settings | changes))
 
     return job
 
@@ -47,6 +58,15 @@ def undisturbed(many_blocks, tmp_path_factory) -> Dataset:
     output = tmp_path_factory.mktemp("undisturbed")
     run_job(many_blocks(output, engine="plain"))
     assert len(commits(output)) == BLOCKS
+    return Dataset.latest(output)
+
+
+@pytest.fixture(scope="session")
+def undisturbed_update(many_blocks, undisturbed, changed_corpus, tmp_path_factory) -> Dataset:
+    """The dataset of the changed corpus, where the other one was there before."""
+    output = tmp_path_factory.mktemp("undisturbed") / "out"
+    shutil.copytree(undisturbed.folder.parent, output)
+    run_job(many_blocks(output, engine="plain", inputs=(str(changed_corpus),)))
     return Dataset.latest(output)
 
 

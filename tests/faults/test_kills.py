@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -201,18 +202,51 @@ def test_driver_and_encoder_killed_while_vectors_of_tokens_are_made(
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("seed", [1, 2])
 def test_up_to_ten_kills_at_random_moments(seed, many_blocks, undisturbed, start_run, tmp_path):
-    choose = random.Random(seed)
     output = tmp_path / "out"
-    job = many_blocks(output)
+    check_kills(seed, many_blocks(output), many_blocks(tmp_path / "whole"), undisturbed, start_run)
+    check_equal(output, undisturbed)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("seed", [3, 4])
+def test_up_to_ten_kills_while_a_version_takes_rows_over(
+    seed, many_blocks, undisturbed, undisturbed_update, changed_corpus, start_run, tmp_path
+):
+    jobs = [
+        many_blocks(tmp_path / name, inputs=(str(changed_corpus),)) for name in ("out", "whole")
+    ]
+    for job in jobs:
+        shutil.copytree(undisturbed.folder.parent, job.output)
+    before = Dataset.latest(tmp_path / "out")
+    check_kills(seed, *jobs, undisturbed_update, start_run, before.folder)
+    dataset = Dataset.latest(tmp_path / "out")
+    assert dataset.folder.name == undisturbed_update.folder.name
+    assert dataset.part_hashes == undisturbed_update.part_hashes
+    dataset.check_accounts(1200)
+    assert before.part_hashes == undisturbed.part_hashes
+    for folder in (before.folder, dataset.folder):
+        assert validate(Version(str(folder.parent), folder.name)).problems == ()
+
+
+def check_kills(seed, job, whole_job, undisturbed, start_run, before=None) -> None:
+    """Kills a run, and those that resume it, until one of them has little left to do."""
+    choose = random.Random(seed)
+    output = Path(job.output)
+
+    def done() -> int:
+        return sum(path.parents[2] != before for path in output.glob("*/_meta/commits/*.json"))
+
     start = time.monotonic()
-    finished(start_run(many_blocks(tmp_path / "whole")))
+    finished(start_run(whole_job))
     whole = time.monotonic() - start
     start = time.monotonic()
     run, encoder, kills, everyone = start_run(job), None, [], []
     # A quick machine has too few blocks left for the last kills: the run would end before them.
-    while len(kills) < 10 and len(commits(output)) < len(undisturbed.parts) - 60:
+    while len(kills) < 10 and done() < len(undisturbed.parts) - 60:
         # Also 0 blocks further: while the run, or a new encoder, is still starting.
-        wait_for_commits(output, len(commits(output)) + choose.randint(0, 15), run)
+        wanted = done() + choose.randint(0, 15)
+        wait_until(lambda wanted=wanted: done() >= wanted, run)
         time.sleep(choose.random() * choose.choice([0.01, 1]))
         target = choose.choice(["encoder", "driver", "SIGTERM", "SIGINT"])
         if target == "encoder":
@@ -231,7 +265,6 @@ def test_up_to_ten_kills_at_random_moments(seed, many_blocks, undisturbed, start
     lost = (time.monotonic() - start - whole) / len(kills)
     print(f"\nseed {seed}: {kills}, undisturbed {whole:.1f} s, lost per kill {lost:.1f} s")
     wait_until(lambda: not any(map(alive, everyone)))
-    check_equal(output, undisturbed)
     assert result["rows"] == 1200
 
 
