@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -10,6 +10,7 @@ from typing import Any
 
 from embedkit.dataset.committed import checked_record, committed_blocks
 from embedkit.dataset.finalize import Totals
+from embedkit.dataset.growing import standing_listing
 from embedkit.dataset.manifest import checked_manifest, checked_success
 from embedkit.dataset.plan_file import VersionPlan, checked_plan, splits_in
 from embedkit.dataset.publication import checked_number
@@ -29,7 +30,7 @@ from embedkit.errors import ConfigError, IntegrityError, StoreError
 _LOG = logging.getLogger("embedkit")
 
 _MOST_RECORDS = 64
-"""Commit records that are read of one version; of a larger one that grows, they are counted."""
+"""Commit records that are read of one version that grows without a listing of what it has."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +45,11 @@ class ListedVersion:
         published: Its number among the published versions of its root; None where it has none.
         date: When it was completed, or, where it is not complete, when it was begun, as ISO 8601
             text by the store's clock; None where the store does not tell.
-        rows: Its rows; of an unfinished one those that are committed, None where too many blocks
-            are for their records to be read one by one.
+        rows: Its rows; of an unfinished one those of its growing listing, or, where it has none,
+            of its commit records, None where these are too many to be read one by one.
         rejects: Records that could not be embedded, as far as rows are known.
         size: Bytes of its parts, as far as rows are known.
-        model: The model as the job named it; None of an unfinished one.
+        model: The model as the job named it; None of an unfinished one without a listing.
         recipe: Hash of all that defines its vectors; None where it does not say.
         trial: How many documents a trial was to read; None of the whole corpus.
         blocks: Its blocks, of an unfinished one those that are committed.
@@ -181,28 +182,39 @@ def _complete(version: Version, success_data: bytes, manifest_data: bytes) -> di
 def _unfinished(version: Version, plan: VersionPlan) -> dict[str, Any]:
     blocks = committed_blocks(version)
     ended = filter(None, map(split_of, version.store.list(version.key("_meta/splits/"))))
+    listing = standing_listing(version)
+    said: Mapping[str, Any] = {}
     counts: dict[str, Any] = {}
-    if len(blocks) <= _MOST_RECORDS:
-        # One may have been taken back at this moment.
-        found = read_found(version.store, map(version.commit_key, blocks))
-        totals = Totals.of(
-            [
-                checked_record(version, block, key, data)
-                for block, (key, data) in zip(blocks, found, strict=True)
-                if data is not None
-            ]
-        )
-        counts = {name: totals.counts[name] for name in ("rows", "rejects")}
-        counts["size"] = sum(part.size for part in totals.parts)
+    if listing is not None:
+        said = listing.description
+        counts = {name: getattr(listing, name) for name in ("rows", "rejects", "size")}
+    elif len(blocks) <= _MOST_RECORDS:
+        # Of an earlier release, or just begun.
+        counts = _counted(version, blocks)
     return {
         **counts,
         "date": _date(version, version.plan_key),
+        "model": _text(said.get("model")),
         "recipe": _recipe(plan.vectors),
         "trial": _number(plan.job.get("limit")),
         "blocks": len(blocks),
         "splits": splits_in(plan),
         "splits_ended": len(set(ended)),
     }
+
+
+def _counted(version: Version, blocks: Sequence[str]) -> dict[str, Any]:
+    # One may have been taken back at this moment.
+    found = read_found(version.store, map(version.commit_key, blocks))
+    totals = Totals.of(
+        [
+            checked_record(version, block, key, data)
+            for block, (key, data) in zip(blocks, found, strict=True)
+            if data is not None
+        ]
+    )
+    counts = {name: totals.counts[name] for name in ("rows", "rejects")}
+    return {**counts, "size": sum(part.size for part in totals.parts)}
 
 
 def _recipe(ingredients: object) -> str | None:

@@ -15,6 +15,7 @@ from embedkit.dataset import version as version_module
 from embedkit.dataset import version_list
 from embedkit.dataset.commit import commit_block
 from embedkit.dataset.committed import committed_blocks
+from embedkit.dataset.growing import Growth
 from embedkit.dataset.plan_file import VersionPlan, create_or_check_plan
 from embedkit.dataset.recipe import recipe_of
 from embedkit.dataset.stores import open_store
@@ -187,7 +188,8 @@ def test_a_version_costs_a_few_requests_however_large_it_is(monkeypatch, tmp_pat
     assert (found["growing"]["blocks"], found["growing"]["splits_ended"]) == (69, 0)
     assert found["small-7"]["rows"] == 1
     assert asked["complete"] <= 4
-    assert max(asked.values()) <= 6
+    # The record of its one block as well.
+    assert max(asked.values()) <= 7
 
 
 def test_a_record_that_is_taken_back_meanwhile_is_not_counted(root, monkeypatch):
@@ -211,6 +213,27 @@ def test_versions_in_s3(bucket, job):
     assert (diff.unchanged, diff.removed) == (8, 4)
     assert [one.id for one in diff.rows()] == [f"doc-2-0-{n}" for n in range(4)]
     assert len(list(list_rejects(f"{root}/second").records())) == 2
+
+
+def test_a_version_that_grows_is_told_by_its_listing(monkeypatch, tmp_path):
+    root = f"memory://{tmp_path.name}"
+    version = Version(root, "growing")
+    blocks = [make_block(0, seq, 2, before=2 * seq, last=False) for seq in range(70)]
+    Job(blocks[:69]).write(version)
+    growth = Growth(version, {"model": "tiny-model"}, 3)
+    growth.look()
+    growth.write(1e9, 0.1)
+    Job(blocks).write(version)
+    asked: Counter = Counter()
+    monkeypatch.setattr(version_module, "open_store", lambda root: Counting(root, asked))
+    # The records of the blocks are not read, so the rows are as old as the listing.
+    found = told(root)["growing"]
+    assert (found["rows"], found["blocks"], found["model"]) == (138, 70, "tiny-model")
+    size = sum(size for _, size in version.store.sizes("growing/data/"))
+    assert 0 < found["size"] < size
+    assert asked["growing"] <= 6
+    version.store.replace(version.growing_key, b"{")
+    assert "growing.json: " in told(root)["growing"]["fault"]
 
 
 def test_a_person_sees_columns_and_a_program_the_same(root):
