@@ -56,6 +56,8 @@ def _line(one: "ListedVersion") -> dict[str, Any]:
 
 
 def _state(one: "ListedVersion") -> str:
+    if one.removing:
+        return "being removed; the next prune goes on with it"
     if one.fault is not None:
         return f"damaged: {' '.join(one.fault.splitlines())}"
     said = ["complete"] if one.complete else [_progress(one)]

@@ -15,6 +15,7 @@ from embedkit.dataset.manifest import checked_manifest, checked_success
 from embedkit.dataset.plan_file import VersionPlan, checked_plan, splits_in
 from embedkit.dataset.publication import checked_number
 from embedkit.dataset.recipe import recipe_of
+from embedkit.dataset.removal import removals
 from embedkit.dataset.store_keys import is_hopeless, normalize_root
 from embedkit.dataset.stores import Store, in_order, open_store, read_found, read_if_there, refused
 from embedkit.dataset.version import (
@@ -55,6 +56,7 @@ class ListedVersion:
         blocks: Its blocks, of an unfinished one those that are committed.
         splits: Splits of its plan; None where that does not say.
         splits_ended: Those of them that were read to their end.
+        removing: Whether a prune has begun to remove it, so that nothing else is said of it.
         fault: What is damaged of it, and what to do about it; None where nothing is.
     """
 
@@ -73,6 +75,7 @@ class ListedVersion:
     blocks: int | None = None
     splits: int | None = None
     splits_ended: int | None = None
+    removing: bool = False
     fault: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -102,7 +105,7 @@ def list_versions(root: str | os.PathLike[str]) -> list[ListedVersion]:
     with refused("cannot read the dataset"):
         here = open_store(path)
         names = list(filter(is_version_name, here.folders()))
-        listed = in_order(partial(_listed, path, _latest(here)), names)
+        listed = in_order(partial(_listed, path, _latest(here), removals(here)), names)
         found = [one for _, one in listed if one is not None]
     if not found:
         # Says what there is instead, or that it is one version.
@@ -119,9 +122,13 @@ def _latest(store: Store) -> str | None:
         return None
 
 
-def _listed(root: str, latest: str | None, name: str) -> ListedVersion | None:
+def _listed(
+    root: str, latest: str | None, removed: Mapping[str, bool], name: str
+) -> ListedVersion | None:
     """Tells of the version of a name, or that there is none."""
     version = Version(root, name)
+    if removed.get(name):
+        return ListedVersion(name, version.url, latest=name == latest, removing=True)
     try:
         told = _told(version)
     except IntegrityError as error:

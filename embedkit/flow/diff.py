@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from embedkit.dataset.manifest import Manifest, Part, read_manifest
 from embedkit.dataset.plan_file import read_plan
+from embedkit.dataset.removal import while_it_stands
 from embedkit.dataset.row_digests import row_digests
 from embedkit.dataset.row_join import (
     ADDED,
@@ -29,6 +30,7 @@ from embedkit.dataset.schema import value_column
 from embedkit.dataset.stores import in_order
 from embedkit.dataset.version import Version, find_version
 from embedkit.errors import ConfigError, ResumableError
+from embedkit.errors.foreign import one_line
 from embedkit.flow.line_numbers import LineNumbers, place_of
 from embedkit.flow.reuse import changes
 from embedkit.hashes.local_files import zeros_in_file
@@ -99,15 +101,16 @@ class ComparedVersion:
             IntegrityError: A file that says so is damaged.
             StoreError: The store failed.
         """
+        if version.is_complete():
+            manifest = read_manifest(version)
+            return cls(version, manifest, manifest.parts)
         try:
-            if version.is_complete():
-                manifest = read_manifest(version)
-                return cls(version, manifest, manifest.parts)
-            return cls(version, None, parts_of(version))
+            with while_it_stands(version):
+                return cls(version, None, parts_of(version))
         except FileNotFoundError as error:
             raise ResumableError(
-                f"{version.url}: it was completed or removed while it was read ({error}); run the "
-                "same command again"
+                f"{version.url}: changed while it was read ({one_line(error)}); run the same "
+                "command again"
             ) from error
 
     @property

@@ -10,6 +10,7 @@ from embedkit.dataset.committed import commit_records, committed_blocks
 from embedkit.dataset.manifest import Manifest, read_manifest
 from embedkit.dataset.plan_file import read_plan
 from embedkit.dataset.rejects import by_frequency, parsed_rejects, standing_rejects
+from embedkit.dataset.removal import while_it_stands
 from embedkit.dataset.version import Version, block_of, block_order, find_version
 from embedkit.errors import ConfigError, IntegrityError
 from embedkit.errors.foreign import one_line
@@ -144,8 +145,9 @@ def _read(version: Version, complete: bool) -> Iterator[Reject]:
         committed = set(committed_blocks(version))
         blocks = [block for block in blocks if block in committed]
     try:
-        for record, data in standing_rejects(version, commit_records(version, blocks)):
-            yield from parsed_rejects(version, record.block_id, data)
+        with while_it_stands(version):
+            for record, data in standing_rejects(version, commit_records(version, blocks)):
+                yield from parsed_rejects(version, record.block_id, data)
     except FileNotFoundError as error:
         raise IntegrityError(
             f"{version.url}: a file that belongs to its rejects is gone ({one_line(error)}); "

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from embedkit.dataset.committed import committed_blocks
 from embedkit.dataset.growing import Growth
 from embedkit.dataset.plan_file import VersionPlan, create_or_check_plan
 from embedkit.dataset.recipe import recipe_of
+from embedkit.dataset.removal import claim_removal
 from embedkit.dataset.stores import open_store
 from embedkit.dataset.version import Version
 from embedkit.dataset.version_list import list_versions
@@ -59,7 +61,8 @@ def test_every_version_is_told_of_newest_first(root):
     assert list(found) == ["begun", "third", "second", "first"]
     size = sum(path.stat().st_size for path in (root / "first" / "data").iterdir())
     whole = {"complete": True, "rows": 12, "rejects": 3, "size": size, "model": "tiny-model",
-             "blocks": 4, "splits": 3, "splits_ended": 3, "fault": None}  # fmt: skip
+             "blocks": 4, "splits": 3, "splits_ended": 3, "fault": None,
+             "removing": False}  # fmt: skip
     first = whole | {"published": 1, "latest": True, "recipe": None, "trial": None}
     second = whole | {"published": None, "latest": False, "recipe": "b" * 32, "trial": 12}
     assert found["first"] == first | {
@@ -128,6 +131,17 @@ def test_a_version_that_has_lost_its_plan_and_its_mark_is_named(root):
     (root / "first" / "_SUCCESS").unlink()
     (root / "first" / "_meta" / "plan.json").unlink()
     assert "plan.json: gone; restore it" in told(root)["first"]["fault"]
+
+
+def test_a_version_that_is_being_removed_is_said_to_be(root):
+    removal = claim_removal(Version(str(root), "second"), "run", time.time)
+    # A claim may be withdrawn, and the version is whole.
+    assert told(root)["second"]["rows"] == 12
+    removal.begin()
+    (root / "second" / "_meta" / "manifest.json").unlink()
+    found = told(root)["second"]
+    assert (found["removing"], found["rows"], found["fault"]) == (True, None, None)
+    assert "being removed; the next prune goes on with it" in call("versions", str(root)).out
 
 
 def test_other_folders_are_no_versions(root):

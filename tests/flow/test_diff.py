@@ -24,9 +24,10 @@ from releases import copy_of_root, releases, version_of
 from span_blocks import OF_WORDS, span_block, span_options
 
 from embedkit.dataset import row_join
+from embedkit.dataset import rows as row_readers
 from embedkit.dataset.plan_file import VersionPlan
 from embedkit.dataset.version import Version
-from embedkit.errors import ConfigError, IntegrityError
+from embedkit.errors import ConfigError, IntegrityError, RemovedError, ResumableError
 from embedkit.flow import diff as diff_module
 from embedkit.flow.diff import VersionDiff, diff_versions
 from embedkit.vectors import EmbeddingBlock
@@ -429,6 +430,26 @@ def test_a_damaged_part_is_named(sides, job):
     nulls = pa.array([None] * 5, table.schema.field(place).type)
     replaced_part(sides[1], table.set_column(place, "embedding", nulls))
     with pytest.raises(IntegrityError, match=f"{named}: not a readable part"):
+        diff_versions(sides[0].url, sides[1].url)
+
+
+def test_a_version_that_is_taken_away_meanwhile_is_said_to_be(sides, job, monkeypatch):
+    job.seal(sides[0])
+    job.write(sides[1])
+
+    def taken_back(version):
+        raise FileNotFoundError(version.commit_key("00000-00001"))
+
+    monkeypatch.setattr(row_readers, "committed", taken_back)
+    with pytest.raises(ResumableError, match=r"b: changed while it was read .*00000-00001"):
+        diff_versions(sides[0].url, sides[1].url)
+
+    def removed(version):
+        version.store.remove(version.plan_key)
+        return taken_back(version)
+
+    monkeypatch.setattr(row_readers, "committed", removed)
+    with pytest.raises(RemovedError, match="b: removed while it was read"):
         diff_versions(sides[0].url, sides[1].url)
 
 
