@@ -67,6 +67,7 @@ def batch(rows: _Rows) -> pa.RecordBatch:
 def index_of(root: str, parts: Sequence[_Rows]) -> GlobalIndex:
     """An index over parts of so many rows."""
     earlier = Version(root, "v1")
+    earlier.store.create(earlier.plan_key, b"{}")
     made = []
     for number, rows in enumerate(parts):
         sink = pa.BufferOutputStream()
