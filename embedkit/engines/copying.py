@@ -1,13 +1,13 @@
 """Splits whose inputs are what they were, copied before an engine starts any encoder."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from embedkit.corpus.splits import Split
 from embedkit.dataset.committed import CommitRecord
 from embedkit.dataset.version import Version
 from embedkit.engines.display import Display
-from embedkit.flow.copy_split import Copied, copy_blocks, earlier_split
+from embedkit.flow.copy_split import Copied, copy_blocks
 from embedkit.flow.map_splits import MapSplits
 from embedkit.flow.prepare import Job
 from embedkit.flow.reuse import Reuse
@@ -47,7 +47,7 @@ class CopyBlocks:
             IntegrityError: Another attempt at one of the blocks left something else.
             StoreError: The store failed.
         """
-        return copy_blocks(one.split.split_id, one.earlier, self.version, self.reuse)
+        return copy_blocks(one.split, one.earlier, self.version, self.reuse)
 
 
 def copy_unchanged(
@@ -69,11 +69,11 @@ def copy_unchanged(
         StoreError: The store failed.
     """
     reuse = job.reuse
-    found = [(split, earlier_split(split, reuse)) for split in splits]
+    known = {} if reuse is None else reuse.splits
     items = [
-        SplitToCopy(Split(split.split_id, ()), earlier)
-        for split, earlier in found
-        if earlier is not None
+        SplitToCopy(replace(split, ranges=()), known[split.split_id])
+        for split in splits
+        if split.split_id in known
     ]
     if reuse is None or not items:
         return {}, splits

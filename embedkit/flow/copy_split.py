@@ -28,7 +28,6 @@ from embedkit.errors import IntegrityError
 from embedkit.errors.foreign import one_line
 from embedkit.flow.prepare import Draft
 from embedkit.flow.reuse import Reuse
-from embedkit.flow.unchanged import duplicates_digest
 from embedkit.formats.canonical import load_json, sha256
 from embedkit.formats.reused import Reused
 from embedkit.reports.statistics import Sidecar
@@ -36,6 +35,8 @@ from embedkit.reports.statistics import Sidecar
 _LOG = logging.getLogger("embedkit")
 _OF_CIRCUMSTANCES = frozenset({"worker_lost", "non_finite_vector"})
 """Reasons of rejects that lie in how a record was embedded and not in the record."""
+
+_REPEATED = "duplicate_id"
 
 
 @dataclass(frozen=True)
@@ -95,37 +96,26 @@ def copy_split(split: Split, draft: Draft) -> list[CommitRecord]:
         IntegrityError: Another attempt at one of its blocks left something else.
         StoreError: The store failed; the same call again is safe.
     """
-    earlier = earlier_split(split, draft.reuse)
+    earlier = None if draft.reuse is None else draft.reuse.splits.get(split.split_id)
     if draft.reuse is None or earlier is None:
         return []
-    copied = copy_blocks(split.split_id, earlier, draft.version, draft.reuse)
+    copied = copy_blocks(split, earlier, draft.version, draft.reuse)
     if copied.fault is not None:
         _LOG.warning("split %s is read and not copied: %s", split.split_id, copied.fault)
     return list(copied.records)
 
 
-def earlier_split(split: Split, reuse: Reuse | None) -> str | None:
-    """Returns the earlier version's split that a split may be copied from, if there is one.
-
-    Args:
-        split: The split, with the records noted that repeat an id.
-        reuse: The earlier version, if any.
-    """
-    earlier = None if reuse is None else reuse.splits.get(split.split_id)
-    if reuse is None or earlier is None:
-        return None
-    same = duplicates_digest(split.duplicates) == reuse.duplicates.get(earlier, "")
-    return earlier if same else None
-
-
-def copy_blocks(split_id: str, earlier_id: str, version: Version, reuse: Reuse) -> Copied:
+def copy_blocks(split: Split, earlier_id: str, version: Version, reuse: Reuse) -> Copied:
     """Copies the blocks of a split of the earlier version, and ends the split.
+
+    Nothing is done where other records repeat an id than did, or blocks are not what the same
+    inputs would make now.
 
     Every object is created only if absent, so attempts may run one after the other or at once.
 
     Args:
-        split_id: The split.
-        earlier_id: The split of the earlier version that has the same rows.
+        split: The split, with the records noted that repeat an id; its files do not matter.
+        earlier_id: The split of the earlier version that had the same inputs.
         version: Where they go.
         reuse: The earlier version.
 
@@ -138,15 +128,17 @@ def copy_blocks(split_id: str, earlier_id: str, version: Version, reuse: Reuse) 
         blocks = [] if end is None else list(_blocks(end, reuse.version))
     except (FileNotFoundError, IntegrityError) as error:
         return Copied(fault=_said(error, reuse.version))
-    if end is None or not _may_be_copied(blocks, reuse):
+    if end is None or not _may_be_copied(blocks, split, reuse):
         return Copied()
     records = []
     for seq, block in enumerate(blocks):
         try:
-            records.append(_copy_block(f"{split_id}-{seq:05d}", block, version, reuse.version))
+            records.append(
+                _copy_block(f"{split.split_id}-{seq:05d}", block, version, reuse.version)
+            )
         except FileNotFoundError as error:
             return Copied(fault=_said(error, reuse.version))
-    end_split(version, replace(end, split_id=split_id))
+    end_split(version, replace(end, split_id=split.split_id))
     return Copied(tuple(records))
 
 
@@ -192,10 +184,14 @@ def _refuse(name: str, fault: str | None) -> None:
         raise IntegrityError(f"{name}: {fault}")
 
 
-def _may_be_copied(blocks: list[_Earlier], reuse: Reuse) -> bool:
+def _may_be_copied(blocks: list[_Earlier], split: Split, reuse: Reuse) -> bool:
     """Whether the same inputs would make the same rows now, with numerics that are asked for."""
-    reasons = {load_json(line)["reason"] for one in blocks for line in one.rejects.splitlines()}
-    if reasons & _OF_CIRCUMSTANCES:
+    rejects = [load_json(line) for one in blocks for line in one.rejects.splitlines()]
+    if _OF_CIRCUMSTANCES & {reject["reason"] for reject in rejects}:
+        return False
+    # Which other splits have a say in.
+    repeated = {(one["source"], one["row_index"]) for one in rejects if one["reason"] == _REPEATED}
+    if repeated != set(split.duplicates):
         return False
     with_rows = [one for one in blocks if one.footer]
     # Another release may read a file otherwise, and write other columns.

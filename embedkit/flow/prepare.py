@@ -294,7 +294,7 @@ def begin_version(
     refusals: list[str] = []
     reuse = None
     if not version.is_complete():
-        found = find_reuse(version, ours, output, plan, records, refusals.append)
+        found = find_reuse(version, ours, output, plan, refusals.append)
         reuse = _held(version, found)
     return Draft(
         records,

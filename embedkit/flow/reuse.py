@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from embedkit.config import OutputConfig, RecordConfig
+from embedkit.config import OutputConfig
 from embedkit.corpus.splits import Plan
 from embedkit.dataset.plan_file import VersionPlan, read_plan
 from embedkit.dataset.recipe import (
@@ -44,8 +44,6 @@ class Reuse:
             earlier version.
         into: The version that takes vectors over, where what is known of all rows of the earlier
             one is kept until it is complete.
-        duplicates: For those splits of the earlier version in which ids repeat, the digest of which
-            records do, see ``duplicates_digest``.
     """
 
     version: Version
@@ -54,11 +52,10 @@ class Reuse:
     verify: bool = False
     splits: Mapping[str, str] = field(default_factory=dict)
     into: Version | None = None
-    duplicates: Mapping[str, str] = field(default_factory=dict)
 
     def without_splits(self) -> "Reuse":
         """Returns what a worker needs beside its split."""
-        return replace(self, splits={}, duplicates={})
+        return replace(self, splits={})
 
 
 def _nobody(why: str) -> None:
@@ -70,7 +67,6 @@ def find_reuse(
     ours: VersionPlan,
     output: OutputConfig,
     plan: Plan | None = None,
-    records: RecordConfig | None = None,
     on_refusal: Callable[[str], None] = _nobody,
 ) -> Reuse | None:
     """Finds the earlier version that a new one may take vectors over from.
@@ -81,7 +77,6 @@ def find_reuse(
         output: Says which earlier version is meant.
         plan: The splits that the version was begun with; without it none is looked for that is
             what it was.
-        records: How records become rows.
         on_refusal: Hears why nothing is taken over from it, as the log does.
 
     Returns:
@@ -122,8 +117,7 @@ def find_reuse(
     reuse = Reuse(earlier, scope, numerics, output.verify_inputs, into=version)
     if reuse.verify or plan is None:
         return reuse
-    splits, duplicates = unchanged_splits(plan, ours, earlier, theirs, records)
-    return replace(reuse, splits=splits, duplicates=duplicates)
+    return replace(reuse, splits=unchanged_splits(plan, ours, theirs))
 
 
 def _say_where_sources_went(name: str, ours: VersionPlan, theirs: VersionPlan) -> None:

@@ -30,12 +30,16 @@ class _Encode(beam.DoFn):
         self._mixed_calls = mixed_calls
         self._vectors = vectors
         self._earlier = earlier
-        self._client: EncoderClient
+        self._client: EncoderClient | None = None
 
     def setup(self) -> None:
-        self._client = self._connect()
+        # Where there is an earlier version, it may have all that this worker is given.
+        if self._earlier is None:
+            self._client = self._connect()
 
     def process(self, block: TokenBlock) -> Iterator[EmbeddingBlock]:
+        if self._client is None:
+            self._client = self._connect()
         yield encode_tokens(
             block,
             self._client,
