@@ -43,7 +43,7 @@ def border_ranks(text: str, borders: NDArray[np.int64]) -> NDArray[np.uint32]:
 def chosen_borders(places: NDArray[np.int64], ranks: NDArray[np.uint32], limit: int) -> list[int]:
     """Chooses the borders at which chunks end.
 
-    Chunks have at least half of the limit where the units allow it, and no two neighbours fit into
+    Chunks have more than half of the limit where the units allow it, and no two neighbours fit into
     one. Only a single unit may be longer than the limit.
 
     Args:
@@ -65,9 +65,11 @@ def chosen_borders(places: NDArray[np.int64], ranks: NDArray[np.uint32], limit: 
 def _lowest(places: NDArray[np.int64], ranks: NDArray[np.uint32], limit: int) -> list[int]:
     """Returns borders of least rank, until what lies between two of them fits or has none.
 
-    Each of the parts has half of the limit at least.
+    Each of the parts has more than half of the limit. So a border with the least rank as far as
+    a chunk reaches on either side is always chosen, and parts the text in two that know nothing
+    of each other.
     """
-    margin = max(limit // 2, 1)
+    margin = limit // 2 + 1
     first, last = 0, len(places) - 1
     start, end = places.item(first), places.item(last)
     if end - start <= limit:

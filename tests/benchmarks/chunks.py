@@ -2,8 +2,11 @@
 
 import argparse
 import random
+import re
 import time
 from dataclasses import dataclass, field
+
+from tokenizers import Tokenizer
 
 from embedkit.config import RecordConfig
 from embedkit.corpus.chunks import Chunker
@@ -91,6 +94,41 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """There are none of its own."""
 
 
+def paragraph_at_the_top(chunker: Chunker, stops: bool) -> tuple[list[int], int]:
+    """Returns the new texts of four documents below a new paragraph, and all of their chunks."""
+    chosen = random.Random(1)
+    paragraphs = [text.strip() for text in read_texts().texts]
+    new, chunks = [], 0
+    for _ in range(4):
+        inserted, *others = chosen.sample(paragraphs, len(paragraphs))
+        text, edited = "\n\n".join(others)[:130_000], f"{inserted}\n\n"
+        if not stops:
+            text, edited = (f"{' '.join(re.findall(r'\w+', one))} " for one in (text, edited))
+        edited += text
+        [spans] = chunker.spans([text])
+        known = {text[a:b] for a, b in spans}
+        [spans] = chunker.spans([edited])
+        new.append(sum(edited[a:b] not in known for a, b in spans))
+        chunks += len(spans)
+    return new, chunks
+
+
+def print_paragraphs(tokenizer: Tokenizer) -> None:
+    """Prints what a paragraph at the top costs, with stops and without any."""
+    print("\n| --chunk, 254 tokens | text | new texts of each document | of all chunks |")
+    print("|---|---|---|---|")
+    for stops in (True, False):
+        for kind in ("sentences", "stable-sentences"):
+            config = RecordConfig.model_validate({"chunk": kind, "chunk_tokens": 254})
+            chunker = make_chunker(config, tokenizer, MAX_TOKENS)
+            if chunker is None:
+                raise AssertionError(kind)
+            new, chunks = paragraph_at_the_top(chunker, stops)
+            name = "prose" if stops else "the same without punctuation"
+            each = ", ".join(map(str, new))
+            print(f"| {kind} | {name} | {each} | {sum(new) / chunks:.1%} |")
+
+
 def main(options: argparse.Namespace) -> None:
     """Measures and prints."""
     chosen = random.Random(0)
@@ -127,6 +165,7 @@ def main(options: argparse.Namespace) -> None:
             f"{cost.tokens / sum(cost.chunks):.0f} | {' | '.join(shares)} | "
             f"{size / cost.seconds:,.0f} |"
         )
+    print_paragraphs(tokenizer)
     print(f"\nPromised of a sentence at the top, of stable chunks: at most {_PROMISED:.0%}")
 
 

@@ -47,6 +47,7 @@ CASES = [
     *(("bert", chunk, record)
       for chunk in ("tokens", "sentences", "paragraphs")
       for record in ("prose", "one word", "lines")),
+    *(("modernbert", "stable-paragraphs", record) for record in ("prose", "words", "hex")),
     *((kind, "none", record)
       for kind in ("modernbert", "xlm-roberta")
       for record in ("dots", "hex")),

@@ -2,12 +2,13 @@
 
 import random
 from collections.abc import Callable
-from itertools import pairwise
+from itertools import islice, pairwise
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from reading import corpus_config
+from texts import paragraphs
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from embedkit.corpus.chunks import Chunker
@@ -77,8 +78,22 @@ def prose(chosen: random.Random, sentences: int) -> list[str]:
     ]
 
 
-def pages(chosen: random.Random, paragraphs: int, between: str = "\n\n") -> str:
-    return between.join(" ".join(prose(chosen, chosen.randint(1, 9))) for _ in range(paragraphs))
+def pages(chosen: random.Random, length: int, between: str = "\n\n") -> str:
+    return between.join(" ".join(prose(chosen, chosen.randint(1, 9))) for _ in range(length))
+
+
+def test_a_sentence_at_the_top_changes_two_percent_at_most(words: Tokenizer) -> None:
+    texts = iter(random.Random(6).sample(paragraphs(), len(paragraphs())))
+    new = chunks = 0
+    for _ in range(4):
+        text = "\n\n".join(islice(texts, 100))
+        made = chunker("stable-sentences", words, 40)
+        old = set(chunks_of(made, text))
+        edited = chunks_of(made, f"This was not here yesterday. {text}")
+        assert len(edited) > 100
+        new += sum(chunk not in old for chunk in edited)
+        chunks += len(edited)
+    assert 0 < new <= chunks / 50
 
 
 def joined(characters: str, end: str, lengths: tuple[int, int]) -> Callable[[random.Random], str]:
@@ -133,11 +148,11 @@ edits = st.tuples(st.integers(0, 10**6), st.integers(0, 300), new_texts)
 
 
 def check_recovery(
-    made: Chunker, paragraphs: int, seed: int, edit: tuple[int, int, str], tokens: int
+    made: Chunker, length: int, seed: int, edit: tuple[int, int, str], tokens: int
 ) -> None:
     chosen = random.Random(seed)
     place, size, inserted = edit
-    text = pages(chosen, paragraphs)
+    text = pages(chosen, length)
     at = place % (len(text) + 1)
     changed, _ = moved(made, text, text[:at] + inserted + text[at + size :])
     # What is inserted may be several chunks by itself.
