@@ -23,6 +23,7 @@ _SMALLEST, _LARGEST = 6_000, 60_000
 
 _PROMISED = 0.02
 _KINDS = ("sentences", "stable-sentences", "paragraphs", "stable-paragraphs")
+_WORD = re.compile(r"\w+")
 _SENTENCE = "This sentence was not here yesterday. "
 
 
@@ -103,7 +104,7 @@ def paragraph_at_the_top(chunker: Chunker, stops: bool) -> tuple[list[int], int]
         inserted, *others = chosen.sample(paragraphs, len(paragraphs))
         text, edited = "\n\n".join(others)[:130_000], f"{inserted}\n\n"
         if not stops:
-            text, edited = (f"{' '.join(re.findall(r'\w+', one))} " for one in (text, edited))
+            text, edited = (" ".join(_WORD.findall(one)) + " " for one in (text, edited))
         edited += text
         [spans] = chunker.spans([text])
         known = {text[a:b] for a, b in spans}
