@@ -221,12 +221,20 @@ class Prune:
                 data = version.store.read(version.manifest_key)
                 Manifest.from_json(data, version.url_of(version.manifest_key))
             except FileNotFoundError:
+                if self._is_left_over(version):
+                    return None
                 return "no version: it has neither a plan nor a manifest"
             except IntegrityError as error:
                 return str(error)
         except IntegrityError as error:
             return str(error)
         return None
+
+    def _is_left_over(self, version: Version) -> bool:
+        """Whether nothing but marks stand there, of a process that a removal overtook."""
+        marks = {version.published_key, version.heartbeat_key, version.growing_key}
+        found = set(version.store.list(version.key("")))
+        return bool(found) and found <= marks
 
     def _why_it_is_wanted(self, name: str, root: _Root) -> str | None:
         if name == root.latest:

@@ -34,6 +34,14 @@ def publish(version: Version) -> None:
         number = {"number": _new_number(version)}
         create(version.store, version.published_key, canonical_json(number))
     point_latest(version)
+    if not version.is_complete():
+        # What was written just now would make a later version of that name a published one.
+        for key in (version.published_key, *numbers_of(version.store, version.name)):
+            version.store.remove(key)
+        raise RemovedError(
+            f"{version.url}: removed by embedkit prune just now; run the same command again, which "
+            "begins the version anew"
+        )
 
 
 def name_where_none_is(version: Version) -> bool:

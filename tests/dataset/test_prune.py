@@ -203,6 +203,18 @@ def test_what_is_no_version_of_ours_stays(root, job):
     assert store.size("spark/part-00000.parquet") == 4
 
 
+def test_the_marks_that_a_removal_left_go_when_they_are_old(root, job):
+    published(root, job, ["v1"])
+    for name in ("left", "rows"):
+        beat(Version(root, name))
+        open_store(root).create(f"{name}/_PUBLISHED", b'{"number": 7}')
+    open_store(root).create("rows/data/part-00000-00000.parquet", b"PAR1")
+    assert gone(pruned(root, days=0, ahead=3600)) == []
+    said = pruned(root, days=0)
+    assert gone(said) == ["left"]
+    assert said["rows"][1].startswith("no version")
+
+
 def test_a_link_to_a_version_is_left_alone(tmp_path, job):
     root = str(tmp_path / "root")
     published(root, job, ["v1", "v2"])
