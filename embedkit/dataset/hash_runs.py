@@ -5,12 +5,7 @@ complete. Its name tells which parts it is of, so whoever finds it missing may w
 the same. A reader maps it into memory, and so holds none of it.
 """
 
-import errno
-import os
-import tempfile
-import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -19,11 +14,11 @@ from weakref import finalize
 import numpy as np
 from numpy.typing import NDArray
 
+from embedkit.dataset.local_copies import folder_of_copies, written_whole
 from embedkit.dataset.manifest import Part
 from embedkit.dataset.stores import create, read_if_there
 from embedkit.dataset.version import Version
 from embedkit.hashes.digests import digest, hash_of
-from embedkit.hashes.local_files import writing_in
 
 Hashes = NDArray[np.uint64]
 
@@ -35,7 +30,6 @@ _ARRAYS = 5
 ROW_BITS = 32
 """Bits of a place that tell the row of a part; those before them tell the part."""
 
-_STALE_SECONDS = 86_400.0
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -217,34 +211,16 @@ def _mapped(path: Path) -> HashRun | None:
 
 
 def _mapped_copy(version: Version, run: RunOfParts) -> HashRun | None:
-    folder = _folder_of_copies()
+    folder = folder_of_copies()
     path = folder / run.name
     if (found := _mapped(path)) is None:
         data = read_if_there(version.store, run.path(version))
         if data is None or HashRun.of_bytes(np.frombuffer(data, np.uint8)) is None:
             return None
-        with writing_in(folder):
-            descriptor, aside = tempfile.mkstemp(dir=folder)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-            os.replace(aside, path)
+        with written_whole(path) as file:
+            file.write(data)
         found = _mapped(path)
     if found is not None:
         # Those who have it mapped keep it; who comes later copies it once more.
         finalize(found, path.unlink, missing_ok=True)
     return found
-
-
-def _folder_of_copies() -> Path:
-    """Returns a folder of this user's own, free of what killed processes left long ago."""
-    folder = Path(tempfile.gettempdir()) / f"embedkit-reuse-{os.getuid()}"
-    with writing_in(folder):
-        folder.mkdir(mode=0o700, exist_ok=True)
-        if folder.lstat().st_uid != os.getuid() or folder.is_symlink():
-            raise PermissionError(errno.EPERM, "it is somebody else's")
-        oldest = time.time() - _STALE_SECONDS
-        for path in folder.iterdir():
-            with suppress(FileNotFoundError):
-                if path.stat().st_mtime < oldest:
-                    path.unlink()
-    return folder

@@ -17,6 +17,7 @@ from embedkit.dataset.committed import committed
 from embedkit.dataset.finalize import part_of
 from embedkit.dataset.manifest import Part, read_manifest
 from embedkit.dataset.parquet import RESTORE
+from embedkit.dataset.part_copies import PartCopies
 from embedkit.dataset.rows import read_rows
 from embedkit.dataset.version import Version
 from embedkit.encoders.spec import VectorSpec
@@ -32,6 +33,7 @@ from embedkit.vectors import Vectors, value_column, vectors_of
 _PARTS_AT_ONCE = 4
 """Parts of the earlier version that are read at the same time."""
 
+_KEYS = ("text_hash", "id")
 _FEW_IN = 64
 """Where fewer rows than one in so many are taken, a part is not read whole."""
 
@@ -74,6 +76,7 @@ class EarlierRows:
         self._reuse = reuse
         self.version = reuse.version
         self._checked: set[int] = set()
+        self._copies = PartCopies(reuse.version)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Leaves behind what was read."""
@@ -179,7 +182,10 @@ class EarlierRows:
         # A flipped bit of a vector shows nowhere else. Reading all of a part for few of its rows
         # would cost more than these.
         checked = number not in self._checked and len(at) * _FEW_IN >= part.rows
-        table = read_rows(self.version, part, ["id", "text_hash", column], at, checked)
+        columns = [*_KEYS, column]
+        table = self._copies.rows_of(part, columns, at)
+        if table is None:
+            table = read_rows(self.version, part, columns, at, checked)
         if checked:
             self._checked.add(number)
         equal = [
@@ -187,7 +193,7 @@ class EarlierRows:
                 table.column(name).combine_chunks().take(pa.array(back)),
                 rows.column(name).take(pa.array(mine)),
             ).to_numpy(zero_copy_only=False)
-            for name in ("text_hash", "id")
+            for name in _KEYS
         ]
         kept = np.flatnonzero(equal[0])
         numerics = _numerics_of(table.schema, f"{self.version.url}/{part.path}")
