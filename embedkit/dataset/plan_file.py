@@ -8,7 +8,7 @@ from typing import Any
 from embedkit.dataset.recipe import fingerprint, naming
 from embedkit.dataset.stores import create
 from embedkit.dataset.version import Version
-from embedkit.errors import ConfigError, IntegrityError
+from embedkit.errors import ConfigError, IntegrityError, RemovedError
 from embedkit.formats.canonical import with_checksum
 from embedkit.formats.json_record import JsonRecord
 
@@ -102,6 +102,7 @@ def create_or_check_plan(
     Raises:
         ConfigError: The version was begun with another model, other inputs or other settings.
         IntegrityError: The plan that stands is damaged.
+        RemovedError: The version is removed at this moment.
         StoreError: The store failed.
     """
     data = plan.to_json()
@@ -114,6 +115,11 @@ def create_or_check_plan(
             raise
         version.store.replace(version.plan_key, data)
         return plan
+    except FileNotFoundError as error:
+        raise RemovedError(
+            f"{version.url}: removed by embedkit prune just now; run the same command again, which "
+            "begins the version anew"
+        ) from error
     for name, fixed in _FIXED.items():
         if fixed.of(plan) == fixed.of(standing):
             continue
