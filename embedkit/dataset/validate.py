@@ -134,7 +134,8 @@ class _Check:
 
     def _say(self, line: str) -> None:
         if len(self._problems) < MOST_PROBLEMS:
-            self._problems.append(line)
+            # A damaged file may say anything, line ends as well.
+            self._problems.append(" ".join(line.splitlines()))
         else:
             self._more += 1
 

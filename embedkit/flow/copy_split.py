@@ -33,6 +33,7 @@ from embedkit.formats.reused import Reused
 from embedkit.reports.statistics import Sidecar
 
 _LOG = logging.getLogger("embedkit")
+_RECORDS_AT_ONCE = 1024
 _OF_CIRCUMSTANCES = frozenset({"worker_lost", "non_finite_vector"})
 """Reasons of rejects that lie in how a record was embedded and not in the record."""
 
@@ -155,8 +156,7 @@ def _blocks(end: SplitEnd, version: Version) -> Iterator[_Earlier]:
         FileNotFoundError: A file is gone.
         IntegrityError: A file is damaged.
     """
-    names = [f"{end.split_id}-{seq:05d}" for seq in range(end.blocks)]
-    for record in commit_records(version, names):
+    for record in _records(end, version):
         key = version.stats_key(record.block_id)
         stats = version.store.read(key)
         _refuse(version.url_of(key), fault_of_statistics(stats, record))
@@ -166,6 +166,13 @@ def _blocks(end: SplitEnd, version: Version) -> Iterator[_Earlier]:
             rejects = version.store.read(key)
             _refuse(version.url_of(key), fault_of_rejects(rejects, record))
         yield _Earlier(record, rejects, stats, _footer(version, record) if record.rows else {})
+
+
+def _records(end: SplitEnd, version: Version) -> Iterator[CommitRecord]:
+    # A few at a time, as an end record may tell of more than fit into memory.
+    for start in range(0, end.blocks, _RECORDS_AT_ONCE):
+        some = range(start, min(start + _RECORDS_AT_ONCE, end.blocks))
+        yield from commit_records(version, [f"{end.split_id}-{seq:05d}" for seq in some])
 
 
 def _footer(version: Version, record: CommitRecord) -> Mapping[bytes, bytes]:

@@ -7,6 +7,7 @@ version differ in the last digits of their vectors, which tell afterwards who ma
 import itertools
 import json
 import os
+import time
 from collections import defaultdict
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -40,14 +41,23 @@ from hypothesis.stateful import (
 )
 
 from embedkit.config import JobConfig
+from embedkit.dataset import heartbeat, removal
 from embedkit.dataset.manifest import read_manifest
+from embedkit.dataset.prune import Policy, Prune
 from embedkit.dataset.publication import number_of, publish
 from embedkit.dataset.rows import read_rows
 from embedkit.dataset.validate import validate
 from embedkit.dataset.version import Version, find_version, latest
 from embedkit.engines.run import run_job
-from embedkit.errors import ConfigError, EmbedkitError, InputError, ResumableError
-from embedkit.flow import prepare
+from embedkit.errors import (
+    ConfigError,
+    EmbedkitError,
+    InputError,
+    IntegrityError,
+    RemovedError,
+    ResumableError,
+)
+from embedkit.flow import beats, prepare
 
 ROOT = "memory://root"
 TEXTS = [" ".join(WORDS[n + m] for m in range(1 + n % 3)) for n in range(9)]
@@ -57,6 +67,7 @@ STEPS = (
 )  # fmt: skip
 """What an attempt writes, in the order that it does."""
 
+HIDDEN = (".numbers", ".tmp", ".removing")
 FROZEN = (
     "data/", "rejects/", "_meta/plan", "_meta/commits/", "_meta/splits/", "_meta/stats/",
     "_meta/manifest", "_SUCCESS",
@@ -103,6 +114,7 @@ class Run:
         attempt: Its thread.
         edits: How often files had been written in their places when it began.
         engine: Holds the encoder, which knows what was asked of it.
+        heart: Its heartbeat, once it has begun.
         reuse: The version whose vectors it may take; None where it has not said yet.
         version: The version that it works on; None before it is known.
     """
@@ -112,8 +124,38 @@ class Run:
     edits: int
     engine: CostlessEngine
     attempt: Attempt = field(init=False)
+    heart: beats.Beats | None = None
     reuse: list[Any] = field(default_factory=list)
     version: str | None = None
+
+
+class Clock:
+    """The time, which a test may let pass."""
+
+    def __init__(self) -> None:
+        self.passed = 0.0
+
+    def time(self) -> float:
+        return time.time() + self.passed
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.passed
+
+
+CLOCK = Clock()
+
+
+@dataclass
+class Pruning:
+    """An attempt at pruning the root.
+
+    Attributes:
+        attempt: Its thread.
+        alive: The versions that somebody wrote when it began, and those that he took rows from.
+    """
+
+    attempt: Attempt
+    alive: dict[str, Run]
 
 
 class Versions(RuleBasedStateMachine):
@@ -135,9 +177,9 @@ class Versions(RuleBasedStateMachine):
         self.frozen: dict[str, dict[str, bytes]] = {}
         self.once: dict[str, bytes] = {}
         self.rows: dict[str, dict[tuple[str, int], Row]] = defaultdict(dict)
-        self.numbers: dict[str, int] = {}
         self.latest = 0
-        self.stores = 0
+        self.prunes: list[Pruning] = []
+        self.pruned: set[str] = set()
 
     # What the inputs are.
 
@@ -296,6 +338,71 @@ class Versions(RuleBasedStateMachine):
         one = self._one(which)
         one.attempt.kill()
 
+    @precondition(lambda self: self._open())
+    @rule(which=st.integers(0, 5))
+    def beat(self, which: int) -> None:
+        """Its own thread says that a run is alive, and lists what is committed."""
+        self._beat(self._one(which))
+
+    def _beat(self, one: Run) -> None:
+        if one.heart is not None and not one.heart.stop.is_set():
+            one.heart.beat()
+
+    @rule(alive=st.integers(0, 15))
+    def wait_for_a_day(self, alive: int) -> None:
+        """All runs and prunes die but some, which say that they are alive."""
+        CLOCK.passed += 30 * 3600
+        for number, one in enumerate(self._open()):
+            if alive >> number & 1 and one.heart is not None and not one.heart.stop.is_set():
+                one.heart.beat()
+            else:
+                one.attempt.kill()
+        for one in self.prunes:
+            one.attempt.kill()
+
+    # What prunes do.
+
+    @precondition(lambda self: self.frozen and len(self._pruning()) < 2)
+    @rule(keep=st.integers(1, 2), old=st.booleans())
+    def prune(self, keep: int, old: bool) -> None:
+        policy = Policy(keep, CLOCK.time() if old else None)
+        alive = {}
+        for one in self._open():
+            if one.version is not None and self._is_writing(one):
+                alive[one.version] = one
+                alive |= {said.version: one for said in one.reuse if said is not None}
+        attempt = Attempt(lambda: list(Prune(ROOT, policy, CLOCK.time).remove()))
+        self.prunes.append(Pruning(attempt, alive))
+
+    def _is_writing(self, one: Run) -> bool:
+        """Whether a run has said that it writes its version, and looked whether it may."""
+        return one.heart is not None and not one.heart.stop.is_set()
+
+    def _pruning(self) -> list[Pruning]:
+        return [one for one in self.prunes if not one.attempt.ended]
+
+    @precondition(lambda self: self._pruning())
+    @rule(
+        which=st.integers(0, 1),
+        how=st.sampled_from(["some", "some", "begin", "end", "end", "kill", "fail"]),
+        count=st.integers(1, 20),
+    )
+    def go_on_pruning(self, which: int, how: str, count: int) -> None:
+        found = self._pruning()
+        one = found[which % len(found)]
+        if how == "some":
+            one.attempt.steps(count)
+        elif how == "begin":
+            one.attempt.go_on(lambda name, key: name == "create" and key.endswith("/begun"))
+        elif how == "end":
+            one.attempt.finish()
+        elif how == "kill":
+            one.attempt.kill()
+        else:
+            one.attempt.fail(count % 2 == 0)
+        error = one.attempt.error
+        assert error is None or isinstance(error, (KilledError, ConfigError)) or one.attempt.failed
+
     def _one(self, which: int) -> Run:
         found = self._open()
         return found[-1 - which % len(found)]
@@ -313,7 +420,8 @@ class Versions(RuleBasedStateMachine):
             "was begun with" in said or "there is no version" in said
         )
         lost = attempt.failed and isinstance(error, ResumableError)
-        if not (changed or other or lost):
+        removed = bool(self.prunes) and isinstance(error, (RemovedError, IntegrityError))
+        if not (changed or other or lost or removed):
             raise error
 
     # What must be true whatever they have done.
@@ -326,8 +434,10 @@ class Versions(RuleBasedStateMachine):
                 name, _, key = path.removeprefix("/root/").partition("/")
                 found[name][key] = file.getvalue()
         complete_ones = set()
+        going = {key.partition("/")[0] for key in found[".removing"] if key.endswith("/begun")}
+        self._check_pruned(found, going)
         for name, files in found.items():
-            if name in ("LATEST", ".numbers", ".tmp"):
+            if name in ("LATEST", *HIDDEN) or name in going:
                 continue
             rows = self._rows(name, files)
             if "_SUCCESS" in files and "_meta/manifest.json" in files:
@@ -335,6 +445,26 @@ class Versions(RuleBasedStateMachine):
                 self._check_complete(name, files, rows)
         assert self.frozen.keys() <= complete_ones
         self._check_latest(found, complete_ones)
+
+    def _check_pruned(self, found: dict[str, dict[str, bytes]], going: set[str]) -> None:
+        """What goes is complete no more for anybody, and nobody writes it or takes rows from it."""
+        for name in going:
+            assert f"{name}\n".encode() != found["LATEST"].get("")
+            for one in self._pruning():
+                writer = one.alive.get(name)
+                said = writer is not None and self._is_writing(writer) and not writer.attempt.ended
+                assert not (said and one.attempt.last == ("create", f".removing/{name}/begun"))
+        known = {*self.frozen, *(key.partition("/")[0] for key in self.once)}
+        gone = {name for name in known if name in going or "_meta/plan.json" not in found[name]}
+        assert not gone or self.prunes
+        for name in gone:
+            # Its name is free for others.
+            self.frozen.pop(name, None)
+            self.rows.pop(name, None)
+        self.once = {
+            key: data for key, data in self.once.items() if key.partition("/")[0] not in gone
+        }
+        self.pruned |= gone
 
     def _rows(self, name: str, files: dict[str, bytes]) -> dict[tuple[str, int], Any]:
         """What a reader sees of a version: rows of its inputs, none of them torn or twice."""
@@ -459,8 +589,14 @@ class Versions(RuleBasedStateMachine):
             assert len(ids) == len(set(ids)) == manifest.rows
 
     def teardown(self) -> None:
-        for one in self.runs:
+        for one in (*self.runs, *self.prunes):
             one.attempt.kill()
+        CLOCK.passed += 30 * 3600
+        if "LATEST" in {path.removeprefix("/root/") for path in MemoryFileSystem.store}:
+            # What a prune has begun, the next one ends.
+            list(Prune(ROOT, Policy(100), CLOCK.time).remove())
+        assert not any("/.removing/" in path for path in MemoryFileSystem.store)
+        self.promises_hold()
         published = [
             one
             for one in map(partial(Version, ROOT), self.frozen)
@@ -517,6 +653,19 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> type[Versions]:
         attempt_here().run.reuse.append(said)
         return reuse
 
+    class KnownBeats(beats.Beats):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            attempt_here().run.heart = self
+
+        def go_on(self) -> None:
+            """Its test says when it is time."""
+
+    monkeypatch.setattr(beats, "Beats", KnownBeats)
+    for module in (beats, heartbeat):
+        monkeypatch.setattr(module, "time", CLOCK)
+    # A process that a test has killed runs on.
+    monkeypatch.setattr(removal, "_machine", lambda: "")
     monkeypatch.setattr(prepare, "create_or_check_plan", begin)
     monkeypatch.setattr(prepare, "find_reuse", find)
 
