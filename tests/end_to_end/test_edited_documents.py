@@ -62,6 +62,7 @@ def test_a_sentence_at_the_top_costs_a_few_chunks(tiny_model, tmp_path, longest,
     changed = [row for row in rows if row["text_hash"] not in old]
     assert max(row["chunk_index"] for row in rows) > (1024 if longest > 1000 and not late else 150)
     assert (second.rows_encoded, second.rows_reused) == (len(changed), len(rows) - len(changed))
+    assert f"| chunk | {settings['chunk']} |" in (dataset.folder / "README.md").read_text()
     kept = (row for row in rows if row["text_hash"] in old)
     assert all(row["embedding"] in old[row["text_hash"]] for row in kept)
     # Of each document the chunks at its top, and no others.
