@@ -12,6 +12,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from releases import FIXTURES, copy_of_root, releases, version_of
+from releases import job as job_of_release
 from running import Dataset, records, tiny_job
 
 from embedkit.dataset import hash_runs
@@ -196,3 +198,64 @@ def test_on_the_local_engine(
     account = run_again(tiny_model, folder, engine="local", workers=2)
     assert (account.rows_reused, account.tokens_encoded) == (80, 0)
     assert vectors(folder / "out" / "v2") == vectors(folder / "out" / "v1")
+
+
+KINDS: list[dict[str, Any]] = [
+    {"granularity": "word"},
+    {"granularity": "token", "store_tokens": True},
+    {"chunk": "sentences", "chunk_tokens": 8},
+    {"chunk": "tokens", "chunk_tokens": 8, "chunk_overlap": 2, "late_chunking": True},
+    {"vector_dtype": "float16", "store_text": True},
+    {"text_template": "{title}: {text}", "metadata_columns": ("stars",)},
+]
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("settings", KINDS)
+def test_of_all_kinds_of_rows(tiny_model: str, tmp_path: Path, settings: dict[str, Any]) -> None:
+    four(tmp_path / "in")
+    assert run_job(job(tiny_model, tmp_path, version="v1", **settings)).tokens_encoded > 0
+    shutil.rmtree(tmp_path / "in")
+    seven(tmp_path / "in")
+    account = run_again(tiny_model, tmp_path, **settings)
+    assert (account.rows_reused, account.tokens_encoded) == (account.rows, 0)
+    before, now = (Dataset(tmp_path / "out" / name).table for name in ("v1", "v2"))
+    moved = ["source", "row_index", "line_in_range"]
+    assert now.drop_columns(moved).equals(before.drop_columns(moved))
+
+
+@pytest.mark.soak
+def test_in_an_object_store(tiny_model: str, tmp_path: Path, bucket: str) -> None:
+    def run(name: str) -> RunAccount:
+        local = job(tiny_model, tmp_path, version=name, reuse_scope="global")
+        return run_job(local.model_copy(update={"output": f"s3://{bucket}/out"}))
+
+    four(tmp_path / "in")
+    run("v1")
+    shutil.rmtree(tmp_path / "in")
+    seven(tmp_path / "in")
+    account = run("v2")
+    assert (account.rows_reused, account.tokens_encoded) == (80, 0)
+    version = Version(f"s3://{bucket}/out", "v2")
+    assert validate(version).problems == ()
+    assert list(version.store.list("v2/_meta/reuse/")) == []
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("release", releases())
+def test_of_a_version_that_an_earlier_release_wrote(release: str, tmp_path: Path) -> None:
+    root = copy_of_root(release, tmp_path / "root")
+    (tmp_path / "in").mkdir()
+    for path in sorted((FIXTURES / "inputs").glob("articles-*")):
+        shutil.copy(path, tmp_path / "in" / f"moved-{path.name}")
+    name = next(
+        one
+        for one, settings in json.loads((FIXTURES / release / "jobs.json").read_text()).items()
+        if "articles" in settings["inputs"][0]
+    )
+    before = version_of(release, name)
+    changes = {"inputs": (str(tmp_path / "in"),), "version": "v2", "reuse": before}
+    account = run_job(job_of_release(release, name, root, reuse_scope="global", **changes))
+    assert (account.rows_reused, account.tokens_encoded) == (account.rows, 0)
+    assert account.rows > 0
+    assert vectors(root / "v2") == vectors(root / before)
