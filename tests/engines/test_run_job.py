@@ -3,14 +3,21 @@
 import json
 import logging
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from running import Dataset, write_jsonl
 
+from embedkit.dataset.committed import committed
+from embedkit.dataset.growing import growing_listing
+from embedkit.dataset.status import status
+from embedkit.dataset.validate import validate
+from embedkit.engines.plain import PlainWork
 from embedkit.engines.run import run_job
-from embedkit.errors import ConfigError
+from embedkit.errors import ConfigError, ResumableError
+from embedkit.flow import beats
 from embedkit.flow.prepare import prepare
 from embedkit.reports.account import RunAccount
 from embedkit.reports.statistics import Sidecar
@@ -124,6 +131,46 @@ def test_a_run_that_stopped_before_its_report_only_completes(make_job, embed_som
         path: seen for path, seen in standing.items() if ".tmp" not in path.parts
     }
     Dataset.latest(tmp_path / "out").check_accounts(180)
+
+
+def test_a_run_says_that_it_writes_and_what_is_committed(make_job, tmp_path, monkeypatch):
+    monkeypatch.setattr(beats, "_FIRST_SECONDS", 0.01)
+    monkeypatch.setattr(beats, "BEAT_SECONDS", 0.02)
+    run = PlainWork.run
+
+    def stop(work, host):
+        run(replace(work, splits=work.splits[:2]), host)
+        reached.append(work.documents())
+        deadline = time.monotonic() + 60
+        while (found := growing_listing(version)) is None or found.documents < reached[-1]:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        listed.append(found)
+        assert status(version).state == "running"
+        raise ResumableError("stopped")
+
+    reached, listed = [], []
+    version = prepare(make_job()).version
+    monkeypatch.setattr(PlainWork, "run", stop)
+    for _ in range(2):
+        with pytest.raises(ResumableError, match="stopped"):
+            run_job(make_job())
+        records = committed(version).values()
+        assert [one.path for one in listed[-1].parts] == [one.part for one in records if one.part]
+        assert listed[-1].rows == sum(one.rows for one in records)
+        assert listed[-1].description["recipe"]
+    # What a resumed run lists, it lists with what was there before.
+    assert 0 < listed[0].rows < listed[1].rows < 180
+    told = status(version)
+    assert (told.rows, told.splits) == (listed[1].rows, len(prepare(make_job()).plan.splits))
+    assert told.splits_ended == 4
+    assert 0 < told.share < 1
+    monkeypatch.setattr(PlainWork, "run", run)
+    assert run_job(make_job()).rows == 180
+    for key in (version.heartbeat_key, version.growing_key):
+        assert version.store.size(key) is None
+    assert validate(version).problems == ()
+    assert (status(version).state, status(version).rows) == ("complete", 180)
 
 
 def test_another_job_makes_another_version(make_job, tmp_path):

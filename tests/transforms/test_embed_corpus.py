@@ -18,6 +18,7 @@ from running import Dataset, records, tiny_job, write_corpus
 from embedkit.config import CorpusConfig, ModelConfig, OutputConfig, RecordConfig
 from embedkit.corpus.plan import Plan, plan_corpus
 from embedkit.dataset.committed import committed
+from embedkit.dataset.growing import standing_listing
 from embedkit.dataset.publication import is_published
 from embedkit.dataset.version import Version, latest_name
 from embedkit.encoders.kinds import read_model
@@ -27,6 +28,7 @@ from embedkit.flow.complete import complete_version
 from embedkit.flow.prepare import begin_version
 from embedkit.records import DocumentBlock
 from embedkit.reports.account import RunAccount
+from embedkit.transforms import embed as transforms_embed
 from embedkit.transforms.embed_corpus import EmbedCorpus
 from embedkit.transforms.read import ReadCorpus
 
@@ -65,9 +67,22 @@ def files(folder: Path) -> dict[str, tuple[int, bytes]]:
     }
 
 
-def test_rows_become_a_complete_version(model, output, tmp_path):
+def test_rows_become_a_complete_version(model, output, tmp_path, monkeypatch):
     rows = records(100)
+    listed = []
+    leave = transforms_embed.leave
+
+    def look_first(version):
+        listed.append(standing_listing(version))
+        leave(version)
+
+    monkeypatch.setattr(transforms_embed, "leave", look_first)
     result = embed(rows, EmbedCorpus(model, output, _SMALL, shards=4))
+    # Its workers have listed what is committed, from the first part on.
+    assert listed[0].rows > 0
+    assert not {"heartbeat.json", "growing.json"} & {
+        path.name for path in Path(output.output).glob("v1/_meta/*")
+    }
     assert (result.version, result.documents, result.rows, result.rejects) == ("v1", 100, 100, 0)
     assert not result.already_complete
     dataset = Dataset.latest(output.output)
