@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from beam_running import results
 from marked import mark_vectors
+from releases import copy_of_root, inputs_in_memory, job, version_of
 from running import Dataset, records, sentence, tiny_job, write_jsonl
 from tiny_cross import save_cross_encoder
 
@@ -258,6 +259,30 @@ def test_an_earlier_version_that_is_not_complete_is_used_by_name(tiny_model, tmp
     gone.unlink()
     result, _ = night(tiny_model, tmp_path, "second", reuse="first")
     assert (result.rows_reused, result.rows_added) == (100 - rows, rows)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["complete", "half-done", pytest.param("named-half-done", marks=pytest.mark.soak)],
+)
+def test_versions_of_the_first_release_are_taken_over(name, tmp_path):
+    root = copy_of_root("0.1.0", tmp_path / "root")
+    earlier = version_of("0.1.0", name)
+    parts = [pq.read_table(part) for part in (root / earlier / "data").glob("*.parquet")]
+    commits = list((root / earlier / "_meta" / "commits").iterdir())
+    with inputs_in_memory():
+        result = run_job(job("0.1.0", name, root, version="next", reuse=earlier))
+    assert validate(Version(str(root), "next")).problems == ()
+    new = by_id(Dataset(root / "next"))
+    known = sum(json.loads(path.read_text())["rows"] for path in commits)
+    old = {}
+    for table in parts:
+        vectors = vectors_of(table)
+        for row, one in enumerate(table.select(["id", "text_hash"]).to_pylist()):
+            old[one["id"]] = (one["text_hash"], vectors.of_row(row).tobytes())
+    assert 0 < known <= result.rows_reused < known + 3
+    assert sum(old.get(row) == found for row, found in new.items()) >= known
+    assert (result.rows_encoded == 0) == (name == "complete") == (result.tokens_encoded == 0)
 
 
 def test_a_part_that_is_gone_ends_the_run_with_a_way_on(tiny_model, tmp_path):
