@@ -36,7 +36,9 @@ class Heartbeat(JsonRecord):
         host: Name of its machine.
         run: Tells its process from others.
         interval: Seconds until the next one is to be expected.
-        reuses: Name of the earlier version whose vectors it takes over, so must stay.
+        reuses: Name of the earlier version whose vectors it takes over.
+        held: Names of the versions that must stay: that one, and those of other runs that were
+            heard of lately.
     """
 
     time: float
@@ -44,6 +46,7 @@ class Heartbeat(JsonRecord):
     run: str
     interval: float
     reuses: str | None = None
+    held: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,13 @@ def beat(version: Version, reuses: str | None = None) -> None:
     Raises:
         StoreError: The store failed.
     """
-    said = Heartbeat(time.time(), socket.gethostname(), run_id(), BEAT_SECONDS, reuses)
+    now = time.time()
+    held = {reuses} if reuses is not None else set()
+    standing = _parsed(read_if_there(version.store, version.heartbeat_key))
+    if standing is not None and Heard(standing.time, standing).is_alive(now):
+        # Another run of the same job may take vectors over from another version.
+        held |= set(standing.held)
+    said = Heartbeat(now, socket.gethostname(), run_id(), BEAT_SECONDS, reuses, tuple(sorted(held)))
     version.store.replace(version.heartbeat_key, said.to_json())
 
 
@@ -87,9 +96,8 @@ def last_heard(version: Version) -> Heard | None:
     if data is None:
         return None
     modified = version.store.modified(version.heartbeat_key)
-    try:
-        said = Heartbeat.parse(data)
-    except ValueError:
+    said = _parsed(data)
+    if said is None:
         # Torn, so that its writer was there whenever that was.
         return Heard(math.inf if modified is None else modified, None)
     return Heard(max(said.time, modified or 0.0), said)
@@ -132,6 +140,14 @@ def leave(version: Version) -> None:
             version.store.remove(key)
     except StoreError as error:
         _LOG.warning("a heartbeat stays behind, which does no harm: %s", error)
+
+
+def _parsed(data: bytes | None) -> Heartbeat | None:
+    """Returns a heartbeat; None where there is none, or a torn one."""
+    try:
+        return None if data is None else Heartbeat.parse(data)
+    except ValueError:
+        return None
 
 
 @cache

@@ -97,7 +97,7 @@ class _Root:
     def reusing(self, name: str) -> str | None:
         """Returns a version that takes vectors over from another one now, if any does."""
         for writer, heard in self.writers.items():
-            if writer != name and (heard.beat is None or heard.beat.reuses == name):
+            if writer != name and (heard.beat is None or name in heard.beat.held):
                 return writer
         return None
 

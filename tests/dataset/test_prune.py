@@ -185,6 +185,21 @@ def test_one_that_a_growing_one_takes_vectors_over_from_stays(root, job):
     assert gone(pruned(root, days=0)) == ["v1", "v4"]
 
 
+def test_what_one_run_takes_over_stays_while_another_of_the_same_job_takes_nothing(root, job):
+    published(root, job, ["v1", "v2", "v3"])
+    growing = Version(root, "v4")
+    job.write(growing)
+    join(growing, "v1")
+    join(growing, "v2")
+    join(growing)
+    assert gone(pruned(root, days=0, ahead=DAY / 2)) == []
+    # Of a run that was not heard of since.
+    old = Heartbeat(time.time() - 2 * DAY, "there", "0", 30.0, "v1", ("v1",))
+    growing.store.replace(growing.heartbeat_key, old.to_json())
+    join(growing, "v2")
+    assert gone(pruned(root, days=0, ahead=DAY / 2)) == ["v1"]
+
+
 def test_what_is_no_version_of_ours_stays(root, job):
     store = open_store(root)
     published(root, job, ["v1", "v2", "v3"])

@@ -210,4 +210,4 @@ def test_a_worker_goes_on_where_the_store_refuses(version):
 def test_the_heartbeat_is_json_for_anybody(version):
     driver(version).beat()
     said = json.loads(version.store.read(version.heartbeat_key))
-    assert set(said) == {"time", "host", "run", "interval", "reuses", "checksum"}
+    assert set(said) == {"time", "host", "run", "interval", "reuses", "held", "checksum"}
