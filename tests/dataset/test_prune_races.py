@@ -246,6 +246,7 @@ def test_all_at_once_in_any_order_with_kills(schedule, kills):
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(3000)
 @settings(max_examples=1500)
 @given(schedule=SCHEDULES, kills=KILLS)
 def test_all_at_once_in_very_many_orders_with_kills(schedule, kills):
