@@ -70,14 +70,8 @@ def piece_ends(text: str) -> Ends:
 
     No piece ends within what is seen as one character, as an accent is on its letter.
     """
-    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
-    marks = [ord(one) for one in set(text) if unicodedata.category(one)[0] == "M"]
-    joins = np.isin(codes, np.array([*marks, *_SKIN_TONES, _JOINER], np.uint32))
-    flags = np.isin(codes, np.array(_FLAG_LETTERS, np.uint32))
-    parted = ~(joins[1:] | (codes[:-1] == _JOINER) | (flags[1:] & flags[:-1]))
-    borders = np.flatnonzero(parted) + 1
-    places = np.concatenate([[0], borders, [len(text)]])
-    return places[chosen_borders(places, border_ranks(text, borders), _PIECE)[1:]]
+    places = _places_between_characters(text)
+    return places[chosen_borders(places, border_ranks(text, places[1:-1]), _PIECE)[1:]]
 
 
 def character_ends(text: str) -> Ends:
@@ -104,6 +98,18 @@ def _blank_lines(text: str) -> Iterable[int]:
     for run in _LINE_END.finditer(text):
         if len(run[0]) > 1 and len(_ONE_LINE_END.findall(run[0])) > 1:
             yield run.start()
+
+
+def _places_between_characters(text: str) -> Ends:
+    """Returns the ends of a text and all places where what is seen as one character is not cut."""
+    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
+    marks = [ord(one) for one in set(text) if unicodedata.category(one)[0] == "M"]
+    parted = ~np.isin(codes, np.array([*marks, *_SKIN_TONES, _JOINER], np.uint32))
+    parted[1:] &= codes[:-1] != _JOINER
+    flags = np.isin(codes, np.array(_FLAG_LETTERS, np.uint32))
+    parted[1:] &= ~(flags[1:] & flags[:-1])
+    parted[0] = True
+    return np.append(np.flatnonzero(parted), len(text))
 
 
 def _complete(text: str, *ends: Iterable[int]) -> Ends:
