@@ -2,9 +2,12 @@
 
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Self
+
+from pydantic import model_validator
 
 from embedkit.dataset.identity import add_digests
-from embedkit.dataset.record import REDO, Record
+from embedkit.dataset.record import REDO, Record, check_rows
 from embedkit.dataset.sources import SourceRange
 from embedkit.dataset.stores import read_all, read_if_there
 from embedkit.dataset.version import Version, block_of, block_order, split_of
@@ -89,6 +92,11 @@ class CommitRecord(Record):
         """Whether the block goes on with a document, which is counted in the first of its own."""
         # The one block of a split without any record counts none either.
         return not self.documents and block_order(self.block_id)[1] > 0
+
+    @model_validator(mode="after")
+    def _has_room(self) -> Self:
+        check_rows(self.rows, self.size)
+        return self
 
     def with_statistics(self, stats: bytes) -> "CommitRecord":
         """Returns the record with what tells these statistics of the block from others."""

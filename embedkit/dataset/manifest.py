@@ -5,8 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, model_validator
 
+from embedkit.dataset.record import check_rows
 from embedkit.dataset.removal import check_still_there, while_it_stands
 from embedkit.dataset.schema import FORMAT
 from embedkit.dataset.sources import SourceRange
@@ -80,6 +81,11 @@ class Part(JsonRecord):
     # What another release says of the same part.
     sources: dict[str, Count] = field(default_factory=dict, compare=False)
     source_range: SourceRange | None = field(default=None, compare=False)
+
+    @model_validator(mode="after")
+    def _has_room(self) -> Self:
+        check_rows(self.rows, self.size)
+        return self
 
 
 @dataclass(frozen=True)

@@ -164,7 +164,8 @@ def readable(name: str, remedy: str = RESTORE) -> Iterator[None]:
     """
     try:
         yield
-    except (pa.ArrowException, OSError, EOFError) as error:
+    # Arrow takes names of a footer for UTF-8.
+    except (pa.ArrowException, OSError, EOFError, UnicodeDecodeError) as error:
         raise IntegrityError(
             f"{name}: not a readable part ({one_line(error)}); {remedy}"
         ) from error

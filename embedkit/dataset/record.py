@@ -8,6 +8,19 @@ from embedkit.formats.json_record import JsonRecord
 
 REDO = "remove it and run the version's job again, which encodes its block anew"
 
+_MOST_ROWS_OF_A_BYTE = 64
+"""Far more than any part has, of whose rows each has an id of its own."""
+
+
+def check_rows(rows: int, size: int) -> None:
+    """Checks that a part can have so many rows, for which its readers make room beforehand.
+
+    Raises:
+        ValueError: It cannot, whatever is in it.
+    """
+    if rows > _MOST_ROWS_OF_A_BYTE * size:
+        raise ValueError(f"{rows} rows in a part of {size} bytes")
+
 
 @dataclass(frozen=True)
 class Record(JsonRecord):

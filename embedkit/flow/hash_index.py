@@ -33,7 +33,7 @@ from embedkit.dataset.hash_runs import (
     write_run,
 )
 from embedkit.dataset.identity import id_hashes
-from embedkit.dataset.manifest import MANIFEST_ANEW, Part
+from embedkit.dataset.manifest import Part
 from embedkit.dataset.parquet import RESTORE
 from embedkit.dataset.rows import read_columns
 from embedkit.dataset.version import Version
@@ -48,9 +48,6 @@ _TRIES = 3
 
 _BYTES_OF_ROW = 64
 """Bytes of a part that it takes to know the id and the text hash of a row, about."""
-
-_MOST_ROWS_OF_A_BYTE = 64
-"""Far more than any part has, of whose rows each has an id of its own."""
 
 _opening = threading.Lock()
 _opened: WeakValueDictionary[tuple[str, str], HashRun] = WeakValueDictionary()
@@ -147,12 +144,6 @@ def opened_or_written(version: Version, run: RunOfParts) -> HashRun:
 
 def _read_run(run: RunOfParts) -> HashRun:
     """Reads the ids and text hashes of a run's parts."""
-    size = sum(part.size for part in run.parts)
-    if run.rows > _MOST_ROWS_OF_A_BYTE * size:
-        raise IntegrityError(
-            f"{run.earlier.url}: {len(run.parts)} parts of {size} bytes cannot have the {run.rows} "
-            f"rows that its manifest says; {MANIFEST_ANEW}"
-        )
     texts, ids = np.empty((2, run.rows), dtype=np.uint64)
     end = 0
     for part in run.parts:

@@ -289,6 +289,13 @@ def test_vectors_of_another_dimension(complete, job):
     assert any("vectors of 16 components" in line for line in problems(complete))
 
 
+@pytest.mark.parametrize("name", [b"text\xeehash", b"\xffext_hash", b"text_has\xc3"])
+def test_a_part_whose_columns_have_no_names(complete, name):
+    key = complete.part_key("00000-00001")
+    complete.store.replace(key, complete.store.read(key).replace(b"text_hash", name))
+    assert any("00000-00001.parquet: not a readable part" in line for line in problems(complete))
+
+
 @pytest.mark.parametrize("blocks", [10**6, 10**12, 2**62])
 def test_an_end_of_more_blocks_than_fit_into_memory(complete, blocks):
     end = json.loads(complete.store.read(complete.split_key("00000")))

@@ -427,6 +427,8 @@ def costless(world: World, logging_restored: None, monkeypatch: pytest.MonkeyPat
 
 
 FOUND = [
+    ("v2/_meta/manifest.json", ("parts", 0, "rows"), 2**40, "diff"),
+    ("v1/_meta/manifest.json", ("parts", 0, "rows"), 2**40, "reuse global"),
     ("v1/_meta/splits/00000.json", ("blocks",), 10**12, "validate"),
     ("v2/_meta/splits/00000.json", ("blocks",), 10**12, "reuse"),
     ("v2/_meta/manifest.json", ("parts", 0, "rows"), 10**30, "reuse global"),
