@@ -24,7 +24,7 @@ from embedkit.dataset.parquet import part_table, read_table, reused_in, write_pa
 from embedkit.dataset.record import REDO
 from embedkit.dataset.schema import PartOptions
 from embedkit.dataset.sources import count_sources
-from embedkit.dataset.stores import create, read_found_there
+from embedkit.dataset.stores import create
 from embedkit.dataset.version import Version
 from embedkit.errors import IntegrityError
 from embedkit.formats.canonical import load_json, sha256
@@ -100,7 +100,7 @@ def commit_record(
     record = record.with_statistics(_create_statistics(version, record, stats))
     if create(version.store, key, record.to_json()):
         return record
-    standing = CommitRecord.from_json(read_found_there(version.store, key), version.url_of(key))
+    standing = CommitRecord.from_json(version.store.read(key), version.url_of(key))
     if _is_emptied(standing, record):
         # Its document was rejected whole, with other blocks of it, while this attempt went on.
         version.store.remove(version.part_key(record.block_id))
@@ -138,7 +138,7 @@ def end_split(version: Version, end: SplitEnd) -> None:
     key = version.split_key(end.split_id)
     if create(version.store, key, end.to_json()):
         return
-    standing = SplitEnd.from_json(read_found_there(version.store, key), version.url_of(key))
+    standing = SplitEnd.from_json(version.store.read(key), version.url_of(key))
     if replace(standing, lines=end.lines) != end:
         raise IntegrityError(
             f"{version.url_of(key)}: says {standing.blocks} blocks and {standing.documents} "
@@ -185,7 +185,7 @@ def _with_part(
     key = version.part_key(block.block_id)
     data = write_part(block, options)
     if not create(version.store, key, data):
-        stored = read_found_there(version.store, key)
+        stored = version.store.read(key)
         if stored != data:
             ours = part_table(block, options)
             theirs = check_same_rows(stored, version.url_of(key), ours)
@@ -245,7 +245,7 @@ def _create_rejects(version: Version, block_id: str, data: bytes) -> bytes:
     key = version.reject_key(block_id)
     if create(version.store, key, data):
         return data
-    stored = read_found_there(version.store, key)
+    stored = version.store.read(key)
     if stored != data and _places(stored) != _places(data):
         raise IntegrityError(
             f"{version.url_of(key)}: left by another attempt at the block, but names other records "
@@ -259,7 +259,7 @@ def _create_statistics(version: Version, record: CommitRecord, stats: bytes) -> 
     key = version.stats_key(record.block_id)
     if create(version.store, key, stats):
         return stats
-    stored = read_found_there(version.store, key)
+    stored = version.store.read(key)
     if _are_of(stored, record):
         return stored
     # Of the block while its document was rejected whole, which it is not any more.

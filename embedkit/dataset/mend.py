@@ -207,10 +207,23 @@ class _Mending:
         for block, key in list(self._needless(whole)):
             if self._stands(records[block]):
                 self._remove(key, "of a block that has no such file")
-        for block in _emptied_alone(whole):
+        for block in list(_emptied_alone(whole)):
             if self._stands(records[block]):
                 self._remove(self._version.commit_key(block), None)
                 self._remove(self._version.stats_key(block), None)
+                del whole[block]
+        self._manifest_of_others(whole)
+
+    def _manifest_of_others(self, records: Mapping[str, CommitRecord]) -> None:
+        """Takes away a manifest that was written before a block of its parts was taken back."""
+        key = self._version.manifest_key
+        data = read_if_there(self._store, key)
+        if data is None:
+            return
+        listed = Manifest.from_json(data, self._version.url_of(key)).parts
+        parts = {record.part: record.sha256 for record in records.values() if record.rows}
+        if {part.path: part.sha256 for part in listed} != parts and not self._version.is_complete():
+            self._remove(key, "lists other parts than are committed")
 
     def _stands(self, record: CommitRecord) -> bool:
         """Whether a record is still the one that was read, as another run may change it."""

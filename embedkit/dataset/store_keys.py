@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from embedkit.errors import ConfigError, StoreError
+from embedkit.errors import ConfigError, GoneError, StoreError
 from embedkit.errors.foreign import one_line
 from embedkit.errors.urls import lower_scheme, takes_no_user
 
@@ -102,13 +102,15 @@ def store_errors(
         missing: Whether FileNotFoundError is an answer and no failure.
 
     Raises:
+        GoneError: There is no such object, which is an answer.
         StoreError: One of the errors was raised inside.
     """
     try:
         yield
     except errors as error:
         if missing and isinstance(error, FileNotFoundError):
-            raise
+            # Whoever does not ask for it has found the object before, and another run took it away.
+            raise GoneError(f"{url}/{key}: gone; run the same command again to resume") from error
         if isinstance(error, IsADirectoryError):
             raise StoreError(
                 f"{url}/{key}: a directory stands in the place of a file; move it away, then run "

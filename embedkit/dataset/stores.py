@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 from embedkit.dataset.local_store import LocalStore
 from embedkit.dataset.object_store import object_store
 from embedkit.dataset.store_keys import is_hopeless, is_local, normalize_root
-from embedkit.errors import ConfigError, GoneError, StoreError
+from embedkit.errors import ConfigError, StoreError
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -69,7 +69,7 @@ class Store(Protocol):
         """Returns an object's bytes.
 
         Raises:
-            FileNotFoundError: There is no such object.
+            GoneError: There is no such object; it is a FileNotFoundError.
         """
         ...
 
@@ -115,7 +115,7 @@ class Store(Protocol):
         """Opens an object as a pyarrow file with random access.
 
         Raises:
-            FileNotFoundError: There is no such object.
+            GoneError: There is no such object; it is a FileNotFoundError.
         """
         ...
 
@@ -254,20 +254,7 @@ def read_all(store: Store, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
         GoneError: An object is not there.
         StoreError: The store failed.
     """
-    return in_order(partial(read_found_there, store), keys)
-
-
-def read_found_there(store: Store, key: str) -> bytes:
-    """Reads an object that was found there.
-
-    Raises:
-        GoneError: It is not there any more.
-        StoreError: The store failed.
-    """
-    try:
-        return store.read(key)
-    except FileNotFoundError as error:
-        raise GoneError(f"{store.url}/{key}: gone; run the same command again to resume") from error
+    return in_order(store.read, keys)
 
 
 def read_found(store: Store, keys: Iterable[str]) -> Iterator[tuple[str, bytes | None]]:

@@ -22,7 +22,7 @@ from embedkit.dataset.committed import (
 from embedkit.dataset.mend import fault_of_statistics
 from embedkit.dataset.parquet import read_table, readable
 from embedkit.dataset.rejects import fault_of_rejects
-from embedkit.dataset.stores import copy, read_found_there
+from embedkit.dataset.stores import copy
 from embedkit.dataset.version import Version
 from embedkit.errors import IntegrityError
 from embedkit.errors.foreign import one_line
@@ -240,7 +240,7 @@ def _with_part(
     record = replace(record, part=key.removeprefix(version.key("")))
     if copy(version.store, source, key):
         return record
-    stored = read_found_there(version.store, key)
+    stored = version.store.read(key)
     if sha256(stored) == was.sha256:
         return record
     # Another attempt has encoded the block, as one does that is told to reuse nothing.

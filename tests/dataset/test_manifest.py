@@ -4,15 +4,18 @@ import dataclasses
 import json
 
 import pytest
+from blocks import Job
 
 from embedkit.dataset.commit import commit_block, end_split
 from embedkit.dataset.committed import SplitEnd, committed
 from embedkit.dataset.describe import describe
 from embedkit.dataset.finalize import finalize
 from embedkit.dataset.manifest import Manifest, read_manifest, seal
+from embedkit.dataset.mend import mend
 from embedkit.dataset.parquet import write_part
 from embedkit.dataset.plan_file import VersionPlan, create_or_check_plan
 from embedkit.dataset.publication import publish
+from embedkit.dataset.validate import validate
 from embedkit.dataset.version import Version, find_version, latest
 from embedkit.errors import ConfigError, IntegrityError, ResumableError
 from embedkit.formats.canonical import canonical_json, sha256, with_checksum
@@ -339,3 +342,19 @@ def test_a_damaged_manifest_is_named(complete, change):
     complete.store.replace(complete.manifest_key, change)
     with pytest.raises(IntegrityError, match=r"_meta/manifest\.json: not a manifest of format 1"):
         read_manifest(complete)
+
+
+def test_a_manifest_of_parts_that_were_taken_back_is_written_anew(version, job, make_block):
+    """A run was killed before it sealed the version, and a part was torn, as by a power loss."""
+    job.complete(version)
+    version.store.remove(version.success_key)
+    version.store.remove(version.commit_key("00002-00000"))
+    version.store.remove(version.part_key("00002-00000"))
+    other = make_block(2, 0, 4, seed=5)
+    again = Job([*job.blocks[:3], other])
+    assert [line.partition(": ")[2] for line in mend(version)] == [
+        "lists other parts than are committed; made anew"
+    ]
+    manifest = again.seal(version)
+    assert manifest.rows == 12
+    assert validate(version).problems == ()

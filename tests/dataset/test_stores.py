@@ -10,7 +10,7 @@ import pytest
 
 from embedkit.dataset import local_store
 from embedkit.dataset.stores import copy, create, open_store, probe, read_all
-from embedkit.errors import ConfigError, StoreError
+from embedkit.errors import ConfigError, GoneError, StoreError
 
 
 @pytest.fixture(params=["local", "memory", "s3"])
@@ -95,6 +95,9 @@ def test_replace_changes_an_object_that_is_there_or_not(store):
 def test_missing_objects(store):
     assert store.size("v/none") is None
     with pytest.raises(FileNotFoundError):
+        store.read("v/none")
+    # Where nobody asks for that, it is told as what it is.
+    with pytest.raises(GoneError, match="v/none: gone; run the same command again to resume"):
         store.read("v/none")
     with pytest.raises(FileNotFoundError):
         store.open("v/none").read()

@@ -4,10 +4,15 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from fault_cases import (
+    GcsPlace,
+    LocalPlace,
     MemoryPlace,
+    Place,
+    S3Place,
     contents,
     small_blocks,
     write_first_night,
@@ -115,3 +120,23 @@ def nightly(
     before = contents(place.root)
     write_second_night(corpus)
     return job, before
+
+
+@pytest.fixture
+def in_memory() -> Iterator[Path]:
+    """A folder of this machine whose files need not wait for a disk, where there is one."""
+    shared = Path("/dev/shm")
+    with TemporaryDirectory(dir=shared if shared.is_dir() else None) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def make_place(request: pytest.FixtureRequest, in_memory: Path) -> Callable[[str], Place]:
+    """Makes the place of a kind of store."""
+    makers = {
+        "memory": MemoryPlace,
+        "local": lambda: LocalPlace(str(in_memory / "out")),
+        "s3": lambda: S3Place(request.getfixturevalue("bucket")),
+        "gcs": lambda: GcsPlace(request.getfixturevalue("gcs")),
+    }
+    return lambda kind: makers[kind]()

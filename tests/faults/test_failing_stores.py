@@ -1,69 +1,15 @@
 """Promise 1, operation by operation: whatever fails, the next run ends in the same dataset."""
 
 import random
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from http.server import ThreadingHTTPServer
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from collections.abc import Iterable
 
 import pytest
 from failing_store import ANYWHERE, ON_DISK, Fault, Faults
 from fault_cases import (
-    LocalPlace,
-    MemoryPlace,
     Night,
-    Place,
 )
 
 SEED = 20
-
-
-class S3Place:
-    """A bucket of the S3 server."""
-
-    def __init__(self, bucket: str) -> None:
-        self.root = f"s3://{bucket}/nightly/out"
-        self._bucket = bucket
-
-    def clear(self) -> None:
-        import s3fs
-
-        system = s3fs.S3FileSystem()
-        system.invalidate_cache()
-        if system.find(self._bucket):
-            system.rm(f"{self._bucket}/nightly", recursive=True)
-
-
-@dataclass
-class GcsPlace:
-    """A bucket of the server that stands in for Google Cloud Storage."""
-
-    server: ThreadingHTTPServer
-    root: str = "gs://bucket/nightly/out"
-
-    def clear(self) -> None:
-        self.server.objects.clear()
-
-
-@pytest.fixture
-def in_memory() -> Iterator[Path]:
-    """A folder of this machine whose files need not wait for a disk, where there is one."""
-    shared = Path("/dev/shm")
-    with TemporaryDirectory(dir=shared if shared.is_dir() else None) as folder:
-        yield Path(folder)
-
-
-@pytest.fixture
-def make_place(request: pytest.FixtureRequest, in_memory: Path) -> Callable[[str], Place]:
-    """Makes the place of a kind of store."""
-    makers = {
-        "memory": MemoryPlace,
-        "local": lambda: LocalPlace(str(in_memory / "out")),
-        "s3": lambda: S3Place(request.getfixturevalue("bucket")),
-        "gcs": lambda: GcsPlace(request.getfixturevalue("gcs")),
-    }
-    return lambda kind: makers[kind]()
 
 
 def kinds(store: str) -> tuple[Fault, ...]:

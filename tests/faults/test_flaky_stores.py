@@ -1,11 +1,13 @@
 """Stores that fail one time in ten, or say what is not so, for as long as a run lasts."""
 
+import os
 import random
 from typing import Any
 
 import pytest
 from failing_store import Fault, Faults
-from fault_cases import MemoryPlace, Night, Place
+from fault_cases import GcsPlace, MemoryPlace, Night, Place, S3Place
+from flaky_proxy import Failure, flaky_proxy
 
 from embedkit.engines.run import run_job
 
@@ -104,3 +106,53 @@ def test_operations_fail_now_and_then_for_long(nightly):
 @pytest.mark.timeout(3600)
 def test_one_answer_in_ten_is_wrong(nightly):
     lie_one_time_in_ten(Night(*nightly, place()), range(100), "memory, 10 % lies")
+
+
+@pytest.fixture(params=["s3", "gcs"])
+def flaky_service(request, monkeypatch):
+    """A place of a service before which is a proxy, which can be told to fail."""
+    if request.param == "s3":
+        import s3fs
+
+        bucket = request.getfixturevalue("bucket")
+        with flaky_proxy(request.getfixturevalue("s3_server")) as proxy:
+            monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+            s3fs.S3FileSystem.clear_instance_cache()
+            yield S3Place(bucket), proxy
+        return
+    import gcsfs
+
+    gcs = request.getfixturevalue("gcs")
+    with flaky_proxy(os.environ["STORAGE_EMULATOR_HOST"]) as proxy:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", proxy.url)
+        gcsfs.GCSFileSystem.clear_instance_cache()
+        yield GcsPlace(gcs), proxy
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_one_request_in_ten_fails(nightly, flaky_service):
+    """It is answered 500 or 503, or lost on its way, or its answer is, though all was done."""
+    place, proxy = flaky_service
+    night = Night(*nightly, place)
+    chosen = random.Random(20)
+
+    def failure() -> Failure | None:
+        return chosen.choice((500, 503, "before", "after")) if chosen.random() < 0.1 else None
+
+    # gcsfs waits for seconds before it asks again.
+    for _ in range(2 if isinstance(place, GcsPlace) else 5):
+        night.begin()
+        night.counts.cases += 1
+        proxy.requests = proxy.failures = 0
+        for _ in range(_MOST_ATTEMPTS):
+            proxy.failure_of = failure
+            outcome = night.attempt(Faults(lambda *_: None))
+            proxy.failure_of = lambda: None
+            night.counts.outcomes[outcome] += 1
+            if outcome == "finished":
+                break
+        print(f"{proxy.failures} of {proxy.requests} requests failed")
+        assert proxy.failures > 20
+        night.check_end()
+    check(night, f"{place.root.partition(':')[0]}, 10 % of requests fail")
