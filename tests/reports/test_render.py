@@ -4,6 +4,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 
+from embedkit.formats.reused import ReusedRows
 from embedkit.records import LineCounts, Reject
 from embedkit.reports.render import render_html
 from embedkit.reports.report import report_json
@@ -170,6 +171,28 @@ def test_a_run_that_encoded_nothing(make_report, usual_blocks):
         "rows_resumed": 600,
     }
     assert "\u2013" in render_html(make_report(usual_blocks, run=run))
+
+
+def test_rows_of_an_earlier_version(make_report, usual_blocks):
+    sources = {
+        "<script>alert(1)</script>.jsonl": (90, 10, 4, 3, 2),
+        "b.jsonl": (500, 0, 0, 0, None),
+    }
+    reused = ReusedRows({"v<b>0": 590}, 600, 590, 12_345, 4, 3, None, sources)
+    report = make_report(usual_blocks, run={"reused": reused})
+    page = Page(render_html(report))
+    assert "script" not in page.tags
+    assert "590 rows from v<b>0 , bit for bit Tokens saved 12,345 Rows encoded 10" in page.words
+    assert "Rows added 4 Rows changed 3 Rows removed not known" in page.words
+    assert "<script>alert(1)</script>.jsonl 90 10 4 3 2 b.jsonl 500 0 0 0 not known" in page.words
+    assert [one["rows_removed"] for one in report["reuse"]["sources"]] == [2, None]
+    part = ReusedRows({"v0": 100}, 120, 100)
+    (said,) = (
+        one["text"]
+        for one in make_report(usual_blocks, run={"reused": part})["findings"]
+        if "earlier version" in one["text"]
+    )
+    assert said.startswith("480 rows were committed by a run that compared nothing")
 
 
 def test_unnormalized_vectors_have_a_chart(make_report, make_block):
