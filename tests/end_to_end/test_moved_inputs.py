@@ -125,11 +125,16 @@ def run_again(model: str, folder: Path, **changes: Any) -> RunAccount:
 
 LAYOUTS = [
     renamed,
-    compressed_otherwise,
     seven,
     *(
         pytest.param(one, marks=pytest.mark.soak)
-        for one in (moved_into_folders, not_compressed, three_in_another_order, another_format)
+        for one in (
+            moved_into_folders,
+            compressed_otherwise,
+            not_compressed,
+            three_in_another_order,
+            another_format,
+        )
     ),
 ]
 
@@ -175,6 +180,7 @@ def test_of_a_file_before_all_others_and_a_changed_row_just_these_are_encoded(
     assert (account.rows_added, account.rows_changed, account.rows_removed) == (5, 1, 0)
 
 
+@pytest.mark.soak
 def test_within_sources_it_is_said_that_elsewhere_texts_may_be(
     tiny_model: str, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

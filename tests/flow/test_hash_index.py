@@ -108,7 +108,7 @@ _some = st.text("abc", max_size=2)
 _rows = st.lists(st.tuples(_some, _some), min_size=1, max_size=12)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(parts=st.lists(_rows, max_size=8), rows=_rows)
 def test_finds_what_dictionaries_find(parts: list[_Rows], rows: _Rows) -> None:
     index = index_of(f"memory://hash-index-{next(_numbers)}", parts)

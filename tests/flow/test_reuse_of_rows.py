@@ -109,6 +109,7 @@ def test_ids_and_metadata_may_change(model: ModelConfig, root: Path) -> None:
     assert set(Dataset(root / "tuesday").table["stars"].to_pylist()) == {"7"}
 
 
+@pytest.mark.soak
 def test_rows_without_ids_are_known_by_their_texts(model: ModelConfig, root: Path) -> None:
     rows = [{"text": row["text"]} for row in records(30)]
     embed(model, root, "monday", rows)
