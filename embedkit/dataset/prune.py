@@ -12,12 +12,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from embedkit.dataset.heartbeat import ALIVE_SECONDS, Heard, last_heard
 from embedkit.dataset.manifest import Manifest
 from embedkit.dataset.plan_file import read_plan
-from embedkit.dataset.publication import number_of, numbers_of, point_elsewhere
+from embedkit.dataset.publication import number_of, numbers_by_name, point_elsewhere
 from embedkit.dataset.removal import Removal, claim_removal, removals
 from embedkit.dataset.store_keys import is_local, normalize_root
 from embedkit.dataset.stores import READERS, refused
@@ -297,7 +298,7 @@ class Prune:
 
     def _remove(self, version: Version, removal: Removal) -> None:
         removal.begin()
-        marks = [version.success_key, *numbers_of(self._store, version.name)]
+        marks = [version.success_key, *self._taken.get(version.name, ())]
         for key in (*marks, version.published_key, version.manifest_key):
             removal.remove([key])
         # Who published it at this very moment may have been killed before he could take it back.
@@ -312,6 +313,11 @@ class Prune:
         removal.remove([version.plan_key])
         self._store.remove_empty(version.key(""))
         removal.end()
+
+    @cached_property
+    def _taken(self) -> dict[str, list[str]]:
+        """The keys of the numbers that versions have taken; who takes one later sees the claim."""
+        return numbers_by_name(self._store)
 
     def _ours(self, name: str) -> Iterator[tuple[str, int, float | None]]:
         version = self._version(name)

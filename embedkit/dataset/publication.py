@@ -36,7 +36,7 @@ def publish(version: Version) -> None:
     point_latest(version)
     if not version.is_complete():
         # What was written just now would make a later version of that name a published one.
-        for key in (version.published_key, *numbers_of(version.store, version.name)):
+        for key in (version.published_key, *numbers_by_name(version.store).get(version.name, ())):
             version.store.remove(key)
         raise RemovedError(
             f"{version.url}: removed by embedkit prune just now; run the same command again, which "
@@ -232,11 +232,13 @@ def _other_at(version: Version, number: int) -> str | None:
     return name
 
 
-def numbers_of(store: Store, name: str) -> list[str]:
-    """Returns the keys of the numbers that a version has taken."""
-    taken = read_found(store, map(_key, _taken(store)))
-    said = f"{name}\n".encode()
-    return [key for key, data in taken if data == said]
+def numbers_by_name(store: Store) -> dict[str, list[str]]:
+    """Returns the keys of the numbers that each version has taken."""
+    found: dict[str, list[str]] = {}
+    for key, data in read_found(store, map(_key, _taken(store))):
+        if data is not None:
+            found.setdefault(data.decode("utf-8", "replace").strip(), []).append(key)
+    return found
 
 
 def _number_of_latest(version: Version) -> int:

@@ -104,8 +104,10 @@ class World:
         mend(half)
         join(half, "old")
         if is_there(old):
-            # What a prune removes now would be missing in the middle of the run.
-            rows = list(read_columns(old, read_manifest(old).parts, ["id"]))
+            try:
+                rows = list(read_columns(old, read_manifest(old).parts, ["id"]))
+            except RemovedError as error:
+                raise AssertionError("removed, although it was held") from error
             assert sum(batch.num_rows for batch in rows) == 2
             self.reused = True
         for block in JOB.blocks:
