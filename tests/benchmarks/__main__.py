@@ -11,6 +11,7 @@ from tests.benchmarks import (
     host,
     ids,
     memory,
+    nightly,
     record,
     speed,
     static,
@@ -29,7 +30,7 @@ _ALL = {
     "chunks": chunks,
 }
 # They take an hour, 350,000 files, and what changes with its code alone, so only by their names.
-_NAMED = {"record": record, "finish": finish, "float8": float8}
+_NAMED = {"record": record, "finish": finish, "float8": float8, "nightly": nightly}
 
 
 def main() -> None:
