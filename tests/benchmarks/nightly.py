@@ -96,9 +96,9 @@ def with_the_model(folder: Path, count: int) -> None:
     rows = rows_of(count)
     print(f"\n{count:,} rows of at most {_CHARACTERS} characters, {_SHARDS} shards, MiniLM, plain:")
     print(
-        "| night | splits read | rows encoded | tokens of a full run's | s | of its time | others |"
+        "| night | splits read | rows encoded | of its tokens | s | of its time | CPU s | of its "
+        "| used by others |\n|---|---|---|---|---|---|---|---|---|"
     )
-    print("|---|---|---|---|---|---|---|")
     corpus, output = folder / "corpus", folder / "output"
     split_bytes = 1 << 20
 
