@@ -12,8 +12,10 @@ from running import Dataset, write_jsonl
 
 from embedkit.dataset.committed import committed
 from embedkit.dataset.growing import growing_listing
+from embedkit.dataset.prune import Policy, Prune
 from embedkit.dataset.status import status
 from embedkit.dataset.validate import validate
+from embedkit.dataset.version import Version
 from embedkit.engines.plain import PlainWork
 from embedkit.engines.run import run_job
 from embedkit.errors import ConfigError, ResumableError
@@ -225,3 +227,22 @@ def test_texts_show_where_they_are_stored_or_asked_for(make_job, tmp_path, setti
     kept = [text for sidecar in sidecars for text in sidecar.statistics.keys.texts]
     # Where parts hold the texts, a report finds them there.
     assert len(kept) == (40 if "excerpts" in settings else 0)
+
+
+@pytest.mark.soak
+def test_a_version_that_took_rows_over_stands_when_the_earlier_one_is_pruned(make_job, tmp_path):
+    """Its copied parts are its own, and the next version takes rows over from it in turn."""
+    first = run_job(make_job())
+    (shard, *_) = sorted((tmp_path / "in").glob("*.jsonl"))
+    lines = shard.read_text().splitlines()
+    changed = json.loads(lines[0]) | {"text": "another text"}
+    shard.write_text("\n".join([json.dumps(changed), *lines[1:]]) + "\n")
+    second = run_job(make_job())
+    assert second.rows_reused > 170
+    root = first.dataset.rpartition("/")[0]
+    gone = [one.version for one in Prune(root, Policy(1)).remove() if one.goes]
+    assert gone == [first.version]
+    assert validate(Version(root, second.version)).problems == ()
+    third = run_job(make_job(version="third"))
+    assert (third.rows_reused, third.tokens_encoded) == (third.rows, 0)
+    assert validate(Version(root, "third")).problems == ()
