@@ -91,7 +91,7 @@ def test_ten_kills_at_random_moments(
         settings = {"ray_address": cluster.address, "encoders": "1..2", "workers": 2}
         if what == "update":
             shutil.copytree(earlier.folder.parent, root)
-            settings["inputs"] = (str(request.getfixturevalue("changed_corpus")),)
+            settings["inputs"] = request.getfixturevalue("changed_corpus")
         return many_blocks(root, **settings)
 
     def done(root: Path) -> int:

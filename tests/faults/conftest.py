@@ -43,7 +43,7 @@ def changed_corpus(corpus_of_many_blocks, tmp_path_factory) -> Path:
 def many_blocks(corpus_of_many_blocks, tiny_model) -> Callable[..., JobConfig]:
     """Returns jobs over one corpus of 1,200 records, in 308 blocks of several calls each."""
 
-    def job(output: Path, **changes: object) -> JobConfig:
+    def job(output: Path, inputs: Path = corpus_of_many_blocks, **changes: object) -> JobConfig:
         settings = {
             "engine": "local",
             "id_column": "id",
@@ -52,7 +52,7 @@ def many_blocks(corpus_of_many_blocks, tiny_model) -> Callable[..., JobConfig]:
             "call_tokens": 48,
             "split_bytes": 8192,
         }
-        return tiny_job(tiny_model, corpus_of_many_blocks, output, **(settings | changes))
+        return tiny_job(tiny_model, inputs, output, **(settings | changes))
 
     return job
 
@@ -71,7 +71,7 @@ def undisturbed_update(many_blocks, undisturbed, changed_corpus, tmp_path_factor
     """The dataset of the changed corpus, where the other one was there before."""
     output = tmp_path_factory.mktemp("undisturbed") / "out"
     shutil.copytree(undisturbed.folder.parent, output)
-    run_job(many_blocks(output, engine="plain", inputs=(str(changed_corpus),)))
+    run_job(many_blocks(output, engine="plain", inputs=changed_corpus))
     return Dataset.latest(output)
 
 

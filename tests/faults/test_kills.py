@@ -29,6 +29,8 @@ from embedkit.engines.run import run_job
 
 pytestmark = pytest.mark.timeout(900)
 
+ANYBODY = ["encoder", "driver", "SIGTERM", "SIGINT"]
+
 
 def finished(process: subprocess.Popen) -> dict:
     """Waits for a run that ends well and returns its result."""
@@ -213,9 +215,7 @@ def test_up_to_ten_kills_at_random_moments(seed, many_blocks, undisturbed, start
 def test_up_to_ten_kills_while_a_version_takes_rows_over(
     seed, many_blocks, undisturbed, undisturbed_update, changed_corpus, start_run, tmp_path
 ):
-    jobs = [
-        many_blocks(tmp_path / name, inputs=(str(changed_corpus),)) for name in ("out", "whole")
-    ]
+    jobs = [many_blocks(tmp_path / name, inputs=changed_corpus) for name in ("out", "whole")]
     for job in jobs:
         shutil.copytree(undisturbed.folder.parent, job.output)
     before = Dataset.latest(tmp_path / "out")
@@ -229,7 +229,31 @@ def test_up_to_ten_kills_while_a_version_takes_rows_over(
         assert validate(Version(str(folder.parent), folder.name)).problems == ()
 
 
-def check_kills(seed, job, whole_job, undisturbed, start_run, before=None) -> None:
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("what", ["full", "update"])
+@pytest.mark.parametrize("seed", range(5, 10))
+def test_up_to_ten_kills_of_a_run_without_engines(
+    seed, what, many_blocks, undisturbed, undisturbed_update, changed_corpus, start_run, tmp_path
+):
+    changes = {"engine": "plain"}
+    if what == "update":
+        changes["inputs"] = changed_corpus
+    jobs = [many_blocks(tmp_path / name, **changes) for name in ("out", "whole")]
+    before = None
+    if what == "update":
+        for job in jobs:
+            shutil.copytree(undisturbed.folder.parent, job.output)
+        before = Dataset.latest(tmp_path / "out").folder
+    wanted = undisturbed if what == "full" else undisturbed_update
+    targets = ["driver", "driver", "SIGTERM", "SIGINT"]
+    check_kills(seed, *jobs, wanted, start_run, before, targets)
+    dataset = Dataset.latest(tmp_path / "out")
+    assert dataset.part_hashes == wanted.part_hashes
+    dataset.check_accounts(1200)
+
+
+def check_kills(seed, job, whole_job, undisturbed, start_run, before=None, targets=ANYBODY) -> None:
     """Kills a run, and those that resume it, until one of them has little left to do."""
     choose = random.Random(seed)
     output = Path(job.output)
@@ -248,7 +272,7 @@ def check_kills(seed, job, whole_job, undisturbed, start_run, before=None) -> No
         wanted = done() + choose.randint(0, 15)
         wait_until(lambda wanted=wanted: done() >= wanted, run)
         time.sleep(choose.random() * choose.choice([0.01, 1]))
-        target = choose.choice(["encoder", "driver", "SIGTERM", "SIGINT"])
+        target = choose.choice(targets)
         if target == "encoder":
             encoder = one_encoder(run, besides=encoder)
             encoder.send_signal(signal.SIGKILL)

@@ -179,7 +179,7 @@ class Versions(RuleBasedStateMachine):
         self.rows: dict[str, dict[tuple[str, int], Row]] = defaultdict(dict)
         self.latest = 0
         self.prunes: list[Pruning] = []
-        self.pruned: set[str] = set()
+        self.going: set[str] = set()
 
     # What the inputs are.
 
@@ -450,10 +450,11 @@ class Versions(RuleBasedStateMachine):
         """What goes is complete no more for anybody, and nobody writes it or takes rows from it."""
         for name in going:
             assert f"{name}\n".encode() != found["LATEST"].get("")
-            for one in self._pruning():
+        for name in going - self.going:
+            for one in self.prunes:
                 writer = one.alive.get(name)
-                said = writer is not None and self._is_writing(writer) and not writer.attempt.ended
-                assert not (said and one.attempt.last == ("create", f".removing/{name}/begun"))
+                assert writer is None or writer.attempt.ended or not self._is_writing(writer)
+        self.going = going
         known = {*self.frozen, *(key.partition("/")[0] for key in self.once)}
         gone = {name for name in known if name in going or "_meta/plan.json" not in found[name]}
         assert not gone or self.prunes
@@ -464,7 +465,6 @@ class Versions(RuleBasedStateMachine):
         self.once = {
             key: data for key, data in self.once.items() if key.partition("/")[0] not in gone
         }
-        self.pruned |= gone
 
     def _rows(self, name: str, files: dict[str, bytes]) -> dict[tuple[str, int], Any]:
         """What a reader sees of a version: rows of its inputs, none of them torn or twice."""
