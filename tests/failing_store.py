@@ -36,6 +36,14 @@ ON_DISK = (*ANYWHERE, Fault.ASIDE, Fault.TORN)
 _TEARABLE = ("create", "replace")
 
 
+def faults_of(operations: list[str], on_disk: bool) -> Iterator[tuple[int, Fault]]:
+    """Yields the number of every operation with every fault that it can have."""
+    for number, operation in enumerate(operations):
+        for fault in ON_DISK if on_disk else ANYWHERE:
+            if fault in ANYWHERE or operation.partition(" ")[0] in _TEARABLE:
+                yield number, fault
+
+
 class Faults:
     """Which operations of a run fail, counted over all stores that it opens.
 

@@ -4,26 +4,12 @@ import random
 from collections.abc import Iterable
 
 import pytest
-from failing_store import ANYWHERE, ON_DISK, Fault, Faults
+from failing_store import Fault, Faults, faults_of
 from fault_cases import (
     Night,
 )
 
 SEED = 20
-
-
-def kinds(store: str) -> tuple[Fault, ...]:
-    return ON_DISK if store == "local" else ANYWHERE
-
-
-def all_faults(night: Night, store: str) -> list[tuple[int, Fault]]:
-    """Every operation of a run with every fault that it can have."""
-    return [
-        (number, fault)
-        for number, operation in enumerate(night.operations)
-        for fault in kinds(store)
-        if fault in ANYWHERE or operation.startswith(("create", "replace"))
-    ]
 
 
 def try_all(night: Night, faults: Iterable[tuple[int, Fault]]) -> None:
@@ -55,7 +41,7 @@ def check(store: str, night: Night, what: str) -> None:
 def test_a_sample_of_operations_that_fail(store, nightly, make_place):
     night = Night(*nightly, make_place(store))
     assert night.problems == ()
-    faults = all_faults(night, store)
+    faults = list(faults_of(night.operations, store == "local"))
     assert len(faults) > 500
     try_all(night, random.Random(SEED).sample(faults, 4))
     try_pairs(night, faults, 2)
@@ -68,7 +54,7 @@ def test_a_sample_of_operations_that_fail(store, nightly, make_place):
 def test_every_operation_that_fails(store, nightly, make_place):
     night = Night(*nightly, make_place(store))
     assert night.problems == ()
-    faults = all_faults(night, store)
+    faults = list(faults_of(night.operations, store == "local"))
     try_all(night, faults)
     try_pairs(night, faults, 100)
     check(store, night, "every operation")
