@@ -206,3 +206,14 @@ def small_job(**changes: object) -> Job:
     third = make_block(1, 0, 0, rejects=1, **changes)
     fourth = make_block(2, 0, 4, **changes)
     return Job([first, second, third, fourth])
+
+
+def nudged(block: EmbeddingBlock) -> EmbeddingBlock:
+    """The same block, as other hardware makes it: vectors differ in their last digits."""
+    if not block.rows.num_rows:
+        return block
+    index = block.rows.schema.get_field_index("embedding")
+    field = block.rows.schema.field("embedding")
+    vectors = pa.array((block.vectors.matrix * np.float32(1 + 1e-6)).reshape(-1))
+    column = pa.FixedSizeListArray.from_arrays(vectors, type=field.type)
+    return block.with_rows(block.rows.set_column(index, field, column))

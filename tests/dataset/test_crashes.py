@@ -8,10 +8,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from blocks import nudged
 from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -244,16 +244,6 @@ def test_two_attempts_at_once_on_different_machines(make_job, schedule, kills):
     assert validate(version).problems == ()
     assert read_manifest(version).rows == 12
     assert latest(root) == version
-
-
-def nudged(block):
-    if not block.rows.num_rows:
-        return block
-    index = block.rows.schema.get_field_index("embedding")
-    field = block.rows.schema.field("embedding")
-    vectors = pa.array((block.vectors.matrix * np.float32(1 + 1e-6)).reshape(-1))
-    column = pa.FixedSizeListArray.from_arrays(vectors, type=field.type)
-    return block.with_rows(block.rows.set_column(index, field, column))
 
 
 _WRITER = """

@@ -75,6 +75,8 @@ def check(night: Night, what: str) -> None:
 def fail_now_and_then(night: Night, seeds: range, what: str) -> None:
     for seed in seeds:
         try_until_done(night, Flaky, seed)
+        night.check_data()
+        run_job(night.job)
         night.check_end()
     check(night, what)
 
@@ -154,5 +156,7 @@ def test_one_request_in_ten_fails(nightly, flaky_service):
                 break
         print(f"{proxy.failures} of {proxy.requests} requests failed")
         assert proxy.failures > 20
+        night.check_data()
+        run_job(night.job)
         night.check_end()
     check(night, f"{place.root.partition(':')[0]}, 10 % of requests fail")
