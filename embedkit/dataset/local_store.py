@@ -74,7 +74,12 @@ class LocalStore:
         """Creates or replaces a file; readers see the old one or the new one, whole."""
         with store_errors(self._root, key, "replace"):
             path = self._writable(key)
-            os.replace(self._written_aside(data), path)
+            temporary = self._written_aside(data)
+            try:
+                os.replace(temporary, path)
+            except OSError:
+                os.unlink(temporary)
+                raise
             _sync_directory(os.path.dirname(path))
 
     def read(self, key: str) -> bytes:

@@ -367,6 +367,19 @@ class TestLocal:
         assert store.size("v/b") is None
         assert os.listdir(tmp_path / "root" / ".tmp") == []
 
+    def test_a_replacement_that_fails_leaves_nothing(self, tmp_path, monkeypatch):
+        store = open_store(str(tmp_path / "root"))
+        store.replace("LATEST", b"v1")
+
+        def refused(source, target):
+            raise OSError(122, "Disk quota exceeded")
+
+        monkeypatch.setattr(local_store.os, "replace", refused)
+        with pytest.raises(StoreError, match=r"LATEST.*Disk quota exceeded"):
+            store.replace("LATEST", b"v2")
+        assert store.read("LATEST") == b"v1"
+        assert os.listdir(tmp_path / "root" / ".tmp") == []
+
     def test_no_parquet_file_stands_aside(self, tmp_path, monkeypatch):
         seen = []
         monkeypatch.setattr(local_store.os, "link", lambda a, b: seen.append((a, b)))
