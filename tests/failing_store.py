@@ -34,13 +34,19 @@ ON_DISK = (*ANYWHERE, Fault.ASIDE, Fault.TORN)
 """A disk can be left with half of a write; an object store has all of it or nothing."""
 
 _TEARABLE = ("create", "replace")
+_CHANGES = (*_TEARABLE, "copy", "remove")
 
 
 def faults_of(operations: list[str], on_disk: bool) -> Iterator[tuple[int, Fault]]:
-    """Yields the number of every operation with every fault that it can have."""
+    """Yields the number of every operation with every fault that it can have.
+
+    What only reads fails in one way, and a kill behind it is one behind the last change.
+    """
     for number, operation in enumerate(operations):
+        name = operation.partition(" ")[0]
         for fault in ON_DISK if on_disk else ANYWHERE:
-            if fault in ANYWHERE or operation.partition(" ")[0] in _TEARABLE:
+            changes = name in (_TEARABLE if fault not in ANYWHERE else _CHANGES)
+            if changes or fault is Fault.BEFORE:
                 yield number, fault
 
 

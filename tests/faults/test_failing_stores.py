@@ -42,14 +42,14 @@ def test_a_sample_of_operations_that_fail(store, nightly, make_place):
     night = Night(*nightly, make_place(store))
     assert night.problems == ()
     faults = list(faults_of(night.operations, store == "local"))
-    assert len(faults) > 500
+    assert len(faults) > 400
     try_all(night, random.Random(SEED).sample(faults, 4))
     try_pairs(night, faults, 2)
     check(store, night, "a sample")
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(14_400)
 @pytest.mark.parametrize("store", ["memory", "local", "s3", "gcs"])
 def test_every_operation_that_fails(store, nightly, make_place):
     night = Night(*nightly, make_place(store))
