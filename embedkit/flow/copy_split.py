@@ -20,7 +20,8 @@ from embedkit.dataset.committed import (
     standing_record,
 )
 from embedkit.dataset.mend import fault_of_statistics
-from embedkit.dataset.parquet import read_table, readable
+from embedkit.dataset.parquet import read_table, readable, reused_in
+from embedkit.dataset.record import REDO
 from embedkit.dataset.rejects import fault_of_rejects
 from embedkit.dataset.stores import copy
 from embedkit.dataset.version import Version
@@ -245,5 +246,7 @@ def _with_part(
         return record
     # Another attempt has encoded the block, as one does that is told to reuse nothing.
     ours = read_table(earlier.store.read(source), earlier.url_of(source))
-    check_same_rows(stored, version.url_of(key), ours)
-    return replace(record, size=len(stored), sha256=sha256(stored), origin=None)
+    name = version.url_of(key)
+    reused = reused_in(check_same_rows(stored, name, ours).schema, name, REDO)
+    size = len(stored)
+    return replace(record, size=size, sha256=sha256(stored), origin=None, reused=reused)

@@ -297,6 +297,10 @@ def test_an_attempt_that_encodes_meets_one_that_copies(make, first):
     (other,) = reuse.values()
     night = run(make("v2", reuse=other), Otherwise)
     assert night.encoded == (0 if first == "encodes" else SHARDS * ROWS)
+    for block, record in night.records.items():
+        # What stands of the other attempt was encoded for it.
+        taken = first == "encodes" and not block.startswith(("00000", "00001"))
+        assert (record.reused is not None, record.origin is not None) == (taken, taken), block
     assert validate(night.job.version).problems == ()
     assert len(standing) == 4
     assert all(path.read_bytes() == data for path, data in standing.items())
