@@ -58,6 +58,7 @@ def poisoned_job(poisonous, tiny_model, tmp_path):
     return make
 
 
+@pytest.mark.soak
 def test_a_block_that_kills_its_worker_twice_becomes_rejects(poisoned_job, start_run, tmp_path):
     job = poisoned_job(155, "this text kills its tokenizer")
     run = start_run(job)

@@ -199,8 +199,7 @@ def test_small_files_share_a_split(tmp_path: Path) -> None:
     corpus = read_corpus(tmp_path, split_bytes=1000)
     assert corpus.texts == [f"only line of {n}" for n in range(300)]
     sizes = [sum(piece.stored for piece in split.ranges) for split in corpus.plan.splits]
-    assert max(sizes) <= 1000
-    assert len(sizes) < 8
+    assert 500 <= min(sizes[:-1]) <= max(sizes) <= 1000
     assert len(corpus.blocks) == len(sizes)
 
 
@@ -209,7 +208,9 @@ def test_no_split_holds_too_many_files(tmp_path: Path, monkeypatch: pytest.Monke
     for n in range(30):
         write(tmp_path / f"{n:03d}.txt", "")
     plan = plan_corpus(corpus_config(tmp_path))
-    assert [len(split.ranges) for split in plan.splits] == [7, 7, 7, 7, 2]
+    counts = [len(split.ranges) for split in plan.splits]
+    assert 4 <= min(counts[:-1]) <= max(counts) <= 7
+    assert sum(counts) == 30
 
 
 @pytest.fixture

@@ -139,6 +139,7 @@ def until(done: Callable[[], Any], seconds: float = 120) -> Any:
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.soak
 def test_processes_share_one_encoder_whoever_is_killed(connection, workers):
     # One story rather than five, as every start of Ray takes seconds.
     kill_the_first_half_way(connection, workers)

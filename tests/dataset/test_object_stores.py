@@ -312,6 +312,7 @@ def test_versions_of_a_bucket_that_are_torn_or_not_published(bucket, job):
     assert [torn.partition(": ")[0] for torn in mend(version)] == [
         f"{root}/v1/_SUCCESS",
         f"{root}/v1/_meta/stats/00000-00001.json",
+        f"{root}/v1/_meta/manifest.json",
     ]
     job.complete(version)
     assert latest(root) == version

@@ -97,7 +97,7 @@ def test_the_spec_says_how_calls_are_cut_whatever_runs_them(job, monkeypatch, mi
     run_job(job)
     assert set(said) == {mixed}
     said.clear()
-    output = OutputConfig(output=job.output, version="beam")
+    output = OutputConfig(output=job.output, version="beam", reuse="off")
     model, corpus = ModelConfig(model=job.model), CorpusConfig(inputs=job.inputs)
     assert [one.rows for one in results(lambda p: p | EmbedCorpus(model, output, corpus))] == [60]
     assert set(said) == {mixed}

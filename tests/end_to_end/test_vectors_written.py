@@ -63,7 +63,7 @@ def sample(oracle, tmp_path_factory):
     return corpus, oracle.encode(texts)
 
 
-@pytest.mark.parametrize("backend", ["torch", "openvino"])
+@pytest.mark.parametrize("backend", [pytest.param("torch", marks=pytest.mark.soak), "openvino"])
 def test_both_engines_write_the_same_and_what_sentence_transformers_gives(
     backend, sample, minilm, ray_session, tmp_path
 ):

@@ -275,7 +275,7 @@ def test_a_run_says_what_it_is_at(make_job):
     """OpenVINO compiles, torch does not."""
     for backend, compiles in (("openvino", ["compiling the model"]), ("torch", [])):
         display = Recorder()
-        run_job(make_job(backend=backend, version=backend), display)
+        run_job(make_job(backend=backend, version=backend, reuse="off"), display)
         assert display.events == [
             "begin", "looking for repeated ids", "loading the model", *compiles,
             "completing the version", "end",

@@ -139,6 +139,7 @@ def test_nothing_listens_beyond_loopback_or_hands_out_files_or_runs_what_lies_ab
     lose(run, "raylet")
 
 
+@pytest.mark.soak
 def test_a_run_that_loses_a_part_of_its_ray(many_blocks, start_run, tmp_path):
     run = start_run(many_blocks(tmp_path / "out"))
     wait_for_commits(tmp_path / "out", 3, run)

@@ -115,6 +115,7 @@ def test_an_output_that_cannot_be_written(many_blocks, tmp_path, start_run):
     assert str(tmp_path / "out") in last_error(err)
 
 
+@pytest.mark.soak
 def test_two_runs_of_one_job_at_once(many_blocks, undisturbed, start_run, tmp_path):
     output = tmp_path / "out"
     first = start_run(many_blocks(output))

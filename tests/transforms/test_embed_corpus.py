@@ -322,7 +322,7 @@ def test_a_users_own_step_may_stand_between_reading_and_embedding(model, output,
     assert result.rows == 60
     (again,) = results(lambda p: build(p, False))
     assert again.already_complete
-    named = output.model_copy(update={"version": "planned"})
+    named = output.model_copy(update={"version": "planned", "reuse": "off"})
     output = named
     (planned,) = results(lambda p: build(p, True))
     assert planned.version == "planned"
