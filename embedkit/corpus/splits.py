@@ -66,6 +66,24 @@ class Split:
     duplicates: tuple[tuple[str, int], ...] = ()
     documents: int | None = None
 
+    @property
+    def facts(self) -> tuple[str, ...]:
+        """What tells what is read of it from what is read of any other, or of files that changed.
+
+        Which records repeat an id is no part of it, as that depends on other splits.
+        """
+        return (
+            str(self.documents),
+            *(
+                str(fact)
+                for piece in self.ranges
+                for fact in (
+                    piece.source, piece.size, piece.etag, piece.format, piece.compression,
+                    piece.start, piece.end,
+                )
+            ),
+        )  # fmt: skip
+
 
 def _format(name: str) -> str:
     if name not in FORMATS.values():

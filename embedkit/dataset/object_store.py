@@ -284,23 +284,24 @@ class S3Store(ObjectStore):
 
     def size(self, key: str) -> int | None:
         """Returns an object's size in bytes, or None where there is no such object."""
-        bucket, name = self._split(self._path(key))
-        with store_errors(self._url, key, "look for", self._errors):
-            try:
-                answer = self._system.call_s3("head_object", Bucket=bucket, Key=name)
-            except FileNotFoundError:
-                return None
-        return int(answer["ContentLength"])
+        found = self._head(key)
+        return None if found is None else int(found["ContentLength"])
 
     def modified(self, key: str) -> float | None:
         """Returns when an object was written, or None where there is no such object."""
+        found = self._head(key)
+        return None if found is None else _time_in(found)
+
+    def _head(self, key: str) -> Mapping[str, Any] | None:
         bucket, name = self._split(self._path(key))
         with store_errors(self._url, key, "look for", self._errors):
             try:
-                answer = self._system.call_s3("head_object", Bucket=bucket, Key=name)
+                found: Mapping[str, Any] = self._system.call_s3(
+                    "head_object", Bucket=bucket, Key=name
+                )
             except FileNotFoundError:
                 return None
-        return _time_in(answer)
+        return found
 
     def times(self, prefix: str) -> Iterator[tuple[str, int, float | None]]:
         """Yields keys, sizes and times page by page, in the service's order, which is sorted."""

@@ -169,15 +169,7 @@ def take_published_hashes(
 def ids_key(split: Split, corpus: CorpusConfig) -> str:
     """Returns what tells the ids of a split from those of another, or of files that changed."""
     settings = (f"{name}={getattr(corpus, name)!r}" for name in _SHAPE_IDS)
-    facts = (
-        str(fact)
-        for piece in split.ranges
-        for fact in (
-            piece.source, piece.size, piece.etag, piece.format, piece.compression,
-            piece.start, piece.end,
-        )
-    )  # fmt: skip
-    return digest(*settings, str(split.documents), *facts)[:16]
+    return digest(*settings, *split.facts)[:16]
 
 
 def _all_keys(keys: dict[str, str]) -> str:

@@ -9,7 +9,6 @@ A run is written by a worker that reads two columns of its parts; no worker hold
 import logging
 import random
 import threading
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from weakref import WeakValueDictionary
@@ -20,27 +19,20 @@ from numpy.typing import NDArray
 
 from embedkit.corpus.splits import FileRange, Split
 from embedkit.dataset.hash_runs import (
-    ROW_BITS,
-    Hashes,
     HashRun,
     RunOfParts,
     cut_into_runs,
     empty_run,
-    hashes_of_pairs,
     missing_runs,
     open_run,
     remove_run,
     write_run,
 )
-from embedkit.dataset.identity import id_hashes
 from embedkit.dataset.manifest import Part
-from embedkit.dataset.parquet import RESTORE
-from embedkit.dataset.rows import read_columns
 from embedkit.dataset.version import Version
 from embedkit.errors import IntegrityError
 from embedkit.flow.map_splits import MapSplits
-from embedkit.flow.row_index import Places
-from embedkit.reports.repeats import hash64
+from embedkit.flow.row_index import Places, find_in_runs, read_hashes
 
 _LOG = logging.getLogger("embedkit")
 _TRIES = 3
@@ -83,29 +75,17 @@ class GlobalIndex:
             IntegrityError: A part of the earlier version is gone or damaged.
             StoreError: The store failed.
         """
-        texts, ids = hash64(rows.column("text_hash")), _id_hashes(rows.column("id"))
-        known = np.zeros(len(texts), dtype=bool)
-        of_text, of_pair = np.full((2, len(texts)), -1, dtype=np.int64)
-        by_text, by_id = _Search(texts), _Search(ids)
-        by_pair = _Search(hashes_of_pairs(texts, ids))
-        for run, hashes in self._runs:
-            first = np.int64(run.first << ROW_BITS)
-            found, at = by_text.found_in(hashes.texts)
-            of_text[found] = hashes.places[at].astype(np.int64) + first
-            found, at = by_pair.found_in(hashes.pairs)
-            of_pair[found] = hashes.pair_places[at].astype(np.int64) + first
-            found, _ = by_id.found_in(hashes.ids)
-            known[found] = True
-        places = np.where(of_pair >= 0, of_pair, of_text)
-        parts = (places >> ROW_BITS).astype(np.int32)
-        return Places(parts, np.where(parts >= 0, places & ((1 << ROW_BITS) - 1), 0), known)
+        return find_in_runs(rows, self._runs)
 
     @cached_property
-    def _runs(self) -> list[tuple[RunOfParts, HashRun]]:
+    def _runs(self) -> list[tuple[NDArray[np.int32], HashRun]]:
         runs = list(cut_into_runs(self.earlier, self.parts))
         # Workers that begin at once, and find none of them, do not all write the same ones.
         opened = {run.first: _shared(self.version, run) for run in random.sample(runs, len(runs))}
-        return [(run, opened[run.first]) for run in runs]
+        return [
+            (np.arange(run.first, run.first + len(run.parts), dtype=np.int32), opened[run.first])
+            for run in runs
+        ]
 
 
 def _shared(version: Version, run: RunOfParts) -> HashRun:
@@ -147,45 +127,9 @@ def _read_run(run: RunOfParts) -> HashRun:
     texts, ids = np.empty((2, run.rows), dtype=np.uint64)
     end = 0
     for part in run.parts:
-        for batch in read_columns(run.earlier, [part], ["id", "text_hash"]):
-            start, end = end, end + len(batch)
-            texts[start:end] = _text_hashes(batch, f"{run.earlier.url}/{part.path}")
-            ids[start:end] = _id_hashes(batch.column("id"))
+        start, end = end, end + part.rows
+        texts[start:end], ids[start:end] = read_hashes(run.earlier, part)
     return HashRun.of(texts, ids, [part.rows for part in run.parts])
-
-
-def _text_hashes(rows: pa.RecordBatch, name: str) -> Hashes:
-    with suppress(ValueError):
-        hashes = hash64(rows.column("text_hash"))
-        if len(hashes) == len(rows):
-            return hashes
-    raise IntegrityError(f"{name}: its text_hash is no hash of a text; {RESTORE}")
-
-
-def _id_hashes(ids: pa.Array) -> Hashes:
-    return np.ascontiguousarray(id_hashes(ids)[:, 0])
-
-
-class _Search:
-    """Hashes that are looked for in one run after the other, until they are found.
-
-    They are looked for in ascending order, so that a search goes once through a run, and does not
-    jump about in it.
-    """
-
-    def __init__(self, hashes: Hashes) -> None:
-        self._rows = np.argsort(hashes)
-        self._left = hashes[self._rows]
-
-    def found_in(self, ascending: Hashes) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Returns which hashes are there that were not found before, and where each is first."""
-        if not len(ascending):
-            return np.empty(0, np.intp), np.empty(0, np.intp)
-        at = np.searchsorted(ascending, self._left)
-        there = ascending[np.minimum(at, len(ascending) - 1)] == self._left
-        found = self._rows[there]
-        self._rows, self._left = self._rows[~there], self._left[~there]
-        return found, at[there]
 
 
 @dataclass(frozen=True)

@@ -10,23 +10,17 @@ from itertools import accumulate
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from embedkit.corpus.plan import Plan
-from embedkit.dataset.identity import id_hashes
+from embedkit.dataset.hash_runs import Hashes, HashRun, empty_run
 from embedkit.dataset.manifest import Part
 from embedkit.dataset.plan_file import read_plan
-from embedkit.dataset.rows import read_rows
 from embedkit.dataset.version import Version, block_of
 from embedkit.errors import IntegrityError
-from embedkit.errors.foreign import one_line
-from embedkit.flow.row_index import Places
-from embedkit.reports.repeats import hash64
+from embedkit.flow.row_index import Places, find_in_runs, read_hashes
 
 _PARTS_AT_ONCE = 4
 """Parts of the earlier version that are read at the same time."""
-
-_MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
 class SourceIndex:
@@ -40,8 +34,8 @@ class SourceIndex:
         self._version = version
         self._parts = parts
         self._near: list[int] = []
-        self._hashes: dict[int, _Hashes] = {}
-        self._rows = _Rows.of([], [])
+        self._hashes: dict[int, tuple[Hashes, Hashes]] = {}
+        self._run = empty_run()
 
     def find(self, rows: pa.RecordBatch) -> Places:
         """Finds rows, see ``RowIndex``.
@@ -54,7 +48,7 @@ class SourceIndex:
         near = sorted({part for source in sources for part in self._sources.parts_of(source)})
         if near != self._near:
             self._open(near)
-        return self._rows.find(_Hashes.of(rows))
+        return find_in_runs(rows, [(np.array(near, dtype=np.int32), self._run)])
 
     @cached_property
     def _sources(self) -> "_Sources":
@@ -66,117 +60,18 @@ class SourceIndex:
             read = dict(zip(further, pool.map(self._read, further), strict=True))
         known = {**self._hashes, **read}
         self._hashes = {number: known[number] for number in near}
-        self._rows = _Rows.of(near, list(self._hashes.values()))
+        self._run = _sorted(list(self._hashes.values()))
         self._near = near
 
-    def _read(self, number: int) -> "_Hashes":
-        part = self._parts[number]
-        table = read_rows(self._version, part, ["id", "text_hash"])
-        try:
-            hashes = _Hashes.of(table)
-        except (KeyError, ValueError) as error:
-            raise IntegrityError(
-                f"{self._version.url}/{part.path}: not the ids and hashes that were written "
-                f"({one_line(error)})"
-            ) from error
-        if not len(hashes.texts) == len(hashes.ids) == part.rows:
-            raise IntegrityError(
-                f"{self._version.url}/{part.path}: {len(hashes.ids)} rows, expected {part.rows}"
-            )
-        return hashes
+    def _read(self, number: int) -> tuple[Hashes, Hashes]:
+        return read_hashes(self._version, self._parts[number])
 
 
-@dataclass(frozen=True, eq=False)
-class _Hashes:
-    """64 bits of the hashes of rows' texts and ids, uint64, shape (rows,) each."""
-
-    texts: NDArray[np.uint64]
-    ids: NDArray[np.uint64]
-
-    @classmethod
-    def of(cls, rows: pa.RecordBatch | pa.Table) -> "_Hashes":
-        texts = hash64(rows.column("text_hash"))
-        return cls(texts, np.ascontiguousarray(id_hashes(rows.column("id"))[:, 0]))
-
-    @property
-    def both(self) -> NDArray[np.uint64]:
-        """One hash of text and id."""
-        both: NDArray[np.uint64] = self.texts ^ (self.ids * _MIX)
-        return both
-
-
-@dataclass(frozen=True, eq=False)
-class _Keys:
-    """Hashes in their order, and the row of each; of equal ones the first row comes first."""
-
-    hashes: NDArray[np.uint64]
-    rows: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, hashes: NDArray[np.uint64]) -> "_Keys":
-        rows = np.argsort(hashes, kind="stable")
-        return cls(hashes[rows], rows)
-
-    def find(self, hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
-        """Returns the first row with each of some hashes, -1 where there is none."""
-        if not len(self.hashes):
-            return np.full(len(hashes), -1, dtype=np.int64)
-        places = np.searchsorted(self.hashes, hashes)
-        places[places == len(self.hashes)] = 0
-        found: NDArray[np.int64] = np.where(self.hashes[places] == hashes, self.rows[places], -1)
-        return found
-
-
-@dataclass(frozen=True, eq=False)
-class _Rows:
-    """The rows of some parts by the hashes of their texts and ids.
-
-    Attributes:
-        parts: Numbers of the parts, shape (parts,).
-        starts: How many rows are before each of them, shape (parts + 1,).
-        texts: By their texts.
-        both: By text and id.
-        ids: Hashes of all ids in their order.
-    """
-
-    parts: NDArray[np.int32]
-    starts: NDArray[np.int64]
-    texts: _Keys
-    both: _Keys
-    ids: NDArray[np.uint64]
-
-    @classmethod
-    def of(cls, parts: Sequence[int], hashes: Sequence[_Hashes]) -> "_Rows":
-        none = [np.empty(0, dtype=np.uint64)]
-        every = _Hashes(
-            np.concatenate([*(one.texts for one in hashes), *none]),
-            np.concatenate([*(one.ids for one in hashes), *none]),
-        )
-        starts = np.zeros(len(parts) + 1, dtype=np.int64)
-        np.cumsum([len(one.texts) for one in hashes], out=starts[1:])
-        return cls(
-            np.array(parts, dtype=np.int32),
-            starts,
-            _Keys.of(every.texts),
-            _Keys.of(every.both),
-            np.sort(every.ids),
-        )
-
-    def find(self, hashes: _Hashes) -> Places:
-        """Finds rows, those with the same id before others."""
-        places = Places.nowhere(len(hashes.texts))
-        if not len(self.ids):
-            return places
-        rows = self.both.find(hashes.both)
-        rows = np.where(rows >= 0, rows, self.texts.find(hashes.texts))
-        found = np.flatnonzero(rows >= 0)
-        parts = np.searchsorted(self.starts, rows[found], side="right") - 1
-        places.parts[found] = self.parts[parts]
-        places.rows[found] = rows[found] - self.starts[parts]
-        at = np.searchsorted(self.ids, hashes.ids)
-        at[at == len(self.ids)] = 0
-        places.known[:] = self.ids[at] == hashes.ids
-        return places
+def _sorted(parts: Sequence[tuple[Hashes, Hashes]]) -> HashRun:
+    if not parts:
+        return empty_run()
+    texts, ids = (np.concatenate(hashes) for hashes in zip(*parts, strict=True))
+    return HashRun.of(texts, ids, [len(hashes) for hashes, _ in parts])
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,6 @@
 """Which splits of a plan have the very inputs that a split of an earlier plan had."""
 
-from embedkit.corpus.splits import Plan, Split
+from embedkit.corpus.splits import Plan
 from embedkit.dataset.plan_file import VersionPlan
 from embedkit.hashes.digests import digest
 
@@ -27,19 +27,6 @@ def unchanged_splits(plan: Plan, ours: VersionPlan, theirs: VersionPlan) -> dict
         return {}
     if before.metadata != plan.metadata:
         return {}
-    known = {_inputs(split): split.split_id for split in before.splits}
-    found = {split.split_id: known.get(_inputs(split)) for split in plan.splits}
+    known = {digest(*split.facts): split.split_id for split in before.splits}
+    found = {split.split_id: known.get(digest(*split.facts)) for split in plan.splits}
     return {split: earlier for split, earlier in found.items() if earlier is not None}
-
-
-def _inputs(split: Split) -> str:
-    """Returns what tells the inputs of a split from those of any other."""
-    facts = (
-        str(fact)
-        for piece in split.ranges
-        for fact in (
-            piece.source, piece.size, piece.etag, piece.format, piece.compression,
-            piece.start, piece.end,
-        )
-    )  # fmt: skip
-    return digest(str(split.documents), *facts)
