@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from embedkit.dataset.local_store import LocalStore
-from embedkit.dataset.object_store import object_store
+from embedkit.dataset.remote_stores import object_store
 from embedkit.dataset.store_keys import is_hopeless, is_local, normalize_root
 from embedkit.errors import ConfigError, StoreError
 

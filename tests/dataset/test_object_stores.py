@@ -6,7 +6,7 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
 from gcs_server import GcsHandler
 
-from embedkit.dataset import object_store
+from embedkit.dataset import s3_store
 from embedkit.dataset.manifest import read_manifest
 from embedkit.dataset.mend import mend
 from embedkit.dataset.stores import open_store, probe
@@ -221,7 +221,7 @@ class TestS3:
             return pipe(path, data, **kwargs)
 
         monkeypatch.setattr(store._system, "pipe_file", pipe_file)
-        monkeypatch.setattr(object_store.time, "sleep", lambda seconds: None)
+        monkeypatch.setattr(s3_store.time, "sleep", lambda seconds: None)
         return store, left
 
     def answer(self, status, code):
@@ -246,7 +246,7 @@ class TestS3:
         store, left = self.failing(bucket, monkeypatch, *conflicts)
         with pytest.raises(StoreError, match="answered 409"):
             store.create("v/a", b"x")
-        assert len(left) == 20 - object_store.CONFLICT_TRIES
+        assert len(left) == 20 - s3_store.CONFLICT_TRIES
 
     def test_any_other_failure_names_the_object(self, bucket, monkeypatch):
         store, _ = self.failing(bucket, monkeypatch, self.answer(503, "SlowDown"))
