@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from embedkit.corpus.splits import Plan
 from embedkit.dataset.recipe import fingerprint, naming
 from embedkit.dataset.stores import create
 from embedkit.dataset.version import Version
@@ -158,6 +159,21 @@ def checked_plan(version: Version, data: bytes) -> VersionPlan:
         return VersionPlan.parse(data)
     except ValueError as error:
         raise IntegrityError(f"{version.url_of(version.plan_key)}: {error}; {_NO_PLAN}") from error
+
+
+def standing_plan(version: Version, stored: VersionPlan) -> Plan:
+    """Returns the splits of the plan that stands.
+
+    Raises:
+        IntegrityError: It has other than splits.
+    """
+    try:
+        return Plan.of_dict(stored.corpus)
+    except ValueError as error:
+        raise IntegrityError(
+            f"{version.url_of(version.plan_key)}: not the plan that was written ({error}); "
+            f"{_NO_PLAN}"
+        ) from error
 
 
 def planned_splits(version: Version) -> int | None:

@@ -9,17 +9,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from embedkit.corpus.plan import Plan
 from embedkit.dataset.committed import commit_records, committed_blocks
 from embedkit.dataset.growing import GrowingListing, Growth, Moment, standing_listing
 from embedkit.dataset.heartbeat import BEAT_SECONDS, Heard, last_heard
 from embedkit.dataset.manifest import read_manifest
-from embedkit.dataset.plan_file import read_plan
+from embedkit.dataset.plan_file import read_plan, standing_plan
 from embedkit.dataset.removal import is_claimed
 from embedkit.dataset.store_keys import normalize_root
 from embedkit.dataset.stores import READERS, open_store, refused
 from embedkit.dataset.version import Version, find_versions, is_version_name, split_of
-from embedkit.errors import IntegrityError
 
 _MOST_RECORDS = 1000
 """Commit records that are read beside the growing listing; of others, only their number is told."""
@@ -200,17 +198,12 @@ def _counted(
 def _bytes_by_split(version: Version) -> dict[str, int] | None:
     """Returns the bytes of each split of the plan; None where the plan names no splits."""
     try:
-        corpus = read_plan(version).corpus
-        if "splits" not in corpus:
-            return None
-        plan = Plan.of_dict(corpus)
+        stored = read_plan(version)
     except FileNotFoundError:
         return None
-    except ValueError as error:
-        raise IntegrityError(
-            f"{version.url_of(version.plan_key)}: not the plan that was written ({error}); "
-            "restore it"
-        ) from error
+    if "splits" not in stored.corpus:
+        return None
+    plan = standing_plan(version, stored)
     sizes = {split.split_id: sum(piece.stored for piece in split.ranges) for split in plan.splits}
     return sizes or None
 

@@ -15,7 +15,7 @@ from embedkit.dataset.hash_runs import remove_runs
 from embedkit.dataset.heartbeat import leave
 from embedkit.dataset.manifest import Manifest, Part, read_manifest, restore_card, seal
 from embedkit.dataset.mend import fault_of_text, is_object
-from embedkit.dataset.plan_file import read_plan
+from embedkit.dataset.plan_file import read_plan, standing_plan
 from embedkit.dataset.processes import processes
 from embedkit.dataset.rejects import by_frequency
 from embedkit.dataset.removal import check_not_removed
@@ -25,7 +25,7 @@ from embedkit.flow.earlier_rows import EarlierRows
 from embedkit.flow.gather import processes_for
 from embedkit.flow.large_documents import reject_whole_documents
 from embedkit.flow.line_numbers import LineNumbers
-from embedkit.flow.prepare import Draft, standing_plan
+from embedkit.flow.prepare import Draft
 from embedkit.flow.publish import publish_or_refuse
 from embedkit.flow.report import REPORT_HTML, REPORT_JSON, write_report
 from embedkit.flow.survey import Survey

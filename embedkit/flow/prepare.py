@@ -24,7 +24,7 @@ from embedkit.corpus.chunks import Chunker
 from embedkit.corpus.plan import Plan, plan_inputs
 from embedkit.dataset.heartbeat import join
 from embedkit.dataset.mend import mend
-from embedkit.dataset.plan_file import VersionPlan, create_or_check_plan
+from embedkit.dataset.plan_file import VersionPlan, create_or_check_plan, standing_plan
 from embedkit.dataset.recipe import (
     fingerprint,
     fingerprint_of_first_release,
@@ -38,7 +38,7 @@ from embedkit.dataset.stores import probe
 from embedkit.dataset.version import Version
 from embedkit.encoders.kinds import read_job_model
 from embedkit.encoders.spec import ModelSpec
-from embedkit.errors import ConfigError, IntegrityError
+from embedkit.errors import ConfigError
 from embedkit.flow.block_size import with_block_size
 from embedkit.flow.fitted_model import fitted_model
 from embedkit.flow.idle_settings import Circumstances, idle_settings
@@ -372,21 +372,6 @@ def version_of_job(config: JobConfig, model: ModelSpec, plan: Plan) -> Version:
     """
     config = with_block_size(config, model)
     return _begun(_versions(_identity(model, plan, config, config), config, config))
-
-
-def standing_plan(version: Version, stored: VersionPlan) -> Plan:
-    """Returns the splits of the plan that stands.
-
-    Raises:
-        IntegrityError: It has other than splits.
-    """
-    try:
-        return Plan.of_dict(stored.corpus)
-    except ValueError as error:
-        raise IntegrityError(
-            f"{version.url_of(version.plan_key)}: not the plan that was written ({error}); "
-            "restore it, or remove it and run the version's own job again, which writes it anew"
-        ) from error
 
 
 def _shape_of_rows(records: RecordConfig, output: OutputConfig) -> dict[str, Any]:

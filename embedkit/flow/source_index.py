@@ -11,12 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from embedkit.corpus.plan import Plan
 from embedkit.dataset.hash_runs import Hashes, HashRun, empty_run
 from embedkit.dataset.manifest import Part
-from embedkit.dataset.plan_file import read_plan
+from embedkit.dataset.plan_file import read_plan, standing_plan
 from embedkit.dataset.version import Version, block_of
-from embedkit.errors import IntegrityError
 from embedkit.flow.row_index import Places, find_in_runs, read_hashes
 
 _PARTS_AT_ONCE = 4
@@ -128,10 +126,7 @@ class _Sources:
 
 def _planned_sources(version: Version) -> dict[str, tuple[str, ...]]:
     """Returns the sources of each split of a version's plan."""
-    try:
-        plan = Plan.of_dict(read_plan(version).corpus)
-    except ValueError as error:
-        raise IntegrityError(f"{version.url_of(version.plan_key)}: {error}") from error
+    plan = standing_plan(version, read_plan(version))
     return {
         split.split_id: tuple(dict.fromkeys(piece.source for piece in split.ranges))
         for split in plan.splits
