@@ -90,12 +90,15 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> str:
     return save_transformer(tmp_path_factory.mktemp("tiny") / "bert", "bert")
 
 
-@pytest.fixture
+_SET_UP = ("", "embedkit", "apache_beam", "gcsfs")
+
+
+@pytest.fixture(autouse=True)
 def logging_restored() -> Iterator[None]:
-    """For tests of what sets up this process's logs."""
+    """Gives back what a command that a test calls here has set up of this process's logs."""
     root = logging.getLogger()
     before, stderr = list(root.handlers), sys.stderr
-    levels = {name: logging.getLogger(name).level for name in ("", "embedkit", "apache_beam")}
+    levels = {name: logging.getLogger(name).level for name in _SET_UP}
     disabled = root.manager.disable
     yield
     logging.disable(disabled)
