@@ -6,6 +6,7 @@ import re
 import secrets
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -93,19 +94,37 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> str:
 _SET_UP = ("", "embedkit", "apache_beam", "gcsfs")
 
 
-@pytest.fixture(autouse=True)
-def logging_restored() -> Iterator[None]:
-    """Gives back what a command that a test calls here has set up of this process's logs."""
+@contextmanager
+def _logs_kept() -> Iterator[None]:
+    """Gives back what a command called here has set up of this process's logs."""
     root = logging.getLogger()
     before, stderr = list(root.handlers), sys.stderr
     levels = {name: logging.getLogger(name).level for name in _SET_UP}
     disabled = root.manager.disable
-    yield
-    logging.disable(disabled)
-    root.handlers[:], sys.stderr = before, stderr
-    for name, level in levels.items():
-        logging.getLogger(name).setLevel(level)
-    logging.captureWarnings(False)
+    try:
+        yield
+    finally:
+        logging.disable(disabled)
+        root.handlers[:], sys.stderr = before, stderr
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+        logging.captureWarnings(False)
+
+
+@pytest.fixture(autouse=True)
+def logging_restored() -> Iterator[None]:
+    """Gives back what a command that a test calls here has set up of this process's logs."""
+    with _logs_kept():
+        yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any]) -> Iterator[None]:
+    """Gives it back after what tests share, too, which is made before `logging_restored`."""
+    if fixturedef.scope == "function":
+        return (yield)
+    with _logs_kept():
+        return (yield)
 
 
 @pytest.fixture(scope="session")
