@@ -1,0 +1,1 @@
+"""Near duplicates: cells of alike vectors, the close pairs inside them, the groups these join."""
