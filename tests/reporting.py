@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from embedkit.hashes.repeats import RepeatedHashes
 from embedkit.reports.account import RunAccount
+from embedkit.reports.examined import ExaminedRows
 from embedkit.reports.facts import Facts
 from embedkit.reports.repeats import TextRepeats, hash64, name_repeats
 from embedkit.reports.report import Report, build_report
@@ -67,6 +68,14 @@ def repeats_of(*batches: pa.RecordBatch) -> TextRepeats:
     return name_repeats(RepeatedHashes.of(np.concatenate(hashes)), read)
 
 
+def examined_of(*blocks: EmbeddingBlock) -> ExaminedRows | None:
+    """Examines the rows of blocks."""
+    with_rows = [block.rows for block in blocks if block.rows.num_rows]
+    if not all("embedding" in rows.schema.names for rows in with_rows):
+        return None
+    return sum(map(ExaminedRows.of, with_rows), ExaminedRows()).among(len(with_rows))
+
+
 def make_report(
     blocks: Sequence[EmbeddingBlock],
     dataset: dict[str, Any] | None = None,
@@ -103,5 +112,6 @@ def make_report(
         sample=read_sample(total.keys, read_of(blocks), texts=True),
         repeats=repeats_of(*(block.rows for block in blocks)) if blocks else TextRepeats(),
         examples=counted.examples(rejects.__getitem__),
+        examined=examined_of(*blocks),
     )
     return build_report(total, facts, sections)

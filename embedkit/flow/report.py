@@ -13,6 +13,7 @@ from embedkit.dataset.processes import Each, here
 from embedkit.dataset.rejects import read_rejects
 from embedkit.dataset.rows import read_rows
 from embedkit.dataset.version import Version, block_of
+from embedkit.flow.examine import examine_rows
 from embedkit.flow.gather import Gathered, gather
 from embedkit.flow.line_numbers import LineNumbers, place_of
 from embedkit.flow.prepare import Draft
@@ -72,6 +73,7 @@ def write_report(
             reason: tuple(map(numbers.true_line, found)) for reason, found in examples.items()
         },
         place=partial(place_of, input_format=manifest.input_format),
+        examined=examine_rows(version, manifest.parts),
     )
     report = build_report(total, facts)
     # Replaced, not created: a run that was killed here left a report without this run's figures.

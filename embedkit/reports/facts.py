@@ -6,6 +6,7 @@ from typing import Any
 
 from embedkit.records import Reject
 from embedkit.reports.account import RunAccount
+from embedkit.reports.examined import ExaminedRows
 from embedkit.reports.repeats import TextRepeats
 from embedkit.reports.sample import Sample
 
@@ -30,6 +31,7 @@ class Facts:
         repeats: The texts that repeat, likewise.
         examples: The first rejects of each reason, likewise.
         place: Says where a record stands.
+        examined: What the rows say that were read once more; None where none were.
     """
 
     dataset: Mapping[str, Any]
@@ -38,3 +40,4 @@ class Facts:
     repeats: TextRepeats
     examples: Mapping[str, Sequence[Reject]]
     place: Place = plain_place
+    examined: ExaminedRows | None = None

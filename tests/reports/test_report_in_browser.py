@@ -96,7 +96,7 @@ def test_a_phone_shows_the_page_without_scrolling_sideways(browse, pages, name):
     assert found["wide"] == []
     assert found["cut"] == 0
     assert found["scroll"] <= 390
-    assert found["sections"] == 7
+    assert found["sections"] == pages[name].count("<section>") >= 7
     assert found["requests"] == 0
     assert console == []
 

@@ -5,6 +5,7 @@ from typing import Any
 from embedkit.reports.section import Section
 from embedkit.reports.sections import (
     dataset,
+    dimensions,
     lengths,
     records,
     repeated,
@@ -22,6 +23,7 @@ SECTIONS: tuple[Section[Any, Any], ...] = (
     scores.SECTION,
     repeated.SECTION,
     similarity.SECTION,
+    dimensions.SECTION,
     reuse.SECTION,
     run.SECTION,
     dataset.SECTION,

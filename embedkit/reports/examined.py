@@ -1,0 +1,51 @@
+"""What is learnt of the rows of a version that are read again once all blocks are committed."""
+
+from dataclasses import dataclass, field, replace
+from typing import Self
+
+import pyarrow as pa
+
+from embedkit.reports.second_moments import SecondMoments
+from embedkit.vectors import vectors_of
+
+COLUMNS = ("embedding",)
+"""What is read of a row."""
+
+
+@dataclass(frozen=True, eq=False)
+class ExaminedRows:
+    """What rows of some blocks say together.
+
+    A monoid: ``ExaminedRows()`` and ``+``, exact, in any order and any groups. It is what would
+    make sidecars large, so it is not in them.
+
+    Attributes:
+        blocks: Blocks that were read.
+        of_blocks: Blocks with rows that there are; 0 until that is said.
+        moments: Sums over their vectors.
+    """
+
+    blocks: int = 0
+    of_blocks: int = 0
+    moments: SecondMoments = field(default_factory=SecondMoments)
+
+    @classmethod
+    def of(cls, rows: pa.Table | pa.RecordBatch) -> Self:
+        """Takes the rows of one block.
+
+        Args:
+            rows: Rows of a part.
+        """
+        return cls(1, 0, SecondMoments.of(vectors_of(rows).matrix))
+
+    def __add__(self, other: Self) -> Self:
+        """Returns what both say."""
+        return type(self)(
+            self.blocks + other.blocks,
+            self.of_blocks + other.of_blocks,
+            self.moments + other.moments,
+        )
+
+    def among(self, of_blocks: int) -> Self:
+        """Returns the same with how many blocks with rows there are."""
+        return replace(self, of_blocks=of_blocks)
