@@ -46,6 +46,7 @@ _HOMES = {
     "records": ("DocumentBlock",),
     "reports.account": ("RunAccount",),
     "search.exact": ("Hit",),
+    "search.export.export": ("export_version",),
     "search.query": ("encode_query", "search_text"),
     "search.projection": ("project_words",),
     "search.reader": ("VersionReader", "open_version"),

@@ -20,6 +20,7 @@ from embedkit.flow.rejected import list_rejects as list_rejects
 from embedkit.records import DocumentBlock as DocumentBlock
 from embedkit.reports.account import RunAccount as RunAccount
 from embedkit.search.exact import Hit as Hit
+from embedkit.search.export.export import export_version as export_version
 from embedkit.search.projection import project_words as project_words
 from embedkit.search.query import encode_query as encode_query
 from embedkit.search.query import search_text as search_text

@@ -13,6 +13,7 @@ from embedkit.cli.arguments import Inputs, Json, LogFormat, Progress, Root
 from embedkit.cli.convert import convert
 from embedkit.cli.exits import run_to_exit
 from embedkit.cli.explode import explode
+from embedkit.cli.export import export
 from embedkit.cli.jobs import ENDS_OF_RUN, run_and_say
 from embedkit.cli.logs import hits_text, say, set_up_logs, table
 from embedkit.cli.options import job_command, read_job
@@ -45,6 +46,7 @@ _ENDS_OF_VALIDATE = (
 app.add_typer(train)
 app.add_typer(words)
 app.add_typer(explode)
+app.add_typer(export)
 app.add_typer(convert)
 app.add_typer(rerank)
 app.add_typer(versions)

@@ -26,7 +26,7 @@ from embedkit.errors.urls import remember_secrets
 _LAST_SECONDS = 3.0
 _MOST_LIKELY_WITHIN = 0.2
 
-_WHOLE_OR_NOT = ("convert", "train")
+_WHOLE_OR_NOT = ("convert", "export", "train")
 """Commands that commit nothing on the way."""
 
 

@@ -26,7 +26,8 @@ from embedkit.dataset.version import LATEST, Version, is_version_name, latest_na
 from embedkit.errors import ConfigError, IntegrityError, RemovedError
 
 _OURS = re.compile(
-    r"data/part-\d{5,}-\d{5,}\.parquet|(_meta|rejects|report)/.+|README\.md|_SUCCESS|_PUBLISHED"
+    r"data/part-\d{5,}-\d{5,}\.parquet|(_index|_meta|rejects|report)/.+|README\.md|_SUCCESS|"
+    r"_PUBLISHED"
 )
 _MOST_LOOKS = 5
 

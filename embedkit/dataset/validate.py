@@ -30,6 +30,7 @@ from embedkit.dataset.rejects import fault_of_rejects
 from embedkit.dataset.removal import check_still_there, while_it_stands
 from embedkit.dataset.stores import read_found
 from embedkit.dataset.version import (
+    INDEXES,
     LATEST,
     Version,
     block_of,
@@ -43,7 +44,7 @@ from embedkit.hashes.uniqueness import repeated
 MOST_PROBLEMS = 1000
 """Problems that are listed; more are counted."""
 
-_ANYTHING = ("report/", "_meta/ids/", "_meta/reuse/")
+_ANYTHING = ("report/", f"{INDEXES}/", "_meta/ids/", "_meta/reuse/")
 """Folders of a version whose files belong to no block, and may be there or not."""
 
 

@@ -17,6 +17,10 @@ LATEST = "LATEST"
 EXPLODED = "_EXPLODED.json"
 """Stands where the words or tokens of a version have rows of their own."""
 
+INDEXES = "_index"
+"""Folder of a version for indexes of it, each in one named after its kind: a search finds them
+there, they go with the version, and they are nothing of it that is checked."""
+
 _SEALS = ("_meta/plan.json", "_meta/manifest.json", "_SUCCESS")
 _MOST_NAMED = 10
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
