@@ -11,6 +11,7 @@ import typer
 from embedkit import __version__
 from embedkit.cli.arguments import Inputs, Json, LogFormat, Progress, Root
 from embedkit.cli.convert import convert
+from embedkit.cli.duplicates import duplicates
 from embedkit.cli.exits import run_to_exit
 from embedkit.cli.explode import explode
 from embedkit.cli.export import export
@@ -46,6 +47,7 @@ _ENDS_OF_VALIDATE = (
 app.add_typer(train)
 app.add_typer(words)
 app.add_typer(explode)
+app.add_typer(duplicates)
 app.add_typer(export)
 app.add_typer(convert)
 app.add_typer(rerank)

@@ -44,7 +44,7 @@ from embedkit.hashes.uniqueness import repeated
 MOST_PROBLEMS = 1000
 """Problems that are listed; more are counted."""
 
-_ANYTHING = ("report/", f"{INDEXES}/", "_meta/ids/", "_meta/reuse/")
+_ANYTHING = ("report/", f"{INDEXES}/", "_meta/ids/", "_meta/near/", "_meta/reuse/")
 """Folders of a version whose files belong to no block, and may be there or not."""
 
 

@@ -1,10 +1,8 @@
 from hashlib import blake2b
 
-import faiss
 import numpy as np
 import pytest
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
+from near_rows import brute_force, clustered, groups, pairs_in, shared_pairs, unit
 
 from embedkit.reports.near.cells import cell_count, nearest_cells, sample_size, train_cells
 from embedkit.reports.near.components import joined
@@ -12,22 +10,6 @@ from embedkit.reports.near.pairs import Limits, close_pairs, edges_of_cell, edge
 
 THRESHOLD = 0.95
 SMALL = Limits(largest=256, meant=64)
-
-
-def unit(vectors):
-    vectors = np.asarray(vectors, np.float32)
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-
-
-def clustered(rows, dimension=48, seed=0, copies=0.3):
-    """Topics with some rows that are near copies of others."""
-    random = np.random.default_rng(seed)
-    topics = random.standard_normal((40, dimension))
-    vectors = topics[random.integers(0, 40, rows)] + random.standard_normal((rows, dimension))
-    chosen = random.permutation(rows)[: int(copies * rows)]
-    near = 0.2 * random.random((len(chosen), 1)) * random.standard_normal((len(chosen), dimension))
-    vectors[chosen] = vectors[random.integers(0, rows, len(chosen))] + near
-    return unit(vectors)
 
 
 def rows_of(vectors, documents=None):
@@ -42,43 +24,14 @@ def rows_of(vectors, documents=None):
     return rows
 
 
-def brute_force(vectors, threshold=THRESHOLD):
-    """Groups by faiss's flat index and SciPy, of rows that are in any."""
-    index = faiss.IndexFlatIP(vectors.shape[1])
-    index.add(vectors)
-    limits, _, right = index.range_search(vectors, np.float32(threshold))
-    left = np.repeat(np.arange(len(vectors)), np.diff(limits).astype(int))
-    ones = np.ones(len(left))
-    graph = coo_array((ones, (left, right)), shape=[len(vectors)] * 2)
-    labels = connected_components(graph, directed=False)[1]
-    return groups(np.arange(len(vectors)), labels)
-
-
-def groups(places, labels):
-    found = {}
-    for place, label in zip(places.tolist(), labels.tolist(), strict=True):
-        found.setdefault(label, set()).add(place)
-    return {frozenset(one) for one in found.values() if len(one) > 1}
-
-
 def found(edges):
     return groups(*joined(edges))
-
-
-def pairs_in(of_groups):
-    return sum(len(one) * (len(one) - 1) // 2 for one in of_groups)
-
-
-def shared_pairs(ours, theirs):
-    return sum(
-        pairs_in([one & other]) for one in ours for other in theirs if not one.isdisjoint(other)
-    )
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 def test_a_cell_gives_the_groups_of_brute_force(dtype):
     vectors = unit(clustered(2000).astype(dtype))
-    expected = brute_force(vectors)
+    expected = brute_force(vectors, THRESHOLD)
     assert len(expected) > 50
     assert found(edges_within([rows_of(vectors)], THRESHOLD)) == expected
 
@@ -107,7 +60,7 @@ def test_a_fat_cell_is_parted_and_loses_few_pairs():
     vectors = clustered(3000, dimension=64)
     rows = rows_of(vectors)
     edges = edges_of_cell(lambda: np.array_split(rows, 7), len(rows), THRESHOLD, Limits(1024, 256))
-    ours, expected = found(edges), brute_force(vectors)
+    ours, expected = found(edges), brute_force(vectors, THRESHOLD)
     # Only true pairs join rows, so each group is a part of a true one.
     assert all(any(one <= other for other in expected) for one in ours)
     assert shared_pairs(ours, expected) >= 0.98 * pairs_in(expected)
