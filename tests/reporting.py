@@ -13,10 +13,11 @@ from embedkit.reports.examined import ExaminedRows
 from embedkit.reports.facts import Facts
 from embedkit.reports.repeats import TextRepeats, hash64, name_repeats
 from embedkit.reports.report import Report, build_report
-from embedkit.reports.sample import RowKeys, Sample, Wanted, read_sample
+from embedkit.reports.sample import RowKeys, Sample, Wanted, excerpt, read_sample
 from embedkit.reports.section import Section
 from embedkit.reports.sections import SECTIONS, records
 from embedkit.reports.statistics import Statistics
+from embedkit.reports.vector_sample import key_bound
 from embedkit.vectors import EmbeddingBlock
 
 DATASET = {
@@ -73,7 +74,34 @@ def examined_of(*blocks: EmbeddingBlock) -> ExaminedRows | None:
     with_rows = [block.rows for block in blocks if block.rows.num_rows]
     if not all("embedding" in rows.schema.names for rows in with_rows):
         return None
-    return sum(map(ExaminedRows.of, with_rows), ExaminedRows()).among(len(with_rows))
+    total, first = ExaminedRows(), 0
+    bound = key_bound(sum(rows.num_rows for rows in with_rows))
+    for rows in with_rows:
+        total += ExaminedRows.of(pa.Table.from_batches([rows]), first, bound)
+        first += rows.num_rows
+    return total.among(len(with_rows))
+
+
+def told_of(blocks: Sequence[EmbeddingBlock]) -> Callable[[Sequence[int]], list[dict[str, Any]]]:
+    """Tells of rows as they would be read from their parts."""
+    names = {"id", "source", "row_index", "n_tokens", "text"}
+
+    def told(places: Sequence[int]) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = []
+        for block in blocks:
+            shown = [name for name in block.rows.schema.names if name in names]
+            rows += block.rows.select(shown).to_pylist()
+        return [
+            {
+                **row,
+                "text": excerpt(row.get("text", "")),
+                "line": None,
+                "place": f"row {row['row_index']}",
+            }
+            for row in (rows[place] for place in places)
+        ]
+
+    return told
 
 
 def make_report(
@@ -113,5 +141,6 @@ def make_report(
         repeats=repeats_of(*(block.rows for block in blocks)) if blocks else TextRepeats(),
         examples=counted.examples(rejects.__getitem__),
         examined=examined_of(*blocks),
+        rows_at=told_of(blocks),
     )
     return build_report(total, facts, sections)

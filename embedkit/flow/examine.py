@@ -18,6 +18,7 @@ from embedkit.dataset.version import Version, block_of
 from embedkit.encoders.hardware import usable_cores
 from embedkit.hashes.digests import hashes_of
 from embedkit.reports.examined import COLUMNS, ExaminedRows
+from embedkit.reports.vector_sample import key_bound
 
 MOST_BLOCKS = 2048
 """Blocks that are read of a version; which of more is told by a hash of their ids."""
@@ -41,10 +42,12 @@ def examine_rows(version: Version, parts: Sequence[Part]) -> ExaminedRows | None
         StoreError: The store failed.
     """
     chosen = _chosen(parts)
+    bound = key_bound(sum(part.rows for part, _ in chosen))
 
-    def read(part: Part) -> ExaminedRows | None:
+    def read(one: tuple[Part, int]) -> ExaminedRows | None:
+        part, first = one
         rows = read_rows(version, part, COLUMNS)
-        return ExaminedRows.of(rows) if "embedding" in rows.schema.names else None
+        return ExaminedRows.of(rows, first, bound) if "embedding" in rows.schema.names else None
 
     total = ExaminedRows()
     readers = min(_MOST_READERS, usable_cores())
@@ -55,11 +58,13 @@ def examine_rows(version: Version, parts: Sequence[Part]) -> ExaminedRows | None
     return total.among(len(parts))
 
 
-def _chosen(parts: Sequence[Part]) -> list[Part]:
-    """Returns the parts with the smallest hashes of their blocks' ids, in order."""
+def _chosen(parts: Sequence[Part]) -> list[tuple[Part, int]]:
+    """Returns the parts with the smallest hashes of their blocks' ids, and the rows before each."""
+    ends = np.cumsum([part.rows for part in parts]).tolist()
+    placed = [(part, end - part.rows) for part, end in zip(parts, ends, strict=True)]
     if len(parts) <= MOST_BLOCKS:
-        return list(parts)
+        return placed
     names = [block_of(part.path) or "" for part in parts]
     keys = np.frombuffer(hashes_of(names, 8), "<u8")
     places = np.sort(np.argsort(keys, kind="stable")[:MOST_BLOCKS])
-    return [parts[place] for place in places.tolist()]
+    return [placed[place] for place in places.tolist()]

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,16 +18,18 @@ from embedkit.flow.examine import examine_rows
 from embedkit.flow.gather import Gathered, gather
 from embedkit.flow.line_numbers import LineNumbers, place_of
 from embedkit.flow.prepare import Draft
+from embedkit.records import LINE_FIELD
 from embedkit.reports.account import RunAccount
 from embedkit.reports.facts import Facts
 from embedkit.reports.render import render_html
 from embedkit.reports.repeats import COLUMNS, TextRepeats, name_repeats
 from embedkit.reports.report import build_report, report_json
-from embedkit.reports.sample import Sample, Wanted, read_sample
+from embedkit.reports.sample import Sample, Wanted, excerpt, read_sample
 from embedkit.reports.sections import records
 
 REPORT_JSON = "report/report.json"
 REPORT_HTML = "report/report.html"
+_TOLD = ("id", "source", "row_index", "n_tokens")
 _PARTS_AT_ONCE = 4
 """Parts whose rows are read at the same time; each takes some MB for what it reads ahead."""
 
@@ -74,6 +77,7 @@ def write_report(
         },
         place=partial(place_of, input_format=manifest.input_format),
         examined=examine_rows(version, manifest.parts),
+        rows_at=partial(_told, rows, numbers, manifest.input_format, draft.options.excerpts),
     )
     report = build_report(total, facts)
     # Replaced, not created: a run that was killed here left a report without this run's figures.
@@ -109,6 +113,24 @@ class _Rows:
             inside = np.array(places)[parts == number] - start
             tables.append(read_rows(self._version, self._parts[number], columns, inside))
         return pa.concat_tables(tables)
+
+
+def _told(
+    rows: _Rows, numbers: LineNumbers, input_format: str, texts: bool, places: Sequence[int]
+) -> list[dict[str, Any]]:
+    """Tells of rows by their places among all, see ``RowsAt``."""
+    if not places:
+        return []
+    columns = (*_TOLD, LINE_FIELD.name, *(["text"] if texts else []))
+    ascending = sorted(places)
+    told = {}
+    for place, row in zip(ascending, rows.at(columns, ascending).to_pylist(), strict=True):
+        line = row.pop(LINE_FIELD.name, None)
+        line = numbers.line_of(row["source"], row["row_index"], line)
+        where = place_of(row["source"], row["row_index"], line, input_format)
+        text = excerpt(row.pop("text", ""))
+        told[place] = {**row, "text": text, "line": line, "place": where}
+    return [told[place] for place in places]
 
 
 def _with_lines(sample: Sample, numbers: LineNumbers) -> Sample:

@@ -6,9 +6,10 @@ from typing import Self
 import pyarrow as pa
 
 from embedkit.reports.second_moments import SecondMoments
+from embedkit.reports.vector_sample import VectorSample
 from embedkit.vectors import vectors_of
 
-COLUMNS = ("embedding",)
+COLUMNS = ("id", "doc_id", "text_hash", "embedding")
 """What is read of a row."""
 
 
@@ -23,20 +24,26 @@ class ExaminedRows:
         blocks: Blocks that were read.
         of_blocks: Blocks with rows that there are; 0 until that is said.
         moments: Sums over their vectors.
+        sample: Some of their rows with their vectors.
     """
 
     blocks: int = 0
     of_blocks: int = 0
     moments: SecondMoments = field(default_factory=SecondMoments)
+    sample: VectorSample = field(default_factory=VectorSample)
 
     @classmethod
-    def of(cls, rows: pa.Table | pa.RecordBatch) -> Self:
+    def of(cls, rows: pa.Table, first: int, bound: int) -> Self:
         """Takes the rows of one block.
 
         Args:
-            rows: Rows of a part.
+            rows: ``COLUMNS`` of the rows of a part.
+            first: Rows of the version before them.
+            bound: Keys from which on rows are not sampled, see ``key_bound``.
         """
-        return cls(1, 0, SecondMoments.of(vectors_of(rows).matrix))
+        vectors = vectors_of(rows).matrix
+        sample = VectorSample.of(rows, vectors, first, bound)
+        return cls(1, 0, SecondMoments.of(vectors), sample)
 
     def __add__(self, other: Self) -> Self:
         """Returns what both say."""
@@ -44,6 +51,7 @@ class ExaminedRows:
             self.blocks + other.blocks,
             self.of_blocks + other.of_blocks,
             self.moments + other.moments,
+            self.sample + other.sample,
         )
 
     def among(self, of_blocks: int) -> Self:

@@ -14,6 +14,18 @@ Place = Callable[[str, int, int | None], str]
 """Says for a person where a record stands, given its source, ``row_index`` and line."""
 
 
+RowsAt = Callable[[Sequence[int]], Sequence[Mapping[str, Any]]]
+"""Tells of rows, given their places among all: id, text, source, row_index, line, place, n_tokens.
+"""
+
+
+def no_rows(places: Sequence[int]) -> Sequence[Mapping[str, Any]]:
+    """Tells of no row, where nobody can be asked for any."""
+    if places:
+        raise ValueError("rows are to be shown, and nothing reads them")
+    return ()
+
+
 def plain_place(source: str, row_index: int, line: int | None) -> str:
     """Says where a record stands where it is not known what its place counts."""
     return f"row_index {row_index}" if line is None else f"line {line}"
@@ -32,6 +44,7 @@ class Facts:
         examples: The first rejects of each reason, likewise.
         place: Says where a record stands.
         examined: What the rows say that were read once more; None where none were.
+        rows_at: Tells of single rows, to be shown.
     """
 
     dataset: Mapping[str, Any]
@@ -41,3 +54,4 @@ class Facts:
     examples: Mapping[str, Sequence[Reject]]
     place: Place = plain_place
     examined: ExaminedRows | None = None
+    rows_at: RowsAt = no_rows

@@ -6,6 +6,7 @@ from embedkit.reports.section import Section
 from embedkit.reports.sections import (
     dataset,
     dimensions,
+    geometry,
     lengths,
     records,
     repeated,
@@ -23,6 +24,7 @@ SECTIONS: tuple[Section[Any, Any], ...] = (
     scores.SECTION,
     repeated.SECTION,
     similarity.SECTION,
+    geometry.SECTION,
     dimensions.SECTION,
     reuse.SECTION,
     run.SECTION,

@@ -1,0 +1,141 @@
+"""Rows of a version with their vectors, chosen by the hash of their ids."""
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from embedkit.reports.repeats import hash64
+from embedkit.reports.sample import keys_of
+
+MOST_SAMPLED = 25_000
+"""Rows of a sample, unless their vectors are very long."""
+
+_MOST_COMPONENTS = 1 << 24
+"""Components of all vectors of a sample together: 64 MiB."""
+
+_SPARE = 1.05
+"""So many times the rows that are wanted are taken at first, as nobody knows their hashes."""
+
+_ALL_KEYS = 1 << 64
+
+
+@dataclass(frozen=True, eq=False)
+class SampledVectors:
+    """Rows with their vectors.
+
+    Attributes:
+        keys: Hashes of their ids, uint64, shape (n,).
+        places: Their places among all rows of the version, int64, shape (n,).
+        documents: Hashes of the documents that they are, or are chunks of, uint64, shape (n,).
+        texts: Hashes of their texts, uint64, shape (n,).
+        vectors: Their vectors as they are stored, float32, shape (n, d).
+    """
+
+    keys: NDArray[np.uint64]
+    places: NDArray[np.int64]
+    documents: NDArray[np.uint64]
+    texts: NDArray[np.uint64]
+    vectors: NDArray[np.float32]
+
+    @classmethod
+    def none(cls) -> Self:
+        """Returns no rows."""
+        hashes = np.empty(0, np.uint64)
+        return cls(hashes, np.empty(0, np.int64), hashes, hashes, np.empty((0, 0), np.float32))
+
+    def __len__(self) -> int:
+        """Returns the number of rows."""
+        return len(self.keys)
+
+    def take(self, rows: NDArray[Any]) -> Self:
+        """Returns some of the rows."""
+        return type(self)(
+            self.keys[rows],
+            self.places[rows],
+            self.documents[rows],
+            self.texts[rows],
+            self.vectors[rows],
+        )
+
+    @property
+    def usable(self) -> NDArray[np.bool_]:
+        """Whether each vector is finite and not zero, shape (n,)."""
+        largest = np.abs(self.vectors).max(axis=1, initial=0)
+        found: NDArray[np.bool_] = np.isfinite(largest) & (largest > 0)
+        return found
+
+    @property
+    def units(self) -> NDArray[np.float32]:
+        """The vectors scaled to length 1, float32, shape (n, d); all must be usable."""
+        lengths = np.sqrt(np.einsum("ij,ij->i", self.vectors, self.vectors, dtype=np.float64))
+        scaled: NDArray[np.float32] = (self.vectors / lengths[:, None]).astype(np.float32)
+        return scaled
+
+
+@dataclass(frozen=True, eq=False)
+class VectorSample:
+    """The rows of some blocks whose ids have the smallest hashes, as far as they were taken.
+
+    A monoid: what is drawn in the end does not depend on how blocks are grouped and ordered. Each
+    keeps those below a bound that is known beforehand, so that vectors are read once and not many
+    are kept that are not needed.
+
+    Attributes:
+        pieces: The rows that were taken of each block.
+    """
+
+    pieces: tuple[SampledVectors, ...] = ()
+
+    @classmethod
+    def of(cls, rows: pa.Table, vectors: NDArray[Any], first: int, bound: int) -> Self:
+        """Takes the rows of one block.
+
+        Args:
+            rows: The rows, with ``id``, ``doc_id`` and ``text_hash``.
+            vectors: Their vectors, shape (n, d).
+            first: Rows of the version before them.
+            bound: Keys from which on rows are not taken, see ``key_bound``.
+        """
+        keys = keys_of(rows.column("id"))
+        taken = np.arange(len(keys))
+        if bound < _ALL_KEYS:
+            taken = np.flatnonzero(keys < np.uint64(bound))
+        if not len(taken):
+            return cls()
+        names = rows.select(["doc_id", "text_hash"]).take(pa.array(taken))
+        piece = SampledVectors(
+            keys[taken],
+            first + taken,
+            keys_of(names.column("doc_id")),
+            hash64(names.column("text_hash")),
+            vectors[taken].astype(np.float32),
+        )
+        return cls((piece,))
+
+    def __add__(self, other: Self) -> Self:
+        """Returns the rows of both."""
+        return type(self)(self.pieces + other.pieces)
+
+    def drawn(self) -> SampledVectors:
+        """Returns the rows with the smallest keys, by ascending key."""
+        if not self.pieces:
+            return SampledVectors.none()
+        keys = np.concatenate([piece.keys for piece in self.pieces])
+        places = np.concatenate([piece.places for piece in self.pieces])
+        most = min(MOST_SAMPLED, _MOST_COMPONENTS // self.pieces[0].vectors.shape[1])
+        order = np.lexsort((places, keys))[:most]
+        return SampledVectors(
+            keys[order],
+            places[order],
+            np.concatenate([piece.documents for piece in self.pieces])[order],
+            np.concatenate([piece.texts for piece in self.pieces])[order],
+            np.concatenate([piece.vectors for piece in self.pieces])[order],
+        )
+
+
+def key_bound(rows: int) -> int:
+    """Returns below which key some more rows lie than a sample of so many rows needs."""
+    return _ALL_KEYS if rows <= MOST_SAMPLED else int(_SPARE * MOST_SAMPLED / rows * _ALL_KEYS)
