@@ -28,8 +28,9 @@ RESERVED_COLUMNS = frozenset(
 )
 """Names of the columns of parts, which a metadata column cannot have."""
 _OF_OTHER_VALUES = frozenset({"embeddings", "spans", "tokens", "score", "scores"})
-_PATHS = ("inputs", "base", "model", "tokenizer", "onnx_file", "output")
+_PATHS = ("inputs", "base", "model", "tokenizer", "onnx_file", "output", "sts", "retrieval")
 """Names of files, which need not be text; whoever opens them says so."""
+_STS_COLUMNS = 3
 
 
 def reserved_columns(column: str = "embedding") -> frozenset[str]:
@@ -458,6 +459,46 @@ class OutputConfig(Settings):
         False,
         description="Whether a version is published although more was rejected than is allowed.",
     )
+
+
+class EvaluationConfig(Settings):
+    """What a version is held against."""
+
+    sts: tuple[str, ...] = Field(
+        (),
+        description="Pairs of texts with scores that people gave them, a CSV, TSV or JSONL file: "
+        "how far the cosines follow the scores.",
+    )
+    sts_columns: Annotated[tuple[str, ...], BeforeValidator(_comma_separated)] = Field(
+        (),
+        description="Columns of the two texts and of the score, as sentence1,sentence2,score, "
+        "which is one of the usual names unless given.",
+    )
+    retrieval: tuple[str, ...] = Field(
+        (),
+        description="Folder of judged queries in BEIR's layout: queries.jsonl, qrels.tsv or "
+        "qrels/*.tsv, and corpus.jsonl unless the version is that corpus.",
+    )
+    split: str | None = Field(
+        None, description="Which file of qrels/; test, or the only one, unless given."
+    )
+    document_template: str = Field(
+        "{title} {text}",
+        description="Makes the text of a document of corpus.jsonl, where that is encoded.",
+    )
+    documents: Literal["auto", "version", "corpus"] = Field(
+        "auto",
+        description="Among which documents queries look: those of the version, or of corpus.jsonl, "
+        "encoded anew; auto takes the version's where it has the same ids.",
+    )
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.sts_columns and len(self.sts_columns) != _STS_COLUMNS:
+            raise ValueError("sts_columns: expected three names, as sentence1,sentence2,score")
+        if "{text}" not in self.document_template:
+            raise ValueError("document_template: expected {text} in it, and {title} perhaps")
+        return self
 
 
 @dataclass(frozen=True, slots=True)

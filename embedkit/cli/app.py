@@ -12,6 +12,7 @@ from embedkit import __version__
 from embedkit.cli.arguments import Inputs, Json, LogFormat, Progress, Root
 from embedkit.cli.convert import convert
 from embedkit.cli.duplicates import duplicates
+from embedkit.cli.evaluate import evaluate
 from embedkit.cli.exits import run_to_exit
 from embedkit.cli.explode import explode
 from embedkit.cli.export import export
@@ -51,6 +52,7 @@ app.add_typer(duplicates)
 app.add_typer(export)
 app.add_typer(convert)
 app.add_typer(rerank)
+app.add_typer(evaluate)
 app.add_typer(versions)
 app.add_typer(status)
 app.add_typer(prune)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from embedkit.config import ModelConfig
 from embedkit.corpus.names import is_unicode
 from embedkit.dataset.manifest import Manifest, read_manifest
+from embedkit.dataset.recipe import NUMERICS
 from embedkit.dataset.version import Version, find_version
 from embedkit.encoders.kinds import query_config, read_model
 from embedkit.encoders.local_client import LocalConnection
@@ -145,21 +146,7 @@ class QueryEncoder:
         prompt_name: str | None = None,
         prompt: str | None = None,
     ) -> None:
-        if prompt is not None and prompt_name is not None:
-            raise ConfigError("both prompt and prompt_name are given; take one of them")
-        check_one_vector_per_row(manifest)
-        _check_unicode("the prompt", prompt or "")
-        described = manifest.description
-        config, spec = _model_of(version, described, model)
-        if prompt_name is not None or (
-            prompt is None and dict(spec.tokenizer.prompts).get("query")
-        ):
-            prompt_name = prompt_name or "query"
-            changed = {"prompt": None, "prompt_name": prompt_name}
-            spec = read_model(config.model_copy(update=changed))
-        elif prompt:
-            spec = read_model(config.model_copy(update={"prompt": prompt}))
-        _say_prompts(described["prompt"], spec.tokenizer.prompt, given=prompt is not None)
+        spec = query_model(version, manifest, model, prompt_name, prompt)
         self._tokenizer = load_tokenizer(spec.tokenizer)
         self._client = LocalConnection(spec)()
 
@@ -179,6 +166,79 @@ class QueryEncoder:
             )
         vector: NDArray[np.float32] = next(self._client.encode_all([TokenBatch(ids, offsets)]))[0]
         return vector
+
+
+def query_model(
+    version: Version,
+    manifest: Manifest,
+    model: str | os.PathLike[str] | None = None,
+    prompt_name: str | None = None,
+    prompt: str | None = None,
+) -> ModelSpec:
+    """Reads the model that encodes queries to a version, see ``QueryEncoder``.
+
+    Raises:
+        ConfigError: There is no such model or prompt, or the model is another one; or the version
+            has other than one vector per row.
+    """
+    if prompt is not None and prompt_name is not None:
+        raise ConfigError("both prompt and prompt_name are given; take one of them")
+    check_one_vector_per_row(manifest)
+    _check_unicode("the prompt", prompt or "")
+    described = manifest.description
+    config, spec = _model_of(version, described, model)
+    if prompt_name is not None or (prompt is None and dict(spec.tokenizer.prompts).get("query")):
+        prompt_name = prompt_name or "query"
+        changed = {"prompt": None, "prompt_name": prompt_name}
+        spec = read_model(config.model_copy(update=changed))
+    elif prompt:
+        spec = read_model(config.model_copy(update={"prompt": prompt}))
+    _say_prompts(described["prompt"], spec.tokenizer.prompt, given=prompt is not None)
+    return spec
+
+
+def document_model(
+    version: Version, manifest: Manifest, model: str | os.PathLike[str] | None = None
+) -> ModelSpec:
+    """Reads the model that encodes documents as the rows of a version were, in float32.
+
+    Args:
+        version: The version.
+        manifest: Its manifest.
+        model: The model's directory, where it is no longer where the run found it.
+
+    Raises:
+        ConfigError: There is no such model, or it is another one; or the version has other than one
+            vector per row.
+    """
+    check_one_vector_per_row(manifest)
+    described = manifest.description
+    config, _ = _model_of(version, described, model)
+    settings: dict[str, Any] = {
+        "prompt": described["prompt"],
+        "max_tokens": described["max_tokens"],
+    }
+    settings["pooling"] = described["pooling"]
+    if "route" in described:
+        settings |= {"route": described["route"], "onnx_file": described.get("onnx_file")}
+    backend = described["backend"]
+    if backend not in ("torch", "onnx"):
+        # Of openvino, torch takes the place where that is not installed.
+        backend = "auto"
+    settings |= {"backend": backend, "device": "cpu" if backend == "onnx" else "auto"}
+    spec = read_model(config.model_copy(update=settings))
+    recorded, ours = described.get("ingredients", {}), spec.vector_ingredients()
+    others = [
+        name
+        for name, value in recorded.items()
+        if name in ours and name not in NUMERICS and ours[name] != value
+    ]
+    if others:
+        raise ConfigError(
+            f"{config.model}: its {', '.join(sorted(others))} is not what {version.url} was made "
+            "with; restore the model, or give the right --model"
+        )
+    return spec
 
 
 def _model_of(

@@ -1,0 +1,1 @@
+"""What a version is worth: against judgments, without labels, and for less storage."""
