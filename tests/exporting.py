@@ -1,5 +1,7 @@
 """Versions to be exported: random vectors, and ids and metadata that are hard to write down."""
 
+import decimal
+
 import numpy as np
 import pyarrow as pa
 from blocks import document_columns, embedding_columns, record_batch
@@ -38,6 +40,11 @@ def hard_metadata() -> dict[str, pa.Array]:
         "flag": pa.array([True, False, None] * 5 + [True]),
         "when": pa.array(range(count), pa.timestamp("us", "UTC")),
         "day": pa.array([0, None, *range(2, count)], pa.date32()),
+        "price": pa.array([decimal.Decimal("12345678901234567890.123"), None] * 8),
+        "raw": pa.array([b"\\x00\t\n", None] * 8),
+        "huge": pa.array([2**64 - 1, None] * 8, pa.uint64()),
+        "took": pa.array([90_000_000, None] * 8, pa.duration("us")),
+        "at": pa.array([45_296_000_001, None] * 8, pa.time64("us")),
         "tags": pa.array([["a", 'b"c'], [], None, ["tab\t", "x,y"], *[["z"]] * (count - 4)]),
     }
 

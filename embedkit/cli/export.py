@@ -20,11 +20,12 @@ def export_command(
     root: Root,
     *,
     target: Annotated[
-        Literal["faiss", "usearch", "hnsw", "npy"],
+        Literal["faiss", "usearch", "hnsw", "npy", "lance", "pgvector", "qdrant", "opensearch"],
         typer.Option(
             "--to",
             metavar="TARGET",
-            help="What to write. \\[one of: faiss, usearch, hnsw, npy]",
+            help="What to write. \\[one of: faiss, usearch, hnsw, npy, lance, pgvector, qdrant, "
+            "opensearch]",
         ),
     ],
     version: Annotated[

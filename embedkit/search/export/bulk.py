@@ -2,10 +2,25 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from embedkit.search.export.record import Measured
 from embedkit.search.export.source import Source
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written.
+
+    Attributes:
+        settings: What the files are, as JSON values.
+        measured: How well they answer; None where only the other system can tell.
+    """
+
+    settings: dict[str, Any]
+    measured: Measured | None = None
 
 
 class BulkWriter(Protocol):
@@ -18,11 +33,13 @@ class BulkWriter(Protocol):
     metrics: Sequence[str]
 
     @abstractmethod
-    def write(self, source: Source, folder: Path) -> dict[str, Any]:
+    def write(self, source: Source, folder: Path, recall: float) -> Written:
         """Writes all rows into a folder.
 
-        Returns:
-            What the files are, as JSON values.
+        Args:
+            source: The version.
+            folder: An empty folder.
+            recall: The recall@10 for which the effort of a search is chosen, where there is one.
 
         Raises:
             ConfigError: The system cannot hold these rows.

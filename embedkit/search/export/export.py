@@ -12,7 +12,7 @@ from embedkit.search.export.ids import Ids
 from embedkit.search.export.index import IndexKind, build
 from embedkit.search.export.measure import measure
 from embedkit.search.export.output import checked_output, default_output, new_folder
-from embedkit.search.export.record import NAME, ExportRecord
+from embedkit.search.export.record import NAME, ExportRecord, Measured
 from embedkit.search.export.source import Source
 from embedkit.search.export.targets import target_named
 
@@ -76,7 +76,8 @@ def export_version(
 
     Args:
         path: The dataset's root, for its newest version, or one version of it; a path or URL.
-        target: The kind: ``faiss``, ``usearch``, ``hnsw`` or ``npy``.
+        target: The kind: ``faiss``, ``usearch``, ``hnsw``, ``npy``, ``lance``, ``pgvector``,
+            ``qdrant`` or ``opensearch``.
         output: A local directory, which is made; an index stands in the version's own folder
             ``_index`` unless it is given.
         recall: The recall@10 for which an index's effort per query is chosen.
@@ -104,8 +105,11 @@ def export_version(
         if found.is_index:
             record = _write_index(found.index(), source, draft, target, recall)
         else:
-            settings = found.writer().write(source, draft)
-            record = _record(source, target, source.rows, settings)
+            written = found.writer().write(source, draft, recall)
+            _warn(target, recall, written.measured)
+            record = _record(
+                source, target, source.rows, written.settings, measured=written.measured
+            )
         (draft / NAME).write_bytes(record.to_json())
         files = {
             str(file.relative_to(draft)): file.stat().st_size
@@ -130,16 +134,20 @@ def _write_index(
 ) -> ExportRecord:
     index = build(kind, source, draft)
     measured = measure(index, Ids(draft).rows(), source, recall)
-    if not measured.reached:
+    _warn(target, recall, measured)
+    index.save(draft)
+    entries = len(Ids(draft))
+    return _record(source, target, entries, index.settings(), measured=measured)
+
+
+def _warn(target: str, recall: float, measured: Measured | None) -> None:
+    if measured is not None and not measured.reached:
         _LOG.warning(
             "no effort of %s gives recall@10 of %.3f; it was %.3f with the most there is",
             target,
             recall,
             measured.recall,
         )
-    index.save(draft)
-    entries = len(Ids(draft))
-    return _record(source, target, entries, index.settings(), measured=measured)
 
 
 def _record(

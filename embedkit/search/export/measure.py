@@ -3,12 +3,13 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedkit.search.exact import search
-from embedkit.search.export.index import VectorIndex, unit
+from embedkit.search.export.index import Found, unit
 from embedkit.search.export.record import Measured
 from embedkit.search.export.source import HashSample, Source
 
@@ -17,6 +18,17 @@ QUERIES = 200
 TUNING = 100
 _TIED = 40
 _ROOM = 1e-7
+
+
+class Searched(Protocol):
+    """What is asked for the nearest of its entries, see ``VectorIndex``."""
+
+    efforts: Sequence[int]
+    effort: int
+
+    def search(self, queries: NDArray[np.float32], k: int) -> Found:
+        """Finds the entries nearest to each query, shape (queries, dimension)."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -42,7 +54,7 @@ class _Truth:
 
 
 def measure(
-    index: VectorIndex, labels_to_rows: NDArray[np.int64], source: Source, wanted_recall: float
+    index: Searched, labels_to_rows: NDArray[np.int64], source: Source, wanted_recall: float
 ) -> Measured:
     """Chooses an index's least effort that gives a recall, and measures it with other queries.
 
@@ -77,7 +89,7 @@ def _rounded(seconds: float | np.floating) -> float:
 
 
 def _choose_effort(
-    index: VectorIndex, labels_to_rows: NDArray[np.int64], truth: _Truth, wanted: float
+    index: Searched, labels_to_rows: NDArray[np.int64], truth: _Truth, wanted: float
 ) -> bool:
     """Sets the least effort whose recall is enough, or the most there is."""
     if len(index.efforts) == 1 or not len(truth.numbers):
@@ -91,9 +103,7 @@ def _choose_effort(
     return False
 
 
-def _asked_alone(
-    index: VectorIndex, truth: _Truth
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def _asked_alone(index: Searched, truth: _Truth) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     found, seconds = [], []
     # The first one warms caches up.
     index.search(truth.vectors[:1], K + 1)

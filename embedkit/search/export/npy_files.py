@@ -1,12 +1,13 @@
 """Vectors as a NumPy file, which can be mapped into memory, and their ids."""
 
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
 from numpy.lib import format as npy
 
+from embedkit.search.export.bulk import Written
 from embedkit.search.export.ids import IdsWriter, digests_of
 from embedkit.search.export.source import Source
 
@@ -18,8 +19,8 @@ class NpyFiles:
 
     metrics = ("cosine", "dot", "euclidean", "manhattan")
 
-    def write(self, source: Source, folder: Path) -> dict[str, Any]:
-        """Writes ``vectors.npy``, shape (rows, dimension), and ``ids.arrow``; returns settings."""
+    def write(self, source: Source, folder: Path, recall: float) -> Written:
+        """Writes ``vectors.npy``, shape (rows, dimension), and ``ids.arrow``."""
         kind = source.dtype.newbyteorder("<")
         header = {
             "descr": npy.dtype_to_descr(kind),
@@ -34,7 +35,7 @@ class NpyFiles:
                 numbers = pa.array(np.arange(rows.first, rows.first + len(rows.ids)))
                 ids.add(rows.ids, numbers, digests_of(rows.vectors))
         ids.close()
-        return {"file": FILE, "dtype": source.dtype.name}
+        return Written({"file": FILE, "dtype": source.dtype.name})
 
 
 WRITER: Final = NpyFiles()

@@ -102,10 +102,15 @@ class Source:
         """Tells the rows and their order from those of all other versions, as hex."""
         return contents_of(self.manifest.parts)
 
+    @cached_property
+    def metadata(self) -> list[str]:
+        """Names of the user's columns."""
+        return metadata_columns(self.schema)
+
     def payload(self) -> list[str]:
         """Returns the columns besides id and vector that a target with room for them gets."""
         text = ["text"] if "text" in self.schema.names else []
-        return [*PLACE, *text, *metadata_columns(self.schema)]
+        return [*PLACE, *text, *self.metadata]
 
     def batches(
         self, columns: Sequence[str] = (), wanted: NDArray[np.bool_] | None = None

@@ -2,13 +2,11 @@
 
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, cast
 
 from embedkit.errors import ConfigError
 from embedkit.search.export.bulk import BulkWriter
 from embedkit.search.export.index import IndexKind
-
-TargetName = Literal["faiss", "usearch", "hnsw", "npy"]
 
 
 @dataclass(frozen=True)
@@ -62,6 +60,10 @@ TARGETS: Final[dict[str, Target]] = {
     "usearch": Target("usearch_index", "KIND", True, "usearch", "usearch"),
     "hnsw": Target("faiss_index", "HNSW", True, "faiss", "faiss"),
     "npy": Target("npy_files", "WRITER", False),
+    "lance": Target("lance_dataset", "WRITER", False, "lance", "lance"),
+    "pgvector": Target("pgvector_copy", "WRITER", False),
+    "qdrant": Target("qdrant_points", "WRITER", False),
+    "opensearch": Target("opensearch_bulk", "WRITER", False),
 }
 
 
