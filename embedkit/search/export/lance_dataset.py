@@ -77,7 +77,7 @@ class _Searched:
             nearest["metric"] = _METRICS[self._metric]
             if self.effort:
                 nearest["nprobes"] = self.effort
-            found = self._dataset.to_table(columns=[], nearest=nearest, with_row_id=True)
+            found = self._dataset.to_table(columns=["_distance"], nearest=nearest, with_row_id=True)
             rows = found["_rowid"].to_numpy()
             fragments = rows >> np.uint64(_FRAGMENT_BITS)
             offsets = rows & np.uint64((1 << _FRAGMENT_BITS) - 1)
