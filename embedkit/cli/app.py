@@ -155,14 +155,34 @@ def search(
             min=1, help="Rows that it scores; 50, or as many as are wanted, unless given."
         ),
     ] = None,
+    index: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR",
+            help="An index that export wrote; the one in the version's own folder, if there is "
+            "one, unless given.",
+        ),
+    ] = None,
+    exact: Annotated[
+        bool, typer.Option("--exact", metavar="", help="Compare all rows, and use no index.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Find the rows nearest to a text, exactly."""
+    """Find the rows nearest to a text; exactly, where there is no index."""
     from embedkit.search.query import search_text
 
     set_up_logs("text")
     hits = search_text(
-        root, text, k, model, prompt_name, prompt, rerank, rerank_candidates=rerank_candidates
+        root,
+        text,
+        k,
+        model,
+        prompt_name,
+        prompt,
+        rerank,
+        rerank_candidates=rerank_candidates,
+        index=index,
+        exact=exact,
     )
     say(json.dumps([hit.to_dict() for hit in hits]) if as_json else hits_text(hits))
 

@@ -46,6 +46,15 @@ def export_command(
         float,
         typer.Option(metavar="SHARE", help="The recall@10 for which an index's effort is chosen."),
     ] = 0.95,
+    earlier: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="INDEX",
+            help="An index of an earlier version, or that version: vectors that it has are not "
+            "added again.",
+        ),
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", metavar="", help="Replace an earlier export in DIR.")
     ] = False,
@@ -60,5 +69,5 @@ def export_command(
 
     set_up_logs("text")
     path = root if version is None else f"{root.rstrip('/')}/{version}"
-    done = export_version(path, target, output, recall=recall, force=force)
+    done = export_version(path, target, output, recall=recall, earlier=earlier, force=force)
     say(json.dumps(done.to_dict()) if as_json else done.to_text())

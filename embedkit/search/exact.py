@@ -74,8 +74,15 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class _Candidate:
-    """A row's rank: better scores first, equal ones by id."""
+class Candidate:
+    """A row's rank: better scores first, equal ones by id.
+
+    Attributes:
+        distance: The negative of its score.
+        id: Its id.
+        part: The number of its part.
+        row: Its place in the part.
+    """
 
     distance: float
     id: str
@@ -128,7 +135,7 @@ def search(version: Version, queries: NDArray[np.float32], k: int) -> list[list[
     """
     manifest = read_manifest(version)
     check_one_vector_per_row(manifest)
-    queries = _checked_queries(queries, k, manifest)
+    queries = checked_queries(queries, k, manifest)
     scorer = _Scorer(queries, manifest.description["metric"])
     best = _Best(len(queries), k)
     for number, part in enumerate(manifest.parts):
@@ -136,10 +143,26 @@ def search(version: Version, queries: NDArray[np.float32], k: int) -> list[list[
         for ids, vectors in _vectors(version, part):
             best.add(scorer, ids, vectors, number, first_row)
             first_row += len(ids)
-    found = _found_rows(version, manifest, best.hits)
+    return read_hits(version, manifest, best.hits)
+
+
+def read_hits(
+    version: Version, manifest: Manifest, found: list[list[Candidate]]
+) -> list[list[Hit]]:
+    """Reads the other columns of rows that were found.
+
+    Args:
+        version: The version.
+        manifest: Its manifest.
+        found: The rows of each query.
+
+    Raises:
+        IntegrityError: A part is damaged or missing, or has another row in that place.
+    """
+    rows = _found_rows(version, manifest, found)
     return [
-        [_hit(candidate, found[candidate.part, candidate.row]) for candidate in hits]
-        for hits in best.hits
+        [_hit(candidate, rows[candidate.part, candidate.row]) for candidate in hits]
+        for hits in found
     ]
 
 
@@ -198,7 +221,7 @@ class _Best:
     """The best candidates of every query so far."""
 
     def __init__(self, queries: int, k: int) -> None:
-        self.hits: list[list[_Candidate]] = [[] for _ in range(queries)]
+        self.hits: list[list[Candidate]] = [[] for _ in range(queries)]
         self._k = k
 
     def add(
@@ -219,7 +242,7 @@ class _Best:
                     continue
                 exact = scorer.exact(vectors[rows], query)
                 near = [
-                    _Candidate(-score, ids[row].as_py(), part, first_row + row)
+                    Candidate(-score, ids[row].as_py(), part, first_row + row)
                     for row, score in zip(rows.tolist(), exact.tolist(), strict=True)
                 ]
                 self.hits[query] = heapq.nsmallest(self._k, [*self.hits[query], *near])
@@ -238,9 +261,20 @@ class _Best:
         return np.flatnonzero(scores >= threshold)
 
 
-def _checked_queries(
+def checked_queries(
     queries: NDArray[np.float32], k: int, manifest: Manifest
 ) -> NDArray[np.float32]:
+    """Returns queries of a version as float32, shape (queries, dimension).
+
+    Args:
+        queries: Vectors of that shape, or one of shape (dimension,).
+        k: Most hits per query.
+        manifest: The version's manifest.
+
+    Raises:
+        ConfigError: They have another dimension or are not finite, ``k`` is no positive whole
+            number, or the version's metric is none that is known.
+    """
     try:
         queries = np.atleast_2d(np.asarray(queries, dtype=np.float32))
     except (TypeError, ValueError) as error:
@@ -275,7 +309,7 @@ def _vectors(version: Version, part: Part) -> Iterator[tuple[pa.Array, NDArray[n
 
 
 def _found_rows(
-    version: Version, manifest: Manifest, hits: list[list[_Candidate]]
+    version: Version, manifest: Manifest, hits: list[list[Candidate]]
 ) -> dict[tuple[int, int], dict[str, Any]]:
     """Reads the other columns of the rows that were found, by part and row."""
     wanted: dict[int, set[int]] = {}
@@ -303,7 +337,7 @@ def _take(file: pq.ParquetFile, rows: list[int]) -> Iterator[tuple[int, dict[str
         first = end
 
 
-def _hit(candidate: _Candidate, row: dict[str, Any]) -> Hit:
+def _hit(candidate: Candidate, row: dict[str, Any]) -> Hit:
     return Hit(
         **{name: row[name] for name in _PLACE},
         score=-candidate.distance,

@@ -20,6 +20,7 @@ from embedkit.encoders.spec import ModelSpec
 from embedkit.errors import ConfigError
 from embedkit.flow.line_numbers import LineNumbers, place_of
 from embedkit.search.exact import Hit, check_one_vector_per_row, search
+from embedkit.search.indexed import open_index, say_index
 from embedkit.search.rerank import Reranker, candidates_of, check_texts
 from embedkit.tokens.tokenization import load_tokenizer
 from embedkit.vectors import TokenBatch
@@ -36,8 +37,13 @@ def search_text(
     prompt: str | None = None,
     rerank: str | os.PathLike[str] | None = None,
     rerank_candidates: int | None = None,
+    index: str | os.PathLike[str] | None = None,
+    exact: bool = False,
 ) -> list[Hit]:
     """Finds the rows of a dataset nearest to a text.
+
+    Where ``embedkit export`` has put an index into the version's own folder, it is searched; else
+    all rows are compared.
 
         >>> from embedkit import search_text
         >>> [hit.id for hit in search_text("embeddings", "0 one", k=1, model="model")]
@@ -53,12 +59,17 @@ def search_text(
         rerank: Directory or hub id of a cross-encoder, which scores the nearest rows, without the
             prompt, and puts them in order.
         rerank_candidates: How many rows it scores; 50, or ``k`` if that is more, unless given.
+        index: Folder of another index of the version.
+        exact: Whether all rows are compared, whatever indexes there are.
 
     Raises:
         ConfigError: The text is empty or none, there is no such dataset or model, or the model is
-            another one; or the dataset stores no texts for a cross-encoder to read.
+            another one; or the dataset stores no texts for a cross-encoder to read; or the index
+            is not of this version.
     """
     _check_text(text)
+    if exact and index is not None:
+        raise ConfigError("both exact and index are given; take one of them")
     version = find_version(root)
     manifest = read_manifest(version)
     if rerank is None:
@@ -69,8 +80,13 @@ def search_text(
         check_one_vector_per_row(manifest)
         check_texts(manifest)
         most, reranker = candidates_of(k, rerank_candidates), Reranker(rerank)
+    opened = None if exact else open_index(version, manifest, index)
     query = QueryEncoder(version, manifest, model, prompt_name, prompt).encode(text)
-    hits = search(version, query, most)[0]
+    if opened is None:
+        hits = search(version, query, most)[0]
+    else:
+        say_index(opened)
+        hits = opened.search(version, manifest, query, most)[0]
     if reranker is not None:
         hits = reranker.rerank(text, hits)[:k]
     return with_places(hits, manifest)

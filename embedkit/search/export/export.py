@@ -8,6 +8,7 @@ from typing import Any
 
 from embedkit.dataset.version import Version, find_version
 from embedkit.errors import ConfigError
+from embedkit.search.export.grow import Earlier, grow
 from embedkit.search.export.ids import Ids
 from embedkit.search.export.index import IndexKind, build
 from embedkit.search.export.measure import measure
@@ -53,6 +54,16 @@ class Exported:
                 f"{measured.queries:,} rows as queries; {measured.milliseconds:.2f} ms a query, "
                 f"exact {measured.exact_milliseconds:,.0f} ms"
             )
+        if (grown := record.grown) is not None:
+            how = (
+                f"made anew, as {grown.rebuilt}"
+                if grown.rebuilt
+                else (
+                    f"{grown.taken:,} entries taken over, {grown.added:,} added, {grown.removed:,} "
+                    "removed"
+                )
+            )
+            lines.append(f"  from the index of {grown.version}: {how}")
         return "\n".join(lines)
 
 
@@ -62,6 +73,7 @@ def export_version(
     output: str | os.PathLike[str] | None = None,
     *,
     recall: float = RECALL,
+    earlier: str | os.PathLike[str] | None = None,
     force: bool = False,
 ) -> Exported:
     """Writes an index of a version, or files of its rows that another system loads.
@@ -81,6 +93,10 @@ def export_version(
         output: A local directory, which is made; an index stands in the version's own folder
             ``_index`` unless it is given.
         recall: The recall@10 for which an index's effort per query is chosen.
+        earlier: Folder of an index of an earlier version, or the version itself if the index is in
+            its own folder: vectors that it has are not added again, and those that are gone are
+            removed. Where the library cannot remove them, or little is left of it, all is made
+            anew, and ``grown.rebuilt`` of the record says why.
         force: Whether an earlier export in the same place is replaced.
 
     Raises:
@@ -95,6 +111,8 @@ def export_version(
     version = find_version(path)
     folder = _folder(version, target, output, found.is_index, force)
     source = Source.of(version)
+    if earlier is not None and not found.is_index:
+        raise ConfigError(f"{target} is no index that grows from an earlier one; leave --from out")
     kind = found.index() if found.is_index else found.writer()
     if source.metric not in kind.metrics:
         raise ConfigError(
@@ -103,7 +121,7 @@ def export_version(
         )
     with new_folder(folder) as draft:
         if found.is_index:
-            record = _write_index(found.index(), source, draft, target, recall)
+            record = _write_index(found.index(), source, draft, target, recall, earlier)
         else:
             written = found.writer().write(source, draft, recall)
             _warn(target, recall, written.measured)
@@ -130,14 +148,23 @@ def _folder(
 
 
 def _write_index(
-    kind: IndexKind, source: Source, draft: Path, target: str, recall: float
+    kind: IndexKind,
+    source: Source,
+    draft: Path,
+    target: str,
+    recall: float,
+    earlier: str | os.PathLike[str] | None,
 ) -> ExportRecord:
-    index = build(kind, source, draft)
+    grown = None
+    if earlier is None:
+        index = build(kind, source, draft)
+    else:
+        index, grown = grow(kind, source, Earlier.at(os.fspath(earlier), target, source), draft)
     measured = measure(index, Ids(draft).rows(), source, recall)
     _warn(target, recall, measured)
     index.save(draft)
     entries = len(Ids(draft))
-    return _record(source, target, entries, index.settings(), measured=measured)
+    return _record(source, target, entries, index.settings(), measured=measured, grown=grown)
 
 
 def _warn(target: str, recall: float, measured: Measured | None) -> None:

@@ -139,6 +139,16 @@ class Source:
                 yield VectorRows(first, ids, vectors.matrix, batch)
                 first += batch.num_rows
 
+    def ids(self) -> Iterator[pa.Array]:
+        """Reads the ids of all rows in their order.
+
+        Raises:
+            IntegrityError: A part is gone or damaged.
+            StoreError: The store failed.
+        """
+        for batch in read_columns(self.version, self.manifest.parts, ["id"]):
+            yield batch.column("id")
+
     def _check(self, part: Part, ids: pa.Array, vectors: Vectors) -> None:
         if vectors.width != self.dimension:
             raise IntegrityError(

@@ -9,6 +9,10 @@ from embedkit.search.export.bulk import BulkWriter
 from embedkit.search.export.index import IndexKind
 
 
+class MissingLibraryError(ConfigError):
+    """The library of a target is not installed."""
+
+
 @dataclass(frozen=True)
 class Target:
     """A kind of output.
@@ -33,7 +37,7 @@ class Target:
         except ModuleNotFoundError as error:
             if self.library is None or (error.name or "").partition(".")[0] != self.library:
                 raise
-            raise ConfigError(
+            raise MissingLibraryError(
                 f"{self.library} is not installed; install the extra {self.extra} of embedkit-batch"
             ) from error
         return getattr(module, self.attribute)
@@ -42,7 +46,7 @@ class Target:
         """Returns the kind of index.
 
         Raises:
-            ConfigError: Its library is not installed.
+            MissingLibraryError: Its library is not installed.
         """
         return cast(IndexKind, self._loaded())
 
@@ -50,7 +54,7 @@ class Target:
         """Returns what writes files that are no index of ours.
 
         Raises:
-            ConfigError: Its library is not installed.
+            MissingLibraryError: Its library is not installed.
         """
         return cast(BulkWriter, self._loaded())
 
