@@ -174,3 +174,19 @@ def test_an_index_can_grow_in_its_own_place(build, tmp_path):
         export_version(after.url, "usearch", place, earlier=place)
     export_version(after.url, "usearch", place, earlier=place, force=True)
     check(after, place, vectors, names)
+
+
+@pytest.mark.parametrize("target", ["faiss", "usearch"])
+def test_a_third_night_grows_from_an_index_that_has_lost_rows(build, tmp_path, target):
+    before, after, vectors, names = next_night(build)
+    export_version(before.url, target, tmp_path / "first")
+    export_version(after.url, target, tmp_path / "second", earlier=tmp_path / "first")
+    keep = np.arange(20, len(names))
+    third = build(
+        [embedding_block(vectors[keep], [names[row] for row in keep])], name="third_night"
+    )
+    done = export_version(third.url, target, tmp_path / "third", earlier=tmp_path / "second")
+    grown = done.record.grown
+    assert (grown.taken, grown.added, grown.removed, grown.rebuilt) == (495, 0, 20, None)
+    assert done.record.entries == 580
+    check(third, tmp_path / "third", vectors[keep], names[20:])
