@@ -21,6 +21,9 @@ _METRICS = {"cosine": "cos", "dot": "ip", "euclidean": "l2sq"}
 _LINKS = 16
 _EXPANSION_ADD = 128
 _MOST_EXPANSION = 1024
+_ALONE = 10_000
+"""Entries up to which one thread adds: several at once leave some in a small graph that nothing
+leads to, one in some hundred, so that no search finds them."""
 
 
 class _Usearch(VectorIndex):
@@ -48,7 +51,8 @@ class _Usearch(VectorIndex):
 
     def add(self, labels: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
         """Adds entries."""
-        self._index.add(labels.astype(np.uint64), vectors)
+        threads = 1 if len(self._index) < _ALONE else 0
+        self._index.add(labels.astype(np.uint64), vectors, threads=threads)
 
     def remove(self, labels: NDArray[np.int64]) -> None:
         """Marks entries as gone; usearch uses their places again for what is added."""
