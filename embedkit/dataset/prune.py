@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any
 
 from embedkit.dataset.heartbeat import ALIVE_SECONDS, Heard, last_heard
@@ -129,6 +128,7 @@ class Prune:
         self._claimed: Mapping[str, bool] = {}
         self._complete: set[str] = set()
         self._numbers: dict[str, int] = {}
+        self._taken: dict[str, list[str]] | None = None
         with refused("cannot read the dataset"):
             if self._store.size("_meta/plan.json") is not None:
                 raise ConfigError(f"{root}: a version itself; give the root that holds it")
@@ -299,7 +299,7 @@ class Prune:
 
     def _remove(self, version: Version, removal: Removal) -> None:
         removal.begin()
-        marks = [version.success_key, *self._taken.get(version.name, ())]
+        marks = [version.success_key, *self._numbers_taken().get(version.name, ())]
         for key in (*marks, version.published_key, version.manifest_key):
             removal.remove([key])
         # Who published it at this very moment may have been killed before he could take it back.
@@ -315,10 +315,12 @@ class Prune:
         self._store.remove_empty(version.key(""))
         removal.end()
 
-    @cached_property
-    def _taken(self) -> dict[str, list[str]]:
+    def _numbers_taken(self) -> dict[str, list[str]]:
         """The keys of the numbers that versions have taken; who takes one later sees the claim."""
-        return numbers_by_name(self._store)
+        # A cached property would have two prunes of one process wait for each other's store.
+        if self._taken is None:
+            self._taken = numbers_by_name(self._store)
+        return self._taken
 
     def _ours(self, name: str) -> Iterator[tuple[str, int, float | None]]:
         version = self._version(name)

@@ -186,20 +186,20 @@ def run(schedule, kills=None, only=PROCESSES):
 
 
 def alone(name):
-    """How many operations a process does by itself."""
-    counted = []
+    """The operations that a process does by itself, each with what it is about."""
+    done = []
 
-    def count(store):
-        class Counted:
-            def __getattr__(self, operation):
-                counted.append(operation)
-                return getattr(store, operation)
+    class Counted:
+        def __getattr__(self, operation):
+            def call(*about):
+                done.append((operation, *about[:1]))
+                return getattr(world.store, operation)(*about)
 
-        return World.processes(world)[name](Counted())
+            return call
 
     world = World()
-    count(world.store)
-    return len(counted)
+    world.processes()[name](Counted())
+    return done
 
 
 def test_undisturbed():
@@ -212,6 +212,14 @@ def test_undisturbed():
     assert results["other prune"] == {"middle": False, "newest": False}
     assert not world.reused
     assert isinstance(results["publisher"], IntegrityError)
+
+
+def test_no_prune_waits_for_another_that_finds_out_which_numbers_were_taken():
+    done = alone("prune")
+    at = done.index(("list", ".numbers/"), done.index(("create", ".removing/half.begun")))
+    only = {"prune", "other prune"}
+    _, results = run([("prune", at + 1), ("other prune", 10**6)], only=only)
+    assert results["other prune"]["old"]
 
 
 @pytest.mark.parametrize("second", ["writer", "publisher", "other prune", "reader"])
@@ -229,7 +237,7 @@ def test_each_breaks_in_at_every_operation_of_a_prune(second):
 def broken_in(second, step):
     count = 0
     for first, other in (("prune", second), (second, "prune")):
-        for at in range(0, alone(first) + 1, step):
+        for at in range(0, len(alone(first)) + 1, step):
             run([(first, at), (other, 10**6)], only={first, other})
             count += 1
     return count
