@@ -51,6 +51,7 @@ class FlakyProxy(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     server: FlakyProxy
 
     def log_message(self, *arguments: object) -> None:
