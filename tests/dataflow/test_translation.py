@@ -15,15 +15,18 @@ from apache_beam.portability import common_urns
 from apache_beam.portability.api import beam_runner_api_pb2
 from apache_beam.runners.dataflow.internal import apiclient
 from beam_running import results
-from running import Dataset, tiny_job, write_corpus
+from copied import check_copied, spoiled
+from running import Dataset, records, tiny_job, write_corpus, write_jsonl
 
 from embedkit.actors.local_ray import LocalRay
 from embedkit.config import JobConfig
+from embedkit.dataset.version import Version
 from embedkit.encoders.local_client import LocalConnection
 from embedkit.engines import dataflow
 from embedkit.engines.dataflow import DataflowConfig, build_pipeline, check_for_dataflow
 from embedkit.engines.dataflow_flags import _schemas, parse, settings, template_metadata
 from embedkit.errors import ConfigError, RejectsExceededError
+from embedkit.reports.account import RunAccount
 
 GPU = "type:nvidia-l4;count:1;install-nvidia-driver"
 IMAGE = "registry.example.com/embedkit/beam:1"
@@ -273,26 +276,50 @@ def test_workers_connect_to_the_ray_of_their_machine(job, monkeypatch):
     assert connect.name == settled.version.url
 
 
-def test_the_pipeline_runs_as_well_as_it_translates(job, monkeypatch):
-    """The same pipeline on Beam's own runner, its encoders in the process."""
+def run_here(job: JobConfig, patch: pytest.MonkeyPatch) -> RunAccount:
+    """Runs the pipeline of a job on Beam's own runner, its encoders in the process."""
 
     def build(pipeline: beam.Pipeline) -> beam.PCollection:
         applied: list[beam.PCollection] = []
-        monkeypatch.setattr(dataflow, "_pipeline", lambda _: pipeline)
-        monkeypatch.setattr(dataflow, "LocalRay", lambda model, **_: LocalConnection(model))
         real = dataflow.MakeVersion.expand
 
         def kept(self: Any, blocks: beam.PCollection) -> beam.PCollection:
             applied.append(real(self, blocks))
             return applied[-1]
 
-        monkeypatch.setattr(dataflow.MakeVersion, "expand", kept)
-        build_pipeline(job, DataflowConfig(), options())
+        with patch.context() as patched:
+            patched.setattr(dataflow, "_pipeline", lambda _: pipeline)
+            patched.setattr(dataflow, "LocalRay", lambda model, **_: LocalConnection(model))
+            patched.setattr(dataflow.MakeVersion, "expand", kept)
+            build_pipeline(job, DataflowConfig(), options())
         return applied[0]
 
     (result,) = results(build)
+    return result
+
+
+def test_the_pipeline_runs_as_well_as_it_translates(job, monkeypatch):
+    result = run_here(job, monkeypatch)
     assert result.rows == 40
     Dataset.latest(job.output).check_accounts(40)
+
+
+@pytest.mark.soak
+def test_files_that_did_not_change_are_copied_and_not_read(tiny_model, tmp_path, monkeypatch):
+    corpus = write_corpus(tmp_path / "in", 6, 40)
+    settings = {"id_column": "id", "block_rows": 8}
+    job = tiny_job(tiny_model, corpus, tmp_path / "out", version="v0", **settings)
+    assert run_here(job, monkeypatch).rows_encoded == 240
+    for night, number in ((1, 2), (2, 4)):
+        last = records(1, 10_000 + night)
+        write_jsonl(corpus / f"shard-{number}.jsonl", [*records(39, number * 40), *last])
+        full = {"output": str(tmp_path / f"full{night}"), "version": "v0"}
+        run_here(job.model_copy(update=full), monkeypatch)
+        with spoiled(corpus, but=f"shard-{number}.jsonl"):
+            again = job.model_copy(update={"version": f"v{night}"})
+            result = run_here(again, monkeypatch)
+        assert (result.rows_reused, result.rows_encoded, result.rejects) == (239, 1, 0)
+        check_copied(Version(job.output, f"v{night}"), Dataset.latest(full["output"]), number)
 
 
 # --- what is refused ---
