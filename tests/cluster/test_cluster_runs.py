@@ -55,6 +55,7 @@ def test_as_many_workers_as_ray_is_asked_for_by_itself(
     check_equal(tmp_path / "out", undisturbed)
 
 
+@pytest.mark.soak
 def test_a_worker_and_an_encoder_killed(cluster, many_blocks, undisturbed, start_run, tmp_path):
     cluster.resize(2)
     run = start_run(many_blocks(tmp_path / "out", ray_address=cluster.address))

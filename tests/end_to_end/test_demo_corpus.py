@@ -68,6 +68,7 @@ def test_the_corpus_is_what_it_says(corpus):
     assert len(list(corpus.iterdir())) == 6
 
 
+@pytest.mark.soak
 def test_the_questions_over_a_tenth_of_the_corpus(corpus, tmp_path):
     """All documents of the modules in question, and a tenth of all others."""
     every = sorted(read(corpus), key=lambda row: row["name"])

@@ -142,6 +142,7 @@ def noted(record: CommitRecord, notes: str) -> CommitRecord:
     return record
 
 
+@pytest.mark.soak
 def test_bundles_that_run_three_times(many_blocks, undisturbed, tmp_path):
     job = prepare(many_blocks(tmp_path / "out"))
     pipeline = beam.Pipeline(runner=FnApiRunner(bundle_repeat=2))

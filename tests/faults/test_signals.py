@@ -103,6 +103,7 @@ def soaked(job: JobConfig, seed: int, count: int) -> None:
     found.check_accounts(120)
 
 
+@pytest.mark.soak
 def test_a_run_without_engines_is_stopped_at_any_moment(tiny_model, corpus, tmp_path):
     soaked(tiny_job(tiny_model, corpus, tmp_path / "out", id_column="id"), seed=1, count=3)
 
