@@ -4,7 +4,6 @@ import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import ray
@@ -16,6 +15,7 @@ from embedkit.dataset.committed import CommitRecord
 from embedkit.errors import ResumableError
 from embedkit.flow.ledger import Ledger, QueueState, Release
 from embedkit.flow.read import Claim
+from embedkit.lazy import lazy_property
 from embedkit.records import Block
 
 
@@ -64,7 +64,7 @@ class QueueConnection:
     namespace: str
     worker: str
 
-    @cached_property
+    @lazy_property
     def _queue(self) -> "ray.actor.ActorHandle":
         try:
             return ray.get_actor(self.name, namespace=self.namespace)

@@ -7,7 +7,6 @@ the same. A reader maps it into memory, and so holds none of it.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
-from functools import cached_property
 from pathlib import Path
 from weakref import finalize
 
@@ -19,6 +18,7 @@ from embedkit.dataset.manifest import Part
 from embedkit.dataset.stores import create, read_if_there
 from embedkit.dataset.version import Version
 from embedkit.hashes.digests import digest, hash_of
+from embedkit.lazy import lazy_property
 
 Hashes = NDArray[np.uint64]
 
@@ -52,7 +52,7 @@ class RunOfParts:
         """Rows of the parts."""
         return sum(part.rows for part in self.parts)
 
-    @cached_property
+    @lazy_property
     def name(self) -> str:
         """Name of its file, which tells these parts from any others."""
         facts = (fact for part in self.parts for fact in (part.path, part.sha256))

@@ -23,6 +23,7 @@ from embedkit.dataset.store_keys import is_local, normalize_root
 from embedkit.dataset.stores import READERS, refused
 from embedkit.dataset.version import LATEST, Version, is_version_name, latest_name
 from embedkit.errors import ConfigError, IntegrityError, RemovedError
+from embedkit.lazy import lazy_property
 
 _OURS = re.compile(
     r"data/part-\d{5,}-\d{5,}\.parquet|(_index|_meta|rejects|report)/.+|README\.md|_SUCCESS|"
@@ -128,7 +129,6 @@ class Prune:
         self._claimed: Mapping[str, bool] = {}
         self._complete: set[str] = set()
         self._numbers: dict[str, int] = {}
-        self._taken: dict[str, list[str]] | None = None
         with refused("cannot read the dataset"):
             if self._store.size("_meta/plan.json") is not None:
                 raise ConfigError(f"{root}: a version itself; give the root that holds it")
@@ -299,7 +299,7 @@ class Prune:
 
     def _remove(self, version: Version, removal: Removal) -> None:
         removal.begin()
-        marks = [version.success_key, *self._numbers_taken().get(version.name, ())]
+        marks = [version.success_key, *self._taken.get(version.name, ())]
         for key in (*marks, version.published_key, version.manifest_key):
             removal.remove([key])
         # Who published it at this very moment may have been killed before he could take it back.
@@ -315,12 +315,10 @@ class Prune:
         self._store.remove_empty(version.key(""))
         removal.end()
 
-    def _numbers_taken(self) -> dict[str, list[str]]:
+    @lazy_property
+    def _taken(self) -> dict[str, list[str]]:
         """The keys of the numbers that versions have taken; who takes one later sees the claim."""
-        # A cached property would have two prunes of one process wait for each other's store.
-        if self._taken is None:
-            self._taken = numbers_by_name(self._store)
-        return self._taken
+        return numbers_by_name(self._store)
 
     def _ours(self, name: str) -> Iterator[tuple[str, int, float | None]]:
         version = self._version(name)

@@ -4,7 +4,6 @@ import os
 import re
 from collections.abc import Container
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 from embedkit.dataset.store_keys import is_local, normalize_root
@@ -12,6 +11,7 @@ from embedkit.dataset.stores import Store, open_store, refused
 from embedkit.errors import ConfigError, IntegrityError
 from embedkit.errors.urls import without_user
 from embedkit.formats.canonical import load_json
+from embedkit.lazy import lazy_property
 
 LATEST = "LATEST"
 EXPLODED = "_EXPLODED.json"
@@ -59,7 +59,7 @@ class Version:
         """Returns the version of another name below the same root."""
         return Version(self._asked, name)
 
-    @cached_property
+    @lazy_property
     def store(self) -> Store:
         """The store at the root; all keys are relative to the root."""
         return open_store(self._asked)

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -28,6 +27,7 @@ from embedkit.flow.reuse import Reuse
 from embedkit.flow.row_index import RowIndex
 from embedkit.flow.source_index import SourceIndex
 from embedkit.formats.canonical import load_json
+from embedkit.lazy import lazy_property
 from embedkit.vectors import Vectors, value_column, vectors_of
 
 _PARTS_AT_ONCE = 4
@@ -82,7 +82,7 @@ class EarlierRows:
         """Leaves behind what was read."""
         return type(self), (self._reuse,)
 
-    @cached_property
+    @lazy_property
     def parts(self) -> tuple[Part, ...]:
         """The version's parts in block order.
 
@@ -93,7 +93,7 @@ class EarlierRows:
         with _do_without():
             return parts_of(self.version)
 
-    @cached_property
+    @lazy_property
     def index(self) -> RowIndex:
         """Where the version's rows are."""
         if self._reuse.scope == "global":

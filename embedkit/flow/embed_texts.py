@@ -7,7 +7,6 @@ the same vectors, and what a run would reject is a reject here, for the same rea
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -29,6 +28,7 @@ from embedkit.errors.settings import sentence
 from embedkit.flow.block_size import with_block_size
 from embedkit.flow.embedded_texts import EmbeddedTexts, SpanVectors, TextReject
 from embedkit.flow.encode import encode_tokens
+from embedkit.lazy import lazy_property
 from embedkit.records import DOCUMENT_SCHEMA
 from embedkit.tokens.text_tokenizer import TextTokenizer
 from embedkit.tokens.tokenization import load_tokenizer, tokenize_text
@@ -219,7 +219,7 @@ class TextEmbedder:
             for part in in_parts(records, self._columns, most):
                 yield make_documents(part, self._columns, DOCUMENT_SCHEMA, most)
 
-    @cached_property
+    @lazy_property
     def _tokenizer(self) -> TextTokenizer:
         return load_tokenizer(self.model.tokenizer)
 

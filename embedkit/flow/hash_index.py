@@ -10,7 +10,6 @@ import logging
 import random
 import threading
 from dataclasses import dataclass
-from functools import cached_property
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -33,6 +32,7 @@ from embedkit.dataset.version import Version
 from embedkit.errors import IntegrityError
 from embedkit.flow.map_splits import MapSplits
 from embedkit.flow.row_index import Places, find_in_runs, read_hashes
+from embedkit.lazy import lazy_property
 
 _LOG = logging.getLogger("embedkit")
 _TRIES = 3
@@ -77,7 +77,7 @@ class GlobalIndex:
         """
         return find_in_runs(rows, self._runs)
 
-    @cached_property
+    @lazy_property
     def _runs(self) -> list[tuple[NDArray[np.int32], HashRun]]:
         runs = list(cut_into_runs(self.earlier, self.parts))
         # Workers that begin at once, and find none of them, do not all write the same ones.

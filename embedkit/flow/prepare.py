@@ -5,7 +5,6 @@ import json
 import logging
 from collections.abc import Callable, Set
 from dataclasses import dataclass, field, fields, replace
-from functools import cached_property
 from typing import Any
 
 from embedkit import __version__
@@ -44,6 +43,7 @@ from embedkit.flow.fitted_model import fitted_model
 from embedkit.flow.idle_settings import Circumstances, idle_settings
 from embedkit.flow.reuse import Reuse, find_reuse
 from embedkit.hashes.digests import digest
+from embedkit.lazy import lazy_property
 from embedkit.tokens.chunking import make_chunker
 from embedkit.tokens.text_tokenizer import TokenizerSpec
 from embedkit.tokens.tokenization import load_tokenizer
@@ -123,7 +123,7 @@ class Draft:
         """Name of the earlier version, which must stay while this one is made."""
         return None if self.reuse is None else self.reuse.version.name
 
-    @cached_property
+    @lazy_property
     def options(self) -> PartOptions:
         """How parts are written."""
         return part_options(self.output, self.description)

@@ -4,7 +4,6 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cached_property
 from itertools import accumulate
 
 import numpy as np
@@ -16,6 +15,7 @@ from embedkit.dataset.manifest import Part
 from embedkit.dataset.plan_file import read_plan, standing_plan
 from embedkit.dataset.version import Version, block_of
 from embedkit.flow.row_index import Places, find_in_runs, read_hashes
+from embedkit.lazy import lazy_property
 
 _PARTS_AT_ONCE = 4
 """Parts of the earlier version that are read at the same time."""
@@ -48,7 +48,7 @@ class SourceIndex:
             self._open(near)
         return find_in_runs(rows, [(np.array(near, dtype=np.int32), self._run)])
 
-    @cached_property
+    @lazy_property
     def _sources(self) -> "_Sources":
         return _Sources.of(self._version, self._parts)
 

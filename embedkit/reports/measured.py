@@ -1,11 +1,11 @@
 """A block, and what more than one section of the report measures of it."""
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from embedkit.lazy import lazy_property
 from embedkit.records import n_unknown
 from embedkit.vectors import EmbeddingBlock
 
@@ -29,17 +29,17 @@ class Measured:
         """Tokens of it that stand for unknown text; 0 where these are not counted."""
         return n_unknown(self.block.rows)
 
-    @cached_property
+    @lazy_property
     def norms(self) -> NDArray[np.float64]:
         """Length of each vector, NaN where it is not finite, float64, shape (rows,)."""
         return self._norms_and_directions[0]
 
-    @cached_property
+    @lazy_property
     def directions(self) -> NDArray[np.float64]:
         """Sum of the finite, non-zero vectors, each scaled to length 1, shape (dimension,)."""
         return self._norms_and_directions[1]
 
-    @cached_property
+    @lazy_property
     def _norms_and_directions(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         # einsum without BLAS: its sums do not depend on how many threads there are.
         vectors = self.block.vectors.stacked

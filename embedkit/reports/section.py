@@ -6,12 +6,12 @@ report says about it, what needs a reader's eye, and beside it the fragment of t
 
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, Self, TypedDict, TypeVar
 
 from pydantic import TypeAdapter
 
+from embedkit.lazy import lazy_property
 from embedkit.reports.facts import Facts
 from embedkit.reports.measured import Measured
 from embedkit.vectors import VALUE_COLUMNS
@@ -97,7 +97,7 @@ class Section(Generic[Measure, Figures]):
     columns: tuple[str, ...] = VALUE_COLUMNS
     applies: Callable[[Facts], bool] = _always
 
-    @cached_property
+    @lazy_property
     def name(self) -> str:
         """The name of the section, under which its statistic stands in sidecars."""
         return Path(self.file).stem
@@ -107,12 +107,12 @@ class Section(Generic[Measure, Figures]):
         """The template of the section."""
         return Path(self.file).with_suffix(".html.jinja")
 
-    @cached_property
+    @lazy_property
     def measures(self) -> bool:
         """Whether anything is measured of blocks."""
         return self.statistic is not Nothing
 
-    @cached_property
+    @lazy_property
     def codec(self) -> TypeAdapter[Measure]:
         """Turns the statistic into plain values and back."""
         return TypeAdapter(self.statistic)

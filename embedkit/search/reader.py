@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Any, overload
 
 import numpy as np
@@ -14,6 +14,7 @@ from embedkit.dataset.manifest import read_manifest
 from embedkit.dataset.rows import checked_columns, read_columns, schema_of
 from embedkit.dataset.version import Version, find_version
 from embedkit.errors import ConfigError
+from embedkit.lazy import lazy_property
 from embedkit.search.exact import Hit, check_one_vector_per_row, search
 from embedkit.search.query import QueryEncoder, with_places
 from embedkit.vectors import Vectors
@@ -99,12 +100,12 @@ class VersionReader:
         """How vectors are compared: cosine, dot, euclidean or manhattan."""
         return str(self._manifest.description["metric"])
 
-    @cached_property
+    @lazy_property
     def metadata(self) -> dict[str, Any]:
         """Everything that the manifest says, as ``embedkit info --json`` prints it."""
         return describe(self._version)
 
-    @cached_property
+    @lazy_property
     def schema(self) -> pa.Schema:
         """The columns of the rows with their types."""
         return schema_of(self._version, self._manifest.parts)

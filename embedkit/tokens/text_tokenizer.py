@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from embedkit.errors import ConfigError
+from embedkit.lazy import lazy_property
 from embedkit.tokens.characters import is_seen
 from embedkit.tokens.framing import Frame
 from embedkit.tokens.pair_rules import PairRules
@@ -201,7 +201,7 @@ class TextTokenizer:
         """
         return self._encode_with(self._token_finder, texts)
 
-    @cached_property
+    @lazy_property
     def _token_finder(self) -> SpanFinder:
         return self._finder(SpanRules("token"))
 

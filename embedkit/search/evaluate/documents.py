@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +15,7 @@ from embedkit.dataset.version import Version
 from embedkit.errors import InputError
 from embedkit.flow.embed_texts import TextEmbedder
 from embedkit.flow.rejected import list_rejects
+from embedkit.lazy import lazy_property
 from embedkit.search.evaluate.benchmark import Document, read_documents
 from embedkit.vectors import Vectors
 
@@ -65,7 +65,7 @@ class VersionDocuments:
     version: Version
     manifest: Manifest
 
-    @cached_property
+    @lazy_property
     def names(self) -> Sequence[str]:
         """Their ids in order."""
         found: set[str] = set()
@@ -73,7 +73,7 @@ class VersionDocuments:
             found.update(batch.column("doc_id").to_pylist())
         return sorted(found)
 
-    @cached_property
+    @lazy_property
     def known(self) -> set[str]:
         """Their ids, and those of rejects."""
         if not self.manifest.rejects:
@@ -131,11 +131,11 @@ class EncodedDocuments:
     embedder: TextEmbedder
     template: str
 
-    @cached_property
+    @lazy_property
     def _documents(self) -> list[Document]:
         return sorted(read_documents(self.path), key=lambda one: one.id)
 
-    @cached_property
+    @lazy_property
     def _vectors(self) -> NDArray[np.float32]:
         texts = [text_by(self.template, one) for one in self._documents]
         embedded = self.embedder.embed(texts)

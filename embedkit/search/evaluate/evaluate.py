@@ -4,7 +4,6 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from embedkit.dataset.manifest import Manifest, read_manifest
 from embedkit.dataset.version import Version, find_version
 from embedkit.errors import ConfigError, InputError
 from embedkit.flow.embed_texts import TextEmbedder
+from embedkit.lazy import lazy_property
 from embedkit.search.evaluate.benchmark import Benchmark, read_benchmark, read_documents
 from embedkit.search.evaluate.correlation import Correlation, correlate
 from embedkit.search.evaluate.documents import Documents, EncodedDocuments, VersionDocuments
@@ -176,15 +176,15 @@ class _Held:
     model: str | os.PathLike[str] | None
     show_texts: bool
 
-    @cached_property
+    @lazy_property
     def _queries(self) -> TextEmbedder:
         return TextEmbedder(query_model(self.version, self.manifest, self.model))
 
-    @cached_property
+    @lazy_property
     def _documents(self) -> TextEmbedder:
         return TextEmbedder(document_model(self.version, self.manifest, self.model))
 
-    @cached_property
+    @lazy_property
     def own(self) -> VersionDocuments:
         return VersionDocuments(self.version, self.manifest)
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +14,7 @@ from embedkit.dataset.schema import metadata_columns
 from embedkit.dataset.version import Version
 from embedkit.errors import ConfigError, IntegrityError
 from embedkit.formats.canonical import sha256
+from embedkit.lazy import lazy_property
 from embedkit.search.exact import check_one_vector_per_row
 from embedkit.vectors import Vectors
 
@@ -86,12 +86,12 @@ class Source:
         """How vectors are compared."""
         return str(self.manifest.description["metric"])
 
-    @cached_property
+    @lazy_property
     def schema(self) -> pa.Schema:
         """The columns of the rows."""
         return schema_of(self.version, self.manifest.parts)
 
-    @cached_property
+    @lazy_property
     def dtype(self) -> np.dtype[np.floating]:
         """What vectors are stored as: float32 or float16."""
         half = pa.types.is_float16(self.schema.field("embedding").type.value_type)
@@ -102,7 +102,7 @@ class Source:
         """Tells the rows and their order from those of all other versions, as hex."""
         return contents_of(self.manifest.parts)
 
-    @cached_property
+    @lazy_property
     def metadata(self) -> list[str]:
         """Names of the user's columns."""
         return metadata_columns(self.schema)
