@@ -283,6 +283,7 @@ class Night:
             anew: Whether vectors may have been encoded that an undisturbed run takes over.
         """
         found = contents(self.place.root)
+        self._count_harm(found, self.after)
         if anew:
             ours, theirs = self._rows(found), self._rows(self.after)
             assert ours.drop_columns("embedding") == theirs.drop_columns("embedding")

@@ -19,7 +19,7 @@ from embedkit.dataset.validate import validate
 from embedkit.dataset.version import Version, latest
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(900)]
-VERSIONS, BLOCKS, KILLS = 12, 60, 12
+VERSIONS, BLOCKS, KILLS = 12, 240, 12
 
 
 def test_prunes_killed_at_random(tmp_path):
