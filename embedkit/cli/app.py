@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from embedkit import __version__
-from embedkit.cli.arguments import Inputs, Json, LogFormat, Progress, Root
+from embedkit.cli.arguments import ENDS, Inputs, Json, LogFormat, Progress, Root
 from embedkit.cli.convert import convert
 from embedkit.cli.duplicates import duplicates
 from embedkit.cli.evaluate import evaluate
@@ -36,10 +36,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
-)
-_ENDS = (
-    "Exit codes: 0 done; 2 a bad setting, input or surroundings, which another try cannot help; "
-    "4 stopped or failed, and the same command may succeed."
 )
 _ENDS_OF_VALIDATE = (
     "Exit codes: 0 all as its manifest says; 2 no such version; 4 something is not as it should "
@@ -101,7 +97,7 @@ def run(
     run_and_say(read_job(inputs or [], settings), as_json, progress)
 
 
-@app.command(epilog=_ENDS)
+@app.command(epilog=ENDS)
 @job_command
 def plan(inputs: Inputs = None, *, settings: dict[str, Any], as_json: Json = False) -> None:
     """Say what a run would read and how long it may take; run nothing."""
@@ -114,7 +110,7 @@ def plan(inputs: Inputs = None, *, settings: dict[str, Any], as_json: Json = Fal
     say(json.dumps(estimate.to_dict()) if as_json else estimate.to_text())
 
 
-@app.command(epilog=_ENDS)
+@app.command(epilog=ENDS)
 def info(root: Root, *, as_json: Json = False) -> None:
     """Describe a version, or those of a root that has not published any yet."""
     from embedkit.dataset.describe import describe
@@ -128,7 +124,7 @@ def info(root: Root, *, as_json: Json = False) -> None:
         say("\n\n".join(map(table, described)))
 
 
-@app.command(epilog=_ENDS)
+@app.command(epilog=ENDS)
 def search(
     root: Root,
     text: Annotated[str, typer.Argument(help="What to look for.")],
@@ -200,7 +196,7 @@ def validate(root: Root, *, as_json: Json = False) -> None:
         raise typer.Exit(4)
 
 
-@app.command(epilog=_ENDS)
+@app.command(epilog=ENDS)
 def init(
     inputs: Annotated[
         list[str], typer.Argument(metavar="INPUT...", help="Files, directories, globs and URLs.")
@@ -218,7 +214,7 @@ def init(
     say(f"wrote {job}; look through it, then: embedkit plan {job}")
 
 
-@app.command(epilog=_ENDS, context_settings=_PASSED_ON, options_metavar="[FLAG...]")
+@app.command(epilog=ENDS, context_settings=_PASSED_ON, options_metavar="[FLAG...]")
 def dataflow(context: typer.Context) -> None:
     """Send a job to Dataflow.
 
@@ -233,7 +229,7 @@ def dataflow(context: typer.Context) -> None:
 
 @app.command(
     "beam-yaml",
-    epilog=_ENDS,
+    epilog=ENDS,
     context_settings=_PASSED_ON,
     options_metavar="PIPELINE.yaml [--VARIABLE VALUE...] [FLAG...]",
 )
@@ -256,7 +252,7 @@ def beam_yaml(context: typer.Context) -> None:
     run_yaml(context.args[0], context.args[1:])
 
 
-@app.command(epilog=_ENDS)
+@app.command(epilog=ENDS)
 def schema() -> None:
     """Print the JSON schema of a job file, for editors."""
     from embedkit.cli.job_schema import job_schema

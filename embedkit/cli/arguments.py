@@ -31,3 +31,9 @@ LogFormat = Annotated[
 Root = Annotated[
     str, typer.Argument(help="A dataset's root, for its newest version, or ROOT/VERSION.")
 ]
+
+ENDS = (
+    "Exit codes: 0 done; 2 a bad setting, input or surroundings, which another try cannot help; "
+    "4 stopped or failed, and the same command may succeed."
+)
+"""What the exit codes of most commands mean."""

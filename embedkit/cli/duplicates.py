@@ -5,20 +5,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedkit.cli.arguments import Json, Root
+from embedkit.cli.arguments import ENDS, Json, Root
 from embedkit.cli.logs import say, set_up_logs, table
 
 if TYPE_CHECKING:
     from embedkit.reports.near.figures import NearDuplicates
 
 duplicates = typer.Typer(rich_markup_mode="rich")
-_ENDS = (
-    "Exit codes: 0 done; 2 a bad setting, input or surroundings, which another try cannot help; "
-    "4 stopped or failed, and the same command may succeed."
-)
 
 
-@duplicates.command("duplicates", epilog=_ENDS)
+@duplicates.command("duplicates", epilog=ENDS)
 def duplicates_command(
     root: Root,
     *,

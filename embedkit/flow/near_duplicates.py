@@ -9,7 +9,7 @@ import importlib.util
 import io
 import logging
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
@@ -19,12 +19,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from embedkit.dataset.manifest import Part, read_manifest
+from embedkit.dataset.processes import here
 from embedkit.dataset.removal import while_it_stands
 from embedkit.dataset.rows import read_rows, schema_of
 from embedkit.dataset.stores import read_if_there
 from embedkit.dataset.version import Version, find_version
 from embedkit.errors import ConfigError
-from embedkit.flow.map_splits import MapSplits, OfSplit, Result
+from embedkit.flow.map_splits import MapSplits
 from embedkit.flow.near_passes import (
     ROW_BITS,
     TEXT,
@@ -94,11 +95,6 @@ class Sizes:
     rows_of_run: int = _ROWS_OF_RUN
     rows_of_cell: int = Limits().meant
     limits: Limits = field(default_factory=Limits)
-
-
-def here(function: Callable[[OfSplit], Result], items: Sequence[OfSplit], /) -> Iterable[Result]:
-    """Calls a function with each item, in this thread."""
-    return map(function, items)
 
 
 def near_duplicates_in(

@@ -55,3 +55,8 @@ class Facts:
     place: Place = plain_place
     examined: ExaminedRows | None = None
     rows_at: RowsAt = no_rows
+
+    @property
+    def has_examined_vectors(self) -> bool:
+        """Whether rows with one vector each were read once more."""
+        return self.examined is not None and len(self.examined.moments.low) > 0

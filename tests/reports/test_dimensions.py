@@ -89,6 +89,17 @@ def test_dead_dimensions_are_named(report_of):
     assert any(said in text for text in found_of(report, "warning"))
 
 
+def test_a_few_dead_dimensions_are_worth_a_note_alone(report_of):
+    """A sound model may have them: all-MiniLM-L6-v2 has three of 384."""
+    vectors = np.tile(vectors_of(), 32)
+    vectors[:, [100, 200, 300]] = 0
+    report = report_of(vectors)
+    assert report["dimensions"]["n_dead"] == 3
+    assert any("3 dimensions of 384" in text for text in found_of(report, "note"))
+    vectors[:, [101, 201]] = 0
+    assert any("5 dimensions of 384" in text for text in found_of(report_of(vectors), "warning"))
+
+
 def test_vectors_that_all_point_one_way_are_an_error(report_of):
     report = report_of(np.outer(np.arange(1, 41), [1, 2, 3]).astype(np.float32))
     assert "All 40 vectors point the same way" in found_of(report, "error")[0]

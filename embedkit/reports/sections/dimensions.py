@@ -17,6 +17,9 @@ from embedkit.reports.section import Finding, Nothing, Section
 _SHOWN = 10
 _EXPLAINED = (("p50", 0.5), ("p90", 0.9), ("p99", 0.99))
 _DEAD = 1e-4
+_DEAD_OF_MODELS = 0.01
+"""Share of the dimensions that sound models may leave unused."""
+
 _COLLAPSED = 1e-9
 _ONE_DIRECTION = 0.5
 _FEW_ROWS = 30
@@ -208,12 +211,17 @@ def _findings(figures: DimensionFigures, facts: Facts) -> Iterator[Finding]:
     if found.n_dead:
         numbers = ", ".join(str(one.dimension) for one in found.dead)
         more = f" and {count(found.n_dead - len(found.dead))} more" if found.n_dead > _SHOWN else ""
+        few = found.n_dead <= _DEAD_OF_MODELS * found.total
         yield Finding(
-            level="warning",
+            level="note" if few else "warning",
             text=f"{noun(found.n_dead, 'dimension')} of {count(found.total)} "
             f"{'is' if found.n_dead == 1 else 'are'} the same in every row or all but so "
-            f"(number {numbers}{more}, counted from 0): they cost room and say nothing. Weights "
-            "that were lost or filled up look like that.",
+            f"(number {numbers}{more}, counted from 0): they cost room and say nothing. "
+            + (
+                "Some models have a few, as all-MiniLM-L6-v2 has three."
+                if few
+                else "Weights that were lost or filled up look like that."
+            ),
         )
     if found.constant_vectors:
         yield Finding(
@@ -234,8 +242,11 @@ def _findings(figures: DimensionFigures, facts: Facts) -> Iterator[Finding]:
         )
 
 
-def _applies(facts: Facts) -> bool:
-    return facts.examined is not None and len(facts.examined.moments.low) > 0
-
-
-SECTION = Section(__file__, Nothing, _figures, _findings, columns=("embedding",), applies=_applies)
+SECTION = Section(
+    __file__,
+    Nothing,
+    _figures,
+    _findings,
+    columns=("embedding",),
+    applies=lambda facts: facts.has_examined_vectors,
+)

@@ -310,8 +310,11 @@ def _findings(figures: GeometryFigures, facts: Facts) -> Iterator[Finding]:
         )
 
 
-def _applies(facts: Facts) -> bool:
-    return facts.examined is not None and len(facts.examined.moments.low) > 0
-
-
-SECTION = Section(__file__, Nothing, _figures, _findings, columns=("embedding",), applies=_applies)
+SECTION = Section(
+    __file__,
+    Nothing,
+    _figures,
+    _findings,
+    columns=("embedding",),
+    applies=lambda facts: facts.has_examined_vectors,
+)

@@ -7,9 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from embedkit.config import EvaluationConfig
 from embedkit.dataset.manifest import Manifest, read_manifest
 from embedkit.dataset.version import Version, find_version
@@ -24,6 +21,7 @@ from embedkit.search.evaluate.pairs import ScoredPairs, read_pairs
 from embedkit.search.evaluate.retrieval import Retrieval, measure_retrieval
 from embedkit.search.exact import METRICS, check_one_vector_per_row
 from embedkit.search.query import document_model, query_model
+from embedkit.search.scores import directions
 
 _NOT_IN_NAMES = re.compile(r"[^\w-]+")
 
@@ -198,7 +196,7 @@ class _Held:
                 f"{pairs.places[place % count]}: text {1 + place // count} has no vector: "
                 f"{reject.detail}"
             )
-        first, second = _units(embedded.vectors[:count]), _units(embedded.vectors[count:])
+        first, second = directions(embedded.vectors[:count]), directions(embedded.vectors[count:])
         return correlate((first * second).sum(axis=1), pairs.scores)
 
     def documents_of(self, benchmark: Benchmark) -> Documents:
@@ -233,10 +231,3 @@ class _Held:
             benchmark.unanswered,
             self.show_texts,
         )
-
-
-def _units(vectors: NDArray[np.float32]) -> NDArray[np.float64]:
-    exact = vectors.astype(np.float64)
-    lengths = np.linalg.norm(exact, axis=1, keepdims=True)
-    units: NDArray[np.float64] = exact / np.where(lengths > 0, lengths, 1.0)
-    return units

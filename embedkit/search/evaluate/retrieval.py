@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from embedkit.search.evaluate.documents import Documents
 from embedkit.search.evaluate.measures import DEPTH, Measured, measure
-from embedkit.search.evaluate.ranking import QUERIES_AT_ONCE, Ranking, scores_of
+from embedkit.search.evaluate.ranking import QUERIES_AT_ONCE, Ranking
+from embedkit.search.scores import scores_of
 
 _WORST = 10
 _SHOWN = 3

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedkit.search.exact import search
-from embedkit.search.export.index import Found, unit
+from embedkit.search.export.index import Found
 from embedkit.search.export.record import Measured
 from embedkit.search.export.source import HashSample, Source
+from embedkit.search.scores import scores_of
 
 K = 10
 QUERIES = 200
@@ -131,12 +132,11 @@ def _truth(source: Source, queries: int) -> _Truth:
     for rows in source.batches():
         sample.add(rows)
     numbers, vectors = sample.rows()
-    scorer = _Scorer(source.metric, vectors)
     most = K + _TIED
     scores = np.full((len(numbers), most), -np.inf)
     nearest = np.full((len(numbers), most), -1, np.int64)
     for rows in source.batches():
-        here = scorer.scores(rows.float32())
+        here = scores_of(vectors, rows.vectors, source.metric)
         own = numbers - rows.first
         inside = np.flatnonzero((own >= 0) & (own < len(rows.ids)))
         here[inside, own[inside]] = -np.inf
@@ -163,30 +163,6 @@ def _best(
     nearest = np.concatenate([nearest, places + first], axis=1)
     order = np.argsort(-scores, axis=1, kind="stable")[:, :most]
     return np.take_along_axis(scores, order, axis=1), np.take_along_axis(nearest, order, axis=1)
-
-
-class _Scorer:
-    """Scores rows against queries in float64, higher is nearer."""
-
-    def __init__(self, metric: str, queries: NDArray[np.float32]) -> None:
-        self._metric = metric
-        self._queries = self._prepared(queries)
-
-    def _prepared(self, vectors: NDArray[np.float32]) -> NDArray[np.float64]:
-        return (unit(vectors) if self._metric == "cosine" else vectors).astype(np.float64)
-
-    def scores(self, vectors: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Returns the scores, shape (queries, rows)."""
-        rows = self._prepared(vectors)
-        if self._metric == "manhattan":
-            return np.stack([-np.abs(rows - query).sum(axis=1) for query in self._queries])
-        products: NDArray[np.float64] = self._queries @ rows.T
-        if self._metric != "euclidean":
-            return products
-        squares = [np.einsum("ij,ij->i", some, some) for some in (self._queries, rows)]
-        distances = squares[0][:, None] + squares[1] - 2 * products
-        near: NDArray[np.float64] = -np.sqrt(np.maximum(distances, 0))
-        return near
 
 
 def efforts(least: int, most: int) -> Sequence[int]:

@@ -8,7 +8,8 @@ from scipy.spatial.distance import cdist
 from sklearn.metrics import ndcg_score
 
 from embedkit.search.evaluate.measures import NAMES, measure
-from embedkit.search.evaluate.ranking import Ranking, scores_of
+from embedkit.search.evaluate.ranking import Ranking
+from embedkit.search.scores import scores_of
 
 RANDOM = np.random.default_rng(5)
 
