@@ -18,7 +18,7 @@ def openvino_has_bf16(bf16_units: bool) -> Callable[[str], bool]:
     def has(model: str) -> bool:
         if not bf16_units:
             config = ModelConfig(
-                model=model, device="cpu", backend="openvino", precision="bfloat16"
+                model=model, pooling="mean", device="cpu", backend="openvino", precision="bfloat16"
             )
             with pytest.raises(ConfigError, match="no bf16 units; take precision float32"):
                 read_model(config)
