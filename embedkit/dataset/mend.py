@@ -82,6 +82,22 @@ def fault_of_text(data: bytes) -> str | None:
     return None if text.endswith(("\n", "</html>")) else "cut short"
 
 
+def lists_others(manifest: Manifest, records: Iterable[CommitRecord]) -> bool:
+    """Whether a manifest says other than the commit records of its version do.
+
+    A run of the same job that took a block for torn may commit it once more, behind another's back
+    who completed the version meanwhile.
+    """
+    rejects, parts = 0, {}
+    for record in records:
+        rejects += record.rejects
+        if record.part is not None:
+            parts[record.part] = record.sha256
+    return rejects != manifest.rejects or parts != {
+        part.path: part.sha256 for part in manifest.parts
+    }
+
+
 def _emptied_alone(records: Mapping[str, CommitRecord]) -> Iterator[str]:
     """Yields blocks whose document was rejected whole, where its first block does not say so now.
 
@@ -151,7 +167,7 @@ class _Mending:
         ):
             return True
         records, torn = self._read_commits()
-        if torn or len(records) < manifest.blocks:
+        if torn or len(records) < manifest.blocks or lists_others(manifest, records.values()):
             return True
         return bool(self._torn_blocks(records, by_size=True)) or any(self._needless(records))
 
@@ -220,9 +236,8 @@ class _Mending:
         data = read_if_there(self._store, key)
         if data is None:
             return
-        listed = Manifest.from_json(data, self._version.url_of(key)).parts
-        parts = {record.part: record.sha256 for record in records.values() if record.rows}
-        if {part.path: part.sha256 for part in listed} != parts and not self._version.is_complete():
+        manifest = Manifest.from_json(data, self._version.url_of(key))
+        if lists_others(manifest, records.values()) and not self._version.is_complete():
             self._remove(key, "lists other parts than are committed")
 
     def _stands(self, record: CommitRecord) -> bool:

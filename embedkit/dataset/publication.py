@@ -216,12 +216,21 @@ def point_elsewhere(version: Version) -> None:
     """
     store = version.store
     while latest_name(store) == version.name:
-        others = reversed(_taken(store))
-        name = next((name for name in map(partial(_other_at, version), others) if name), None)
+        name = newest_other(version)
         if name is None:
             store.remove(LATEST)
         else:
             store.replace(LATEST, f"{name}\n".encode())
+
+
+def newest_other(version: Version) -> str | None:
+    """Returns the name of the newest published version of a root but a certain one, if any.
+
+    Raises:
+        StoreError: The store failed.
+    """
+    others = reversed(_taken(version.store))
+    return next((name for name in map(partial(_other_at, version), others) if name), None)
 
 
 def _other_at(version: Version, number: int) -> str | None:

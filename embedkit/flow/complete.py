@@ -8,19 +8,19 @@ from functools import partial
 
 from embedkit.config import CorpusConfig
 from embedkit.dataset.card import dataset_card
-from embedkit.dataset.committed import CommitRecord, committed_blocks, ended_splits
+from embedkit.dataset.committed import CommitRecord, committed, committed_blocks, ended_splits
 from embedkit.dataset.device import recorded_device
 from embedkit.dataset.finalize import finalize
 from embedkit.dataset.hash_runs import remove_runs
 from embedkit.dataset.heartbeat import leave
 from embedkit.dataset.manifest import Manifest, Part, read_manifest, restore_card, seal
-from embedkit.dataset.mend import fault_of_text, is_object
+from embedkit.dataset.mend import fault_of_text, is_object, lists_others
 from embedkit.dataset.plan_file import read_plan, standing_plan
 from embedkit.dataset.processes import processes
 from embedkit.dataset.rejects import by_frequency
 from embedkit.dataset.removal import check_not_removed
 from embedkit.dataset.version import Version
-from embedkit.errors import GoneError
+from embedkit.errors import GoneError, ResumableError
 from embedkit.flow.earlier_rows import EarlierRows
 from embedkit.flow.gather import processes_for
 from embedkit.flow.large_documents import reject_whole_documents
@@ -74,6 +74,7 @@ def complete_version(
     version = draft.version
     if version.is_complete():
         manifest = read_manifest(version)
+        _check_committed(version, manifest)
         return publish_or_refuse(draft, manifest, _with_version(account, draft, manifest))
     if splits is None:
         splits = [split.split_id for split in draft.plan.splits]
@@ -97,6 +98,19 @@ def complete_version(
     check_not_removed(version)
     manifest = seal(version, manifest, partial(dataset_card, version))
     return publish_or_refuse(draft, manifest, account)
+
+
+def _check_committed(version: Version, manifest: Manifest) -> None:
+    """Checks that a version which another run completed is still what that one listed.
+
+    Raises:
+        ResumableError: It is not, as blocks were committed once more since.
+    """
+    if lists_others(manifest, committed(version).values()):
+        raise ResumableError(
+            f"{version.url_of(version.manifest_key)}: another run completed the version while this "
+            "one committed blocks of it once more; run the same command again, which puts it right"
+        )
 
 
 def _earlier_parts(draft: Draft, name: str) -> tuple[Part, ...] | None:

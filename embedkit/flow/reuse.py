@@ -9,6 +9,7 @@ from typing import Any, Literal
 from embedkit.config import OutputConfig
 from embedkit.corpus.splits import Plan
 from embedkit.dataset.plan_file import VersionPlan, read_plan
+from embedkit.dataset.publication import newest_other
 from embedkit.dataset.recipe import (
     NUMERICS,
     fingerprint_of_first_release,
@@ -90,6 +91,9 @@ def find_reuse(
     if output.reuse == "off":
         return None
     name = latest_name(version.store) if output.reuse == "latest" else output.reuse
+    if name == version.name and output.reuse == "latest":
+        # It was published before something of it was lost, which is made anew as it was then.
+        name = newest_other(version)
     if name is None or name == version.name:
         return None
     earlier = version.sibling(name)

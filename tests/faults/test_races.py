@@ -8,13 +8,17 @@ from unittest.mock import patch
 
 import pytest
 from failing_store import FailingStore, Fault, Faults, Gone
-from fault_cases import Counts, MemoryPlace, Night
+from fault_cases import Counts, MemoryPlace, Night, contents
 from turns import TurnTaker
 
 from embedkit.dataset import version as versions
 from embedkit.dataset.stores import Store, open_store
+from embedkit.dataset.version import block_of
 from embedkit.engines.run import run_job
-from embedkit.errors import EmbedkitError
+from embedkit.errors import EmbedkitError, ResumableError
+from embedkit.flow import complete
+from embedkit.flow.prepare import prepare
+from embedkit.reports.account import RunAccount
 
 
 class InTurns(Faults):
@@ -93,6 +97,56 @@ def try_races(night: Night, seeds: range, count: int) -> Counts:
         run_job(night.job)
         night.check_end()
     return night.counts
+
+
+@pytest.fixture(scope="module")
+def committed_once_more(nightly) -> dict[str, bytes]:
+    """What is of the blocks of the document that is rejected whole before it is."""
+    night = Night(*nightly, MemoryPlace())
+    night.begin()
+    with patch.object(complete, "reject_whole_documents", side_effect=Gone), pytest.raises(Gone):
+        run_job(night.job)
+    found = contents(night.place.root)
+    blocks = {
+        block_of(key)
+        for key, data in found.items()
+        if "/_meta/commits/" in key and data != night.after[key]
+    }
+    assert len(blocks) > 3
+    return {key: data for key, data in found.items() if block_of(key) in blocks}
+
+
+def put(root: str, objects: Mapping[str, bytes]) -> None:
+    for key, data in objects.items():
+        open_store(root).replace(key, data)
+
+
+def test_a_late_run_commits_blocks_of_a_complete_version_once_more(nightly, committed_once_more):
+    """The next run finds it, whose marks say that all is well; readers have the parts listed."""
+    night = Night(*nightly, MemoryPlace())
+    put(night.place.root, committed_once_more)
+    night.check_published()
+    account = run_job(night.job)
+    night.check_end()
+    assert not account.already_complete
+
+
+def test_a_late_run_says_that_what_it_committed_is_not_in_the_version(nightly, committed_once_more):
+    night = Night(*nightly, MemoryPlace())
+    draft = prepare(night.job)
+    put(night.place.root, committed_once_more)
+    with pytest.raises(ResumableError, match="run the same command again, which puts it right"):
+        complete.complete_version(draft, RunAccount())
+
+
+@pytest.mark.parametrize("folder", ["_meta/commits", "_meta/stats", "data"])
+def test_a_late_run_takes_blocks_back_of_a_complete_version(nightly, folder):
+    """They are compared with the same earlier version once more, though ``LATEST`` names this."""
+    night = Night(*nightly, MemoryPlace())
+    key = max(key for key in night.after if key.startswith(f"{night.name}/{folder}/"))
+    open_store(night.place.root).remove(key)
+    run_job(night.job)
+    night.check_end()
 
 
 @pytest.mark.parametrize("count", [2, 3])
