@@ -492,6 +492,21 @@ class EvaluationConfig(Settings):
         "encoded anew; auto takes the version's where it has the same ids.",
     )
 
+    known_items: str | None = Field(
+        None,
+        description="Queries made from the corpus itself, without judgments: a metadata column, "
+        "such as title, whose value must find its document, or sentence, for one held out of a "
+        "stored text.",
+    )
+    known_item_queries: PositiveInt = Field(
+        200, description="How many such queries, of documents chosen by the hashes of their ids."
+    )
+    storage: bool = Field(
+        False,
+        description="Whether float16, int8, binary and fewer dimensions are compared: bytes per "
+        "vector, and what the same queries find.",
+    )
+
     @model_validator(mode="after")
     def _whole(self) -> Self:
         if self.sts_columns and len(self.sts_columns) != _STS_COLUMNS:

@@ -1,6 +1,7 @@
 """``embedkit evaluate``: what a version is worth."""
 
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from embedkit.search.evaluate.correlation import Correlation
     from embedkit.search.evaluate.evaluate import EvaluatedVersion
     from embedkit.search.evaluate.retrieval import Retrieval, WorstQuery
+    from embedkit.search.evaluate.storage import StorageCost
 
 evaluate = typer.Typer(rich_markup_mode="rich")
 _ENDS = (
@@ -43,7 +45,7 @@ def evaluate_command(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Hold a version against labels: scored pairs of texts, and judged queries.
+    """Hold a version against labels, or queries made of it, and tell what less storage costs.
 
     Queries are encoded with the dataset's model and its prompt for queries, all other texts as the
     dataset's documents were, both in float32. Intervals hold 95 %, by a bootstrap.
@@ -66,6 +68,10 @@ def _text(found: "EvaluatedVersion") -> str:
         lines += ["", *_correlation(name, one)]
     for name, retrieval in found.evaluation.retrieval.items():
         lines += ["", *_retrieval(name, retrieval)]
+    if (items := found.evaluation.known_items) is not None:
+        lines += ["", *_retrieval("known_items", items)]
+    for name, costs in found.evaluation.storage.items():
+        lines += ["", *_storage(name, costs)]
     return "\n".join(lines)
 
 
@@ -91,6 +97,21 @@ def _retrieval(name: str, found: "Retrieval") -> list[str]:
     for query in found.worst:
         lines += _worst(query)
     return lines
+
+
+def _storage(name: str, costs: "Mapping[str, StorageCost]") -> list[str]:
+    rows = []
+    for way, cost in costs.items():
+        figures = cost.to_dict()
+        measures = {key: _digits(value) for key, value in figures.items() if "@" in key}
+        of_all = {"map": _digits(figures["map"])} if "map" in figures else {}
+        rows.append({"stored as": way, "bytes a row": cost.bytes_per_row, **measures, **of_all})
+    head = f"storage, by {name}: recall@10 is of the ten nearest by float32"
+    return [
+        head,
+        *(f"  {line}" for line in columns(rows).splitlines()),
+        *(f"  {way}: {cost.formula}" for way, cost in costs.items()),
+    ]
 
 
 def _worst(query: "WorstQuery") -> list[str]:

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from embedkit.config import EvaluationConfig
 from embedkit.dataset.manifest import Manifest, read_manifest
 from embedkit.dataset.version import Version, find_version
@@ -16,13 +19,16 @@ from embedkit.lazy import lazy_property
 from embedkit.search.evaluate.benchmark import Benchmark, read_benchmark, read_documents
 from embedkit.search.evaluate.correlation import Correlation, correlate
 from embedkit.search.evaluate.documents import Documents, EncodedDocuments, VersionDocuments
+from embedkit.search.evaluate.known_items import KnownItems, known_items, vectors_of_rests
 from embedkit.search.evaluate.measures import check_measures
 from embedkit.search.evaluate.pairs import ScoredPairs, read_pairs
-from embedkit.search.evaluate.retrieval import Retrieval, measure_retrieval
+from embedkit.search.evaluate.retrieval import Gains, Retrieval, measure_retrieval, rank
+from embedkit.search.evaluate.storage import StorageCost, sampled_queries, storage_costs
 from embedkit.search.exact import METRICS, check_one_vector_per_row
 from embedkit.search.query import document_model, query_model
-from embedkit.search.scores import directions
+from embedkit.search.scores import directions, scores_of
 
+_KNOWN_ITEMS = "known_items"
 _NOT_IN_NAMES = re.compile(r"[^\w-]+")
 
 
@@ -33,16 +39,26 @@ class Evaluation:
     Attributes:
         sts: Correlations with people's scores, by the name of the file.
         retrieval: Measures of retrieval, by the name of the folder.
+        known_items: Measures of queries that were made from the corpus itself.
+        storage: What each way to store vectors costs, by the name of the queries: a folder's,
+            ``known_items``, or ``rows`` where rows of the version are the queries.
     """
 
     sts: Mapping[str, Correlation] = field(default_factory=dict)
     retrieval: Mapping[str, Retrieval] = field(default_factory=dict)
+    known_items: Retrieval | None = None
+    storage: Mapping[str, Mapping[str, StorageCost]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what was asked, by name."""
         found = {
             "sts": {name: one.to_dict() for name, one in self.sts.items()},
             "retrieval": {name: one.to_dict() for name, one in self.retrieval.items()},
+            "known_items": {} if self.known_items is None else self.known_items.to_dict(),
+            "storage": {
+                name: {way: cost.to_dict() for way, cost in costs.items()}
+                for name, costs in self.storage.items()
+            },
         }
         return {name: one for name, one in found.items() if one}
 
@@ -123,9 +139,19 @@ def evaluate(
     }
     held = _Held(version, manifest, config, model, show_texts)
     sources = {name: held.documents_of(one) for name, one in benchmarks.items()}
+    items = None
+    if config.known_items is not None:
+        items = known_items(held.own, config.known_items, config.known_item_queries)
+    searches = {name: held.judged(one, sources[name]) for name, one in benchmarks.items()}
+    found = {name: held.retrieval(one) for name, one in searches.items()}
+    of_items = None if items is None else held.known(items)
+    if of_items is not None and not of_items.held_out:
+        searches[_KNOWN_ITEMS] = of_items
     return Evaluation(
         sts={name: held.correlation(one) for name, one in pairs.items()},
-        retrieval={name: held.retrieval(one, sources[name]) for name, one in benchmarks.items()},
+        retrieval=found,
+        known_items=None if of_items is None else held.retrieval(of_items),
+        storage=held.storage(searches) if config.storage else {},
     )
 
 
@@ -137,8 +163,10 @@ def check_evaluation(manifest: Manifest, config: EvaluationConfig) -> None:
             or a metric that is not known; or a package is missing.
     """
     check_one_vector_per_row(manifest, "an evaluation")
-    if not (config.sts or config.retrieval):
-        raise ConfigError("nothing to evaluate; give --sts FILE or --retrieval DIR")
+    if not (config.sts or config.retrieval or config.known_items or config.storage):
+        raise ConfigError(
+            "nothing to evaluate; give --sts FILE, --retrieval DIR, --known-items or --storage"
+        )
     if not manifest.rows:
         raise ConfigError(f"{manifest.version}: has no rows to evaluate")
     if manifest.description["metric"] not in METRICS:
@@ -146,7 +174,7 @@ def check_evaluation(manifest: Manifest, config: EvaluationConfig) -> None:
             f"metric {manifest.description['metric']!r} cannot be searched; expected "
             f"{' or '.join(METRICS)}"
         )
-    if config.retrieval:
+    if config.retrieval or config.known_items:
         check_measures()
 
 
@@ -162,6 +190,30 @@ def _named(paths: Iterable[str]) -> list[tuple[str, Path]]:
             name = f"{base}-{number}"
         named[name] = path
     return list(named.items())
+
+
+@dataclass(frozen=True)
+class _Search:
+    """Queries, and the documents among which they look.
+
+    Attributes:
+        documents: The documents.
+        texts: The texts of the queries by their ids.
+        vectors: Their vectors, in the same order, shape (queries, dimension).
+        gains: Their judgments.
+        unanswered: Judged queries that were left out.
+        about: What kind of retrieval it is, where that must be said.
+        held_out: Of each query the number of the document that it was taken out of, and the vector
+            of what is left of that; None where nothing was.
+    """
+
+    documents: Documents
+    texts: Mapping[str, str]
+    vectors: NDArray[np.float32]
+    gains: Gains
+    unanswered: int = 0
+    about: str | None = None
+    held_out: tuple[NDArray[np.int64], NDArray[np.float32]] | None = None
 
 
 @dataclass(frozen=True)
@@ -213,8 +265,8 @@ class _Held:
         benchmark.check_documents(documents.known, f"version {self.version.name}")
         return documents
 
-    def retrieval(self, benchmark: Benchmark, documents: Documents) -> Retrieval:
-        """Measures how well the queries of a benchmark find what answers them."""
+    def judged(self, benchmark: Benchmark, documents: Documents) -> _Search:
+        """Encodes the queries of a benchmark."""
         embedded = self._queries.embed(list(benchmark.queries.values()))
         if embedded.rejects:
             place, reject = min(embedded.rejects.items())
@@ -222,12 +274,65 @@ class _Held:
                 f"{benchmark.folder}: query {list(benchmark.queries)[place]!r} has no vector: "
                 f"{reject.detail}"
             )
-        return measure_retrieval(
-            documents,
-            benchmark.queries,
-            embedded.vectors,
-            benchmark.gains,
-            self.manifest.description["metric"],
-            benchmark.unanswered,
-            self.show_texts,
+        return _Search(
+            documents, benchmark.queries, embedded.vectors, benchmark.gains, benchmark.unanswered
         )
+
+    def known(self, found: KnownItems) -> _Search:
+        """Encodes known items, but for those of which a text has no vector."""
+        vectors = self._queries.embed([one.query for one in found.items]).vectors
+        usable = np.isfinite(vectors.sum(axis=1))
+        rests = vectors_of_rests(found.items, self._documents) if found.held_out else None
+        if rests is not None:
+            usable &= np.isfinite(rests.sum(axis=1))
+        kept = np.flatnonzero(usable)
+        if not len(kept):
+            raise ConfigError(f"known_items: none of {len(found.items):,} queries has a vector")
+        items = [found.items[place] for place in kept]
+        places = {name: number for number, name in enumerate(self.own.names)}
+        numbers = np.array([places[one.document] for one in items], dtype=np.int64)
+        return _Search(
+            self.own,
+            {one.document: one.query for one in items},
+            vectors[kept],
+            {one.document: {one.document: 1} for one in items},
+            about=found.about,
+            held_out=None if rests is None else (numbers, rests[kept]),
+        )
+
+    def retrieval(self, asked: _Search) -> Retrieval:
+        """Measures how well queries find what answers them."""
+        metric = self.manifest.description["metric"]
+        if asked.held_out is None:
+            ranking = rank(asked.documents, asked.vectors, metric)
+        else:
+            numbers, rests = asked.held_out
+            ranking = rank(asked.documents, asked.vectors, metric, excluded=numbers)
+            for query, vector in enumerate(asked.vectors):
+                score = scores_of(vector[None], rests[query][None], metric)
+                ranking.add(query, numbers[query][None], score)
+        return measure_retrieval(
+            asked.documents,
+            asked.texts,
+            ranking,
+            asked.gains,
+            asked.unanswered,
+            self.show_texts,
+            asked.about,
+        )
+
+    def storage(self, searches: Mapping[str, _Search]) -> dict[str, dict[str, StorageCost]]:
+        """Compares ways to store vectors by what queries find; by rows where there are none."""
+        metric, normalized = (self.manifest.description[name] for name in ("metric", "normalized"))
+        if not searches:
+            if len(self.own.names) == 1:
+                raise ConfigError(
+                    f"storage: {self.version.name} has one document, which has none to find; give "
+                    "--retrieval DIR"
+                )
+            queries, numbers = sampled_queries(self.own)
+            return {"rows": storage_costs(self.own, queries, {}, metric, normalized, numbers)}
+        return {
+            name: storage_costs(one.documents, one.vectors, one.gains, metric, normalized)
+            for name, one in searches.items()
+        }

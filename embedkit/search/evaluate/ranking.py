@@ -59,10 +59,14 @@ class Ranking:
         """Returns their scores."""
         return self._scores[query]
 
-    def reorder(self, query: int, order: NDArray[np.intp]) -> None:
-        """Puts the documents of a query in another order, given as places."""
-        self._documents[query] = self._documents[query][order]
-        self._scores[query] = self._scores[query][order]
+    def begin_with(self, query: int, documents: NDArray[np.int64]) -> None:
+        """Puts some documents of a query before its others, which keep their order.
+
+        The scores then tell no order any more.
+        """
+        others = self._documents[query]
+        others = others[~np.isin(others, documents)]
+        self._documents[query] = np.concatenate([documents, others])
 
 
 def _nearest(scores: NDArray[np.float64], count: int) -> NDArray[np.intp]:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from embedkit.quantization import Matrix
 from embedkit.search.evaluate.documents import Documents
 from embedkit.search.evaluate.measures import DEPTH, Measured, measure
 from embedkit.search.evaluate.ranking import QUERIES_AT_ONCE, Ranking
@@ -92,7 +93,12 @@ class Retrieval:
 
 
 def rank(
-    documents: Documents, queries: NDArray[np.floating[Any]], metric: str, depth: int = DEPTH
+    documents: Documents,
+    queries: NDArray[np.floating[Any]],
+    metric: str,
+    depth: int = DEPTH,
+    excluded: NDArray[np.int64] | None = None,
+    stored: Callable[[Matrix], Matrix] | None = None,
 ) -> Ranking:
     """Finds the documents nearest to queries, exactly.
 
@@ -101,12 +107,18 @@ def rank(
         queries: Their vectors, shape (queries, dimension).
         metric: How vectors are compared.
         depth: Documents per query.
+        excluded: Of each query the number of a document that it may not find, shape (queries,).
+        stored: Makes of rows what is compared in their place.
     """
     ranking = Ranking(len(queries), depth)
     for numbers, vectors in documents.rows():
+        rows = vectors if stored is None else stored(vectors)
         for first in range(0, len(queries), QUERIES_AT_ONCE):
-            some = queries[first : first + QUERIES_AT_ONCE]
-            ranking.add(first, numbers, scores_of(some, vectors, metric))
+            some = slice(first, first + QUERIES_AT_ONCE)
+            scores = scores_of(queries[some], rows, metric)
+            if excluded is not None:
+                scores[numbers == excluded[some, None]] = -np.inf
+            ranking.add(first, numbers, scores)
     return ranking
 
 
@@ -174,24 +186,24 @@ def _most_relevant(gains: Mapping[str, int]) -> list[str]:
 def measure_retrieval(
     documents: Documents,
     texts: Mapping[str, str],
-    vectors: NDArray[np.floating[Any]],
+    ranking: Ranking,
     gains: Gains,
-    metric: str,
     unanswered: int = 0,
     show_texts: bool = True,
+    about: str | None = None,
 ) -> Retrieval:
-    """Measures how well queries find the documents that answer them.
+    """Measures how well queries found the documents that answer them.
 
     Args:
         documents: The documents.
         texts: The queries' texts by their ids.
-        vectors: Their vectors, in the same order, shape (queries, dimension).
+        ranking: What they found, in the same order.
         gains: Their judgments, each with at least one relevant document.
-        metric: How vectors are compared.
         unanswered: Judged queries that were left out.
         show_texts: Whether texts of queries and documents are shown.
+        about: What kind of retrieval it is, where that must be said.
     """
-    found = found_names(rank(documents, vectors, metric), list(texts), documents.names)
+    found = found_names(ranking, list(texts), documents.names)
     measured = measure({query: gains[query] for query in texts}, found)
     return Retrieval(
         queries=len(texts),
@@ -200,4 +212,5 @@ def measure_retrieval(
         unanswered=unanswered,
         measured=measured,
         worst=worst_queries(texts, gains, found, measured, documents.excerpts, show_texts),
+        about=about,
     )

@@ -1,0 +1,90 @@
+"""Codes of few bytes against sentence-transformers' own, and their errors against their bounds."""
+
+import faiss
+import numpy as np
+import pytest
+from sentence_transformers.util.quantization import quantize_embeddings
+
+from embedkit.quantization import (
+    Ranges,
+    bytes_of_bits,
+    from_bits,
+    from_int8,
+    from_uint8,
+    to_bits,
+    to_int8,
+    to_uint8,
+)
+
+RANDOM = np.random.default_rng(2)
+CALIBRATION = RANDOM.normal(size=(500, 37)).astype(np.float32)
+OTHERS = (1.5 * RANDOM.normal(size=(200, 37))).astype(np.float32)
+
+
+def ranges() -> Ranges:
+    return Ranges.of(CALIBRATION)
+
+
+@pytest.mark.parametrize("vectors", [CALIBRATION, OTHERS], ids=["calibration", "others"])
+@pytest.mark.parametrize(("precision", "codes"), [("uint8", to_uint8), ("int8", to_int8)])
+def test_codes_are_sentence_transformers_own(vectors, precision, codes):
+    both = np.stack([CALIBRATION.min(axis=0), CALIBRATION.max(axis=0)])
+    expected = quantize_embeddings(vectors, precision=precision, ranges=both)
+    found = codes(vectors, ranges())
+    assert found.dtype == expected.dtype
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_codes_are_faiss_s_own_and_read_back_alike():
+    quantizer = faiss.ScalarQuantizer(37, faiss.ScalarQuantizer.QT_8bit)
+    quantizer.train(CALIBRATION)
+    expected = quantizer.compute_codes(OTHERS)
+    found = to_uint8(OTHERS, ranges())
+    # It multiplies where others divide: a value at the edge of a step may fall to its other side.
+    apart = np.abs(found.astype(int) - expected.astype(int))
+    assert apart.max() <= 1
+    assert (apart > 0).mean() < 0.001
+    np.testing.assert_allclose(
+        from_uint8(expected, ranges()), quantizer.decode(expected), rtol=0, atol=1e-6
+    )
+
+
+def test_bits_are_sentence_transformers_own():
+    vectors = np.where(np.abs(OTHERS) < 0.1, 0, OTHERS)
+    found = to_bits(vectors)
+    np.testing.assert_array_equal(found, quantize_embeddings(vectors, precision="ubinary"))
+    assert found.shape == (200, bytes_of_bits(37)) == (200, 5)
+    np.testing.assert_array_equal(from_bits(found, 37), np.where(vectors > 0, 1, -1))
+
+
+@pytest.mark.parametrize(
+    ("codes", "back"), [(to_uint8, from_uint8), (to_int8, from_int8)], ids=["uint8", "int8"]
+)
+def test_what_is_read_back_is_half_a_step_off_at_most(codes, back):
+    error = np.abs(back(codes(CALIBRATION, ranges()), ranges()) - CALIBRATION)
+    assert (error <= ranges().steps * 0.5001).all()
+    # No code is wasted: nearly the whole half step occurs.
+    assert (error.max(axis=0) > ranges().steps * 0.45).all()
+    outside = ranges().clipped(OTHERS)
+    assert 0 < outside.sum() < outside.size
+    error = np.abs(back(codes(OTHERS, ranges()), ranges()) - OTHERS)
+    assert (error[~outside] <= (np.ones_like(OTHERS) * ranges().steps * 0.5001)[~outside]).all()
+    assert not ranges().clipped(CALIBRATION).any()
+
+
+def test_a_constant_component_comes_back_as_it_was():
+    vectors = CALIBRATION.copy()
+    vectors[:, 3] = np.float32(0.7)
+    constant = Ranges.of(vectors)
+    back = from_int8(to_int8(vectors, constant), constant)[:, 3]
+    np.testing.assert_array_equal(back, np.float32(0.7))
+
+
+def test_ranges_of_parts_are_those_of_the_whole():
+    pieces = [Ranges.of(piece) for piece in np.array_split(CALIBRATION, 7)]
+    for order in (pieces, pieces[::-1]):
+        total = order[0]
+        for piece in order[1:]:
+            total += piece
+        np.testing.assert_array_equal(total.low, CALIBRATION.min(axis=0))
+        np.testing.assert_array_equal(total.high, CALIBRATION.max(axis=0))
