@@ -406,6 +406,21 @@ class ModelConfig(TokenizerConfig):
 _VersionName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 
 
+def _near_duplicates(value: object) -> object:
+    """Reads ``auto``, ``on``, ``off`` or a least cosine; to YAML two of them are true and false."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if value in ("auto", "on", "off"):
+        return value
+    try:
+        cosine = float(str(value))
+    except ValueError:
+        cosine = 0.0
+    if not 0 < cosine <= 1:
+        raise ValueError("expected auto, on, off, or a cosine above 0 and at most 1, such as 0.95")
+    return str(cosine)
+
+
 class OutputConfig(Settings):
     """What is written, and where."""
 
@@ -444,6 +459,23 @@ class OutputConfig(Settings):
         False,
         description="Whether unchanged files are read all the same, and every text compared, "
         "instead of trusting their size and etag.",
+    )
+    near_duplicates: Annotated[
+        str,
+        BeforeValidator(_near_duplicates),
+        WithJsonSchema(
+            {
+                "anyOf": [
+                    {"type": "string", "pattern": "^(auto|on|off|0?\\.[0-9]*[1-9][0-9]*|1)$"},
+                    {"type": "boolean"},
+                    {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
+                ]
+            }
+        ),
+    ] = Field(
+        "auto",
+        description="Whether near duplicates are looked for among all rows, as on, off, or the "
+        "least cosine of two of them; auto does where faiss is installed, or rows are few.",
     )
     max_reject_share: Annotated[float, Field(ge=0, le=1)] = Field(
         0.01,

@@ -55,6 +55,7 @@ OTHER = {
     "store_text": True,
     "max_reject_share": 0.25,
     "excerpts": True,
+    "near_duplicates": "0.9",
 }
 """Other values than the defaults, of all settings that are no engine's."""
 

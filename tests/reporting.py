@@ -11,6 +11,7 @@ from embedkit.hashes.repeats import RepeatedHashes
 from embedkit.reports.account import RunAccount
 from embedkit.reports.examined import ExaminedRows
 from embedkit.reports.facts import Facts
+from embedkit.reports.near.figures import NearDuplicates
 from embedkit.reports.repeats import TextRepeats, hash64, name_repeats
 from embedkit.reports.report import Report, build_report
 from embedkit.reports.sample import RowKeys, Sample, Wanted, excerpt, read_sample
@@ -110,6 +111,7 @@ def make_report(
     accounts: dict[str, int] | None = None,
     run: dict[str, Any] | None = None,
     sections: Sequence[Section[Any, Any]] = SECTIONS,
+    near: NearDuplicates | str | None = None,
 ) -> Report:
     """Builds the report of blocks whose accounts add up, unless told otherwise."""
     described = {**DATASET, **(dataset or {})}
@@ -141,6 +143,7 @@ def make_report(
         repeats=repeats_of(*(block.rows for block in blocks)) if blocks else TextRepeats(),
         examples=counted.examples(rejects.__getitem__),
         examined=examined_of(*blocks),
+        near_duplicates=near,
         rows_at=told_of(blocks),
     )
     return build_report(total, facts, sections)

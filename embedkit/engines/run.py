@@ -14,6 +14,7 @@ from embedkit.engines.display import Display, Nothing
 from embedkit.engines.engine import RunningEngine
 from embedkit.engines.estimate import expected_work
 from embedkit.engines.id_check import with_ids_checked
+from embedkit.engines.near_duplicates import look_for_near_duplicates
 from embedkit.engines.plain import PlainEngine
 from embedkit.engines.progress import Watch, shown
 from embedkit.engines.ray_output import ray_says_in_the_log
@@ -51,6 +52,7 @@ def run_job(config: JobConfig, display: Display | None = None) -> RunAccount:
             account = replace(begin_account(before.values()), started=started)
             beats = kept.enter_context(beating(job, before.values()))
             account = _embed(job, before, account, engine, display)
+            look_for_near_duplicates(job, engine.map_splits, display)
         display.phase("completing the version")
         beats.stop_listing()
         return complete_version(job, account)

@@ -190,10 +190,25 @@ def near_duplicates_of(
     """
     reason = why_not(version, parts, asked)
     if reason is None:
-        return _known(version, parts, asked) or find_near_duplicates(version, parts, asked, texts)
+        known = _known(version, parts, asked, texts)
+        return known or find_near_duplicates(version, parts, asked, texts)
     if asked == "auto" and "faiss" in reason:
         _LOG.warning("near duplicates are not looked for: %s", reason)
     return reason
+
+
+def is_surely_small(version: Version, vector_bytes: int) -> bool:
+    """Whether the parts of a version tell by one listing that it has few rows.
+
+    Args:
+        version: The version.
+        vector_bytes: Bytes of a vector, which compression at most halves.
+
+    Raises:
+        StoreError: The store failed.
+    """
+    size = sum(size for _, size in version.store.sizes(version.key("data/")))
+    return size <= _FEW_ROWS * vector_bytes // 2
 
 
 def find_by_workers(
@@ -218,13 +233,15 @@ def find_by_workers(
     """
     if _rows(parts) <= _FEW_ROWS or why_not(version, parts, asked) is not None:
         return
-    if _known(version, parts, asked) is None:
+    if _known(version, parts, asked, texts) is None:
         scratch = StoreScratch(version, secrets.token_hex(8))
         find_near_duplicates(version, parts, asked, texts, map_splits, scratch)
         remove_scratch(version)
 
 
-def _known(version: Version, parts: Sequence[Part], asked: str) -> NearDuplicates | None:
+def _known(
+    version: Version, parts: Sequence[Part], asked: str, texts: bool
+) -> NearDuplicates | None:
     """Returns what stands beside the report, if it is of these parts."""
     data = read_if_there(version.store, version.key(NEAR_JSON))
     if data is None or version.store.size(version.key(NEAR_ARROW)) is None:
@@ -235,7 +252,8 @@ def _known(version: Version, parts: Sequence[Part], asked: str) -> NearDuplicate
         # Torn, or of another release: it is made anew.
         return None
     same = found.parts_digest == _digest_of(parts) and found.asked == asked
-    return found if same else None
+    told = any(row.text is not None for group in found.largest for row in group.shown)
+    return found if same and (texts or not told) else None
 
 
 def _digest_of(parts: Sequence[Part]) -> str:

@@ -15,6 +15,7 @@ from functools import partial
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from embedkit.corpus.splits import FileRange, Split
@@ -145,20 +146,32 @@ class SurveyRows:
         end = 0
         for part, first in run.of_each():
             start, end = end, end + part.rows
-            table = read_rows(run.version, part, ["id", "text_hash"])
-            keys = keys_of(table.column("id"))
-            texts["hash"][start:end] = hash64(table.column("text_hash"))
-            texts["key"][start:end] = keys
-            texts["place"][start:end] = np.arange(first, first + part.rows)
-            chosen = np.flatnonzero(drawn(keys, self.wanted, self.rows))
-            if len(chosen):
-                found = read_rows(run.version, part, _PART_COLUMNS, chosen)
-                samples += [_with_direction(found, chosen + first)]
+            with opened_part(run.version, part) as file:
+                table = file.read(["id", "text_hash"])
+                keys = keys_of(table.column("id"))
+                texts["hash"][start:end] = hash64(table.column("text_hash"))
+                texts["key"][start:end] = keys
+                texts["place"][start:end] = np.arange(first, first + part.rows)
+                chosen = np.flatnonzero(drawn(keys, self.wanted, self.rows))
+                if len(chosen):
+                    samples += _rows_at(file, chosen, first)
         texts = texts[np.argsort(texts["hash"], kind="stable")]
         self.scratch.write(f"texts-{run.number}", texts)
         firsts = np.array([(n << 64) // self.ranges for n in range(self.ranges)], np.uint64)
         bounds = np.append(np.searchsorted(texts["hash"], firsts), len(texts))
         return Surveyed(bounds.astype(np.int64), np.concatenate(samples))
+
+
+def _rows_at(file: pq.ParquetFile, chosen: Places, first: int) -> Iterator[Rows]:
+    """Yields some rows of a part, given by ascending numbers, whose first row has a place."""
+    start = 0
+    for batch in file.iter_batches(_ROWS_AT_ONCE, columns=_PART_COLUMNS):
+        inside = chosen[
+            np.searchsorted(chosen, start) : np.searchsorted(chosen, start + len(batch))
+        ]
+        if len(inside):
+            yield _with_direction(batch.take(pa.array(inside - start)), inside + first)
+        start += len(batch)
 
 
 def _with_direction(rows: pa.Table | pa.RecordBatch, places: Places) -> Rows:

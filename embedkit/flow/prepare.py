@@ -41,6 +41,7 @@ from embedkit.errors import ConfigError
 from embedkit.flow.block_size import with_block_size
 from embedkit.flow.fitted_model import fitted_model
 from embedkit.flow.idle_settings import Circumstances, idle_settings
+from embedkit.flow.near_duplicates import fault_of_setting
 from embedkit.flow.reuse import Reuse, find_reuse
 from embedkit.hashes.digests import digest
 from embedkit.lazy import lazy_property
@@ -270,6 +271,8 @@ def begin_version(
     """
     # All that can be refused is refused before the first byte is written.
     if fault := granularity_fault(model_config, records) or pairs_fault(records, output):
+        raise ConfigError(fault)
+    if fault := fault_of_setting(output.near_duplicates):
         raise ConfigError(fault)
     records = with_block_size(records, model)
     model = fitted_model(model, records, output, dict(plan.metadata))

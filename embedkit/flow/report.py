@@ -17,10 +17,12 @@ from embedkit.dataset.version import Version, block_of
 from embedkit.flow.examine import examine_rows
 from embedkit.flow.gather import Gathered, gather
 from embedkit.flow.line_numbers import LineNumbers, place_of
+from embedkit.flow.near_duplicates import near_duplicates_of
 from embedkit.flow.prepare import Draft
 from embedkit.records import LINE_FIELD
 from embedkit.reports.account import RunAccount
 from embedkit.reports.facts import Facts
+from embedkit.reports.near.figures import NearDuplicates, NearRow
 from embedkit.reports.render import render_html
 from embedkit.reports.repeats import COLUMNS, TextRepeats, name_repeats
 from embedkit.reports.report import build_report, report_json
@@ -78,11 +80,28 @@ def write_report(
         place=partial(place_of, input_format=manifest.input_format),
         examined=examine_rows(version, manifest.parts),
         rows_at=partial(_told, rows, numbers, manifest.input_format, draft.options.excerpts),
+        near_duplicates=_near_duplicates(draft, manifest, numbers),
     )
     report = build_report(total, facts)
     # Replaced, not created: a run that was killed here left a report without this run's figures.
     version.store.replace(version.key(REPORT_JSON), report_json(report))
     version.store.replace(version.key(REPORT_HTML), render_html(report).encode())
+
+
+def _near_duplicates(
+    draft: Draft, manifest: Manifest, numbers: LineNumbers
+) -> NearDuplicates | str:
+    """Returns what is known of near duplicates, or why nothing is; lines are those of the files."""
+    asked, texts = draft.output.near_duplicates, draft.options.excerpts
+    found = near_duplicates_of(draft.version, manifest.parts, asked, texts)
+    if isinstance(found, str):
+        return found
+
+    def with_line(row: NearRow) -> NearRow:
+        return replace(row, line=numbers.line_of(row.source, row.row_index, row.line))
+
+    largest = (replace(group, shown=tuple(map(with_line, group.shown))) for group in found.largest)
+    return replace(found, largest=tuple(largest))
 
 
 class _Rows:

@@ -7,6 +7,7 @@ from typing import Any
 from embedkit.records import Reject
 from embedkit.reports.account import RunAccount
 from embedkit.reports.examined import ExaminedRows
+from embedkit.reports.near.figures import NearDuplicates
 from embedkit.reports.repeats import TextRepeats
 from embedkit.reports.sample import Sample
 
@@ -45,6 +46,8 @@ class Facts:
         place: Says where a record stands.
         examined: What the rows say that were read once more; None where none were.
         rows_at: Tells of single rows, to be shown.
+        near_duplicates: What all rows say of near duplicates, or why nothing is known of them; None
+            where it was not asked.
     """
 
     dataset: Mapping[str, Any]
@@ -55,6 +58,7 @@ class Facts:
     place: Place = plain_place
     examined: ExaminedRows | None = None
     rows_at: RowsAt = no_rows
+    near_duplicates: NearDuplicates | str | None = None
 
     @property
     def has_examined_vectors(self) -> bool:

@@ -62,6 +62,7 @@ NEITHER = {
     "max_reject_share": 0.5,
     "publish_anyway": True,
     "allow_damaged_files": True,
+    "near_duplicates": "0.9",
 }
 
 
