@@ -31,7 +31,14 @@ def test_the_door_and_what_lies_behind_it_have_examples():
     assert {"embedkit", "embedkit.search.reader"} <= set(MODULES)
 
 
-@pytest.mark.parametrize("name", MODULES)
+# What it says is run as part of the README as well.
+_SLOW = {"embedkit.actors.map_batches"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.soak) if name in _SLOW else name for name in MODULES],
+)
 def test_examples_say_what_happens(name, folder, monkeypatch, request):
     if name.startswith("embedkit.actors"):
         request.getfixturevalue("ray_session")

@@ -111,7 +111,17 @@ STAGES = {
 }
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize(
+    "stage",
+    [
+        "groups come out",
+        *(
+            pytest.param(one, marks=pytest.mark.soak)
+            for one in STAGES
+            if not one.startswith("groups")
+        ),
+    ],
+)
 def test_a_lost_worker_is_noticed_and_the_others_finish(ray_session, stage, tmp_path):
     p = pipeline()
     STAGES[stage](_doomed(p, str(tmp_path)))

@@ -151,6 +151,7 @@ def test_what_an_encoder_cannot_encode_is_said_in_one_line(pool, expected):
     check(list(client.encode_all(batches(3, 4))), expected(3, 4))
 
 
+@pytest.mark.soak
 def test_both_encoder_processes_killed_with_calls_in_flight(pool, expected):
     client = pool.connection()
     before = pids(pool)

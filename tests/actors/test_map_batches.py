@@ -92,6 +92,7 @@ def test_a_single_row_and_a_taken_name_are_refused(embed):
         embed(pa.table({"text": ["one"], "reject": ["x"]}))
 
 
+@pytest.mark.soak
 def test_a_dataset_is_embedded_by_a_pools_encoders_and_parted(tiny_model, table, tmp_path, pool):
     run = beam_reference(tiny_model)
     dataset = ray.data.from_arrow([table.slice(0, 1), table.slice(1, 1), table.slice(2)])

@@ -27,6 +27,7 @@ def in_memory() -> Iterator[None]:
     memory.rm("/ray-data", recursive=True)
 
 
+@pytest.mark.soak
 def test_all_rows_of_the_listed_parts_and_no_others(ray_session, tmp_path):
     # A folder's name is no column, and a part that is not listed is none of the version's.
     root = copy_of_root("0.1.0", tmp_path / "year=2026")

@@ -2,6 +2,7 @@
 
 import os
 import time
+from functools import cache
 from typing import Any, Literal, get_args, get_origin
 
 import pytest
@@ -201,6 +202,7 @@ def test_defaults_yield_to_the_job_file_and_to_flags(job_file):
 # --- the help ---
 
 
+@cache
 def help_of(command: str) -> str:
     result = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "80"})
     assert result.exit_code == 0

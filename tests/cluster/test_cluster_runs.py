@@ -18,6 +18,7 @@ from running import Dataset, tiny_job, write_corpus
 pytestmark = pytest.mark.timeout(1200)
 
 
+@pytest.mark.soak
 def test_three_raylets_make_what_the_plain_run_makes(
     cluster, many_blocks, undisturbed, start_run, tmp_path
 ):

@@ -146,6 +146,7 @@ def test_a_query_with_two_texts_and_a_text_with_two_queries_are_two_pairs(cross,
     assert len(set(dataset.table["text_hash"].to_pylist())) == 4
 
 
+@pytest.mark.soak
 def test_several_labels_on_beam_and_ray(three_labels, tmp_path, ray_session):
     rows = pairs(60)
     job = job_of(

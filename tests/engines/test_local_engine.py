@@ -52,6 +52,7 @@ def test_two_encoders_and_several_workers_write_what_one_process_writes(make_job
     wait_until(lambda: not any(map(alive, encoder_processes())))
 
 
+@pytest.mark.soak
 def test_an_encoder_of_ray_s_tells_that_it_compiles(make_job):
     """In a process of its own, as other tests change what this one's Ray is asked with."""
     process = start("run", *flags(make_job(engine="local", backend="openvino", block_rows=512)))

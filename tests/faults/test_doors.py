@@ -114,6 +114,7 @@ def lose(run: subprocess.Popen, part: str) -> None:
     wait_until(lambda: not any(map(alive, started)))
 
 
+@pytest.mark.soak
 def test_nothing_listens_beyond_loopback_or_hands_out_files_or_runs_what_lies_about(
     many_blocks, start_run: Callable[..., subprocess.Popen], tmp_path
 ):

@@ -33,6 +33,7 @@ def noise(number: int, length: int) -> str:
     return " ".join(words)
 
 
+@pytest.mark.soak
 def test_a_file_system_that_takes_no_more(tiny_model, tmp_path, start_run):
     """The process may write no file beyond a size, which the parts of the second shard have."""
     corpus = tmp_path / "corpus"

@@ -57,6 +57,7 @@ def test_without_a_gpu_it_says_how_it_can_be_tried():
     assert "torch finds no CUDA device here; --tiny tries the script on the CPU" in done.stderr
 
 
+@pytest.mark.soak
 def test_all_checks_and_a_model_in_several_forms(tmp_path):
     """In tiny sizes on the CPU; other models and forms are measured as these are."""
     large = ("BERT-", "MiniLM-L12", "compiled architectures")

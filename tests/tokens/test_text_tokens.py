@@ -90,6 +90,7 @@ def test_counts_are_those_of_the_texts_one_by_one(tokenizers: dict[str, Tokenize
     assert [text for some in text_slices(texts) for text in some] == texts
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("run", ["dots", "one word", "hex", "ideographs", "marks"])
 def test_time_is_linear(tokenizers: dict[str, Tokenizer], kind: str, run: str) -> None:

@@ -108,13 +108,20 @@ def is_assigned(char):
     return unicodedata.category(char) not in ("Cn", "Co")
 
 
+@pytest.mark.soak
 def test_all_of_unicode(variants):
     """Of what is not assigned, where one is as another, each sixteenth; the soak test has all."""
     chars = [one for one in characters() if is_assigned(one) or ord(one) % 16 == 13]
     check_equal(variants["uncased"], words_of("{0} so{0}me\t{0}", chars))
 
 
-@pytest.mark.parametrize("name", [*NORMALIZERS, "added words"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name == "uncased" else pytest.param(name, marks=pytest.mark.soak)
+        for name in (*NORMALIZERS, "added words")
+    ],
+)
 def test_what_unicode_has_assigned(name, variants):
     assigned = [one for one in characters() if unicodedata.category(one) not in ("Cn", "Co", "Lo")]
     for form in ("so{0}me", "A{0} {0}b", "B{0} \u0327\u0301{0}\n\u0345{0}"):
@@ -176,6 +183,7 @@ def sentences_of(path):
         return [sentence for row in csv.reader(file) for sentence in row[:2]]
 
 
+@pytest.mark.soak
 @pytest.mark.skipif(not PUBLIC_DATA.is_dir(), reason=NO_PUBLIC_DATA)
 @pytest.mark.parametrize("name", ["uncased", pytest.param("cased", marks=pytest.mark.soak)])
 def test_public_corpora(name, variants):

@@ -186,6 +186,7 @@ def test_a_refreshed_model_takes_the_place_of_the_first(tiny_model):
     assert made.model_id == tiny_model
 
 
+@pytest.mark.soak
 def test_encoders_of_a_ray_cluster_give_the_same_vectors(tiny_model, ray_session):
     import ray
 

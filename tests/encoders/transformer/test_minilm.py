@@ -12,7 +12,10 @@ from embedkit.tokens.tokenization import load_tokenizer
 from embedkit.vectors import TokenBatch
 
 EXACT = {("torch", "float32"): 2e-5, ("openvino", "float32"): 1e-4}
-HALF = [("torch", "bfloat16"), ("openvino", "bfloat16")]
+HALF = [
+    pytest.param("torch", "bfloat16", marks=pytest.mark.soak),
+    ("openvino", "bfloat16"),
+]
 LEAST_COSINE = 0.9998
 
 

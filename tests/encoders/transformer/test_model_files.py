@@ -254,6 +254,7 @@ def test_a_spec_travels(minilm):
     assert hash(spec) == hash(read(minilm))
 
 
+@pytest.mark.soak
 def test_reading_says_nothing(minilm):
     code = (
         "from embedkit.config import ModelConfig\n"

@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 _LOAD = """
 import sys
 from embedkit.config import ModelConfig
@@ -16,6 +18,7 @@ assert "openvino_telemetry" not in sys.modules, "telemetry is on"
 """
 
 
+@pytest.mark.soak
 def test_loading_a_model_says_nothing_to_anybody(tiny_model, tmp_path):
     environment = {name: value for name, value in os.environ.items() if name != "CI"}
     command = [sys.executable, "-c", _LOAD, tiny_model]
