@@ -475,7 +475,8 @@ class OutputConfig(Settings):
     ] = Field(
         "auto",
         description="Whether near duplicates are looked for among all rows, as on, off, or the "
-        "least cosine of two of them; auto does where faiss is installed, or rows are few.",
+        "least cosine of two of them; auto does where faiss is installed and most rows are new, "
+        "or rows are few.",
     )
     max_reject_share: Annotated[float, Field(ge=0, le=1)] = Field(
         0.01,

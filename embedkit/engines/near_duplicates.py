@@ -1,6 +1,6 @@
 """Near duplicates of a larger version, looked for on an engine's workers before it ends."""
 
-from embedkit.dataset.committed import committed_blocks
+from embedkit.dataset.committed import committed, committed_blocks
 from embedkit.dataset.rows import parts_of
 from embedkit.engines.display import Display
 from embedkit.flow.large_documents import reject_whole_documents
@@ -30,4 +30,7 @@ def look_for_near_duplicates(job: Job, map_splits: MapSplits, display: Display) 
     if job.records.has_many_rows:
         # What that takes away would have been looked at for nothing.
         reject_whole_documents(version, committed_blocks(version))
-    find_by_workers(version, parts_of(version), asked, job.options.excerpts, map_splits)
+    records = committed(version).values()
+    taken_over = sum(one.reused.rows for one in records if one.reused is not None)
+    parts = parts_of(version)
+    find_by_workers(version, parts, asked, job.options.excerpts, map_splits, taken_over)

@@ -136,8 +136,14 @@ def fault_of_setting(asked: str) -> str | None:
     )
 
 
-def why_not(version: Version, parts: Sequence[Part], asked: str) -> str | None:
+def why_not(version: Version, parts: Sequence[Part], asked: str, taken_over: int = 0) -> str | None:
     """Says why near duplicates of a version are not looked for; None where they are.
+
+    Args:
+        version: The version.
+        parts: Its parts.
+        asked: The setting.
+        taken_over: How many of its rows were taken over from an earlier version.
 
     Raises:
         ConfigError: They were asked for, and what it takes is not installed.
@@ -151,7 +157,16 @@ def why_not(version: Version, parts: Sequence[Part], asked: str) -> str | None:
     if schema.names and column != "embedding":
         what = "several vectors" if column == "embeddings" else "scores and no vector"
         return f"its rows have {what} each, which are not compared"
-    if _rows(parts) <= _FEW_ROWS or _can_cluster():
+    rows = _rows(parts)
+    if rows <= _FEW_ROWS:
+        return None
+    if asked == "auto" and taken_over > rows // 2:
+        # It would cost more than all else that such a run does.
+        return (
+            f"{taken_over:,} of {rows:,} rows were taken over from an earlier version, and all "
+            "would be compared once more, which near_duplicates: on does, or embedkit duplicates"
+        )
+    if _can_cluster():
         return None
     if fault := fault_of_setting(asked):
         raise ConfigError(fault)
@@ -170,7 +185,7 @@ def _rows(parts: Sequence[Part]) -> int:
 
 
 def near_duplicates_of(
-    version: Version, parts: Sequence[Part], asked: str, texts: bool
+    version: Version, parts: Sequence[Part], asked: str, texts: bool, taken_over: int = 0
 ) -> NearDuplicates | str:
     """Returns what is known of a version's near duplicates, which are looked for if need be.
 
@@ -179,6 +194,7 @@ def near_duplicates_of(
         parts: Its parts.
         asked: The setting.
         texts: Whether the beginnings of stored texts are shown.
+        taken_over: How many of its rows were taken over from an earlier version.
 
     Returns:
         What is known, or why nothing is.
@@ -188,7 +204,7 @@ def near_duplicates_of(
         IntegrityError: A part is gone or damaged.
         StoreError: The store failed.
     """
-    reason = why_not(version, parts, asked)
+    reason = why_not(version, parts, asked, taken_over)
     if reason is None:
         known = _known(version, parts, asked, texts)
         return known or find_near_duplicates(version, parts, asked, texts)
@@ -212,7 +228,12 @@ def is_surely_small(version: Version, vector_bytes: int) -> bool:
 
 
 def find_by_workers(
-    version: Version, parts: Sequence[Part], asked: str, texts: bool, map_splits: MapSplits
+    version: Version,
+    parts: Sequence[Part],
+    asked: str,
+    texts: bool,
+    map_splits: MapSplits,
+    taken_over: int = 0,
 ) -> None:
     """Looks for the near duplicates of a larger version on an engine's workers.
 
@@ -225,13 +246,14 @@ def find_by_workers(
         asked: The setting.
         texts: Whether the beginnings of stored texts are shown.
         map_splits: Reaches the workers.
+        taken_over: How many of its rows were taken over from an earlier version.
 
     Raises:
         ConfigError: They were asked for, and what it takes is not installed.
         IntegrityError: A part is gone or damaged.
         StoreError: The store failed.
     """
-    if _rows(parts) <= _FEW_ROWS or why_not(version, parts, asked) is not None:
+    if _rows(parts) <= _FEW_ROWS or why_not(version, parts, asked, taken_over) is not None:
         return
     if _known(version, parts, asked, texts) is None:
         scratch = StoreScratch(version, secrets.token_hex(8))

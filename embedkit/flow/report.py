@@ -93,7 +93,8 @@ def _near_duplicates(
 ) -> NearDuplicates | str:
     """Returns what is known of near duplicates, or why nothing is; lines are those of the files."""
     asked, texts = draft.output.near_duplicates, draft.options.excerpts
-    found = near_duplicates_of(draft.version, manifest.parts, asked, texts)
+    taken_over = manifest.reused.rows if manifest.reused is not None else 0
+    found = near_duplicates_of(draft.version, manifest.parts, asked, texts, taken_over)
     if isinstance(found, str):
         return found
 

@@ -288,6 +288,21 @@ def test_what_is_not_looked_for_says_why(version, monkeypatch, caplog):
         near_duplicates_of(version, parts, "0.9", False)
 
 
+def test_a_night_that_takes_most_rows_over_does_not_compare_them_all_once_more(
+    version, monkeypatch
+):
+    parts = write_parts(version, clustered(300), cut(300, 2))
+    monkeypatch.setattr(near_duplicates, "_FEW_ROWS", 100)
+    said = near_duplicates_of(version, parts, "auto", False, taken_over=151)
+    assert said.startswith("151 of 300 rows were taken over from an earlier version")
+    find_by_workers(version, parts, "auto", False, lambda *_: pytest.fail("mapped"), taken_over=151)
+    for asked, taken_over in (("auto", 150), ("on", 300), ("0.9", 300)):
+        found = near_duplicates_of(version, parts, asked, False, taken_over)
+        assert found.compared == 300, asked
+    monkeypatch.setattr(near_duplicates, "_FEW_ROWS", 300)
+    assert near_duplicates_of(version, parts, "auto", False, taken_over=300).compared == 300
+
+
 @pytest.mark.parametrize(
     ("column", "said"), [("embeddings", "several vectors"), ("score", "scores and no vector")]
 )
