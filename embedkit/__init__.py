@@ -42,6 +42,7 @@ _HOMES = {
     "flow.diff": ("diff_versions",),
     "flow.embed_batches": ("EmbedExamples", "part_rejects"),
     "flow.embed_texts": ("TextEmbedder",),
+    "flow.publish_by_hand": ("publish_version",),
     "flow.rejected": ("list_rejects",),
     "records": ("DocumentBlock",),
     "reports.account": ("RunAccount",),

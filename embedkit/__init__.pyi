@@ -16,6 +16,7 @@ from embedkit.flow.diff import diff_versions as diff_versions
 from embedkit.flow.embed_batches import EmbedExamples as EmbedExamples
 from embedkit.flow.embed_batches import part_rejects as part_rejects
 from embedkit.flow.embed_texts import TextEmbedder as TextEmbedder
+from embedkit.flow.publish_by_hand import publish_version as publish_version
 from embedkit.flow.rejected import list_rejects as list_rejects
 from embedkit.records import DocumentBlock as DocumentBlock
 from embedkit.reports.account import RunAccount as RunAccount

@@ -6,7 +6,9 @@ have one name.
 """
 
 import codecs
+import math
 import os
+import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -403,6 +405,51 @@ class ModelConfig(TokenizerConfig):
     )
 
 
+_GATE = re.compile(r"\s*([^\s<>=!?]+)(\??)\s*(<=|>=|==|!=|<|>)\s*([^\s<>=!]+)\s*")
+_LIKE_GATE = "expected a figure of report.json, one of < <= > >= == != and a number, such as"
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """A condition on a figure of the report under which a version is not published.
+
+    Attributes:
+        path: The figure: names and places in lists, joined by dots, as in ``rejects.share``.
+        operator: How it is compared with the limit.
+        limit: What it is compared with.
+        optional: Whether a version may be published whose report does not have the figure.
+    """
+
+    path: str
+    operator: str
+    limit: float
+    optional: bool = False
+
+    @classmethod
+    def parse(cls, expression: str) -> Self:
+        """Reads an expression such as ``truncated_share>0.2``.
+
+        Raises:
+            ValueError: It is none.
+        """
+        found = _GATE.fullmatch(expression)
+        try:
+            limit = float(found[4]) if found else math.nan
+        except ValueError:
+            limit = math.nan
+        if found is None or not all(found[1].split(".")) or not math.isfinite(limit):
+            raise ValueError(f"{_LIKE_GATE} 'truncated_share>0.2'; a shell needs the quotes")
+        return cls(found[1], found[3], limit, bool(found[2]))
+
+    def __str__(self) -> str:
+        return f"{self.path}{'?' if self.optional else ''}{self.operator}{self.limit:.12g}"
+
+
+def _gate(expression: str) -> str:
+    Gate.parse(expression)
+    return expression
+
+
 _VersionName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 
 
@@ -492,6 +539,16 @@ class OutputConfig(Settings):
         False,
         description="Whether a version is published although more was rejected than is allowed.",
     )
+    fail_on: tuple[Annotated[str, AfterValidator(_gate)], ...] = Field(
+        (),
+        description="Gate on a figure of report.json, such as 'truncated_share>0.2': where it "
+        "holds, LATEST stays where it was, and the run exits with 5.",
+    )
+
+    @property
+    def gates(self) -> tuple[Gate, ...]:
+        """The gates that ``fail_on`` names, each once."""
+        return tuple(dict.fromkeys(map(Gate.parse, self.fail_on)))
 
 
 class EvaluationConfig(Settings):

@@ -28,7 +28,7 @@ LONGEST_NAME = 47
 _LABELS = ("app.kubernetes.io/name", "app.kubernetes.io/part-of")
 _QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 _EXIT_CODE = re.compile(r"failed with exit code (\d+)")
-_EXIT_CODES = (2, 3, 4)
+_EXIT_CODES = (2, 3, 4, 5)
 
 
 def run_name(job_name: str) -> str:

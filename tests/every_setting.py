@@ -56,6 +56,7 @@ OTHER = {
     "max_reject_share": 0.25,
     "excerpts": True,
     "near_duplicates": "0.9",
+    "fail_on": ("truncated_share>0.2", "drift.centroid_cosine?<0.98"),
 }
 """Other values than the defaults, of all settings that are no engine's."""
 

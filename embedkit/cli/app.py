@@ -20,6 +20,7 @@ from embedkit.cli.jobs import ENDS_OF_RUN, run_and_say
 from embedkit.cli.logs import hits_text, say, set_up_logs, table
 from embedkit.cli.options import job_command, read_job
 from embedkit.cli.prune import prune
+from embedkit.cli.publish import publish
 from embedkit.cli.rerank import rerank
 from embedkit.cli.status import status
 from embedkit.cli.train import train
@@ -52,6 +53,7 @@ app.add_typer(evaluate)
 app.add_typer(versions)
 app.add_typer(status)
 app.add_typer(prune)
+app.add_typer(publish)
 # Base of what is wrong with a command line; typer has no public name for it in all its versions.
 _UsageError: Any = typer.BadParameter.__base__
 _SUGGESTED = re.compile(r"\. Did you mean (.+)\?$")
@@ -106,6 +108,8 @@ def plan(inputs: Inputs = None, *, settings: dict[str, Any], as_json: Json = Fal
     set_up_logs("text")
     if "max_reject_share" in settings:
         _LOG.warning("--max-reject-share has no effect: a plan rejects nothing")
+    if "fail_on" in settings:
+        _LOG.warning("--fail-on has no effect: a plan has no figures")
     estimate = plan_job(read_job(inputs or [], settings, output="."))
     say(json.dumps(estimate.to_dict()) if as_json else estimate.to_text())
 

@@ -18,7 +18,7 @@ from embedkit.cli.surroundings import (
     this_machine_without_proxy,
     threads_that_are_numbers,
 )
-from embedkit.errors import EmbedkitError, RejectsExceededError, ResumableError
+from embedkit.errors import EmbedkitError, NotPublishedError, ResumableError
 from embedkit.errors.foreign import as_ours, one_line
 from embedkit.errors.urls import remember_secrets
 
@@ -166,8 +166,8 @@ def _say(error: EmbedkitError) -> None:
     say_error = getattr(sys.modules.get("embedkit.cli.logs"), "say_error", None)
     logging.disable(logging.NOTSET)
     try:
-        if "--json" in sys.argv and not isinstance(error, RejectsExceededError):
-            # Who has too many rejects has had the result.
+        if "--json" in sys.argv and not isinstance(error, NotPublishedError):
+            # Who made a version that is not published has had the result.
             import json
 
             print(json.dumps({"error": message, "exit_code": error.exit_code}), flush=True)  # noqa: T201

@@ -3,7 +3,6 @@
 from typing import TYPE_CHECKING, Literal
 
 from embedkit.cli.logs import display_named, say, summary
-from embedkit.errors import RejectsExceededError
 
 if TYPE_CHECKING:
     from embedkit.config import JobConfig
@@ -11,7 +10,7 @@ if TYPE_CHECKING:
 ENDS_OF_RUN = (
     "Exit codes: 0 done; 2 a bad setting, input or surroundings, which another try cannot help; "
     "3 finished, but more was rejected than allowed; 4 stopped or failed, and the same command "
-    "resumes it."
+    "resumes it; 5 finished, but a gate failed."
 )
 
 
@@ -21,14 +20,14 @@ def run_and_say(
     """Runs a job and prints what came of it.
 
     Raises:
-        RejectsExceededError: More was rejected than is allowed.
+        NotPublishedError: The version is complete, but is not to be published.
     """
     from embedkit.cli.memory import return_freed_memory
     from embedkit.engines.run import run_job
+    from embedkit.flow.publish import raise_where_refused
 
     if job.engine != "plain":
         return_freed_memory()
     result = run_job(job, display_named(progress))
     say(result.to_json() if as_json else summary(result))
-    if result.refusal is not None:
-        raise RejectsExceededError(result.refusal)
+    raise_where_refused(result)

@@ -180,10 +180,22 @@ def summary(result: "RunAccount") -> str:
             *(nulled if result.nulled else []),
             f"  {result.truncated_share:.1%} of rows were longer than the model sees",
             *unknown,
+            *_judged(result),
             f"  dataset {result.dataset}",
             f"  report  {result.report}",
         ]
     )
+
+
+def _judged(result: "RunAccount") -> list[str]:
+    """Returns the verdict, and each gate's outcome."""
+    if result.verdict is None:
+        return []
+    outcome = {True: "passed", False: "failed"}
+    gates = [
+        f"  gate {one['expression']} {outcome[one['passed']]}: {one['why']}" for one in result.gates
+    ]
+    return [f"  {result.verdict['sentence']}", *gates]
 
 
 def _taken_over(result: "RunAccount", versions: Iterable[str]) -> str:

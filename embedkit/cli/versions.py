@@ -65,6 +65,8 @@ def _state(one: "ListedVersion") -> str:
         said.append(f"a trial of {one.trial:,} documents")
     if one.published is not None:
         said.append(f"published as number {one.published:,}")
+    elif one.complete and one.trial is None:
+        said.append("not published")
     if one.latest:
         said.append("latest")
     return ", ".join(said)

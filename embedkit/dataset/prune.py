@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from embedkit.dataset.heartbeat import ALIVE_SECONDS, Heard, last_heard
-from embedkit.dataset.manifest import Manifest
+from embedkit.dataset.manifest import Manifest, read_manifest
 from embedkit.dataset.plan_file import read_plan
 from embedkit.dataset.publication import number_of, numbers_by_name, point_elsewhere
 from embedkit.dataset.removal import Removal, claim_removal, removals
@@ -87,6 +87,9 @@ class _Root:
         numbers: The number of each published version.
         faults: Why that of others is not known.
         writers: The versions that somebody may be writing, with what was heard of him.
+        completed: When complete versions were completed, in seconds since the epoch.
+        waiting: The newest complete version that was not published, if it is newer than the one
+            that ``LATEST`` names: somebody has yet to decide about it.
     """
 
     latest: str | None
@@ -95,6 +98,8 @@ class _Root:
     numbers: dict[str, int] = field(default_factory=dict)
     faults: dict[str, str] = field(default_factory=dict)
     writers: dict[str, Heard] = field(default_factory=dict)
+    completed: dict[str, float] = field(default_factory=dict)
+    waiting: str | None = None
 
     def reusing(self, name: str) -> str | None:
         """Returns a version that takes vectors over from another one now, if any does."""
@@ -129,6 +134,7 @@ class Prune:
         self._claimed: Mapping[str, bool] = {}
         self._complete: set[str] = set()
         self._numbers: dict[str, int] = {}
+        self._completed: dict[str, float] = {}
         with refused("cannot read the dataset"):
             if self._store.size("_meta/plan.json") is not None:
                 raise ConfigError(f"{root}: a version itself; give the root that holds it")
@@ -147,8 +153,8 @@ class Prune:
             names |= set(filter(is_version_name, self._claimed))
         if not names and latest_name(self._store) is None:
             raise ConfigError(f"{self._any.root}: holds no version; give the root of a dataset")
-        root = self._root(names)
-        self._complete, self._numbers = root.complete, root.numbers
+        root = self._waiting(self._root(names))
+        self._complete, self._numbers, self._completed = root.complete, root.numbers, root.completed
         with ThreadPoolExecutor(READERS) as pool:
             return list(pool.map(lambda name: self._verdict(name, root), sorted(names)))
 
@@ -175,12 +181,13 @@ class Prune:
             looks = {name: pool.submit(self._look, name) for name in sorted(names)}
         for name, look in looks.items():
             try:
-                is_complete, number, heard = look.result()
+                completed, number, heard = look.result()
             except IntegrityError as error:
                 root.faults[name] = str(error)
                 continue
-            if is_complete:
+            if completed is not None:
                 root.complete.add(name)
+                root.completed[name] = completed
             if number:
                 root.numbers[name] = number
             if heard is not None and heard.is_alive(self._clock(), self._policy.alive):
@@ -191,13 +198,36 @@ class Prune:
         """Reads what may have changed since the verdicts, of which one is looked at again."""
         names = set(filter(is_version_name, self._store.folders())) - self._complete
         root = self._root(names | {name})
-        # Complete versions keep their numbers.
+        # Complete versions keep their numbers, or get higher ones.
         others = {one: number for one, number in self._numbers.items() if one != name}
-        return replace(root, numbers=others | root.numbers)
+        completed = {one: at for one, at in self._completed.items() if one != name}
+        return self._waiting(
+            replace(root, numbers=others | root.numbers, completed=completed | root.completed)
+        )
 
-    def _look(self, name: str) -> tuple[bool, int, Heard | None]:
+    def _look(self, name: str) -> tuple[float | None, int, Heard | None]:
         version = self._version(name)
-        return version.is_complete(), number_of(version), last_heard(version)
+        completed = None
+        if version.is_complete():
+            # A store that does not tell has nothing of it removed by its age either.
+            completed = self._store.modified(version.manifest_key) or 0.0
+        return completed, number_of(version), last_heard(version)
+
+    def _waiting(self, root: _Root) -> _Root:
+        """Returns it with the version that waits to be published, if any does."""
+        since = root.completed.get(root.latest or "", 0.0)
+        newer = [one for one, at in root.completed.items() if at >= since and one != root.latest]
+        for name in sorted(newer, key=lambda one: (root.completed[one], one), reverse=True):
+            if name not in root.numbers and not self._is_trial(name):
+                return replace(root, waiting=name)
+        return root
+
+    def _is_trial(self, name: str) -> bool:
+        try:
+            return "trial" in read_manifest(self._version(name)).description
+        except (FileNotFoundError, IntegrityError):
+            # Gone by now, or said of it where its own verdict is.
+            return False
 
     def _verdict(self, name: str, root: _Root) -> Verdict:
         if name in root.begun:
@@ -249,6 +279,8 @@ class Prune:
         if name in newest:
             one = "the newest" if len(newest) == 1 else f"one of the newest {len(newest)}"
             return f"{one} published"
+        if name == root.waiting:
+            return f"complete and newer than what {LATEST} names; publish it, or a later one, first"
         if name not in root.numbers and self._policy.written_before is None:
             return "not published; such go by their age alone, see --older-than"
         return None

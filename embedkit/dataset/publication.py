@@ -34,6 +34,42 @@ def publish(version: Version) -> None:
         number = {"number": _new_number(version)}
         create(version.store, version.published_key, canonical_json(number))
     point_latest(version)
+    _check_complete_still(version)
+
+
+def publish_above_all(version: Version) -> None:
+    """Makes a complete version the latest one, whatever was published after it.
+
+    It gets a new number, unless it has the highest. So whoever publishes another one at the same
+    time gets a number before or after it, and ``LATEST`` names the later of the two.
+
+    Raises:
+        IntegrityError: The version is not complete, or a file that says so is damaged.
+        RemovedError: The version is being removed.
+        StoreError: The store failed; the same call again is safe.
+    """
+    if not version.is_complete():
+        raise IntegrityError(f"{version.url}: not complete; {_RESUME}")
+    if newest_published(version) != version.name:
+        number = _new_number(version)
+        highest = 0
+        while number > highest:
+            highest = number
+            version.store.replace(version.published_key, canonical_json({"number": number}))
+            # Whoever did the same may have got a higher one, and have said so just before.
+            number = _highest_of(version)
+    point_latest(version)
+    _check_complete_still(version)
+
+
+def _highest_of(version: Version) -> int:
+    """Returns the highest number that a version has taken, 0 where it has none."""
+    store = version.store
+    taken = reversed(_taken(store))
+    return next((number for number in taken if _name_at(store, number) == version.name), 0)
+
+
+def _check_complete_still(version: Version) -> None:
     if not version.is_complete():
         # What was written just now would make a later version of that name a published one.
         for key in (version.published_key, *numbers_by_name(version.store).get(version.name, ())):
@@ -84,10 +120,11 @@ def number_of(version: Version) -> int:
         IntegrityError: A file that says so is damaged.
         StoreError: The store failed.
     """
-    # Versions of the first release have their number in ``_SUCCESS`` itself.
-    return _number_in(version, version.success_key, optional=True) or (
-        _number_in(version, version.published_key) if version.is_complete() else 0
-    )
+    # Versions of the first release have their number in ``_SUCCESS`` itself, and another one where
+    # they were published once more.
+    first = _number_in(version, version.success_key, optional=True)
+    said = _number_in(version, version.published_key) if version.is_complete() else 0
+    return max(first, said)
 
 
 def mend_number(version: Version) -> str | None:
@@ -155,8 +192,9 @@ def fault_of_number(version: Version) -> tuple[str, str] | None:
 
 def _said_number(version: Version) -> int:
     """Returns what the marks say, whether the version is complete or not."""
-    return _number_in(version, version.success_key, optional=True) or _number_in(
-        version, version.published_key
+    return max(
+        _number_in(version, version.success_key, optional=True),
+        _number_in(version, version.published_key),
     )
 
 

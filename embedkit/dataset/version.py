@@ -217,7 +217,7 @@ def latest(root: str) -> Version:
     name = latest_name(open_store(root))
     if name is None:
         raise ConfigError(
-            f"{root}: no {LATEST} there, so no version is complete yet, or it is not an embedkit "
+            f"{root}: no {LATEST} there, so no version is published yet, or it is not an embedkit "
             "output; give the path of one version, or run the job to its end"
         )
     version = Version(root, name)

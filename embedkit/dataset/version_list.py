@@ -166,8 +166,8 @@ def _complete(version: Version, success_data: bytes, manifest_data: bytes) -> di
     published = read_if_there(version.store, version.published_key)
     # Versions of the first release have their number in _SUCCESS itself.
     number = checked_number(version, version.success_key, success_data, optional=True)
-    if not number and published is not None:
-        number = checked_number(version, version.published_key, published)
+    if published is not None:
+        number = max(number, checked_number(version, version.published_key, published))
     said = manifest.description
     ingredients = said.get("ingredients")
     return {

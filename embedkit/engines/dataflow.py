@@ -21,11 +21,12 @@ from embedkit.config import JobConfig
 from embedkit.encoders.hardware import Gpu, Machine
 from embedkit.encoders.kinds import read_job_model
 from embedkit.encoders.spec import ModelSpec
-from embedkit.errors import ConfigError, RejectsExceededError
+from embedkit.errors import ConfigError
 from embedkit.errors.foreign import one_line
 from embedkit.errors.urls import holds_secret
 from embedkit.flow.complete import account_of_complete
 from embedkit.flow.prepare import Job, prepare
+from embedkit.flow.publish import raise_where_refused
 from embedkit.transforms.embed import MakeVersion
 from embedkit.transforms.read import ReadCorpus
 
@@ -78,14 +79,12 @@ def start_on_dataflow(
     Raises:
         ConfigError: Settings contradict each other, or would fail on the workers.
         InputError: An input cannot be used.
-        RejectsExceededError: The version is complete already, but is not to be published.
+        NotPublishedError: The version is complete already, but is not to be published.
     """
     check_for_dataflow(job, workers, options)
     pipeline, settled = build_pipeline(job, workers, options)
     if settled.version.is_complete():
-        result = account_of_complete(settled)
-        if result.refusal is not None:
-            raise RejectsExceededError(result.refusal)
+        raise_where_refused(account_of_complete(settled))
         return settled, None
     return settled, pipeline.run()
 

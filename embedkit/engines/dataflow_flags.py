@@ -188,7 +188,7 @@ def send_to_dataflow(arguments: Sequence[str]) -> dict[str, Any]:
     Raises:
         ConfigError: A setting is missing, unknown or out of range, or would fail on the workers.
         InputError: An input cannot be used.
-        RejectsExceededError: The version is complete already, but is not to be published.
+        NotPublishedError: The version is complete already, but is not to be published.
     """
     if arguments and arguments[0] == "--write_metadata":
         return _write_metadata(arguments[1:])

@@ -47,10 +47,20 @@ class InputError(EmbedkitError):
     exit_code = 2
 
 
-class RejectsExceededError(EmbedkitError):
-    """The version is complete, but not published: more was lost than the job allows."""
+class NotPublishedError(EmbedkitError):
+    """The version is complete, but not published."""
+
+
+class RejectsExceededError(NotPublishedError):
+    """More was lost than the job allows."""
 
     exit_code = 3
+
+
+class GatesFailedError(NotPublishedError):
+    """A figure of the report is beyond the limit that the job gives for it."""
+
+    exit_code = 5
 
 
 class ResumableError(EmbedkitError):

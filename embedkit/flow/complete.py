@@ -27,8 +27,9 @@ from embedkit.flow.large_documents import reject_whole_documents
 from embedkit.flow.line_numbers import LineNumbers
 from embedkit.flow.prepare import Draft
 from embedkit.flow.publish import publish_or_refuse
-from embedkit.flow.report import REPORT_HTML, REPORT_JSON, write_report
+from embedkit.flow.report import write_report
 from embedkit.flow.survey import Survey
+from embedkit.flow.verdict import REPORT_HTML, REPORT_JSON
 from embedkit.reports.account import RunAccount
 from embedkit.reports.phrasing import dataset_name
 
@@ -56,7 +57,8 @@ def complete_version(
     """Completes a version, or finds it complete; called twice, or twice at once, it does so once.
 
     Its report and card are written, and it is published, unless more was rejected than the
-    draft's output allows: it is complete then all the same, and the account says why.
+    draft's output allows or a gate failed: it is complete then all the same, and the account says
+    why.
 
     Args:
         draft: The version, all of its splits done.

@@ -5,33 +5,36 @@ from dataclasses import replace
 from embedkit.config import OutputConfig
 from embedkit.dataset.manifest import Manifest
 from embedkit.dataset.publication import is_published, name_where_none_is, point_latest, publish
-from embedkit.dataset.rejects import DAMAGED_FILE
 from embedkit.dataset.version import Version
+from embedkit.errors import GatesFailedError, RejectsExceededError
 from embedkit.flow.prepare import Draft
+from embedkit.flow.verdict import judge_again, too_much_lost
 from embedkit.reports.account import RunAccount
-from embedkit.reports.phrasing import noun
+from embedkit.reports.verdict import failed_gates
 
 
 def publish_or_refuse(draft: Draft, manifest: Manifest, account: RunAccount) -> RunAccount:
-    """Publishes a complete version if the draft's output allows it.
+    """Publishes a complete version if the draft's output allows it and its gates are passed.
 
     A trial never is, and neither is a version without rows, whatever may be rejected; but where
     there is no other, ``LATEST`` names a version all of whose documents were allowed to be.
 
     Args:
-        draft: The version, which is complete.
+        draft: The version, which is complete and has its report.
         manifest: Its manifest.
         account: What the run did.
 
     Returns:
-        The account with whether the version is published, and why this run did not.
+        The account with the verdict, whether the version is published, and why this run did not.
 
     Raises:
         IntegrityError: A file that says what is published is damaged.
         StoreError: The store failed; the same call again is safe.
     """
     version = draft.version
-    refusal = why_not_published(version, manifest, draft.output)
+    report = judge_again(draft, manifest)
+    failed = failed_gates(report["gates"])
+    refusal = why_not_published(version, manifest, draft.output, failed)
     may_be = refusal is None and manifest.rows > 0 and "trial" not in manifest.description
     if may_be:
         publish(version)
@@ -40,46 +43,54 @@ def publish_or_refuse(draft: Draft, manifest: Manifest, account: RunAccount) -> 
         if published:
             point_latest(version)
             refusal += "; it was published before"
-        elif manifest.rows and name_where_none_is(version):
+        elif manifest.rows and not failed and name_where_none_is(version):
             refusal += "; LATEST names it while there is no other"
         else:
             refusal += "; LATEST stays where it was"
     elif not published and "trial" not in manifest.description:
         name_where_none_is(version)
-    return replace(account, published=published, refusal=refusal)
-
-
-def why_not_published(version: Version, manifest: Manifest, output: OutputConfig) -> str | None:
-    """Returns what a complete version lost more than it may, or None where it did not.
-
-    Without rows it is too much, unless the output says that all of the documents may be rejected.
-    """
-    stays = f"version {version.name} is complete, but not published"
-    if not manifest.rows and not (manifest.documents and output.max_reject_share == 1):
-        what = (
-            "the inputs hold no document"
-            if not manifest.documents
-            else f"{_all(manifest.documents)} rejected, see {version.url}/rejects"
-        )
-        return f"{what}, so there are no rows; {stays}; mend the inputs or settings"
-    if output.publish_anyway:
-        return None
-    damages = manifest.reject_reasons.get(DAMAGED_FILE, 0)
-    if damages and not output.allow_damaged_files:
-        return (
-            f"{noun(damages, 'input')} broke off for damage, and the rest of each such file is "
-            f"missing, a loss of unknown size; {stays}; see {version.url}/rejects, which says "
-            "where only garbage follows, then restore the files, or give --allow-damaged-files"
-        )
-    if manifest.rejects <= output.max_reject_share * manifest.documents:
-        return None
-    return (
-        f"{manifest.rejects:,} of {noun(manifest.documents, 'document')} "
-        f"{'was' if manifest.rejects == 1 else 'were'} rejected, more than "
-        f"--max-reject-share {output.max_reject_share:g} allows; {stays}; see "
-        f"{version.url}/rejects, then mend the inputs, or give --publish-anyway"
+    return replace(
+        account,
+        published=published,
+        refusal=refusal,
+        verdict=report["verdict"],
+        gates=tuple(report["gates"]),
     )
 
 
-def _all(documents: int) -> str:
-    return "the one document was" if documents == 1 else f"all {documents:,} documents were"
+def why_not_published(
+    version: Version, manifest: Manifest, output: OutputConfig, failed: str = ""
+) -> str | None:
+    """Returns why a complete version is not published, or None where it may be.
+
+    Args:
+        version: The version.
+        manifest: Its manifest.
+        output: What may be lost.
+        failed: Which gates failed and by how much, see ``failed_gates``.
+    """
+    lost = too_much_lost(manifest, output)
+    stays = f"version {version.name} is complete, but not published"
+    if failed:
+        what = failed if lost is None else f"{failed}; {lost[0]}"
+        return (
+            f"{what}; {stays}; see {version.url}/report, then mend the inputs or settings, or "
+            f"publish it by hand: embedkit publish {version.url}"
+        )
+    if lost is None:
+        return None
+    return f"{lost[0]}; {stays}; {lost[1].format(rejects=f'{version.url}/rejects')}"
+
+
+def raise_where_refused(account: RunAccount) -> None:
+    """Ends a run whose version is complete, but not published.
+
+    Raises:
+        GatesFailedError: A gate failed, whatever else kept it from being published.
+        RejectsExceededError: More was lost than the job allows.
+    """
+    if account.refusal is None:
+        return
+    if any(not gate["passed"] for gate in account.gates):
+        raise GatesFailedError(account.refusal)
+    raise RejectsExceededError(account.refusal)

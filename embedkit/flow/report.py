@@ -19,6 +19,7 @@ from embedkit.flow.gather import Gathered, gather
 from embedkit.flow.line_numbers import LineNumbers, place_of
 from embedkit.flow.near_duplicates import near_duplicates_of
 from embedkit.flow.prepare import Draft
+from embedkit.flow.verdict import REPORT_HTML, REPORT_JSON, judge
 from embedkit.records import LINE_FIELD
 from embedkit.reports.account import RunAccount
 from embedkit.reports.facts import Facts
@@ -29,8 +30,6 @@ from embedkit.reports.report import build_report, report_json
 from embedkit.reports.sample import Sample, Wanted, excerpt, read_sample
 from embedkit.reports.sections import records
 
-REPORT_JSON = "report/report.json"
-REPORT_HTML = "report/report.html"
 _TOLD = ("id", "source", "row_index", "n_tokens")
 _PARTS_AT_ONCE = 4
 """Parts whose rows are read at the same time; each takes some MB for what it reads ahead."""
@@ -82,7 +81,7 @@ def write_report(
         rows_at=partial(_told, rows, numbers, manifest.input_format, draft.options.excerpts),
         near_duplicates=_near_duplicates(draft, manifest, numbers),
     )
-    report = build_report(total, facts)
+    report = judge(draft, manifest, build_report(total, facts))
     # Replaced, not created: a run that was killed here left a report without this run's figures.
     version.store.replace(version.key(REPORT_JSON), report_json(report))
     version.store.replace(version.key(REPORT_HTML), render_html(report).encode())

@@ -85,6 +85,8 @@ class RunAccount:
             of any other run.
         published: Whether the version is one that ``LATEST`` may name.
         refusal: Why this run did not publish it, for who runs it.
+        verdict: Whether it may go live, by its report, see ``Verdict``; None where nobody judged.
+        gates: What became of each gate, see ``GateResult``.
     """
 
     started: float = field(default_factory=time.time)
@@ -119,6 +121,8 @@ class RunAccount:
     not_reused: str | None = None
     published: bool = True
     refusal: str | None = None
+    verdict: dict[str, Any] | None = None
+    gates: tuple[dict[str, Any], ...] = ()
 
     @property
     def truncated_share(self) -> float:
@@ -177,8 +181,8 @@ class RunAccount:
     def to_dict(self) -> dict[str, Any]:
         """Returns what ``run --json`` prints, by name."""
         printed = {name: getattr(self, name) for name in _PRINTED}
-        names = ("unknown_share", "trial", "not_reused")
-        of_some = {name: getattr(self, name) for name in names}
+        names = ("unknown_share", "trial", "not_reused", "verdict")
+        of_some = {name: getattr(self, name) for name in names} | {"gates": self.gates or None}
         return printed | {name: value for name, value in of_some.items() if value is not None}
 
     def to_json(self) -> str:

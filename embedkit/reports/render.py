@@ -36,6 +36,21 @@ def render_html(report: Mapping[str, Any], sections: Sequence[Section[Any, Any]]
     return render_page("report.html.jinja", values, tuple(folders))
 
 
+def with_verdict(page: str, report: Mapping[str, Any]) -> str:
+    """Returns a page whose first sentence and gates are those of a report, and nothing else.
+
+    Args:
+        page: A page of the same version; one of an earlier release, without them, stays as it is.
+        report: What ``judged`` gave.
+    """
+    start, end = (f"<!-- {name} -->" for name in ("verdict", "/verdict"))
+    before, opened, rest = page.partition(start)
+    _, closed, after = rest.partition(end)
+    if not (opened and closed):
+        return page
+    return before + render_page("verdict.html.jinja", report).rstrip("\n") + after
+
+
 def render_page(name: str, values: Mapping[str, Any], folders: tuple[Path, ...] = ()) -> str:
     """Renders a template of this folder; what it prints is escaped and made visible.
 

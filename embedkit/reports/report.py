@@ -8,14 +8,16 @@ from embedkit.reports.facts import Facts
 from embedkit.reports.section import Finding, Section
 from embedkit.reports.sections import SECTIONS
 from embedkit.reports.statistics import Statistics
+from embedkit.reports.verdict import judged
 
 FORMAT = 1
 """Number of this form of the report; it grows when a field changes its meaning or goes."""
 
 Report = dict[str, Any]
-"""``format``, the names of the ``sections``, what the figures of each say, and ``findings``.
+"""``format``, the names of the ``sections``, the ``verdict`` and the ``gates`` that it is by, what
+the figures of each section say, and ``findings``.
 
-All but ``run`` are the same bytes for the same dataset.
+All but ``run`` are the same bytes for the same dataset, verdict and gates for the same job.
 """
 
 
@@ -33,14 +35,18 @@ def build_report(
     column = facts.dataset.get("column", "embedding")
     about = [one for one in sections if column in one.columns and one.applies(facts)]
     measured = [section for section in about if statistics.get(section) is not None]
-    report: Report = {"format": FORMAT, "sections": [section.name for section in measured]}
+    names = [section.name for section in measured]
+    # They stand before the figures.
+    report: Report = {"format": FORMAT, "sections": names, "verdict": {}, "gates": []}
     findings: list[Finding] = []
     for section in measured:
         entries, found = section.say(statistics.get(section), facts)
         report |= entries
         findings += found
     order = {"error": 0, "warning": 1, "note": 2}
-    return report | {"findings": sorted(findings, key=lambda finding: order[finding["level"]])}
+    return judged(
+        report | {"findings": sorted(findings, key=lambda finding: order[finding["level"]])}
+    )
 
 
 def report_json(report: Report) -> bytes:

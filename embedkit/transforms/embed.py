@@ -9,11 +9,11 @@ import apache_beam as beam
 from embedkit.dataset.committed import committed
 from embedkit.dataset.heartbeat import join, leave
 from embedkit.encoders.base import EncoderClient
-from embedkit.errors import RejectsExceededError
 from embedkit.flow.beats import BeatAtCommit
 from embedkit.flow.complete import begin_account, complete_version
 from embedkit.flow.earlier_rows import EarlierRows
 from embedkit.flow.prepare import Draft
+from embedkit.flow.publish import raise_where_refused
 from embedkit.flow.survey import Survey
 from embedkit.flow.tally import OnCommit
 from embedkit.reports.account import RunAccount
@@ -112,6 +112,5 @@ def _complete(
         join(draft.version, draft.reuses)
     result = complete_version(draft, account, splits, survey)
     leave(draft.version)
-    if result.refusal is not None:
-        raise RejectsExceededError(result.refusal)
+    raise_where_refused(result)
     return result

@@ -46,6 +46,7 @@ def run(body: str) -> subprocess.CompletedProcess:
         ),
         ("raise errors.InputError('a: gone')", 2, "", "embedkit: a: gone\n"),
         ("raise errors.RejectsExceededError('too many')", 3, "", "embedkit: too many\n"),
+        ("raise errors.GatesFailedError('gate a>0')", 5, "", "embedkit: gate a>0\n"),
         ("raise errors.EncoderError('lost')", 4, "", "embedkit: lost\n"),
         ("raise errors.IntegrityError('torn')", 4, "", "embedkit: torn\n"),
     ],
@@ -119,8 +120,9 @@ def test_a_failure_is_an_object_too_where_json_is_asked_for():
     done = run("sys.argv.append('--json')\nraise errors.InputError('a:\\ngone')")
     assert json.loads(one_line(done.stdout)) == {"error": "a: gone", "exit_code": 2}
     assert done.stderr == "embedkit: a: gone\n"
-    done = run("sys.argv.append('--json')\nprint('{}')\nraise errors.RejectsExceededError('many')")
-    assert (done.stdout, done.returncode) == ("{}\n", 3)
+    for kind, code in (("RejectsExceededError", 3), ("GatesFailedError", 5)):
+        done = run(f"sys.argv.append('--json')\nprint('{{}}')\nraise errors.{kind}('many')")
+        assert (done.stdout, done.returncode) == ("{}\n", code)
 
 
 def test_a_thread_that_never_ends_does_not_hold_up_an_error():

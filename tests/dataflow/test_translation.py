@@ -440,7 +440,7 @@ def test_a_complete_version_is_not_sent_again(job, monkeypatch):
     refused: list[str | None] = [None]
 
     def result(_: object) -> SimpleNamespace:
-        return SimpleNamespace(refusal=refused[-1])
+        return SimpleNamespace(refusal=refused[-1], gates=())
 
     monkeypatch.setattr(dataflow, "account_of_complete", result)
     monkeypatch.setattr(dataflow, "build_pipeline", lambda *_: (Pipeline(), Settled))

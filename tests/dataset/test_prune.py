@@ -5,6 +5,7 @@ import json
 import os
 import threading
 import time
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from embedkit.dataset.committed import committed
 from embedkit.dataset.heartbeat import ALIVE_SECONDS, Heartbeat, beat, join
 from embedkit.dataset.manifest import read_manifest
 from embedkit.dataset.prune import Policy, Prune
-from embedkit.dataset.publication import number_of, publish
+from embedkit.dataset.publication import number_of, publish, publish_above_all
 from embedkit.dataset.removal import CLOCK_SKEW_SECONDS, claim_removal, is_claimed, removals
 from embedkit.dataset.rows import read_columns
 from embedkit.dataset.stores import open_store
@@ -113,10 +114,58 @@ def test_unfinished_and_unpublished_ones_go_by_their_age_alone(root, job):
     job.write(Version(root, "half"))
     job.seal(Version(root, "refused"))
     said = pruned(root, keep=5)
+    published(root, job, ["v2"])
+    said = pruned(root, keep=5)
     assert gone(said) == []
-    assert said["half"][1] == "not published; such go by their age alone, see --older-than"
+    for name in ("half", "refused"):
+        assert said[name][1] == "not published; such go by their age alone, see --older-than"
     assert gone(pruned(root, keep=5, days=30)) == ["half", "refused"]
-    assert [one.name for one in find_versions(root)] == ["v1"]
+    assert [one.name for one in find_versions(root)] == ["v2"]
+
+
+def completed(version, ago):
+    """Lets a version have been completed so many seconds before now."""
+    path = f"/{version.root.removeprefix('memory://')}/{version.manifest_key}"
+    MemoryFileSystem.store[path].modified = datetime.now(UTC) - timedelta(seconds=ago)
+
+
+def test_the_newest_complete_one_that_waits_to_be_published_stays_whatever_its_age(root, job):
+    (latest_one,) = published(root, job, ["v1"])
+    completed(latest_one, 500)
+    for name, ago in (("before", 600), ("kept-back", 400), ("again", 300)):
+        job.seal(Version(root, name))
+        completed(Version(root, name), ago)
+    job.description |= {"trial": 12}
+    job.seal(Version(root, "trial"))
+    del job.description["trial"]
+    said = pruned(root, keep=1, days=30)
+    assert gone(said) == ["before", "kept-back", "trial"]
+    assert said["again"] == (
+        False, "complete and newer than what LATEST names; publish it, or a later one, first"
+    )  # fmt: skip
+    # Also where LATEST names none, as where no version has ever passed its gates.
+    open_store(root).remove("LATEST")
+    assert said["again"] == pruned(root, keep=1, days=30)["again"]
+    publish(Version(root, "again"))
+    completed(Version(root, "again"), 300)
+    assert gone(pruned(root, keep=1, days=30)) == ["v1"]
+
+
+def test_what_is_published_while_others_are_pruned_is_waited_for_no_more(root, job):
+    published(root, job, ["v1"])
+    for name in ("a", "b"):
+        job.seal(Version(root, name))
+    completed(Version(root, "a"), 2 * DAY)
+    completed(Version(root, "v1"), 3 * DAY)
+    clock = Clock(40 * DAY)
+    pruning = Prune(root, Policy(1, clock() - 30 * DAY), clock)
+    found = pruning.remove()
+    said = {(one := next(found)).version: one}
+    assert said["a"].goes
+    publish_above_all(Version(root, "v1"))
+    said |= {one.version: one for one in found}
+    assert not said["b"].goes
+    assert not said["v1"].goes
 
 
 @pytest.mark.parametrize(

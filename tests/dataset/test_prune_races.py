@@ -58,9 +58,10 @@ class World:
     def __post_init__(self):
         MemoryFileSystem.store.clear()
         self.store = open_store(self.root)
+        # It does not wait to be published, as others were after it.
+        SMALL.seal(self.version("refused"))
         for name in ("old", "middle", "newest"):
             SMALL.complete(self.version(name))
-        SMALL.seal(self.version("refused"))
         half = self.version("half")
         create_or_check_plan(half, VersionPlan("f" * 32))
         commit_block(half, JOB.blocks[0], JOB.options, 32, b'{"stats": 1}')

@@ -7,11 +7,13 @@ import pytest
 from embedkit.dataset.describe import describe
 from embedkit.dataset.mend import mend
 from embedkit.dataset.publication import (
+    fault_of_number,
     is_published,
     name_where_none_is,
     number_of,
     point_latest,
     publish,
+    publish_above_all,
 )
 from embedkit.dataset.stores import open_store
 from embedkit.dataset.validate import validate
@@ -181,6 +183,62 @@ def test_a_root_that_was_copied_without_hidden_files(versions, job):
     assert latest(first.root) == third
 
 
+def test_it_goes_back_and_forth_by_hand(versions, job):
+    first, second, third = versions
+    for version in versions[:2]:
+        job.complete(version)
+    publish_above_all(first)
+    assert (latest(first.root), number_of(first), number_of(second)) == (first, 3, 2)
+    # Neither the job of either of them nor asking once more changes that.
+    job.complete(second)
+    point_latest(second)
+    publish_above_all(first)
+    assert (latest(first.root), number_of(first)) == (first, 3)
+    job.complete(third)
+    assert latest(first.root) == third
+    publish_above_all(second)
+    assert [number_of(version) for version in versions] == [3, 5, 4]
+    assert latest(first.root) == second
+    assert [validate(version).problems for version in versions] == [(), (), ()]
+    assert mend(first) == []
+    assert number_of(first) == 3
+
+
+def test_one_that_was_kept_back_is_published_by_hand(versions, job):
+    first, second, _ = versions
+    job.complete(first)
+    with pytest.raises(IntegrityError, match="not complete"):
+        publish_above_all(second)
+    job.seal(second)
+    publish_above_all(second)
+    assert (latest(first.root), number_of(second)) == (second, 2)
+
+
+def test_who_edited_latest_by_hand_may_publish_what_it_names(versions, job):
+    first, second, _ = versions
+    job.complete(first)
+    job.complete(second)
+    second.store.replace("LATEST", b"v1\n")
+    publish_above_all(first)
+    point_latest(second)
+    assert latest(first.root) == first
+    second.store.replace("LATEST", b"v1\n")
+    publish_above_all(second)
+    assert latest(first.root) == second
+
+
+def test_a_version_of_the_first_release_is_published_once_more(versions, job):
+    first, second, _ = versions
+    job.seal(first)
+    mark = first.store.read(first.success_key)
+    first.store.replace(first.success_key, mark.replace(b'"number": 0', b'"number": 4'))
+    first.store.create("LATEST", b"v1\n")
+    job.complete(second)
+    publish_above_all(first)
+    assert (latest(first.root), number_of(first)) == (first, 6)
+    assert fault_of_number(first) is None
+
+
 class Interrupted:
     """A store that lets others work just before one of its operations."""
 
@@ -226,6 +284,40 @@ def test_two_published_at_once_get_two_numbers_and_the_higher_is_the_latest(
     numbers = {number_of(version): version for version in versions}
     assert sorted(numbers) == [1, 2, 3]
     assert latest(first.root) == numbers[3]
+
+
+@pytest.mark.parametrize(
+    ("operation", "key"),
+    [
+        ("list", ".numbers/"),
+        ("create", ".numbers/00000003"),
+        ("replace", "v1/_PUBLISHED"),
+        ("read", "LATEST"),
+        ("replace", "LATEST"),
+    ],
+)
+@pytest.mark.parametrize("other", ["another", "the same"])
+def test_by_hand_while_others_publish(versions, job, operation, key, other):
+    first, second, third = versions
+    job.complete(first)
+    job.complete(second)
+    job.seal(third)
+
+    def others():
+        publish(third)
+        publish_above_all(first if other == "the same" else second)
+
+    slow = Version(first.root, "v1")
+    slow.__dict__["store"] = Interrupted(open_store(first.root), operation, key, others)
+    publish_above_all(slow)
+    numbers = {number_of(version): version for version in versions}
+    assert len(numbers) == 3
+    assert latest(first.root) == numbers[max(numbers)]
+    # Nor is it any other once all of them have been looked at again.
+    for version in versions:
+        point_latest(version)
+    assert latest(first.root) == numbers[max(numbers)]
+    assert [validate(version).problems for version in versions] == [(), (), ()]
 
 
 def test_many_published_at_once_by_threads(tmp_path, job):
@@ -319,6 +411,32 @@ class Dying:
             return result
 
         return call if callable(operation) else operation
+
+
+@pytest.mark.parametrize("done", [False, True], ids=["before", "after"])
+def test_killed_anywhere_by_hand(tmp_path, job, done):
+    versions = [Version(str(tmp_path), name) for name in ("v1", "v2")]
+    for version in versions:
+        job.complete(version)
+    number, finished = 0, False
+    while not finished:
+        dying = Version(str(tmp_path), "v1")
+        dying.__dict__["store"] = Dying(open_store(dying.root), number, done)
+        try:
+            publish_above_all(dying)
+            finished = True
+        except Killed:
+            pass
+        assert latest(dying.root) in versions
+        assert [fault_of_number(version) for version in versions] == [None, None]
+        publish_above_all(versions[0])
+        assert latest(dying.root) == versions[0]
+        # As it was at first.
+        publish_above_all(versions[1])
+        assert latest(dying.root) == versions[1]
+        number += 1
+    assert number > 8
+    assert [validate(version).problems for version in versions] == [(), ()]
 
 
 @pytest.mark.soak

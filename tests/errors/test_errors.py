@@ -9,6 +9,7 @@ from embedkit.errors import (
     ConfigError,
     EmbedkitError,
     EncoderError,
+    GatesFailedError,
     InputError,
     IntegrityError,
     RejectsExceededError,
@@ -25,6 +26,7 @@ CODES = {
     StoreError: 4,
     EncoderError: 4,
     IntegrityError: 4,
+    GatesFailedError: 5,
 }
 
 

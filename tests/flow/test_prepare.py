@@ -63,6 +63,7 @@ NEITHER = {
     "publish_anyway": True,
     "allow_damaged_files": True,
     "near_duplicates": "0.9",
+    "fail_on": ("truncated_share>0.2",),
 }
 
 

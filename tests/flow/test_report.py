@@ -11,6 +11,7 @@ import pytest
 from blocks import DESCRIPTION, build_block, make_options
 from reporting import make_report
 
+from embedkit.config import OutputConfig
 from embedkit.dataset import finalize as finalize_module
 from embedkit.dataset import rows as dataset_rows
 from embedkit.dataset.finalize import finalize
@@ -58,7 +59,7 @@ class Written:
         self.manifest = finalize(self.version, splits, DRAFT)
 
     def report(self, **settings: object) -> dict:
-        output = SimpleNamespace(near_duplicates="auto")
+        output = OutputConfig(output=self.version.root, max_reject_share=1.0)
         draft = SimpleNamespace(version=self.version, options=self.options, output=output)
         account = RunAccount(
             started=0.0,

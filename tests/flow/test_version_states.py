@@ -57,7 +57,10 @@ from embedkit.errors import (
     RemovedError,
     ResumableError,
 )
-from embedkit.flow import beats, prepare
+from embedkit.flow import beats, complete, prepare
+from embedkit.flow.publish_by_hand import publish_version
+from embedkit.flow.verdict import REPORT_JSON, judge
+from embedkit.reports.report import report_json
 
 ROOT = "memory://root"
 TEXTS = [" ".join(WORDS[n + m] for m in range(1 + n % 3)) for n in range(9)]
@@ -73,6 +76,9 @@ FROZEN = (
     "_meta/manifest", "_SUCCESS",
 )  # fmt: skip
 """What never changes of a complete version."""
+
+FAILS, PASSES = "counts.rows<100", "counts.rows<0"
+"""Gates of versions of a few rows."""
 
 EXAMPLES = int(os.environ.get("EMBEDKIT_SOAK_EXAMPLES", "2000"))
 
@@ -158,6 +164,19 @@ class Pruning:
     alive: dict[str, Run]
 
 
+@dataclass
+class Publishing:
+    """Somebody who publishes a version by hand.
+
+    Attributes:
+        version: Its name.
+        attempt: His thread.
+    """
+
+    version: str
+    attempt: Attempt
+
+
 class Versions(RuleBasedStateMachine):
     """Runs at one root."""
 
@@ -179,6 +198,7 @@ class Versions(RuleBasedStateMachine):
         self.rows: dict[str, dict[tuple[str, int], Row]] = defaultdict(dict)
         self.latest = 0
         self.prunes: list[Pruning] = []
+        self.hands: list[Publishing] = []
         self.going: set[str] = set()
 
     # What the inputs are.
@@ -266,23 +286,27 @@ class Versions(RuleBasedStateMachine):
         scope=st.sampled_from(["source", "source", "global"]),
         rows=st.integers(1, 3), split_bytes=st.sampled_from([60, 200]),
         verify=st.booleans(), most=st.sampled_from([1, 1, 1, 0]),
+        gates=st.sampled_from([(), (), (PASSES,), (FAILS, PASSES)]),
     )  # fmt: skip
     def start(
         self, name: str | None, reuse: str, scope: str, rows: int, split_bytes: int,
-        verify: bool, most: float,
+        verify: bool, most: float, gates: tuple[str, ...],
     ) -> None:  # fmt: skip
         config = JobConfig(
             inputs=(f"memory:/{self.files.folder}",), model="costless", output=ROOT, version=name,
             id_column=self.id_column, store_text=True, reuse=reuse, reuse_scope=scope,
             verify_inputs=verify, block_rows=rows, split_bytes=split_bytes,
-            max_reject_share=most, engine="plain",
+            max_reject_share=most, fail_on=gates, engine="plain",
         )  # fmt: skip
         self._start(config)
 
     @precondition(lambda self: self.runs and len(self._open()) < 4)
-    @rule(which=st.integers(0, 5))
-    def start_the_same_again(self, which: int) -> None:
-        self._start(self.runs[-1 - which % len(self.runs)].config)
+    @rule(which=st.integers(0, 5), gates=st.sampled_from([None, None, (), (FAILS,)]))
+    def start_the_same_again(self, which: int, gates: tuple[str, ...] | None) -> None:
+        """With its own gates, or others."""
+        config = self.runs[-1 - which % len(self.runs)].config
+        changed = {} if gates is None else {"fail_on": gates}
+        self._start(config.model_copy(update=changed))
 
     def _start(self, config: JobConfig) -> None:
         number = len(self.runs) + 1
@@ -357,8 +381,41 @@ class Versions(RuleBasedStateMachine):
                 one.heart.beat()
             else:
                 one.attempt.kill()
-        for one in self.prunes:
+        for one in (*self.prunes, *self.hands):
             one.attempt.kill()
+
+    # What people do.
+
+    @precondition(lambda self: self.once and len(self._by_hand()) < 2)
+    @rule(which=st.integers(0, 5))
+    def publish(self, which: int) -> None:
+        names = sorted({key.partition("/")[0] for key in self.once})
+        name = names[which % len(names)]
+        attempt = Attempt(lambda: publish_version(f"{ROOT}/{name}"))
+        self.hands.append(Publishing(name, attempt))
+
+    def _by_hand(self) -> list[Publishing]:
+        return [one for one in self.hands if not one.attempt.ended]
+
+    @precondition(lambda self: self._by_hand())
+    @rule(
+        which=st.integers(0, 1), how=st.sampled_from(["some", "some", "end", "end", "kill"]),
+        count=st.integers(1, 12),
+    )  # fmt: skip
+    def go_on_publishing(self, which: int, how: str, count: int) -> None:
+        found = self._by_hand()
+        one = found[which % len(found)]
+        if how == "some":
+            one.attempt.steps(count)
+        elif how == "end":
+            one.attempt.finish()
+        else:
+            one.attempt.kill()
+        error = one.attempt.error
+        if error is not None and not isinstance(error, KilledError):
+            assert len(str(error).splitlines()) == 1
+            known = (ConfigError, ResumableError, *([IntegrityError] if self.prunes else []))
+            assert isinstance(error, known), repr(error)
 
     # What prunes do.
 
@@ -410,6 +467,8 @@ class Versions(RuleBasedStateMachine):
     def _look(self, one: Run) -> None:
         """Sees how a run has ended, if it has."""
         attempt, error = one.attempt, one.attempt.error
+        if attempt.ended and error is None:
+            self._check_refusal(one)
         if not attempt.ended or error is None or isinstance(error, KilledError):
             return
         said = str(error)
@@ -423,6 +482,18 @@ class Versions(RuleBasedStateMachine):
         removed = bool(self.prunes) and isinstance(error, (RemovedError, IntegrityError))
         if not (changed or other or lost or removed):
             raise error
+
+    def _check_refusal(self, one: Run) -> None:
+        """Whoever asks, and however often, the same gates fail by as much."""
+        result = one.attempt.result
+        if FAILS not in one.config.fail_on:
+            assert result.refusal is None or not result.refusal.startswith("gate")
+            return
+        # A report may go at this moment.
+        known = f"gate {FAILS}: the figure is {result.rows}, {100 - result.rows} below 100; "
+        gone = "gates " if len(one.config.fail_on) > 1 else "gate "
+        removed = bool(self.prunes) and "the report has no such figure" in result.refusal
+        assert result.refusal.startswith(known) or (removed and result.refusal.startswith(gone))
 
     # What must be true whatever they have done.
 
@@ -443,13 +514,14 @@ class Versions(RuleBasedStateMachine):
             if "_SUCCESS" in files and "_meta/manifest.json" in files:
                 complete_ones.add(name)
                 self._check_complete(name, files, rows)
+                assert "_PUBLISHED" not in files or self._may_be_published(name)
         assert self.frozen.keys() <= complete_ones
         self._check_latest(found, complete_ones)
 
     def _check_pruned(self, found: dict[str, dict[str, bytes]], going: set[str]) -> None:
         """What goes is complete no more for anybody, and nobody writes it or takes rows from it."""
         for name in going:
-            assert f"{name}\n".encode() != found["LATEST"].get("")
+            assert self._is_moved_now() or f"{name}\n".encode() != found["LATEST"].get("")
         for name in going - self.going:
             for one in self.prunes:
                 writer = one.alive.get(name)
@@ -568,12 +640,22 @@ class Versions(RuleBasedStateMachine):
             assert not self.latest
             return
         name = found["LATEST"][""].decode().strip()
-        assert name in complete_ones
+        assert name in complete_ones or self._is_moved_now()
+        assert self._may_be_published(name)
         number = number_of(Version(ROOT, name))
         self.latest = max(self.latest, number)
-        assert number == self.latest or any(
-            one.attempt.last == ("replace", "LATEST") for one in self.runs
-        )
+        assert number == self.latest or self._is_moved_now()
+
+    def _is_moved_now(self) -> bool:
+        """Whether somebody has just moved LATEST, and has yet to look whether he may."""
+        movers = (*self.runs, *self.hands)
+        return any(one.attempt.last == ("replace", "LATEST") for one in movers)
+
+    def _may_be_published(self, name: str) -> bool:
+        """Whether somebody worked on a version whom no gate keeps from publishing it."""
+        runs = [one for one in self.runs if one.version == name]
+        by_hand = any(one.version == name for one in self.hands)
+        return by_hand or any(FAILS not in one.config.fail_on for one in runs)
 
     @rule()
     def look_by_the_manifest(self) -> None:
@@ -589,7 +671,7 @@ class Versions(RuleBasedStateMachine):
             assert len(ids) == len(set(ids)) == manifest.rows
 
     def teardown(self) -> None:
-        for one in (*self.runs, *self.prunes):
+        for one in (*self.runs, *self.prunes, *self.hands):
             one.attempt.kill()
         CLOCK.passed += 30 * 3600
         if "LATEST" in {path.removeprefix("/root/") for path in MemoryFileSystem.store}:
@@ -634,6 +716,13 @@ def _rows_of(data: bytes) -> dict[tuple[str, int], Row]:
     return rows
 
 
+def small_report(draft: Any, manifest: Any, *_: Any) -> None:
+    """Stands in the place of one that takes longer than all else."""
+    figures = {"counts": {"rows": manifest.rows}, "findings": []}
+    report = report_json(judge(draft, manifest, figures))
+    draft.version.store.replace(draft.version.key(REPORT_JSON), report)
+
+
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> type[Versions]:
     """Runs whose store operations take turns, and whose threads are their own alone."""
@@ -666,6 +755,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> type[Versions]:
         monkeypatch.setattr(module, "time", CLOCK)
     # A process that a test has killed runs on.
     monkeypatch.setattr(removal, "_machine", lambda: "")
+    monkeypatch.setattr(complete, "write_report", small_report)
     monkeypatch.setattr(prepare, "create_or_check_plan", begin)
     monkeypatch.setattr(prepare, "find_reuse", find)
 

@@ -14,7 +14,7 @@ from typer.main import get_command
 from embedkit.cli.app import app
 from embedkit.cli.options import read_job
 from embedkit.config import JobConfig
-from embedkit.errors import ConfigError, RejectsExceededError, ResumableError
+from embedkit.errors import ConfigError, GatesFailedError, RejectsExceededError, ResumableError
 
 Rendered = dict[str, tuple[Document, ...]]
 UNITS = {"": 1.0, "m": 1e-3, "Mi": 2.0**20, "Gi": 2.0**30}
@@ -70,7 +70,7 @@ def test_no_two_runs_and_no_endless_run() -> None:
 def test_the_jobs_pod_is_not_repeated_for_exit_codes_of_the_run() -> None:
     policy = only(render("base"), "CronJob")["spec"]["jobTemplate"]["spec"]["podFailurePolicy"]
     fails = next(rule for rule in policy["rules"] if rule["action"] == "FailJob")["onExitCodes"]
-    kinds = (ConfigError, RejectsExceededError, ResumableError)
+    kinds = (ConfigError, RejectsExceededError, ResumableError, GatesFailedError)
     assert fails["values"] == sorted(kind.exit_code for kind in kinds)
     assert fails["containerName"] == "trigger"
 
