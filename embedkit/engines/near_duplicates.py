@@ -5,7 +5,7 @@ from embedkit.dataset.rows import parts_of
 from embedkit.engines.display import Display
 from embedkit.flow.large_documents import reject_whole_documents
 from embedkit.flow.map_splits import MapSplits
-from embedkit.flow.near_duplicates import find_by_workers, is_surely_small
+from embedkit.flow.near_duplicates import find_by_workers, is_gated, is_surely_small
 from embedkit.flow.prepare import Job
 
 
@@ -30,7 +30,9 @@ def look_for_near_duplicates(job: Job, map_splits: MapSplits, display: Display) 
     if job.records.has_many_rows:
         # What that takes away would have been looked at for nothing.
         reject_whole_documents(version, committed_blocks(version))
-    records = committed(version).values()
-    taken_over = sum(one.reused.rows for one in records if one.reused is not None)
+    taken_over = 0
+    if not is_gated(job.output):
+        records = committed(version).values()
+        taken_over = sum(one.reused.rows for one in records if one.reused is not None)
     parts = parts_of(version)
     find_by_workers(version, parts, asked, job.options.excerpts, map_splits, taken_over)

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from embedkit.config import OutputConfig
 from embedkit.dataset.manifest import Part, read_manifest
 from embedkit.dataset.processes import here
 from embedkit.dataset.removal import while_it_stands
@@ -134,6 +135,11 @@ def fault_of_setting(asked: str) -> str | None:
         f"near_duplicates: {asked}, but faiss is not installed; install faiss-cpu, which is the "
         "extra report of embedkit, or leave the setting out"
     )
+
+
+def is_gated(output: OutputConfig) -> bool:
+    """Whether a gate needs what near duplicates say, so that they are looked for every time."""
+    return any(gate.path.startswith("near_duplicate") for gate in output.gates)
 
 
 def why_not(version: Version, parts: Sequence[Part], asked: str, taken_over: int = 0) -> str | None:

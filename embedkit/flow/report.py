@@ -17,7 +17,7 @@ from embedkit.dataset.version import Version, block_of
 from embedkit.flow.examine import examine_rows
 from embedkit.flow.gather import Gathered, gather
 from embedkit.flow.line_numbers import LineNumbers, place_of
-from embedkit.flow.near_duplicates import near_duplicates_of
+from embedkit.flow.near_duplicates import is_gated, near_duplicates_of
 from embedkit.flow.prepare import Draft
 from embedkit.flow.verdict import REPORT_HTML, REPORT_JSON, judge
 from embedkit.records import LINE_FIELD
@@ -92,7 +92,9 @@ def _near_duplicates(
 ) -> NearDuplicates | str:
     """Returns what is known of near duplicates, or why nothing is; lines are those of the files."""
     asked, texts = draft.output.near_duplicates, draft.options.excerpts
-    taken_over = manifest.reused.rows if manifest.reused is not None else 0
+    taken_over = 0
+    if manifest.reused is not None and not is_gated(draft.output):
+        taken_over = manifest.reused.rows
     found = near_duplicates_of(draft.version, manifest.parts, asked, texts, taken_over)
     if isinstance(found, str):
         return found

@@ -20,6 +20,7 @@ from near_rows import (
     write_parts,
 )
 
+from embedkit.config import OutputConfig
 from embedkit.dataset.version import Version
 from embedkit.errors import ConfigError, IntegrityError
 from embedkit.flow import near_duplicates
@@ -29,6 +30,7 @@ from embedkit.flow.near_duplicates import (
     Sizes,
     find_by_workers,
     find_near_duplicates,
+    is_gated,
     near_duplicates_of,
 )
 from embedkit.flow.scratch import StoreScratch
@@ -286,6 +288,15 @@ def test_what_is_not_looked_for_says_why(version, monkeypatch, caplog):
     assert "near duplicates are not looked for: of more than" in caplog.text
     with pytest.raises(ConfigError, match=r"near_duplicates: 0\.9, but faiss is not installed"):
         near_duplicates_of(version, parts, "0.9", False)
+
+
+def test_a_gate_on_them_has_them_looked_for_every_night():
+    def output(*gates: str) -> OutputConfig:
+        return OutputConfig(output="out", fail_on=gates)
+
+    assert is_gated(output("truncated_share>0.2", "near_duplicate_share>0.3"))
+    assert is_gated(output("near_duplicates.groups?>9"))
+    assert not is_gated(output("duplicate_share>0.3"))
 
 
 def test_a_night_that_takes_most_rows_over_does_not_compare_them_all_once_more(
