@@ -28,6 +28,7 @@ from embedkit.flow.line_numbers import LineNumbers
 from embedkit.flow.prepare import Draft
 from embedkit.flow.publish import publish_or_refuse
 from embedkit.flow.report import write_report
+from embedkit.flow.scratch import remove_scratch
 from embedkit.flow.survey import Survey
 from embedkit.flow.verdict import REPORT_HTML, REPORT_JSON
 from embedkit.reports.account import RunAccount
@@ -97,6 +98,7 @@ def complete_version(
         gathered = survey.gathered() if survey else None
         write_report(draft, manifest, blocks, account, numbers, each, gathered)
     remove_runs(version)
+    remove_scratch(version)
     check_not_removed(version)
     manifest = seal(version, manifest, partial(dataset_card, version))
     return publish_or_refuse(draft, manifest, account)

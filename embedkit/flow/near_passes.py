@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from embedkit.corpus.splits import FileRange, Split
 from embedkit.dataset.manifest import Part
 from embedkit.dataset.rows import opened_part, read_rows
+from embedkit.dataset.stores import in_order
 from embedkit.dataset.version import Version
 from embedkit.flow.scratch import Scratch
 from embedkit.reports.near.cells import Matrix, nearest_cells
@@ -46,6 +47,7 @@ TEXT = np.dtype([("hash", "<u8"), ("key", "<u8"), ("place", "<i8")])
 """A row by the hash of its text."""
 
 _ROWS_AT_ONCE = 2048
+_PARTS_AT_ONCE = 4
 _BUFFER_BYTES = 32 << 20
 _PROBED_PAIRS = 4096
 _PIECE_ROWS = 8192
@@ -147,11 +149,8 @@ class SurveyRows:
         for part, first in run.of_each():
             start, end = end, end + part.rows
             with opened_part(run.version, part) as file:
-                table = file.read(["id", "text_hash"])
-                keys = keys_of(table.column("id"))
-                texts["hash"][start:end] = hash64(table.column("text_hash"))
-                texts["key"][start:end] = keys
-                texts["place"][start:end] = np.arange(first, first + part.rows)
+                texts[start:end] = _texts_of(file.read(["id", "text_hash"]), first)
+                keys = texts["key"][start:end]
                 chosen = np.flatnonzero(drawn(keys, self.wanted, self.rows))
                 if len(chosen):
                     samples += _rows_at(file, chosen, first)
@@ -160,6 +159,15 @@ class SurveyRows:
         firsts = np.array([(n << 64) // self.ranges for n in range(self.ranges)], np.uint64)
         bounds = np.append(np.searchsorted(texts["hash"], firsts), len(texts))
         return Surveyed(bounds.astype(np.int64), np.concatenate(samples))
+
+
+def _texts_of(rows: pa.Table, first: int) -> Rows:
+    """Returns rows by the hashes of their texts, the first of which has a place."""
+    texts = np.empty(len(rows), TEXT)
+    texts["hash"] = hash64(rows.column("text_hash"))
+    texts["key"] = keys_of(rows.column("id"))
+    texts["place"] = np.arange(first, first + len(rows))
+    return texts
 
 
 def _rows_at(file: pq.ParquetFile, chosen: Places, first: int) -> Iterator[Rows]:
@@ -186,6 +194,50 @@ def _with_direction(rows: pa.Table | pa.RecordBatch, places: Places) -> Rows:
     found["document"] = keys_of(rows.column("doc_id"))[usable]
     found["vector"] = matrix[usable] / lengths[usable, None]
     return found
+
+
+def stand_for_others(rows: Rows, standing: Places) -> None:
+    """Takes rows out of their documents that stand for rows of other ones as well."""
+    stands = np.isin(rows["place"], standing)
+    rows["document"][stands] = rows["key"][stands]
+
+
+@dataclass(frozen=True, eq=False)
+class FewRows:
+    """All rows of a small version.
+
+    Attributes:
+        texts: Each by the hash of its text, in their order.
+        rows: Those whose vector has a direction.
+        ids: The ids of all.
+    """
+
+    texts: Rows
+    rows: Rows
+    ids: pa.Array
+
+
+def read_few_rows(run: PartsToRead) -> FewRows:
+    """Reads all rows of a small version, in one pass over its parts.
+
+    Raises:
+        IntegrityError: A part is gone or damaged.
+        StoreError: The store failed.
+    """
+
+    def read(one: tuple[Part, int]) -> FewRows:
+        part, first = one
+        table = read_rows(run.version, part, [*_PART_COLUMNS, "text_hash"])
+        texts = _texts_of(table, first)
+        ids = table.column("id").combine_chunks().cast(pa.string())
+        return FewRows(texts, _with_direction(table, texts["place"]), ids)
+
+    found = [few for _, few in in_order(read, run.of_each(), _PARTS_AT_ONCE)]
+    return FewRows(
+        np.concatenate([np.empty(0, TEXT), *(few.texts for few in found)]),
+        np.concatenate([few.rows for few in found] or [np.empty(0, row_type(1))]),
+        pa.concat_arrays([pa.array([], pa.string()), *(few.ids for few in found)]),
+    )
 
 
 @dataclass(frozen=True)
@@ -248,13 +300,21 @@ class EqualTexts:
             StoreError: The store failed.
         """
         read = [self.scratch.read(one.name, TEXT, one.start, one.count) for one in texts.slices]
-        rows = np.concatenate([np.empty(0, TEXT), *read])
-        rows = rows[np.lexsort((rows["place"], rows["key"], rows["hash"]))]
-        begins = np.ones(len(rows), np.bool_)
-        begins[1:] = rows["hash"][1:] != rows["hash"][:-1]
-        stands = rows["place"][begins][np.cumsum(begins) - 1]
-        edges: Edges = np.column_stack([stands, rows["place"]])[~begins]
-        return edges
+        return equal_texts(np.concatenate([np.empty(0, TEXT), *read]))
+
+
+def equal_texts(rows: Rows) -> Edges:
+    """Returns each row whose text another one stands for, behind the place of that one.
+
+    Args:
+        rows: Rows by the hashes of their texts, all of each hash.
+    """
+    rows = rows[np.lexsort((rows["place"], rows["key"], rows["hash"]))]
+    begins = np.ones(len(rows), np.bool_)
+    begins[1:] = rows["hash"][1:] != rows["hash"][:-1]
+    stands = rows["place"][begins][np.cumsum(begins) - 1]
+    edges: Edges = np.column_stack([stands, rows["place"]])[~begins]
+    return edges
 
 
 @dataclass(frozen=True, eq=False)
@@ -321,9 +381,7 @@ class AssignRows:
                     places = np.arange(first, first + len(batch))
                     kept = np.flatnonzero(~np.isin(places, run.repeats))
                     rows = _with_direction(batch.take(pa.array(kept)), places[kept])
-                    # It stands for rows of other documents as well.
-                    stands = np.isin(rows["place"], run.standing)
-                    rows["document"][stands] = rows["key"][stands]
+                    stand_for_others(rows, run.standing)
                     yield rows, len(kept) - len(rows)
                     first += len(batch)
 

@@ -11,6 +11,7 @@ from tests.benchmarks import (
     host,
     ids,
     memory,
+    near_duplicates,
     nightly,
     record,
     speed,
@@ -30,7 +31,13 @@ _ALL = {
     "chunks": chunks,
 }
 # They take an hour, 350,000 files, and what changes with its code alone, so only by their names.
-_NAMED = {"record": record, "finish": finish, "float8": float8, "nightly": nightly}
+_NAMED = {
+    "record": record,
+    "finish": finish,
+    "float8": float8,
+    "nightly": nightly,
+    "near": near_duplicates,
+}
 
 
 def main() -> None:

@@ -4,15 +4,18 @@ import importlib.util
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
-from near_rows import read_groups
-from running import tiny_job, write_jsonl
+from near_rows import brute_force, ids_of, read_groups
+from running import Dataset, tiny_job, write_jsonl
 
 from embedkit.dataset.validate import validate
 from embedkit.dataset.version import latest
+from embedkit.engines import run
 from embedkit.engines.run import run_job
 from embedkit.errors import ConfigError
 from embedkit.flow import near_duplicates
+from embedkit.reports.near import cells
 
 TEXTS = [f"text number {n} of the corpus, {'vectors ' * (n % 7)}" for n in range(60)]
 RECORDS = [
@@ -28,28 +31,35 @@ EQUAL = {
 def job(tiny_model, tmp_path):
     write_jsonl(tmp_path / "in.jsonl", RECORDS)
 
-    def make(**changes):
+    def make(to="out", **changes):
         changes = {"id_column": "id", "store_text": True, "near_duplicates": "1"} | changes
-        return tiny_job(tiny_model, tmp_path / "in.jsonl", tmp_path / "out", **changes)
+        return tiny_job(tiny_model, tmp_path / "in.jsonl", tmp_path / to, **changes)
 
     return make
+
+
+def by_workers(monkeypatch):
+    """Has the workers look for them in small versions, and returns how each look was asked for."""
+    looked = []
+    monkeypatch.setattr(near_duplicates, "FEW_ROWS", 20)
+    sizes = near_duplicates.Sizes(few_rows=20)
+    monkeypatch.setattr(near_duplicates, "Sizes", lambda: sizes)
+    real = near_duplicates.find_near_duplicates
+    monkeypatch.setattr(
+        near_duplicates,
+        "find_near_duplicates",
+        lambda *given: looked.append(len(given)) or real(*given),
+    )
+    return looked
 
 
 def report_of(account):
     return json.loads(Path(account.report).with_suffix(".json").read_text())
 
 
-@pytest.mark.parametrize("by_workers", [False, True])
-def test_a_run_says_which_rows_could_go(job, monkeypatch, by_workers):
-    looked = []
-    if by_workers:
-        monkeypatch.setattr(near_duplicates, "_FEW_ROWS", 20)
-        real = near_duplicates.find_near_duplicates
-        monkeypatch.setattr(
-            near_duplicates,
-            "find_near_duplicates",
-            lambda *given: looked.append(len(given)) or real(*given),
-        )
+@pytest.mark.parametrize("workers", [False, True])
+def test_a_run_says_which_rows_could_go(job, monkeypatch, workers):
+    looked = by_workers(monkeypatch) if workers else []
     account = run_job(job())
     near = report_of(account)["near_duplicates"]
     assert near["measured"]
@@ -63,9 +73,56 @@ def test_a_run_says_which_rows_could_go(job, monkeypatch, by_workers):
     assert near["largest"][0]["shown"][0]["text"].startswith("text number")
     assert near["largest"][0]["shown"][0]["place"].startswith("line ")
     # By the workers, with a place for what they leave each other; then it is known.
-    assert looked == ([6] if by_workers else [])
+    assert looked == ([6] if workers else [])
     assert not list(version.store.list(version.key("_meta/near/")))
     assert validate(version).ok
+    Dataset.latest(Path(account.dataset).parent).check_accounts(len(RECORDS))
+
+
+def test_the_figures_are_those_of_brute_force(job, monkeypatch):
+    monkeypatch.setattr(cells, "_faiss", lambda: pytest.fail("faiss is loaded for few rows"))
+    account = run_job(job(near_duplicates="auto"))
+    near = report_of(account)["near_duplicates"]
+    table = Dataset.latest(Path(account.dataset).parent).table
+    ids = table.column("id").to_pylist()
+    vectors = np.stack(table.column("embedding").to_pylist()).astype(np.float32)
+    cosines = (vectors @ vectors.T)[np.triu_indices(len(ids), 1)]
+    assert near["floor"] == pytest.approx(cosines.mean(), abs=1e-5)
+    low = min(max(near["floor"], 0), 0.8)
+    assert near["threshold"] == pytest.approx(low + 0.95 * (1 - low), abs=2e-6)
+    # Products of other blocks differ in their last bits.
+    fewer, more = (
+        ids_of(brute_force(vectors, near["threshold"] + by), ids) for by in (1e-5, -1e-5)
+    )
+    groups = read_groups(latest(Path(account.dataset).parent))
+    assert all(any(one <= group for group in groups) for one in fewer)
+    assert all(any(group <= one for one in more) for group in groups)
+    assert near["groups"] == len(groups)
+    assert near["rows"] == sum(map(len, groups))
+    assert near["share"] == (near["rows"] - near["groups"]) / len(ids)
+    assert near["largest"][0]["size"] == max(map(len, groups))
+
+
+def test_a_run_that_is_killed_behind_the_look_ends_in_the_same_bytes(job, monkeypatch, tmp_path):
+    looked = by_workers(monkeypatch)
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(run, "complete_version", killed)
+        run_job(job())
+    (root,) = (tmp_path / "out").glob("*/_meta/near")
+    assert list(root.iterdir())
+    assert len(looked) == 1
+    account = run_job(job())
+    assert len(looked) == 1
+    assert not root.exists()
+    again = run_job(job("again"))
+    assert len(looked) == 2
+    names = ("near_duplicates.arrow", "near_duplicates.json")
+    first, second = (Path(one.report).parent for one in (account, again))
+    assert all((first / name).read_bytes() == (second / name).read_bytes() for name in names)
 
 
 def test_off_looks_for_none_and_is_the_same_version(job):

@@ -21,8 +21,9 @@ from near_rows import (
 )
 
 from embedkit.config import OutputConfig
+from embedkit.dataset import rows as dataset_rows
 from embedkit.dataset.version import Version
-from embedkit.errors import ConfigError, IntegrityError
+from embedkit.errors import ConfigError, GoneError, IntegrityError
 from embedkit.flow import near_duplicates
 from embedkit.flow.map_splits import map_in_threads
 from embedkit.flow.near_duplicates import (
@@ -33,7 +34,8 @@ from embedkit.flow.near_duplicates import (
     is_gated,
     near_duplicates_of,
 )
-from embedkit.flow.scratch import StoreScratch
+from embedkit.flow.scratch import StoreScratch, remove_scratch
+from embedkit.reports.near import cells
 from embedkit.reports.near.figures import NearDuplicates
 from embedkit.reports.near.pairs import Limits
 
@@ -259,15 +261,73 @@ def test_what_is_known_of_the_same_parts_is_not_looked_for_again(version, monkey
 def test_workers_find_the_same_and_leave_nothing_behind(version, tmp_path, monkeypatch):
     vectors = clustered(1500)
     parts = write_parts(version, vectors, cut(1500, 6))
-    monkeypatch.setattr(near_duplicates, "_FEW_ROWS", 100)
-    version.store.replace(version.key("_meta/near/killed/rows-0"), b"left by a killed run")
+    monkeypatch.setattr(near_duplicates, "FEW_ROWS", 100)
+    monkeypatch.setattr(near_duplicates, "Sizes", lambda: Sizes(100))
     find_by_workers(version, parts, THRESHOLD, False, map_in_threads)
     by_workers = read_groups(version)
+    version.store.replace(version.key("_meta/near/killed/rows-0"), b"left by a killed run")
+    remove_scratch(version)
     assert not list(version.store.list(version.key("_meta/near/")))
-    monkeypatch.setattr(near_duplicates, "Sizes", lambda: Sizes(100))
     other = Version(str(tmp_path / "other"), "v1")
     find_near_duplicates(other, write_parts(other, vectors, cut(1500, 6)), THRESHOLD)
     assert by_workers == read_groups(other) == ids_of(brute_force(vectors, 0.95), ids_for(1500))
+
+
+@pytest.mark.parametrize("found_by_the_other", [True, False])
+def test_another_run_takes_scratch_away_that_is_still_read(
+    version, monkeypatch, found_by_the_other
+):
+    parts = write_parts(version, clustered(300), cut(300, 2))
+    monkeypatch.setattr(near_duplicates, "FEW_ROWS", 100)
+    monkeypatch.setattr(near_duplicates, "Sizes", lambda: SMALL)
+    calls = []
+
+    def map_splits(function, items):
+        calls.append(function)
+        if len(calls) == 2:
+            if found_by_the_other:
+                find_near_duplicates(version, parts, THRESHOLD)
+            remove_scratch(version)
+        return map(function, items)
+
+    if found_by_the_other:
+        find_by_workers(version, parts, THRESHOLD, False, map_splits)
+        assert read_groups(version)
+    else:
+        with pytest.raises(GoneError, match="texts-0"):
+            find_by_workers(version, parts, THRESHOLD, False, map_splits)
+    assert len(calls) == 2
+
+
+def test_a_small_version_is_read_once_and_without_faiss(version, monkeypatch):
+    parts = write_parts(version, clustered(300), cut(300, 3))
+    opened = []
+    real = dataset_rows.opened_part
+
+    def opening(version, part, *given):
+        opened.append(part.path)
+        return real(version, part, *given)
+
+    monkeypatch.setattr(dataset_rows, "opened_part", opening)
+    monkeypatch.setattr(cells, "_faiss", lambda: pytest.fail("faiss is loaded"))
+    assert near_duplicates_of(version, parts, "auto", True).largest
+    # The first one for the schema; the rows that are shown, of any number of groups, once more.
+    assert opened[:4] == [parts[0].path, *(part.path for part in parts)]
+    assert len(set(opened[4:])) == len(opened[4:])
+
+
+def test_one_process_is_not_given_a_large_version_unasked(version, monkeypatch, caplog):
+    parts = write_parts(version, clustered(300), cut(300, 2))
+    monkeypatch.setattr(near_duplicates, "FEW_ROWS", 100)
+    monkeypatch.setattr(near_duplicates, "_MOST_ROWS_HERE", 299)
+    said = near_duplicates_of(version, parts, "auto", False)
+    assert said.startswith("more than 299 rows take an engine's workers")
+    assert said in caplog.text
+    assert version.store.size(version.key(NEAR_JSON)) is None
+    found = near_duplicates_of(version, parts, "on", False)
+    assert found.version_rows == 300
+    find_by_workers(version, parts, "auto", False, map_in_threads)
+    assert near_duplicates_of(version, parts, "auto", False).asked == "auto"
 
 
 def test_workers_are_left_alone_with_a_small_version(version):
@@ -279,7 +339,7 @@ def test_workers_are_left_alone_with_a_small_version(version):
 def test_what_is_not_looked_for_says_why(version, monkeypatch, caplog):
     parts = write_parts(version, clustered(300), cut(300, 2))
     assert near_duplicates_of(version, parts, "off", False) == "near_duplicates is off"
-    monkeypatch.setattr(near_duplicates, "_FEW_ROWS", 100)
+    monkeypatch.setattr(near_duplicates, "FEW_ROWS", 100)
     real = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name == "faiss" else real(name)
@@ -303,14 +363,14 @@ def test_a_night_that_takes_most_rows_over_does_not_compare_them_all_once_more(
     version, monkeypatch
 ):
     parts = write_parts(version, clustered(300), cut(300, 2))
-    monkeypatch.setattr(near_duplicates, "_FEW_ROWS", 100)
+    monkeypatch.setattr(near_duplicates, "FEW_ROWS", 100)
     said = near_duplicates_of(version, parts, "auto", False, taken_over=151)
     assert said.startswith("151 of 300 rows were taken over from an earlier version")
     find_by_workers(version, parts, "auto", False, lambda *_: pytest.fail("mapped"), taken_over=151)
     for asked, taken_over in (("auto", 150), ("on", 300), ("0.9", 300)):
         found = near_duplicates_of(version, parts, asked, False, taken_over)
         assert found.compared == 300, asked
-    monkeypatch.setattr(near_duplicates, "_FEW_ROWS", 300)
+    monkeypatch.setattr(near_duplicates, "FEW_ROWS", 300)
     assert near_duplicates_of(version, parts, "auto", False, taken_over=300).compared == 300
 
 

@@ -87,6 +87,13 @@ def test_none_of_them_and_no_pair_to_measure_with(make_report, usual_blocks, rec
     assert ("how many are lost is not known" in page) == (recall is None)
 
 
+def test_without_texts_the_page_says_so_and_names_the_row(make_report, usual_blocks):
+    bare = (NearGroup(50, (NearRow("the-id", "a.jsonl", 4, 5),)),)
+    page = render_html(make_report(usual_blocks, near=replace(FOUND, largest=bare)))
+    assert "the report shows no texts" in page
+    assert "the-id" in page
+
+
 def test_what_was_not_looked_for_says_why(make_report, usual_blocks):
     report = make_report(usual_blocks, near="faiss is <not> installed")
     near = report["near_duplicates"]
