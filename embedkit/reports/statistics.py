@@ -17,7 +17,7 @@ from embedkit.reports.packed import pack, unpack
 from embedkit.reports.repeats import hash64
 from embedkit.reports.sample import RowKeys
 from embedkit.reports.section import Measure, Section
-from embedkit.reports.sections import SECTIONS, records
+from embedkit.reports.sections import SECTIONS, groups, records
 from embedkit.vectors import EmbeddingBlock, value_column
 
 Sections = Sequence[Section[Any, Any]]
@@ -78,7 +78,14 @@ class Statistics:
     def of_rejects(cls, block_id: str, documents: int, rejects: Sequence[Reject]) -> Self:
         """Returns the statistics of a block without rows."""
         of_block = records.Records.of_rejects(block_id, documents, rejects)
-        return cls({**cls.empty().by_section, records.SECTION.name: of_block})
+        of_sources = groups.Groups.of_rejects(rejects)
+        return cls(
+            {
+                **cls.empty().by_section,
+                records.SECTION.name: of_block,
+                groups.SECTION.name: of_sources,
+            }
+        )
 
     def in_block(self, block_id: str) -> Self:
         """Returns the statistics of one block as those of a block of another name."""

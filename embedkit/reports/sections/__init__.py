@@ -7,6 +7,7 @@ from embedkit.reports.sections import (
     dataset,
     dimensions,
     geometry,
+    groups,
     lengths,
     near_duplicates,
     records,
@@ -21,6 +22,7 @@ from embedkit.reports.sections import (
 SECTIONS: tuple[Section[Any, Any], ...] = (
     records.SECTION,
     lengths.SECTION,
+    groups.SECTION,
     vectors.SECTION,
     scores.SECTION,
     repeated.SECTION,
