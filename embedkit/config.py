@@ -605,6 +605,18 @@ class EvaluationConfig(Settings):
             raise ValueError("document_template: expected {text} in it, and {title} perhaps")
         return self
 
+    @property
+    def asks(self) -> bool:
+        """Whether anything is asked."""
+        return bool(self.sts or self.retrieval or self.known_items or self.storage)
+
+    @property
+    def known_item_column(self) -> str | None:
+        """The metadata column that queries are made of; None where none is."""
+        if self.known_items in (None, "sentence"):
+            return None
+        return str(self.known_items).removesuffix(":text")
+
 
 @dataclass(frozen=True, slots=True)
 class EncoderRange:
@@ -752,3 +764,19 @@ class JobConfig(CorpusConfig, ModelConfig, OutputConfig, EngineConfig):
         if fault := granularity_fault(self, self):
             raise ValueError(fault)
         return self
+
+
+def evaluation_fault(job: JobConfig, evaluation: EvaluationConfig) -> str | None:
+    """Says why the version of a job cannot be held against what is asked, if its settings tell."""
+    if not evaluation.asks:
+        return "evaluation: asks nothing; give sts, retrieval, known_items or storage"
+    if job.granularity in ("word", "token") or job.query_column is not None:
+        what = "pairs get scores" if job.query_column is not None else "words or tokens get vectors"
+        return f"evaluation: needs one vector per document or chunk, and {what}; leave it out"
+    if evaluation.known_items == "sentence" and not job.store_text:
+        return "evaluation: known_items of sentence needs stored texts; give store_text: true"
+    column = evaluation.known_item_column
+    names = {name.rpartition(":")[0] or name for name in job.metadata_columns}
+    if column is not None and column not in names:
+        return f"evaluation: known_items of {column} needs that column; add it to metadata_columns"
+    return None

@@ -18,7 +18,7 @@ from embedkit.cli.explode import explode
 from embedkit.cli.export import export
 from embedkit.cli.jobs import ENDS_OF_RUN, run_and_say
 from embedkit.cli.logs import hits_text, say, set_up_logs, table
-from embedkit.cli.options import job_command, read_job
+from embedkit.cli.options import job_command, read_evaluation, read_job
 from embedkit.cli.prune import prune
 from embedkit.cli.publish import publish
 from embedkit.cli.rerank import rerank
@@ -96,7 +96,8 @@ def run(
 ) -> None:
     """Embed a corpus, or resume where an earlier run of the same job stopped."""
     set_up_logs(log_format)
-    run_and_say(read_job(inputs or [], settings), as_json, progress)
+    job = read_job(inputs or [], settings)
+    run_and_say(job, as_json, progress, read_evaluation(inputs or []))
 
 
 @app.command(epilog=ENDS)

@@ -2,7 +2,10 @@
 
 from typing import Any
 
-from embedkit.config import JobConfig
+from pydantic import BaseModel
+
+from embedkit.cli.options import EVALUATION
+from embedkit.config import EvaluationConfig, JobConfig
 
 
 def job_schema() -> dict[str, Any]:
@@ -10,16 +13,28 @@ def job_schema() -> dict[str, Any]:
 
     A flag may complete a job file, so no key is required, and a list of one may be that one.
     """
-    schema = JobConfig.model_json_schema()
-    properties = {name: _property(one) for name, one in schema["properties"].items()}
+    properties = _properties(JobConfig)
+    properties[EVALUATION] = {
+        "type": ["object", "null"],
+        "description": "What the version is held against when it is complete, as by embedkit "
+        "evaluate; not a flag of run.",
+        "properties": _properties(EvaluationConfig),
+        "additionalProperties": False,
+    }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Job of embedkit",
-        "description": "Settings of embedkit run; every key is also a flag, which goes on top.",
+        "description": "Settings of embedkit run; every key but evaluation is also a flag, which "
+        "goes on top.",
         "type": "object",
         "properties": properties,
         "additionalProperties": False,
     }
+
+
+def _properties(kind: type[BaseModel]) -> dict[str, Any]:
+    schema = kind.model_json_schema()
+    return {name: _property(one) for name, one in schema["properties"].items()}
 
 
 def _property(schema: dict[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Literal
 from embedkit.cli.logs import display_named, say, summary
 
 if TYPE_CHECKING:
-    from embedkit.config import JobConfig
+    from embedkit.config import EvaluationConfig, JobConfig
 
 ENDS_OF_RUN = (
     "Exit codes: 0 done; 2 a bad setting, input or surroundings, which another try cannot help; "
@@ -15,7 +15,10 @@ ENDS_OF_RUN = (
 
 
 def run_and_say(
-    job: "JobConfig", as_json: bool, progress: Literal["auto", "bar", "lines", "none"]
+    job: "JobConfig",
+    as_json: bool,
+    progress: Literal["auto", "bar", "lines", "none"],
+    evaluation: "EvaluationConfig | None" = None,
 ) -> None:
     """Runs a job and prints what came of it.
 
@@ -28,6 +31,6 @@ def run_and_say(
 
     if job.engine != "plain":
         return_freed_memory()
-    result = run_job(job, display_named(progress))
+    result = run_job(job, display_named(progress), evaluation)
     say(result.to_json() if as_json else summary(result))
     raise_where_refused(result)

@@ -166,6 +166,9 @@ def summary(result: "RunAccount") -> str:
             "unless its reject says that only garbage follows"
         )
     nulled = [f"  {result.nulled:,} metadata values did not fit their columns and became null"]
+    worth = []
+    if result.evaluation is not None:
+        worth.append(f"  {', '.join(_worth(result.evaluation))}")
     unknown = []
     if result.unknown_share is not None:
         unknown.append(f"  {result.unknown_share:.1%} of tokens are not in the model's vocabulary")
@@ -180,6 +183,7 @@ def summary(result: "RunAccount") -> str:
             *(nulled if result.nulled else []),
             f"  {result.truncated_share:.1%} of rows were longer than the model sees",
             *unknown,
+            *worth,
             *_judged(result),
             f"  dataset {result.dataset}",
             f"  report  {result.report}",
@@ -196,6 +200,19 @@ def _judged(result: "RunAccount") -> list[str]:
         f"  gate {one['expression']} {outcome[one['passed']]}: {one['why']}" for one in result.gates
     ]
     return [f"  {result.verdict['sentence']}", *gates]
+
+
+def _worth(evaluation: Mapping[str, Any]) -> Iterable[str]:
+    """Says what a version is worth: a figure of each file and folder."""
+    for name, one in evaluation.get("sts", {}).items():
+        if one["spearman"] is not None:
+            yield f"{name}: spearman {one['spearman']:.4f}"
+    judged = dict(evaluation.get("retrieval", {}))
+    if "known_items" in evaluation:
+        judged["known items"] = evaluation["known_items"]
+    yield from (f"{name}: ndcg@10 {one['ndcg@10']:.4f}" for name, one in judged.items())
+    if not evaluation.get("sts") and not judged:
+        yield "evaluated, see the report"
 
 
 def _taken_over(result: "RunAccount", versions: Iterable[str]) -> str:

@@ -3,6 +3,7 @@
 import difflib
 import inspect
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
@@ -14,6 +15,7 @@ from pydantic.fields import FieldInfo
 from embedkit.config import (
     CorpusConfig,
     EngineConfig,
+    EvaluationConfig,
     JobConfig,
     ModelConfig,
     OutputConfig,
@@ -32,6 +34,9 @@ _PANELS: dict[str, type[BaseModel]] = {
     "Output": OutputConfig,
     "Engine": EngineConfig,
 }
+EVALUATION = "evaluation"
+"""The section of a job file that says what its version is held against."""
+
 _METAVARS = {bool: "", int: "N", float: "X"}
 _SHOWN = 100
 _MOST_SAID = 1000
@@ -171,9 +176,41 @@ def read_job(inputs: list[str], settings: dict[str, Any], **defaults: Any) -> Jo
     if inputs and inputs[0].endswith((".yaml", ".yml")):
         name, *inputs = inputs
         job = _read_yaml(Path(name))
+        _evaluation_in(job, name)
+        job.pop(EVALUATION, None)
     if inputs:
         job["inputs"] = inputs
     return read_settings(JobConfig, {**defaults, **job, **settings}, name)
+
+
+def read_evaluation(inputs: list[str]) -> EvaluationConfig | None:
+    """Reads what the version of a job is to be held against: a section of the job file.
+
+    Args:
+        inputs: As those of ``read_job``.
+
+    Returns:
+        None where there is no job file, or none in it.
+
+    Raises:
+        ConfigError: The file cannot be read, or a setting is unknown or out of range.
+    """
+    if not inputs or not inputs[0].endswith((".yaml", ".yml")):
+        return None
+    return _evaluation_in(_read_yaml(Path(inputs[0])), inputs[0])
+
+
+def _evaluation_in(job: Mapping[str, Any], name: str) -> EvaluationConfig | None:
+    section = job.get(EVALUATION)
+    if section is None:
+        return None
+    if not isinstance(section, dict):
+        raise ConfigError(
+            f"{name}: {EVALUATION} = {str(section)[:_SHOWN]!r}: expected lines below it, such as "
+            "'retrieval: DIRECTORY'"
+        )
+    settings = {str(key): _listed(str(key), one, EvaluationConfig) for key, one in section.items()}
+    return read_settings(EvaluationConfig, settings, f"{name}: {EVALUATION}")
 
 
 def read_settings(
@@ -192,7 +229,8 @@ def read_settings(
     try:
         return kind.model_validate(settings)
     except ValidationError as error:
-        raise ConfigError(f"{name}: {sentence(error, _problem, _MOST_PROBLEMS)}") from error
+        problem = partial(_problem, kind)
+        raise ConfigError(f"{name}: {sentence(error, problem, _MOST_PROBLEMS)}") from error
 
 
 class _EachKeyOnce(yaml.SafeLoader):
@@ -245,14 +283,14 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return {str(key): _listed(str(key), value) for key, value in job.items()}
 
 
-def _listed(name: str, value: Any) -> Any:
+def _listed(name: str, value: Any, kind: type[BaseModel] = JobConfig) -> Any:
     """One value where a list is expected is a list of one."""
-    field = JobConfig.model_fields.get(name)
+    field = kind.model_fields.get(name)
     is_list = field is not None and _option_type(field) == list[str]
     return [value] if is_list and isinstance(value, str) else value
 
 
-def _problem(problem: Any) -> str:
+def _problem(kind: type[BaseModel], problem: Any) -> str:
     message = what_is_wrong(problem)
     if not problem["loc"]:
         return message
@@ -261,8 +299,9 @@ def _problem(problem: Any) -> str:
         flag = "INPUT" if field == "inputs" else f"--{field.replace('_', '-')}"
         return f"{field} is missing, give {flag}"
     if problem["type"] == "extra_forbidden":
-        like = difflib.get_close_matches(field, JobConfig.model_fields, n=1)
-        return f"{field} is no setting of a job" + (f", did you mean {like[0]}?" if like else "")
+        like = difflib.get_close_matches(field, kind.model_fields, n=1)
+        of = "an evaluation" if kind is EvaluationConfig else "a job"
+        return f"{field} is no setting of {of}" + (f", did you mean {like[0]}?" if like else "")
     value = repr(problem["input"])
     shown = value if len(value) <= _SHOWN else value[:_SHOWN] + "…"
     return f"{field} = {shown}: {message[:1].lower()}{message[1:]}"

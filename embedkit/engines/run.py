@@ -5,7 +5,7 @@ import time
 from contextlib import ExitStack
 from dataclasses import replace
 
-from embedkit.config import JobConfig
+from embedkit.config import EvaluationConfig, JobConfig
 from embedkit.dataset.committed import CommitRecord, committed, done_splits
 from embedkit.dataset.device import record_device
 from embedkit.encoders.hardware import processor_name
@@ -22,32 +22,39 @@ from embedkit.flow.account import with_loads
 from embedkit.flow.beats import beating
 from embedkit.flow.complete import account_of_complete, begin_account, complete_version
 from embedkit.flow.earlier_rows import EarlierRows
+from embedkit.flow.evaluated import Evaluate
 from embedkit.flow.prepare import Job, prepare
 from embedkit.reports.account import RunAccount
 
 _LOG = logging.getLogger("embedkit")
 
 
-def run_job(config: JobConfig, display: Display | None = None) -> RunAccount:
+def run_job(
+    config: JobConfig,
+    display: Display | None = None,
+    evaluation: EvaluationConfig | None = None,
+) -> RunAccount:
     """Runs a job to its complete version, or finds that it is complete already.
 
     Args:
         config: The job.
         display: Shows progress; nothing is shown without one.
+        evaluation: What the complete version is held against before it is published.
 
     Raises:
         ConfigError: A setting, the model or the output cannot be used.
-        InputError: An input cannot be used.
+        InputError: An input, or a file of labels, cannot be used.
         ResumableError: The run stopped; the same job resumes it.
     """
     started = time.time()
     display = display or Nothing()
+    evaluate = None if evaluation is None else _evaluate(config, evaluation)
     # The heartbeat goes on when the engine has ended, until the version is complete.
     with ray_says_in_the_log(), display, ExitStack() as kept:
         with _engine(config, display) as engine:
             job = prepare(config, engine.read_model(config))
             if job.version.is_complete():
-                return account_of_complete(job)
+                return account_of_complete(job, evaluate)
             before = committed(job.version)
             account = replace(begin_account(before.values()), started=started)
             beats = kept.enter_context(beating(job, before.values()))
@@ -55,7 +62,16 @@ def run_job(config: JobConfig, display: Display | None = None) -> RunAccount:
             look_for_near_duplicates(job, engine.map_splits, display)
         display.phase("completing the version")
         beats.stop_listing()
-        return complete_version(job, account)
+        return complete_version(job, account, evaluate=evaluate)
+
+
+def _evaluate(config: JobConfig, evaluation: EvaluationConfig) -> Evaluate | None:
+    if config.limit is not None:
+        _LOG.warning("a trial is not evaluated: most of what queries look for is not in it")
+        return None
+    from embedkit.search.evaluate.of_job import JobEvaluation
+
+    return JobEvaluation.of(config, evaluation)
 
 
 def _engine(config: JobConfig, display: Display) -> RunningEngine:

@@ -22,6 +22,7 @@ from embedkit.dataset.removal import check_not_removed
 from embedkit.dataset.version import Version
 from embedkit.errors import GoneError, ResumableError
 from embedkit.flow.earlier_rows import EarlierRows
+from embedkit.flow.evaluated import Evaluate, evaluated
 from embedkit.flow.gather import processes_for
 from embedkit.flow.large_documents import reject_whole_documents
 from embedkit.flow.line_numbers import LineNumbers
@@ -54,6 +55,7 @@ def complete_version(
     account: RunAccount,
     splits: Sequence[str] | None = None,
     survey: Survey | None = None,
+    evaluate: Evaluate | None = None,
 ) -> RunAccount:
     """Completes a version, or finds it complete; called twice, or twice at once, it does so once.
 
@@ -66,6 +68,7 @@ def complete_version(
         account: What the run found and did.
         splits: The version's splits, where they are others than the plan's.
         survey: What its blocks say, where they were read before.
+        evaluate: Holds the complete version against what the job asks, before it is published.
 
     Returns:
         The account with what the version holds.
@@ -78,7 +81,9 @@ def complete_version(
     if version.is_complete():
         manifest = read_manifest(version)
         _check_committed(version, manifest)
-        return publish_or_refuse(draft, manifest, _with_version(account, draft, manifest))
+        account = _with_version(account, draft, manifest)
+        account = evaluated(draft, manifest, account, evaluate)
+        return publish_or_refuse(draft, manifest, account)
     if splits is None:
         splits = [split.split_id for split in draft.plan.splits]
     device = recorded_device(version) or account.device or draft.model.placement.device
@@ -101,6 +106,7 @@ def complete_version(
     remove_scratch(version)
     check_not_removed(version)
     manifest = seal(version, manifest, partial(dataset_card, version))
+    account = evaluated(draft, manifest, account, evaluate)
     return publish_or_refuse(draft, manifest, account)
 
 
@@ -194,12 +200,19 @@ def _is_torn(version: Version, key: str) -> bool:
     return fault_of_text(data) is not None
 
 
-def account_of_complete(draft: Draft) -> RunAccount:
+def account_of_complete(draft: Draft, evaluate: Evaluate | None = None) -> RunAccount:
     """Returns the account of a run that found its version complete and had nothing to encode.
 
     A report or card that is gone or torn is written anew.
 
+    Args:
+        draft: The version.
+        evaluate: Holds it against what the job asks, unless its report says already what came of
+            that.
+
     Raises:
+        ConfigError: The version cannot be held against that.
+        InputError: Labels do not go with the version.
         IntegrityError: A file that this needs is damaged.
         StoreError: The store failed.
     """
@@ -213,4 +226,6 @@ def account_of_complete(draft: Draft) -> RunAccount:
         encode_seconds=0.0,
         encoder_busy_share=0.0,
     )
-    return publish_or_refuse(draft, manifest, _with_version(account, draft, manifest))
+    account = _with_version(account, draft, manifest)
+    account = evaluated(draft, manifest, account, evaluate)
+    return publish_or_refuse(draft, manifest, account)

@@ -87,6 +87,7 @@ class RunAccount:
         refusal: Why this run did not publish it, for who runs it.
         verdict: Whether it may go live, by its report, see ``Verdict``; None where nobody judged.
         gates: What became of each gate, see ``GateResult``.
+        evaluation: What the version is worth, see ``report.json``; None where nothing was asked.
     """
 
     started: float = field(default_factory=time.time)
@@ -123,6 +124,7 @@ class RunAccount:
     refusal: str | None = None
     verdict: dict[str, Any] | None = None
     gates: tuple[dict[str, Any], ...] = ()
+    evaluation: dict[str, Any] | None = None
 
     @property
     def truncated_share(self) -> float:
@@ -183,6 +185,8 @@ class RunAccount:
         printed = {name: getattr(self, name) for name in _PRINTED}
         names = ("unknown_share", "trial", "not_reused", "verdict")
         of_some = {name: getattr(self, name) for name in names} | {"gates": self.gates or None}
+        if self.evaluation is not None:
+            of_some["evaluation"] = _without_worst(self.evaluation)
         return printed | {name: value for name, value in of_some.items() if value is not None}
 
     def to_json(self) -> str:
@@ -197,3 +201,10 @@ class RunAccount:
             "by_encoder": [asdict(work) for work in self.by_encoder],
             "dataset": self.title,
         }
+
+
+def _without_worst(value: Any) -> Any:
+    """Returns the figures of an evaluation without the queries that fare worst."""
+    if not isinstance(value, dict):
+        return value
+    return {name: _without_worst(one) for name, one in value.items() if name != "worst"}

@@ -18,6 +18,11 @@ SHORT_NAMES = {
     "duplicate_share": "duplicates.share",
     "near_duplicate_share": "near_duplicates.share",
     "mean_cosine": "similarity.mean_cosine",
+    "ndcg@10": "evaluation.ndcg@10",
+    "recall@100": "evaluation.recall@100",
+    "mrr@10": "evaluation.mrr@10",
+    "map": "evaluation.map",
+    "spearman": "evaluation.spearman",
     "errors": "verdict.errors",
     "warnings": "verdict.warnings",
 }

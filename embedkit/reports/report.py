@@ -17,7 +17,8 @@ Report = dict[str, Any]
 """``format``, the names of the ``sections``, the ``verdict`` and the ``gates`` that it is by, what
 the figures of each section say, and ``findings``.
 
-All but ``run`` are the same bytes for the same dataset, verdict and gates for the same job.
+All but ``run`` are the same bytes for the same dataset, verdict and gates for the same job, and
+``evaluation`` for the same labels.
 """
 
 

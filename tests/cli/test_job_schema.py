@@ -10,7 +10,7 @@ from every_setting import all_other, as_yaml
 from typer.testing import CliRunner
 
 from embedkit.cli.app import app
-from embedkit.config import JobConfig
+from embedkit.config import EvaluationConfig, JobConfig
 
 
 @pytest.fixture(scope="module")
@@ -23,9 +23,12 @@ def check() -> jsonschema.Draft202012Validator:
 
 def test_every_setting_is_there_with_its_sentence(check):
     properties = check.schema["properties"]
-    assert set(properties) == set(JobConfig.model_fields)
+    assert set(properties) == {*JobConfig.model_fields, "evaluation"}
     for name, field in JobConfig.model_fields.items():
         assert properties[name]["description"] == field.description
+    asked = properties["evaluation"]["properties"]
+    assert set(asked) == set(EvaluationConfig.model_fields)
+    assert asked["sts"]["description"] == EvaluationConfig.model_fields["sts"].description
 
 
 def test_it_takes_what_jobs_take(check):
@@ -33,6 +36,8 @@ def test_it_takes_what_jobs_take(check):
     check.validate({"inputs": "a.jsonl", "model": "m", "output": "o", "metadata_columns": "a"})
     check.validate({"encoders": 3, "workers": "auto", "max_tokens": None})
     check.validate({"encoders": "1..8", "workers": 2})
+    check.validate({"evaluation": {"sts": "a.csv", "retrieval": ["b", "c"], "storage": True}})
+    check.validate({"evaluation": None})
     check.validate(yaml.safe_load(Path("pipelines/nightly.yaml").read_text()))
 
 

@@ -10,6 +10,7 @@ from embedkit.errors import ConfigError
 from embedkit.reports.gates import SHORT_NAMES, check_gate
 from embedkit.reports.render import render_html, with_verdict
 from embedkit.reports.report import report_json
+from embedkit.reports.sections.evaluation import with_evaluation
 from embedkit.reports.verdict import failed_gates, judged
 
 REPORT = {
@@ -100,7 +101,11 @@ def test_an_optional_figure_that_is_there_counts():
 def test_short_names_are_of_paths_that_reports_have(make_report, usual_blocks):
     report = make_report(usual_blocks, {"unknown": "[UNK]"}, near="faiss is missing")
     missing = {name for name in SHORT_NAMES if check(f"{name}!=0", report).figure is None}
-    assert missing == {"near_duplicate_share"}
+    asked = {name for name, path in SHORT_NAMES.items() if path.startswith("evaluation.")}
+    assert missing == {"near_duplicate_share", *asked}
+    worth = with_evaluation(report, {"ndcg@10": 0.5, "recall@100": 0.5, "mrr@10": 0.5, "map": 0.5,
+                                     "spearman": 0.5})  # fmt: skip
+    assert {check(f"{name}!=0", worth).figure for name in asked} == {0.5}
     assert check("near_duplicate_share>0", report).why.endswith("figure: faiss is missing")
 
 

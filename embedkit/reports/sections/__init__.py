@@ -6,6 +6,7 @@ from embedkit.reports.section import Section
 from embedkit.reports.sections import (
     dataset,
     dimensions,
+    evaluation,
     geometry,
     groups,
     lengths,
@@ -21,6 +22,7 @@ from embedkit.reports.sections import (
 
 SECTIONS: tuple[Section[Any, Any], ...] = (
     records.SECTION,
+    evaluation.SECTION,
     lengths.SECTION,
     groups.SECTION,
     vectors.SECTION,

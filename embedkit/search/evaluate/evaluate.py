@@ -49,9 +49,22 @@ class Evaluation:
     known_items: Retrieval | None = None
     storage: Mapping[str, Mapping[str, StorageCost]] = field(default_factory=dict)
 
+    @property
+    def least(self) -> dict[str, float]:
+        """The least of each figure over all files and folders, which a limit is held against."""
+        values: dict[str, list[float]] = {}
+        for correlation in self.sts.values():
+            if correlation.spearman is not None:
+                values.setdefault("spearman", []).append(correlation.spearman)
+        for one in self.retrieval.values():
+            for name, value in one.measured.means.items():
+                values.setdefault(name, []).append(value)
+        return {name: min(some) for name, some in values.items()}
+
     def to_dict(self) -> dict[str, Any]:
         """Returns what was asked, by name."""
         found = {
+            **self.least,
             "sts": {name: one.to_dict() for name, one in self.sts.items()},
             "retrieval": {name: one.to_dict() for name, one in self.retrieval.items()},
             "known_items": {} if self.known_items is None else self.known_items.to_dict(),
@@ -60,7 +73,20 @@ class Evaluation:
                 for name, costs in self.storage.items()
             },
         }
-        return {name: one for name, one in found.items() if one}
+        return {name: one for name, one in found.items() if one != {}}
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Labels, read and found usable before any model is loaded.
+
+    Attributes:
+        pairs: Pairs with people's scores, by the name of the file.
+        benchmarks: Judged queries, by the name of the folder.
+    """
+
+    pairs: Mapping[str, ScoredPairs]
+    benchmarks: Mapping[str, Benchmark]
 
 
 @dataclass(frozen=True)
@@ -121,37 +147,52 @@ def evaluate(
     config: EvaluationConfig,
     model: str | os.PathLike[str] | None = None,
     show_texts: bool = True,
+    labels: Labels | None = None,
 ) -> Evaluation:
-    """Holds a version whose parts are all committed against labels, see ``evaluate_version``.
+    """Holds a complete version against labels, see ``evaluate_version``.
 
     Args:
         version: The version.
-        manifest: Its manifest, which need not stand yet.
+        manifest: Its manifest.
         config: What it is held against.
         model: The model's directory, where it is no longer where the run found it.
         show_texts: Whether texts of queries and documents are shown.
+        labels: The labels, where they were read before.
     """
     check_evaluation(manifest, config)
-    # What can be wrong with small files is said before the model is loaded.
-    pairs = {name: read_pairs(path, config.sts_columns) for name, path in _named(config.sts)}
-    benchmarks = {
-        name: read_benchmark(path, config.split) for name, path in _named(config.retrieval)
-    }
+    labels = labels or read_labels(config)
     held = _Held(version, manifest, config, model, show_texts)
-    sources = {name: held.documents_of(one) for name, one in benchmarks.items()}
+    sources = {name: held.documents_of(one) for name, one in labels.benchmarks.items()}
     items = None
     if config.known_items is not None:
         items = known_items(held.own, config.known_items, config.known_item_queries)
-    searches = {name: held.judged(one, sources[name]) for name, one in benchmarks.items()}
+    searches = {name: held.judged(one, sources[name]) for name, one in labels.benchmarks.items()}
     found = {name: held.retrieval(one) for name, one in searches.items()}
     of_items = None if items is None else held.known(items)
     if of_items is not None and not of_items.held_out:
         searches[_KNOWN_ITEMS] = of_items
     return Evaluation(
-        sts={name: held.correlation(one) for name, one in pairs.items()},
+        sts={name: held.correlation(one) for name, one in labels.pairs.items()},
         retrieval=found,
         known_items=None if of_items is None else held.retrieval(of_items),
         storage=held.storage(searches) if config.storage else {},
+    )
+
+
+def read_labels(config: EvaluationConfig) -> Labels:
+    """Reads the labels that are asked for.
+
+    Raises:
+        ConfigError: A package is missing that measures need.
+        InputError: A file of labels cannot be used.
+    """
+    if config.retrieval or config.known_items:
+        check_measures()
+    return Labels(
+        pairs={name: read_pairs(path, config.sts_columns) for name, path in _named(config.sts)},
+        benchmarks={
+            name: read_benchmark(path, config.split) for name, path in _named(config.retrieval)
+        },
     )
 
 
@@ -160,10 +201,10 @@ def check_evaluation(manifest: Manifest, config: EvaluationConfig) -> None:
 
     Raises:
         ConfigError: Nothing is asked, or the version has other than one vector per row, no rows,
-            or a metric that is not known; or a package is missing.
+            or a metric that is not known.
     """
     check_one_vector_per_row(manifest, "an evaluation")
-    if not (config.sts or config.retrieval or config.known_items or config.storage):
+    if not config.asks:
         raise ConfigError(
             "nothing to evaluate; give --sts FILE, --retrieval DIR, --known-items or --storage"
         )
@@ -174,8 +215,6 @@ def check_evaluation(manifest: Manifest, config: EvaluationConfig) -> None:
             f"metric {manifest.description['metric']!r} cannot be searched; expected "
             f"{' or '.join(METRICS)}"
         )
-    if config.retrieval or config.known_items:
-        check_measures()
 
 
 def _named(paths: Iterable[str]) -> list[tuple[str, Path]]:

@@ -1,7 +1,7 @@
 """Queries made from the corpus itself, each with the one document that it must find.
 
 Nobody judged anything: a query and its document come from one text. What the measures tell is
-whether a text is found by another part of itself, which a sound version does almost always.
+whether a text is found by another part of itself, which compares models and settings on one corpus.
 """
 
 import heapq

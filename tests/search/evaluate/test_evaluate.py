@@ -69,10 +69,10 @@ def corpus() -> list[dict[str, Any]]:
 
 
 def judgments() -> dict[tuple[int, int], int]:
-    gains = {(query, (3 * query + step) % DOCUMENTS): step for query in range(QUERIES - 1)
+    gains = {(query, (3 * query + step) % DOCUMENTS): step for query in range(1, QUERIES - 1)
              for step in range(3)}  # fmt: skip
-    # The last has judgments, none of them above 0.
-    return gains | {(0, DOCUMENTS - 1): 2, (QUERIES - 1, 4): 0}
+    # What answers the first has no vector, and the last has judgments, none of them above 0.
+    return {(0, DOCUMENTS - 1): 2, **gains, (QUERIES - 1, 4): 0}
 
 
 def make(model: str, folder: Path, **changes: Any) -> str:
@@ -172,7 +172,7 @@ def test_a_corpus_of_other_documents_is_encoded_as_the_version_was(
     assert found.measured.means["ndcg@10"] == pytest.approx(expected_ndcg(oracle), abs=1e-4)
     with pytest.raises(
         InputError,
-        match=r"judges document 'doc-00000', which is not among those "
+        match=r"judges document 'doc-00059', which is not among those "
         r"of version .* \(\d+ such ids\)",
     ):
         evaluate(version, benchmark, documents="version")  # fmt: skip
