@@ -27,12 +27,15 @@ _MOST_READERS = 4
 """Parts that are read at once, at most; each takes three times its vectors' memory."""
 
 
-def examine_rows(version: Version, parts: Sequence[Part]) -> ExaminedRows | None:
+def examine_rows(
+    version: Version, parts: Sequence[Part], texts: bool = False
+) -> ExaminedRows | None:
     """Reads the rows of a version and adds up what they say.
 
     Args:
         version: The version, every block committed.
         parts: Its parts, in order.
+        texts: Whether the beginnings of stored texts are read as well.
 
     Returns:
         None of a version whose rows have not exactly one vector each, such as one of tokens.
@@ -43,10 +46,11 @@ def examine_rows(version: Version, parts: Sequence[Part]) -> ExaminedRows | None
     """
     chosen = _chosen(parts)
     bound = key_bound(sum(part.rows for part, _ in chosen))
+    columns = (*COLUMNS, "text") if texts else COLUMNS
 
     def read(one: tuple[Part, int]) -> ExaminedRows | None:
         part, first = one
-        rows = read_rows(version, part, COLUMNS)
+        rows = read_rows(version, part, columns)
         return ExaminedRows.of(rows, first, bound) if "embedding" in rows.schema.names else None
 
     total = ExaminedRows()

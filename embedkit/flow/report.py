@@ -77,7 +77,7 @@ def write_report(
             reason: tuple(map(numbers.true_line, found)) for reason, found in examples.items()
         },
         place=partial(place_of, input_format=manifest.input_format),
-        examined=examine_rows(version, manifest.parts),
+        examined=examine_rows(version, manifest.parts, draft.options.excerpts),
         rows_at=partial(_told, rows, numbers, manifest.input_format, draft.options.excerpts),
         near_duplicates=_near_duplicates(draft, manifest, numbers),
     )

@@ -9,8 +9,8 @@ from embedkit.reports.second_moments import SecondMoments
 from embedkit.reports.vector_sample import VectorSample
 from embedkit.vectors import vectors_of
 
-COLUMNS = ("id", "doc_id", "text_hash", "embedding")
-"""What is read of a row."""
+COLUMNS = ("id", "doc_id", "text_hash", "source", "embedding")
+"""What is read of a row, and ``text`` where texts may be shown."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +37,7 @@ class ExaminedRows:
         """Takes the rows of one block.
 
         Args:
-            rows: ``COLUMNS`` of the rows of a part.
+            rows: ``COLUMNS`` of the rows of a part, perhaps ``text`` as well.
             first: Rows of the version before them.
             bound: Keys from which on rows are not sampled, see ``key_bound``.
         """

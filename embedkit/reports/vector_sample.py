@@ -5,6 +5,7 @@ from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from embedkit.reports.repeats import hash64
@@ -21,6 +22,9 @@ _SPARE = 1.05
 
 _ALL_KEYS = 1 << 64
 
+_BEGINNING = 1000
+"""Characters that are kept of a text."""
+
 
 @dataclass(frozen=True, eq=False)
 class SampledVectors:
@@ -32,6 +36,8 @@ class SampledVectors:
         documents: Hashes of the documents that they are, or are chunks of, uint64, shape (n,).
         texts: Hashes of their texts, uint64, shape (n,).
         vectors: Their vectors as they are stored, float32, shape (n, d).
+        sources: The files that they came from, or None, shape (n,).
+        beginnings: Their texts' beginnings, or None where no texts were read, shape (n,).
     """
 
     keys: NDArray[np.uint64]
@@ -39,12 +45,15 @@ class SampledVectors:
     documents: NDArray[np.uint64]
     texts: NDArray[np.uint64]
     vectors: NDArray[np.float32]
+    sources: NDArray[np.object_]
+    beginnings: NDArray[np.object_]
 
     @classmethod
     def none(cls) -> Self:
         """Returns no rows."""
-        hashes = np.empty(0, np.uint64)
-        return cls(hashes, np.empty(0, np.int64), hashes, hashes, np.empty((0, 0), np.float32))
+        hashes, words = np.empty(0, np.uint64), np.empty(0, object)
+        vectors = np.empty((0, 0), np.float32)
+        return cls(hashes, np.empty(0, np.int64), hashes, hashes, vectors, words, words)
 
     def __len__(self) -> int:
         """Returns the number of rows."""
@@ -58,6 +67,8 @@ class SampledVectors:
             self.documents[rows],
             self.texts[rows],
             self.vectors[rows],
+            self.sources[rows],
+            self.beginnings[rows],
         )
 
     @property
@@ -94,7 +105,7 @@ class VectorSample:
         """Takes the rows of one block.
 
         Args:
-            rows: The rows, with ``id``, ``doc_id`` and ``text_hash``.
+            rows: The rows: ``id``, ``doc_id`` and ``text_hash``, perhaps ``source`` and ``text``.
             vectors: Their vectors, shape (n, d).
             first: Rows of the version before them.
             bound: Keys from which on rows are not taken, see ``key_bound``.
@@ -105,13 +116,17 @@ class VectorSample:
             taken = np.flatnonzero(keys < np.uint64(bound))
         if not len(taken):
             return cls()
-        names = rows.select(["doc_id", "text_hash"]).take(pa.array(taken))
+        columns = ("doc_id", "text_hash", "source", "text")
+        names = rows.select([name for name in columns if name in rows.schema.names])
+        names = names.take(pa.array(taken))
         piece = SampledVectors(
             keys[taken],
             first + taken,
             keys_of(names.column("doc_id")),
             hash64(names.column("text_hash")),
             vectors[taken].astype(np.float32),
+            _words(names, "source"),
+            _words(names, "text"),
         )
         return cls((piece,))
 
@@ -133,7 +148,23 @@ class VectorSample:
             np.concatenate([piece.documents for piece in self.pieces])[order],
             np.concatenate([piece.texts for piece in self.pieces])[order],
             np.concatenate([piece.vectors for piece in self.pieces])[order],
+            np.concatenate([piece.sources for piece in self.pieces])[order],
+            np.concatenate([piece.beginnings for piece in self.pieces])[order],
         )
+
+    @property
+    def taken(self) -> int:
+        """How many rows were taken, perhaps some more than are drawn."""
+        return sum(map(len, self.pieces))
+
+
+def _words(rows: pa.Table, name: str) -> NDArray[np.object_]:
+    """Returns the beginnings of a column's strings, None where there is no such column."""
+    found = np.full(len(rows), None, object)
+    if name in rows.schema.names:
+        column = rows.column(name).cast(pa.string())
+        found[:] = pc.utf8_slice_codeunits(column, 0, _BEGINNING).to_pylist()
+    return found
 
 
 def key_bound(rows: int) -> int:

@@ -75,7 +75,8 @@ def test_of_very_long_vectors_fewer_are_drawn(blocks, monkeypatch):
 def test_rows_without_a_direction_are_told():
     vectors = np.array([[1, 2], [0, 0], [np.nan, 1], [np.inf, 1], [3e38, 3e38]], np.float32)
     hashes = np.arange(5, dtype=np.uint64)
-    rows = SampledVectors(hashes, np.arange(5), hashes, hashes, vectors)
+    nothing = np.full(5, None, object)
+    rows = SampledVectors(hashes, np.arange(5), hashes, hashes, vectors, nothing, nothing)
     assert rows.usable.tolist() == [True, False, False, False, True]
     units = rows.take(rows.usable).units
     assert np.allclose(np.linalg.norm(units, axis=1), 1)

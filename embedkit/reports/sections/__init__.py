@@ -4,6 +4,7 @@ from typing import Any
 
 from embedkit.reports.section import Section
 from embedkit.reports.sections import (
+    clusters,
     dataset,
     dimensions,
     evaluation,
@@ -31,6 +32,7 @@ SECTIONS: tuple[Section[Any, Any], ...] = (
     near_duplicates.SECTION,
     similarity.SECTION,
     geometry.SECTION,
+    clusters.SECTION,
     dimensions.SECTION,
     reuse.SECTION,
     run.SECTION,

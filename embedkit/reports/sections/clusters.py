@@ -1,0 +1,126 @@
+"""What the rows are about: clusters of a sample, named by the terms that tell them apart."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from embedkit.reports.facts import Facts
+from embedkit.reports.map.clusters import LEAST_ROWS, Clusters, commonest, find_clusters, purity
+from embedkit.reports.map.terms import class_terms
+from embedkit.reports.section import Nothing, Section, share
+from embedkit.reports.sections.geometry import one_of_each
+from embedkit.reports.vector_sample import SampledVectors
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Rows that are alike.
+
+    Attributes:
+        rows: How many they are.
+        share: Their share of the rows that were parted.
+        terms: Terms that tell their texts from those of other clusters, the heaviest first.
+        source: The file that most of them are from.
+        source_share: The share of them that is.
+    """
+
+    rows: int
+    share: float
+    terms: list[str]
+    source: str | None
+    source_share: float
+
+
+@dataclass(frozen=True)
+class Parted:
+    """A sample of the rows, parted into clusters.
+
+    Attributes:
+        measured: Whether it was parted.
+        why: Why it was not.
+        rows: Rows that were parted: those of the sample with a direction, one of each text.
+        by: What found the clusters, ``faiss`` or ``scikit-learn``.
+        named: Whether texts could be read to name them.
+        sources: Files that the rows are from.
+        largest_source: Share of the rows that are from the largest of these.
+        purity: Share of the rows that are from the commonest source of their cluster: no less than
+            ``largest_source``, and 1 where every cluster has one source.
+        clusters: The clusters, the largest first.
+    """
+
+    measured: bool
+    why: str | None = None
+    rows: int = 0
+    by: str | None = None
+    named: bool = False
+    sources: int = 0
+    largest_source: float | None = None
+    purity: float | None = None
+    clusters: list[Cluster] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class ClusterFigures:
+    """The section's entry of the report."""
+
+    clusters: Parted
+
+
+def _figures(statistic: Nothing, facts: Facts) -> ClusterFigures:
+    assert facts.examined is not None, "else the section is left out"
+    sample = facts.examined.sample.drawn()
+    usable = sample.take(sample.usable)
+    rows = one_of_each(usable, usable.texts)
+    if len(rows) < LEAST_ROWS:
+        return ClusterFigures(Parted(False, "too few rows of the sample have different texts"))
+    found = find_clusters(rows.units)
+    if found is None:
+        return ClusterFigures(
+            Parted(
+                False,
+                "they take faiss or scikit-learn; install faiss-cpu, which is the extra report of "
+                "embedkit",
+            )
+        )
+    return ClusterFigures(_parted(rows, found))
+
+
+def _parted(rows: SampledVectors, found: Clusters) -> Parted:
+    sources = rows.sources.tolist()
+    files = Counter(one for one in sources if one is not None)
+    named = rows.beginnings[0] is not None
+    count = int(found.numbers.max()) + 1
+    terms = class_terms(rows.beginnings.tolist(), found.numbers) if named else [[]] * count
+    clusters = []
+    for number in range(count):
+        of_cluster = np.flatnonzero(found.numbers == number)
+        source, of_source = commonest(sources, of_cluster)
+        clusters.append(
+            Cluster(
+                rows=len(of_cluster),
+                share=share(len(of_cluster), len(rows)),
+                terms=terms[number],
+                source=source,
+                source_share=share(of_source, len(of_cluster)),
+            )
+        )
+    return Parted(
+        measured=True,
+        rows=len(rows),
+        by=found.by,
+        named=named,
+        sources=len(files),
+        largest_source=share(max(files.values(), default=0), len(rows)),
+        purity=purity(sources, found),
+        clusters=clusters,
+    )
+
+
+def _applies(facts: Facts) -> bool:
+    # Few rows have no clusters to speak of, and what finds them takes a while to load.
+    examined = facts.examined
+    return examined is not None and examined.sample.taken >= LEAST_ROWS
+
+
+SECTION = Section(__file__, Nothing, _figures, applies=_applies)
