@@ -22,7 +22,7 @@ from embedkit.dataset.removal import check_not_removed
 from embedkit.dataset.version import Version
 from embedkit.errors import GoneError, ResumableError
 from embedkit.flow.earlier_rows import EarlierRows
-from embedkit.flow.evaluated import Evaluate, evaluated
+from embedkit.flow.evaluated import Evaluate, evaluated, needs_another_report
 from embedkit.flow.gather import processes_for
 from embedkit.flow.large_documents import reject_whole_documents
 from embedkit.flow.line_numbers import LineNumbers
@@ -175,12 +175,16 @@ def _with_version(account: RunAccount, draft: Draft, manifest: Manifest) -> RunA
     )
 
 
-def _restore_texts(draft: Draft, manifest: Manifest) -> None:
-    """Writes the report and the card of a complete version anew where they are gone or torn."""
+def _restore_texts(draft: Draft, manifest: Manifest, evaluate: Evaluate | None) -> None:
+    """Writes the report and the card of a complete version anew where they are gone or torn.
+
+    So it does with a report that is to say more than the release foresaw that made it.
+    """
     version = draft.version
     if _is_torn(version, version.card_key):
         restore_card(version, dataset_card(version, manifest))
-    if not any(_is_torn(version, version.key(path)) for path in (REPORT_JSON, REPORT_HTML)):
+    stands = not any(_is_torn(version, version.key(path)) for path in (REPORT_JSON, REPORT_HTML))
+    if stands and not (manifest.rows and needs_another_report(version, evaluate)):
         return
     blocks = committed_blocks(version)
     account = RunAccount(rows_resumed=manifest.rows, tokens_resumed=manifest.tokens_encoded)
@@ -203,7 +207,8 @@ def _is_torn(version: Version, key: str) -> bool:
 def account_of_complete(draft: Draft, evaluate: Evaluate | None = None) -> RunAccount:
     """Returns the account of a run that found its version complete and had nothing to encode.
 
-    A report or card that is gone or torn is written anew.
+    A report or card that is gone or torn is written anew, and a report of another release where it
+    is to say what came of an evaluation.
 
     Args:
         draft: The version.
@@ -218,7 +223,7 @@ def account_of_complete(draft: Draft, evaluate: Evaluate | None = None) -> RunAc
     """
     manifest = read_manifest(draft.version)
     leave(draft.version)
-    _restore_texts(draft, manifest)
+    _restore_texts(draft, manifest, evaluate)
     account = RunAccount(
         rows_resumed=manifest.rows,
         tokens_resumed=manifest.tokens_encoded,

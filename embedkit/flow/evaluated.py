@@ -1,9 +1,11 @@
 """A complete version is held against what its job asks, and its report says what came of it."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
+from embedkit import __version__
 from embedkit.dataset.manifest import Manifest
 from embedkit.dataset.version import Version
 from embedkit.errors import IntegrityError
@@ -60,7 +62,7 @@ def evaluated(
             "again, which writes it anew"
         )
     found = report.get("evaluation")
-    if not isinstance(found, dict) or found.get("asked") != evaluate.asked:
+    if _is_due(report, evaluate):
         _LOG.info("evaluating version %s", version.name)
         figures = evaluate(version, manifest, draft.options.excerpts)
         found = {"asked": evaluate.asked, **figures}
@@ -68,3 +70,25 @@ def evaluated(
         version.store.replace(version.key(REPORT_JSON), report_json(report))
         version.store.replace(version.key(REPORT_HTML), render_html(report).encode())
     return replace(account, evaluation=found)
+
+
+def needs_another_report(version: Version, evaluate: Evaluate | None) -> bool:
+    """Tells whether a version is to be evaluated whose report another release made.
+
+    The page is rendered once more from ``report.json`` then, which must say all that the page shows
+    by now.
+
+    Raises:
+        StoreError: The store failed.
+    """
+    if evaluate is None:
+        return False
+    report = read_report(version)
+    made_with = report.get("dataset", {}).get("libraries", {}).get("embedkit")
+    is_of_another = "verdict" not in report or made_with != __version__
+    return is_of_another and _is_due(report, evaluate)
+
+
+def _is_due(report: Mapping[str, Any], evaluate: Evaluate) -> bool:
+    found = report.get("evaluation")
+    return not isinstance(found, dict) or found.get("asked") != evaluate.asked
