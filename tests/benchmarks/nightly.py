@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,11 @@ _FEWER = 10
 Row = dict[str, str]
 
 
-def rows_of(count: int) -> list[Row]:
-    """Returns short texts, each with an id and no two the same."""
+def rows_of(count: int, characters: int = _CHARACTERS) -> list[Row]:
+    """Returns texts of at most so many characters, each with an id and no two the same."""
     texts = read_texts().texts
     return [
-        {"id": f"{n:08d}", "text": f"{n} {texts[n % len(texts)][:_CHARACTERS]}"}
+        {"id": f"{n:08d}", "text": f"{n} {texts[n % len(texts)][:characters]}"}
         for n in range(count)
     ]
 
@@ -91,10 +92,10 @@ def show(what: str, found: Any, full: Any) -> None:
     )
 
 
-def with_the_model(folder: Path, count: int) -> None:
+def with_the_model(folder: Path, count: int, characters: int) -> None:
     """Measures nights with a real encoder."""
-    rows = rows_of(count)
-    print(f"\n{count:,} rows of at most {_CHARACTERS} characters, {_SHARDS} shards, MiniLM, plain:")
+    rows = rows_of(count, characters)
+    print(f"\n{count:,} rows of at most {characters} characters, {_SHARDS} shards, MiniLM, plain:")
     print(
         "| night | splits read | rows encoded | of its tokens | s | of its time | CPU s | of its "
         "| used by others |\n|---|---|---|---|---|---|---|---|---|"
@@ -170,6 +171,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds this benchmark's options."""
     parser.add_argument("--nightly-rows", type=int, default=100_000, help="rows with the model")
     parser.add_argument(
+        "--nightly-characters", type=int, default=_CHARACTERS, help="of a text; fewer cost less"
+    )
+    parser.add_argument(
         "--nightly-free-rows", type=int, default=1_000_000, help="rows with no encoder; 0: none"
     )
 
@@ -177,7 +181,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def main(options: argparse.Namespace) -> None:
     """Measures and prints."""
     measures: list[tuple[Callable[[Path, int], None], int]] = [
-        (with_the_model, options.nightly_rows),
+        (partial(with_the_model, characters=options.nightly_characters), options.nightly_rows),
         (without_an_encoder, options.nightly_free_rows),
     ]
     for measure, count in measures:
