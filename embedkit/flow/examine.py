@@ -10,9 +10,11 @@ exact.
 from collections.abc import Sequence
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from embedkit.dataset.manifest import Part
-from embedkit.dataset.rows import read_rows
+from embedkit.dataset.rows import opened_part
 from embedkit.dataset.stores import in_order
 from embedkit.dataset.version import Version, block_of
 from embedkit.encoders.hardware import usable_cores
@@ -26,6 +28,9 @@ MOST_BLOCKS = 2048
 _MOST_READERS = 4
 """Parts that are read at once, at most; each takes three times its vectors' memory."""
 
+_MOST_TEXT = 32 << 20
+"""Bytes of a part's texts above which they are not read, as some documents are whole books."""
+
 
 def examine_rows(
     version: Version, parts: Sequence[Part], texts: bool = False
@@ -35,7 +40,8 @@ def examine_rows(
     Args:
         version: The version, every block committed.
         parts: Its parts, in order.
-        texts: Whether the beginnings of stored texts are read as well.
+        texts: Whether the beginnings of stored texts are read as well, but for parts of very long
+            ones.
 
     Returns:
         None of a version whose rows have not exactly one vector each, such as one of tokens.
@@ -46,11 +52,11 @@ def examine_rows(
     """
     chosen = _chosen(parts)
     bound = key_bound(sum(part.rows for part, _ in chosen))
-    columns = (*COLUMNS, "text") if texts else COLUMNS
 
     def read(one: tuple[Part, int]) -> ExaminedRows | None:
         part, first = one
-        rows = read_rows(version, part, columns)
+        with opened_part(version, part) as file:
+            rows = _read(file, texts)
         return ExaminedRows.of(rows, first, bound) if "embedding" in rows.schema.names else None
 
     total = ExaminedRows()
@@ -60,6 +66,18 @@ def examine_rows(
             return None
         total += found
     return total.among(len(parts))
+
+
+def _read(file: pq.ParquetFile, texts: bool) -> pa.Table:
+    names = file.schema_arrow.names
+    columns = [name for name in COLUMNS if name in names]
+    if texts and "text" in names:
+        leaves = range(file.metadata.num_columns)
+        place = [file.metadata.schema.column(leaf).path for leaf in leaves].index("text")
+        groups = map(file.metadata.row_group, range(file.num_row_groups))
+        if sum(group.column(place).total_uncompressed_size for group in groups) <= _MOST_TEXT:
+            columns.append("text")
+    return file.read(columns=columns)
 
 
 def _chosen(parts: Sequence[Part]) -> list[tuple[Part, int]]:

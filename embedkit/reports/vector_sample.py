@@ -37,7 +37,7 @@ class SampledVectors:
         texts: Hashes of their texts, uint64, shape (n,).
         vectors: Their vectors as they are stored, float32, shape (n, d).
         sources: The files that they came from, or None, shape (n,).
-        beginnings: Their texts' beginnings, or None where no texts were read, shape (n,).
+        beginnings: Their texts' beginnings, or None where it was not read, shape (n,).
     """
 
     keys: NDArray[np.uint64]

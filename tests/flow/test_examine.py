@@ -1,6 +1,7 @@
 """Rows read again from the parts of a version."""
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from blocks import Job, make_block, make_options
 
@@ -37,6 +38,29 @@ def test_of_many_parts_the_same_few_are_read(version, monkeypatch):
     one, two = examine_rows(*version), examine_rows(*version)
     assert (one.blocks, one.of_blocks) == (2, 4)
     assert one.moments.count == two.moments.count < 53
+
+
+def test_texts_are_read_where_they_may_be_shown_and_are_not_very_long(job, tmp_path, monkeypatch):
+    stored = Version(str(tmp_path / "texts"), "v1")
+    parts = Job(job.blocks, make_options(store_text=True)).complete(stored).parts
+    ids = [one for block in job.blocks for one in block.rows.column("id").to_pylist()]
+    texts = [one for block in job.blocks for one in block.rows.column("text").to_pylist()]
+    sources = [one for block in job.blocks for one in block.rows.column("source").to_pylist()]
+
+    def read(texts):
+        return examine_rows(stored, parts, texts).sample.drawn()
+
+    found = read(True)
+    assert len(found) == len(ids)
+    assert [texts[place] for place in found.places] == found.beginnings.tolist()
+    assert [sources[place] for place in found.places] == found.sources.tolist()
+    assert set(read(False).beginnings) == {None}
+    sizes = [pq.ParquetFile(f"{stored.url}/{part.path}").metadata.row_group(0) for part in parts]
+    column = pq.ParquetFile(f"{stored.url}/{parts[0].path}").metadata.schema.names.index("text")
+    largest = max(group.column(column).total_uncompressed_size for group in sizes)
+    monkeypatch.setattr(examine, "_MOST_TEXT", largest - 1)
+    some = read(True).beginnings
+    assert 0 < sum(one is None for one in some) < len(some)
 
 
 def test_half_precision_is_read_as_it_is(tmp_path):

@@ -89,9 +89,9 @@ def _figures(statistic: Nothing, facts: Facts) -> ClusterFigures:
 def _parted(rows: SampledVectors, found: Clusters) -> Parted:
     sources = rows.sources.tolist()
     files = Counter(one for one in sources if one is not None)
-    named = rows.beginnings[0] is not None
+    texts = rows.beginnings.tolist()
     count = int(found.numbers.max()) + 1
-    terms = class_terms(rows.beginnings.tolist(), found.numbers) if named else [[]] * count
+    terms = class_terms([text or "" for text in texts], found.numbers)
     clusters = []
     for number in range(count):
         of_cluster = np.flatnonzero(found.numbers == number)
@@ -109,7 +109,7 @@ def _parted(rows: SampledVectors, found: Clusters) -> Parted:
         measured=True,
         rows=len(rows),
         by=found.by,
-        named=named,
+        named=any(text is not None for text in texts),
         sources=len(files),
         largest_source=share(max(files.values(), default=0), len(rows)),
         purity=purity(sources, found),
