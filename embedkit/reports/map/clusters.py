@@ -100,7 +100,13 @@ def _centres_of_faiss(units: NDArray[np.float32], count: int) -> NDArray[np.floa
         min_points_per_centroid=1,
         max_points_per_centroid=len(units),
     )
-    kmeans.train(units)
+    threads = faiss.omp_get_max_threads()
+    # So few rows are done before further threads have begun, which cost more than they do.
+    faiss.omp_set_num_threads(1)
+    try:
+        kmeans.train(units)
+    finally:
+        faiss.omp_set_num_threads(threads)
     centres: NDArray[np.float32] = kmeans.centroids
     return centres
 
