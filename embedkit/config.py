@@ -711,6 +711,11 @@ class EngineConfig(Settings):
         600.0,
         description="Seconds that a run on a cluster waits while no encoder can be placed there.",
     )
+    canaries: Literal["auto", "always", "never"] = Field(
+        "auto",
+        description="Whether an encoder must give the vectors that a CPU computes in float32 for a "
+        "few fixed texts before it is used; auto asks those on GPUs.",
+    )
     max_lost_workers: Annotated[int, Field(ge=0)] = Field(
         100, description="Lost workers that a run on a cluster replaces before it gives up."
     )

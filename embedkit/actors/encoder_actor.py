@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ray.exceptions import RayError
 from ray.experimental.internal_kv import _internal_kv_get, _internal_kv_put
 
+from embedkit.encoders.canary import Canaries
 from embedkit.encoders.hardware import device_is_lost
 from embedkit.encoders.kinds import load_encoder
 from embedkit.encoders.meter import EncoderLoad, LoadMeter
@@ -49,9 +50,11 @@ class EncoderActor:
     to restart a lost actor.
     """
 
-    def __init__(self, name: str, model: ModelSpec) -> None:
+    def __init__(self, name: str, model: ModelSpec, canaries: Canaries | None = None) -> None:
         with phases_to(_write_phase):
             self._encoder = load_encoder(model)
+        if canaries is not None:
+            canaries.check(self._encoder)
         self._places = threading.BoundedSemaphore(model.calls_at_once)
         self._meter = LoadMeter(name, f"{os.getpid()}-{os.urandom(4).hex()}")
 

@@ -13,9 +13,10 @@ from embedkit.actors.encoder_actor import encoder_class, phase_of
 from embedkit.actors.encoder_errors import encoder_error
 from embedkit.actors.encoder_handle import PULSE_SECONDS, EncoderHandle, look
 from embedkit.actors.pool_client import PoolConnection
+from embedkit.encoders.canary import Canaries
 from embedkit.encoders.meter import EncoderLoad
 from embedkit.encoders.spec import ModelSpec
-from embedkit.errors import EncoderError
+from embedkit.errors import CanaryError, EncoderError
 
 _LOG = logging.getLogger("embedkit")
 _MESSAGE_SECONDS = 30.0
@@ -40,6 +41,7 @@ class EncoderPool:
         gpus: GPUs, or a fraction of one, for each.
         least: How many must run before the work begins; all unless given.
         wait: Seconds to wait while no encoder runs at all.
+        canaries: What every process of an encoder must give first, or a reference to it.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class EncoderPool:
         gpus: float = 0.0,
         least: int | None = None,
         wait: float = 600.0,
+        canaries: "Canaries | ray.ObjectRef | None" = None,
     ) -> None:
         remote = encoder_class(model)
         run = uuid.uuid4().hex[:8]
@@ -68,7 +71,7 @@ class EncoderPool:
                 max_restarts=-1,
                 max_task_retries=0,
                 scheduling_strategy="SPREAD",
-            ).remote(name, model)
+            ).remote(name, model, canaries)
             for name, place in zip(names, places, strict=True)
         ]
         self._encoders = dict(zip(names, map(EncoderHandle, actors), strict=True))
@@ -92,11 +95,14 @@ class EncoderPool:
     def wait_until_ready(self) -> tuple[int, str]:
         """Waits until as many encoders as the run needs have loaded their model.
 
+        It goes on without those that fail at the canary texts, as long as another one does not.
+
         Returns:
             The vectors' dimension and the device's name.
 
         Raises:
             EncoderError: They could not be started in time.
+            CanaryError: All of them give other vectors than the model.
             ConfigError: One could not load the model.
         """
         patience = min(self._timeout, self._wait)
@@ -115,7 +121,15 @@ class EncoderPool:
             done, _ = ray.wait(list(asked), timeout=min(left, patience / 4, PULSE_SECONDS))
             for call in done:
                 encoder = asked.pop(call)
-                if (found := _description(call)) is None:
+                try:
+                    found = _description(call)
+                except CanaryError as error:
+                    if not asked and not described:
+                        raise
+                    _LOG.warning("an encoder is left out: %s", error)
+                    self._least = min(self._least, len(asked) + len(described))
+                    continue
+                if found is None:
                     asked[encoder.actor.describe.remote()] = encoder
                 else:
                     described.append(found)

@@ -8,8 +8,9 @@ from typing import Self
 from embedkit.config import JobConfig
 from embedkit.corpus.plan import Split
 from embedkit.dataset.committed import CommitRecord
+from embedkit.encoders.canary import canaries_for, wants_canaries
 from embedkit.encoders.host_cores import HostWork
-from embedkit.encoders.kinds import read_job_model
+from embedkit.encoders.kinds import load_encoder, read_job_model
 from embedkit.encoders.local_client import LocalClient, LocalConnection
 from embedkit.encoders.meter import EncoderLoad
 from embedkit.encoders.phases import phases_to
@@ -56,6 +57,10 @@ class PlainEngine:
         self._display.phase(LOADING)
         with phases_to(self._display.phase):
             client = LocalConnection(job.model)()
+            if wants_canaries(job.model, job.config.canaries):
+                canaries = canaries_for(job.model, job.config.canaries, load_encoder)
+                if canaries is not None:
+                    canaries.check(client.encoder)
         yield PlainWork(job, splits, client, Tally(documents_by_split(committed.values())))
 
 

@@ -85,6 +85,10 @@ class EncoderError(ResumableError):
     """An encoder could not be started or stopped answering."""
 
 
+class CanaryError(EncoderError):
+    """An encoder gives other vectors than the model: it is not used, and others may be."""
+
+
 class WorkerLostError(ResumableError):
     """A worker process ended before its work did, or could not be placed."""
 
