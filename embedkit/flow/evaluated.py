@@ -67,8 +67,9 @@ def evaluated(
         figures = evaluate(version, manifest, draft.options.excerpts)
         found = {"asked": evaluate.asked, **figures}
         report = with_evaluation(report, found)
-        version.store.replace(version.key(REPORT_JSON), report_json(report))
+        # The page first: that all of it was said is known by report.json.
         version.store.replace(version.key(REPORT_HTML), render_html(report).encode())
+        version.store.replace(version.key(REPORT_JSON), report_json(report))
     return replace(account, evaluation=found)
 
 

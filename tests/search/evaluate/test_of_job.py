@@ -11,9 +11,10 @@ from running import records, sentence, tiny_job, write_jsonl
 
 from embedkit.cli.options import read_evaluation, read_job
 from embedkit.config import EvaluationConfig, evaluation_fault
+from embedkit.dataset.local_store import LocalStore
 from embedkit.dataset.version import Version
 from embedkit.engines.run import run_job
-from embedkit.errors import ConfigError
+from embedkit.errors import ConfigError, StoreError
 from embedkit.search.evaluate import of_job
 
 DOCUMENTS = 30
@@ -91,7 +92,7 @@ def test_a_run_says_what_evaluate_says(night):
     assert measured["spearman"] == report["sts"]["pairs"]["spearman"]
     assert len(of_folder["worst"]) == 8
     assert "worst" not in measured["retrieval"]["judged"]
-    for shown in ("Evaluation", "judged", "pairs", "known items, no judgments: the title of"):
+    for shown in ("Evaluation", "judged", "pairs", "Known items, no judgments: the title of"):
         assert shown in night.page
     assert f"{of_folder['ndcg@10']:.4f}<br>" in night.page
 
@@ -139,6 +140,24 @@ def test_a_report_of_an_earlier_release_is_made_anew_for_it(night):
     assert night.report["counts"] == before["counts"]
     assert night.report["verdict"] == done["verdict"]
     assert "<h2>Evaluation</h2>" in night.page
+
+
+def test_a_run_that_broke_off_between_page_and_figures_is_gone_on_with(night, monkeypatch):
+    replace = LocalStore.replace
+
+    def broken(store, key, data):
+        if key.endswith("report/report.json") and b'"asked"' in data:
+            raise StoreError("gone")
+        replace(store, key, data)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LocalStore, "replace", broken)
+        assert night.run().code == 4
+    assert not (night.output / "LATEST").exists()
+    done = night.run("--json").json
+    assert done["published"]
+    assert night.report["evaluation"]["ndcg@10"] == done["evaluation"]["ndcg@10"]
+    assert night.page.count("<h2>Evaluation</h2>") == 1
 
 
 def test_labels_that_cannot_be_used_are_said_before_anything_is_written(night):
