@@ -9,7 +9,6 @@ import argparse
 import json
 import os
 import re
-import resource
 import subprocess
 import sys
 import tempfile
@@ -26,6 +25,7 @@ from scipy.sparse.csgraph import connected_components
 from embedkit.dataset.manifest import Part
 from embedkit.dataset.version import Version
 from embedkit.flow.near_duplicates import NEAR_ARROW, find_near_duplicates
+from tests.benchmarks.host_once import peak_mib
 from tests.benchmarks.machine import describe_machine
 from tests.near_rows import clustered, write_parts
 
@@ -156,13 +156,13 @@ def measure(
 def _find(folder: Path, threshold: str) -> None:
     parts = tuple(map(Part.of_dict, json.loads((folder / "parts.json").read_text())))
     used, begun = time.process_time(), time.perf_counter()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_mib()
     found = find_near_duplicates(Version(str(folder), "v1"), parts, threshold)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak = peak_mib()
     figures = {name: getattr(found, name) for name in ("threshold", "floor", "groups", "rows")}
     figures |= {"share": found.share, "said": found.recall, "said_pairs": found.recall_pairs}
     figures |= {"cpu": time.process_time() - used, "seconds": time.perf_counter() - begun}
-    print(json.dumps(figures | {"peak": peak / 1024, "before": before / 1024}))
+    print(json.dumps(figures | {"peak": peak, "before": before}))
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
