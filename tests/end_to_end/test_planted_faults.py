@@ -21,6 +21,7 @@ SOUND = (
     "reject_share>0.01", "truncated_share>0.2", "duplicate_share>0.1", "norms.non_finite>0",
     "rejects.reasons.non_finite_vector.count?>0", "dimensions.n_dead>0",
     "geometry.equal_share>0.01", "dimensions.spectrum.first_share>0.25", "errors>0",
+    "groups.source.worst_reject_share>0.2", "groups.source.worst_truncated_share>0.5",
 )  # fmt: skip
 """Gates that a sound corpus passes, and each planted fault fails some of."""
 
@@ -65,9 +66,10 @@ class FaultyEncoder(CostlessEncoder):
 
 
 def without_numbers(rows: Sequence[Ids]) -> Vectors:
-    """Makes no number of one text in twenty, as a broken card may."""
+    """Makes no number of one text in each file of twenty, as a broken card may."""
     vectors = MODEL(rows)
-    vectors[[ids[0] % 20 == 1 for ids in rows]] = np.nan
+    # The first word and the second tell which text it is, see ``texts``.
+    vectors[[ids[0] <= FILES and ids[1] == 1 for ids in rows]] = np.nan
     return vectors
 
 
@@ -152,7 +154,8 @@ def test_one_vector_in_twenty_that_holds_no_number(run):
 
 def test_thirty_per_cent_that_the_model_does_not_see_whole(run):
     long = [
-        f"{text} {' '.join(WORDS[:9])}" if n % 10 < 3 else text for n, text in enumerate(texts())
+        f"{text} {' '.join(WORDS[:9])}" if n // FILES % 10 < 3 else text
+        for n, text in enumerate(texts())
     ]
     result = run(long, *SOUND)
     check(result, "truncated_share>0.2")
@@ -172,11 +175,23 @@ def test_twenty_per_cent_that_repeat_a_text(run):
 
 def test_one_rotten_file_among_twenty(run):
     result = run(texts(), *SOUND, damage=7)
-    report = check(result, "reject_share>0.01")
+    report = check(result, "reject_share>0.01", "groups.source.worst_reject_share>0.2")
     assert report["rejects"]["share"] == 0.05
     examples = [one for reason in report["rejects"]["reasons"] for one in reason["examples"]]
     assert {one["source"] for one in examples} == {"07.jsonl"}
+    assert "source '07.jsonl' (20 records) is unlike the others: 100 % " in findings(report)
     assert "07.jsonl" in Path(result.report).read_text()
+
+
+def test_one_file_among_twenty_whose_texts_are_too_long(run):
+    """It moves the figure of all rows by no more than 5 %."""
+    long = [
+        f"{text} {' '.join(WORDS[:9])}" if n % FILES == 7 else text
+        for n, text in enumerate(texts())
+    ]
+    report = check(run(long, *SOUND), "groups.source.worst_truncated_share>0.5")
+    assert report["truncation"]["row_share"] == 0.05
+    assert "source '07.jsonl' (20 records) is unlike the others: 100 % " in findings(report)
 
 
 def test_a_dimension_that_collapsed(run):
