@@ -29,6 +29,7 @@ _HOMES = {
     "actors.ray_data": ("ray_dataset",),
     "config": (
         "CorpusConfig",
+        "EvaluationConfig",
         "JobConfig",
         "ModelConfig",
         "OutputConfig",
@@ -46,6 +47,7 @@ _HOMES = {
     "flow.rejected": ("list_rejects",),
     "records": ("DocumentBlock",),
     "reports.account": ("RunAccount",),
+    "search.evaluate.evaluate": ("evaluate_version",),
     "search.exact": ("Hit",),
     "search.export.export": ("export_version",),
     "search.query": ("encode_query", "search_text"),

@@ -3,6 +3,7 @@ from embedkit.actors.local_ray import LocalRay as LocalRay
 from embedkit.actors.map_batches import EmbedBatches as EmbedBatches
 from embedkit.actors.ray_data import ray_dataset as ray_dataset
 from embedkit.config import CorpusConfig as CorpusConfig
+from embedkit.config import EvaluationConfig as EvaluationConfig
 from embedkit.config import JobConfig as JobConfig
 from embedkit.config import ModelConfig as ModelConfig
 from embedkit.config import OutputConfig as OutputConfig
@@ -20,6 +21,7 @@ from embedkit.flow.publish_by_hand import publish_version as publish_version
 from embedkit.flow.rejected import list_rejects as list_rejects
 from embedkit.records import DocumentBlock as DocumentBlock
 from embedkit.reports.account import RunAccount as RunAccount
+from embedkit.search.evaluate.evaluate import evaluate_version as evaluate_version
 from embedkit.search.exact import Hit as Hit
 from embedkit.search.export.export import export_version as export_version
 from embedkit.search.projection import project_words as project_words
