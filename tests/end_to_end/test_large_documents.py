@@ -139,7 +139,7 @@ def test_a_run_that_only_completes_has_encoded_nothing(job, tmp_path, monkeypatc
     spoil(monkeypatch, tmp_path, SPOILED["two blocks"])
     with monkeypatch.context() as patched:
         patched.setattr(
-            run, "complete_version", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
+            run, "complete_version", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt)
         )
         with pytest.raises(KeyboardInterrupt):
             run_job(job)

@@ -106,7 +106,7 @@ def test_the_figures_are_those_of_brute_force(job, monkeypatch):
 def test_a_run_that_is_killed_behind_the_look_ends_in_the_same_bytes(job, monkeypatch, tmp_path):
     looked = by_workers(monkeypatch)
 
-    def killed(*_):
+    def killed(*_, **__):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):

@@ -134,7 +134,7 @@ def test_json_of_another_shape_is_named_and_the_remedy_works(job, stopped, undis
 def test_a_run_stopped_after_its_last_block_says_the_same_of_its_device(
     job, undisturbed, monkeypatch
 ):
-    def stop(*_: object) -> None:
+    def stop(*_: object, **settings: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
