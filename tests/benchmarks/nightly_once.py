@@ -60,6 +60,8 @@ def main(
     config = JobConfig(
         inputs=(corpus,), model=MODEL, output=output, version=version, id_column="id",
         reuse_scope=scope, split_bytes=int(split_bytes), engine="plain",
+        # Of vectors that cost nothing, all say the same.
+        near_duplicates="off" if encoder == "free" else "auto",
     )  # fmt: skip
     model = read_model(config)
     step("model")
