@@ -69,7 +69,7 @@ def start(ray_session, monkeypatch, tmp_path) -> Iterator[Callable[..., EncoderP
     encoder = make_encoder(tmp_path / "lost")
 
     class Actor(EncoderActor):
-        def __init__(self, name: str, model: SimpleNamespace) -> None:
+        def __init__(self, name: str, model: SimpleNamespace, canaries: None = None) -> None:
             self._encoder = encoder()
             self._places = threading.BoundedSemaphore(model.calls_at_once)
             self._meter = LoadMeter(name, f"{os.getpid()}-{time.time()}")

@@ -82,7 +82,9 @@ def test_a_report_that_is_gone_says_again_what_its_release_said(release, name, t
     for report in (found, expected):
         norms = report["norms"]
         report["norms"] = {name: norms[name] for name in norms if name not in ("mean", "deviation")}
-        report["findings"] = sorted(one["text"] for one in report["findings"])
+        # Nobody looked for near duplicates then.
+        said = (one["text"] for one in report["findings"] if "near duplicates" not in one["text"])
+        report["findings"] = sorted(said)
     for entry in expected.keys() - {"run"}:
         assert found[entry] == expected[entry], entry
 
