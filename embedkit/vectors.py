@@ -8,9 +8,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from embedkit.config import reserved_columns
 from embedkit.errors import IntegrityError
 from embedkit.formats.reused import Reused
-from embedkit.records import SPANS_FIELD, Block
+from embedkit.records import SPANS_FIELD, UNKNOWN_FIELD, Block
 
 _TYPES = {"float32": pa.float32(), "float16": pa.float16()}
 
@@ -283,6 +284,16 @@ class EmbeddingBlock(Block):
     def vectors(self) -> Vectors:
         """The vectors of its rows, as a view."""
         return vectors_of(self.rows)
+
+
+def metadata_columns(schema: pa.Schema) -> list[str]:
+    """Returns the names of the user's metadata columns among those of rows, in their order."""
+    reserved = reserved_columns(value_column(schema))
+    return [
+        field.name
+        for field in schema
+        if field.name not in reserved and not field.equals(UNKNOWN_FIELD)
+    ]
 
 
 def vectors_of(rows: pa.RecordBatch | pa.Table) -> Vectors:

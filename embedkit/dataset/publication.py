@@ -28,8 +28,7 @@ def publish(version: Version) -> None:
         RemovedError: The version is being removed.
         StoreError: The store failed; the same call again is safe.
     """
-    if not version.is_complete():
-        raise IntegrityError(f"{version.url}: not complete; {_RESUME}")
+    _check_complete(version)
     if not is_published(version):
         number = {"number": _new_number(version)}
         create(version.store, version.published_key, canonical_json(number))
@@ -48,8 +47,7 @@ def publish_above_all(version: Version) -> None:
         RemovedError: The version is being removed.
         StoreError: The store failed; the same call again is safe.
     """
-    if not version.is_complete():
-        raise IntegrityError(f"{version.url}: not complete; {_RESUME}")
+    _check_complete(version)
     if newest_published(version) != version.name:
         number = _new_number(version)
         highest = 0
@@ -67,6 +65,11 @@ def _highest_of(version: Version) -> int:
     store = version.store
     taken = reversed(_taken(store))
     return next((number for number in taken if _name_at(store, number) == version.name), 0)
+
+
+def _check_complete(version: Version) -> None:
+    if not version.is_complete():
+        raise IntegrityError(f"{version.url}: not complete; {_RESUME}")
 
 
 def _check_complete_still(version: Version) -> None:
@@ -94,8 +97,7 @@ def name_where_none_is(version: Version) -> bool:
         RemovedError: The version is being removed.
         StoreError: The store failed; the same call again is safe.
     """
-    if not version.is_complete():
-        raise IntegrityError(f"{version.url}: not complete; {_RESUME}")
+    _check_complete(version)
     create(version.store, LATEST, f"{version.name}\n".encode())
     named = latest_name(version.store) == version.name
     if named:

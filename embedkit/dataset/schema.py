@@ -6,9 +6,14 @@ from typing import Final
 
 import pyarrow as pa
 
-from embedkit.config import reserved_columns
 from embedkit.records import LINE_FIELD, TOKENS_FIELD, UNKNOWN_FIELD, counts_unknown
-from embedkit.vectors import PART_SPANS_FIELD, ValueColumn, value_column, vector_type
+from embedkit.vectors import (
+    PART_SPANS_FIELD,
+    ValueColumn,
+    metadata_columns,
+    value_column,
+    vector_type,
+)
 
 __all__ = ["FORMAT", "PartOptions", "metadata_columns", "part_schema", "value_column"]
 
@@ -79,16 +84,6 @@ def part_schema(rows: pa.Schema, options: PartOptions) -> pa.Schema:
         fields.append(pa.field("text", pa.string(), nullable=False))
     fields += [rows.field(name) for name in metadata_columns(rows)]
     return pa.schema(fields, metadata=dict(sorted(metadata.items())))
-
-
-def metadata_columns(schema: pa.Schema) -> list[str]:
-    """Returns the names of the user's metadata columns, in their order."""
-    reserved = reserved_columns(value_column(schema))
-    return [
-        field.name
-        for field in schema
-        if field.name not in reserved and not field.equals(UNKNOWN_FIELD)
-    ]
 
 
 def _of_many(rows: pa.Schema, options: PartOptions) -> list[pa.Field]:

@@ -1,7 +1,7 @@
 """Near duplicates of a larger version, looked for on an engine's workers before it ends."""
 
 from embedkit.dataset.committed import committed, committed_blocks
-from embedkit.dataset.rows import parts_of
+from embedkit.dataset.finalize import Totals
 from embedkit.engines.display import Display
 from embedkit.flow.large_documents import reject_whole_documents
 from embedkit.flow.map_splits import MapSplits
@@ -30,9 +30,6 @@ def look_for_near_duplicates(job: Job, map_splits: MapSplits, display: Display) 
     if job.records.has_many_rows:
         # What that takes away would have been looked at for nothing.
         reject_whole_documents(version, committed_blocks(version))
-    taken_over = 0
-    if not is_gated(job.output):
-        records = committed(version).values()
-        taken_over = sum(one.reused.rows for one in records if one.reused is not None)
-    parts = parts_of(version)
-    find_by_workers(version, parts, asked, job.options.excerpts, map_splits, taken_over)
+    totals = Totals.of(tuple(committed(version).values()))
+    taken_over = 0 if is_gated(job.output) else totals.reuse.versions.total()
+    find_by_workers(version, totals.parts, asked, job.options.excerpts, map_splits, taken_over)

@@ -12,13 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from embedkit.dataset.committed import committed
-from embedkit.dataset.finalize import part_of
-from embedkit.dataset.manifest import Part, read_manifest
+from embedkit.dataset.manifest import Part
 from embedkit.dataset.parquet import RESTORE
 from embedkit.dataset.part_copies import PartCopies
-from embedkit.dataset.rows import read_rows
-from embedkit.dataset.version import Version
+from embedkit.dataset.rows import parts_of, read_rows
 from embedkit.encoders.spec import VectorSpec
 from embedkit.errors import IntegrityError
 from embedkit.flow.hash_index import GlobalIndex, write_index
@@ -253,19 +250,6 @@ class _Found:
         if len(places) != len(found) or not np.array_equal(places, np.arange(len(found))):
             found = found.take(places)
         return self.rows[fits], found
-
-
-def parts_of(version: Version) -> tuple[Part, ...]:
-    """Returns the parts of a version in block order, of one that is not complete what it has.
-
-    Raises:
-        IntegrityError: A record is damaged.
-        StoreError: The store failed.
-    """
-    if version.is_complete():
-        return read_manifest(version).parts
-    records = committed(version).values()
-    return tuple(part_of(one, one.part) for one in records if one.part is not None)
 
 
 def _numerics_of(schema: pa.Schema, name: str) -> list[dict[str, Any]]:

@@ -97,6 +97,11 @@ def why_not(version: Version, parts: Sequence[Part], asked: str, taken_over: int
         IntegrityError: A part is gone or damaged.
         StoreError: The store failed.
     """
+    return _no_need(version, parts, asked, taken_over) or _no_means(parts, asked)
+
+
+def _no_need(version: Version, parts: Sequence[Part], asked: str, taken_over: int) -> str | None:
+    """Says why there is nothing to be looked for, or it would not pay."""
     if asked == "off":
         return "near_duplicates is off"
     schema = schema_of(version, parts)
@@ -105,15 +110,18 @@ def why_not(version: Version, parts: Sequence[Part], asked: str, taken_over: int
         what = "several vectors" if column == "embeddings" else "scores and no vector"
         return f"its rows have {what} each, which are not compared"
     rows = rows_in(parts)
-    if rows <= FEW_ROWS:
-        return None
-    if asked == "auto" and taken_over > rows // 2:
+    if asked == "auto" and rows > FEW_ROWS and taken_over > rows // 2:
         # It would cost more than all else that such a run does.
         return (
             f"{taken_over:,} of {rows:,} rows were taken over from an earlier version, and all "
             "would be compared once more, which near_duplicates: on does, or embedkit duplicates"
         )
-    if _can_cluster():
+    return None
+
+
+def _no_means(parts: Sequence[Part], asked: str) -> str | None:
+    """Says what this machine lacks for it, which is an error where it was asked for."""
+    if rows_in(parts) <= FEW_ROWS or _can_cluster():
         return None
     if fault := fault_of_setting(asked):
         raise ConfigError(fault)
@@ -147,20 +155,21 @@ def near_duplicates_of(
         IntegrityError: A part is gone or damaged.
         StoreError: The store failed.
     """
-    reason = why_not(version, parts, asked, taken_over)
-    if reason is None:
+    if (reason := _no_need(version, parts, asked, taken_over)) is not None:
+        return reason
+    lacking = _no_means(parts, asked)
+    if lacking is None:
         known = _known(version, parts, asked, texts)
         if known is not None:
             return known
         if asked != "auto" or rows_in(parts) <= _MOST_ROWS_HERE:
             return find_near_duplicates(version, parts, asked, texts)
-        reason = (
+        lacking = (
             f"more than {_MOST_ROWS_HERE:,} rows take an engine's workers, and this run had none "
             "for it; embedkit duplicates looks for them on one machine"
         )
-    if asked == "auto" and ("faiss" in reason or "workers" in reason):
-        _LOG.warning("near duplicates are not looked for: %s", reason)
-    return reason
+    _LOG.warning("near duplicates are not looked for: %s", lacking)
+    return lacking
 
 
 def is_surely_small(version: Version, vector_bytes: int) -> bool:

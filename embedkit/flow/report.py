@@ -92,9 +92,8 @@ def _near_duplicates(
 ) -> NearDuplicates | str:
     """Returns what is known of near duplicates, or why nothing is; lines are those of the files."""
     asked, texts = draft.output.near_duplicates, draft.options.excerpts
-    taken_over = 0
-    if manifest.reused is not None and not is_gated(draft.output):
-        taken_over = manifest.reused.rows
+    reused = manifest.reused
+    taken_over = 0 if reused is None or is_gated(draft.output) else reused.rows
     found = near_duplicates_of(draft.version, manifest.parts, asked, texts, taken_over)
     if isinstance(found, str):
         return found

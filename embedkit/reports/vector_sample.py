@@ -71,6 +71,15 @@ class SampledVectors:
             self.beginnings[rows],
         )
 
+    def one_of_each(self, names: NDArray[np.uint64]) -> Self:
+        """Returns the first row of each name, in their order.
+
+        Args:
+            names: What tells rows from one another, shape (n,).
+        """
+        _, first = np.unique(names, return_index=True)
+        return self.take(np.sort(first))
+
     @property
     def usable(self) -> NDArray[np.bool_]:
         """Whether each vector is finite and not zero, shape (n,)."""

@@ -52,6 +52,11 @@ def test_planted_subjects_are_found_named_and_told_by_file(make_report, planted)
     for one, kind in zip(found["clusters"], order, strict=True):
         assert set(one["terms"]) == set(WORDS[kind].split())
         assert one["share"] == pytest.approx(sizes[kind] / 300, abs=1e-6)
+    vectors = np.concatenate([np.stack(one.rows["embedding"].to_numpy(False)) for one in blocks])
+    texts = [text for one in blocks for text in one.rows["text"].to_pylist()]
+    for one, kind in zip(found["clusters"], order, strict=True):
+        cosines = np.where(kinds == kind, vectors @ vectors[kinds == kind].mean(axis=0), -1)
+        assert one["example"] in [texts[place] for place in np.argsort(-cosines)[:3]]
     table = contingency_matrix(files, kinds)
     assert found["purity"] == pytest.approx(table.max(axis=0).sum() / 300, abs=1e-6)
     assert found["largest_source"] == 0.6

@@ -3,13 +3,11 @@
 from collections import Counter
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from embedkit.reports.facts import Facts
 from embedkit.reports.map.clusters import LEAST_ROWS, Clusters, commonest, find_clusters, purity
 from embedkit.reports.map.terms import class_terms
+from embedkit.reports.sample import excerpt
 from embedkit.reports.section import Nothing, Section, share
-from embedkit.reports.sections.geometry import one_of_each
 from embedkit.reports.vector_sample import SampledVectors
 
 
@@ -21,6 +19,7 @@ class Cluster:
         rows: How many they are.
         share: Their share of the rows that were parted.
         terms: Terms that tell their texts from those of other clusters, the heaviest first.
+        example: The beginning of the text nearest to their centre; None where none was read.
         source: The file that most of them are from.
         source_share: The share of them that is.
     """
@@ -28,6 +27,7 @@ class Cluster:
     rows: int
     share: float
     terms: list[str]
+    example: str | None
     source: str | None
     source_share: float
 
@@ -71,7 +71,7 @@ def _figures(statistic: Nothing, facts: Facts) -> ClusterFigures:
     assert facts.examined is not None, "else the section is left out"
     sample = facts.examined.sample.drawn()
     usable = sample.take(sample.usable)
-    rows = one_of_each(usable, usable.texts)
+    rows = usable.one_of_each(usable.texts)
     if len(rows) < LEAST_ROWS:
         return ClusterFigures(Parted(False, "too few rows of the sample have different texts"))
     found = find_clusters(rows.units)
@@ -94,13 +94,15 @@ def _parted(rows: SampledVectors, found: Clusters) -> Parted:
     terms = class_terms([text or "" for text in texts], found.numbers)
     clusters = []
     for number in range(count):
-        of_cluster = np.flatnonzero(found.numbers == number)
+        of_cluster = found.rows_of(number)
+        example = texts[of_cluster[0]]
         source, of_source = commonest(sources, of_cluster)
         clusters.append(
             Cluster(
                 rows=len(of_cluster),
                 share=share(len(of_cluster), len(rows)),
                 terms=terms[number],
+                example=None if example is None else excerpt(example),
                 source=source,
                 source_share=share(of_source, len(of_cluster)),
             )

@@ -104,9 +104,9 @@ def _figures(statistic: Nothing, facts: Facts) -> GeometryFigures:
     assert facts.examined is not None, "else the section is left out"
     sample = facts.examined.sample.drawn()
     usable = sample.take(sample.usable)
-    texts = one_of_each(usable, usable.texts)
+    texts = usable.one_of_each(usable.texts)
     pairs, equal = equal_vectors(texts.vectors)
-    compared = one_of_each(texts, texts.documents)
+    compared = texts.one_of_each(texts.documents)
     units = compared.units
     floor = random_pairs(units)
     found = nearest(units, min(NEIGHBOURS, len(units) - 1)) if len(units) > 1 else None
@@ -130,12 +130,6 @@ def _figures(statistic: Nothing, facts: Facts) -> GeometryFigures:
             equal_pairs=_told_pairs(pairs, texts, facts),
         )
     )
-
-
-def one_of_each(sample: SampledVectors, names: NDArray[np.uint64]) -> SampledVectors:
-    """Returns the first row of each name, in the order of the sample."""
-    _, first = np.unique(names, return_index=True)
-    return sample.take(np.sort(first))
 
 
 def random_pairs(units: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -13,13 +13,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from embedkit.config import reserved_columns
 from embedkit.records import UNKNOWN_FIELD, Reject, counts_unknown
 from embedkit.reports.facts import Facts
 from embedkit.reports.measured import Measured
 from embedkit.reports.phrasing import count, percent
 from embedkit.reports.section import Finding, Section, share
-from embedkit.vectors import value_column
+from embedkit.vectors import metadata_columns
 
 SOURCE = "source"
 
@@ -123,17 +122,12 @@ class Groups:
 
 def _columns(schema: pa.Schema) -> list[str]:
     """Returns the columns whose values may be few: the source, and metadata but real numbers."""
-    reserved = reserved_columns(value_column(schema))
     kinds = (pa.types.is_string, pa.types.is_boolean, pa.types.is_integer)
-    metadata = [
-        one.name
-        for one in schema
-        if one.name not in reserved
-        and not one.name.startswith("\0")
-        and not one.equals(UNKNOWN_FIELD)
-        and any(is_kind(one.type) for is_kind in kinds)
-    ]
-    return [SOURCE, *metadata]
+
+    def may_be_few(name: str) -> bool:
+        return any(is_kind(schema.field(name).type) for is_kind in kinds)
+
+    return [SOURCE, *filter(may_be_few, metadata_columns(schema))]
 
 
 def _counts(rows: pa.RecordBatch, max_tokens: int) -> NDArray[np.int64]:
@@ -221,6 +215,19 @@ class Group:
 
 
 @dataclass(frozen=True)
+class Unlike(Group):
+    """A group that is worse than the rest.
+
+    Attributes:
+        figure: The share by which it is most above the rest, such as ``reject_share``.
+        rest: That share of all others.
+    """
+
+    figure: str
+    rest: float
+
+
+@dataclass(frozen=True)
 class Column:
     """The groups of one column.
 
@@ -241,7 +248,7 @@ class Column:
     distinct: int
     others: int
     largest: list[Group]
-    worst: list[Group]
+    worst: list[Unlike]
     worst_reject_share: float | None
     worst_truncated_share: float | None
     worst_unknown_share: float | None
@@ -280,18 +287,21 @@ def _column(name: str, tallies: Mapping[str, Tally], counts_unknown: bool) -> Co
     whole = Tally()
     for tally in tallies.values():
         whole = whole.plus(tally)
-    far: dict[str, float] = {}
-    for key in large:
-        rest = group(key, whole.minus(told[key]))
-        far[key] = max(_excess(group(key, told[key]), rest).values())
-    worst = sorted((key for key in large if far[key] >= _UNLIKE), key=lambda key: (-far[key], key))
     groups = [group(key, told[key]) for key in large]
+    held = (
+        _held(one, group(key, whole.minus(told[key])))
+        for key, one in zip(large, groups, strict=True)
+    )
+    worst = sorted(
+        (one for one in held if _excess(one) >= _UNLIKE),
+        key=lambda one: (-_excess(one), one.value or ""),
+    )
     return Column(
         column=name,
         distinct=len(told),
         others=tallies.get(_OTHERS, Tally()).rows,
         largest=[group(key, told[key]) for key in by_size[:_SHOWN]],
-        worst=[group(key, told[key]) for key in worst[:_SHOWN]],
+        worst=worst[:_SHOWN],
         worst_reject_share=_most(one.reject_share for one in groups),
         worst_truncated_share=_most(one.truncated_share for one in groups),
         worst_unknown_share=_most(one.unknown_share for one in groups),
@@ -313,9 +323,16 @@ def _group(key: str, tally: Tally, has_rejects: bool, counts_unknown: bool) -> G
     )
 
 
-def _excess(group: Group, rest: Group) -> dict[str, float]:
-    """Returns by how much shares of a group are above those of the rest."""
-    return {name: (getattr(group, name) or 0) - (getattr(rest, name) or 0) for name in _SHARES}
+def _held(group: Group, rest: Group) -> Unlike:
+    """Returns a group with the share by which it is most above the rest."""
+    ours, theirs = ({name: getattr(one, name) or 0.0 for name in _SHARES} for one in (group, rest))
+    figure = max(_SHARES, key=lambda name: ours[name] - theirs[name])
+    return Unlike(**vars(group), figure=figure, rest=theirs[figure])
+
+
+def _excess(group: Unlike) -> float:
+    found: float = (getattr(group, group.figure) or 0.0) - group.rest
+    return found
 
 
 def _most(shares: Iterable[float | None]) -> float | None:
@@ -325,27 +342,16 @@ def _most(shares: Iterable[float | None]) -> float | None:
 def _findings(figures: GroupFigures, facts: Facts) -> Iterator[Finding]:
     for column in figures.groups:
         for group in column.worst[:_FINDINGS_OF_COLUMN]:
-            yield from _finding(column, group)
-
-
-def _finding(column: Column, group: Group) -> Iterator[Finding]:
-    # Of ten largest ones, whatever the rest is; the figures of all rows stand above.
-    typical = {
-        name: float(np.median([getattr(one, name) or 0 for one in column.largest]))
-        for name in _SHARES
-    }
-    far = {name: (getattr(group, name) or 0) - typical[name] for name in _SHARES}
-    name = max(far, key=lambda one: far[one])
-    if far[name] < _FAR_UNLIKE:
-        return
-    value = "null" if group.value is None else repr(group.value)
-    size = count(group.rows + (group.rejects or 0))
-    yield Finding(
-        level="warning",
-        text=f"{column.column} {value} ({size} records) is unlike the others: "
-        f"{percent(getattr(group, name))} {_SHARES[name]}, where {percent(typical[name])} is usual "
-        "here. Look at it before searches do.",
-    )
+            if _excess(group) < _FAR_UNLIKE:
+                continue
+            value = "null" if group.value is None else repr(group.value)
+            size = count(group.rows + (group.rejects or 0))
+            yield Finding(
+                level="warning",
+                text=f"{column.column} {value} ({size} records) is unlike the others: "
+                f"{percent(getattr(group, group.figure))} {_SHARES[group.figure]}, "
+                f"{percent(group.rest)} of all others. Look at it before searches do.",
+            )
 
 
 SECTION = Section(__file__, Groups, _figures, _findings)
