@@ -169,3 +169,21 @@ def test_the_setting_as_it_may_be_written(job, given, settled):
 def test_a_setting_that_is_neither(job, wrong):
     with pytest.raises(ValueError, match="expected auto, on, off, or a cosine above 0"):
         job(near_duplicates=wrong)
+
+
+def test_the_night_after_looks_only_where_a_gate_needs_it(job, monkeypatch, tmp_path):
+    looked = by_workers(monkeypatch)
+    settings = {"near_duplicates": "auto"}
+    first = report_of(run_job(job(**settings)))["near_duplicates"]
+    assert (first["measured"], looked) == (True, [6])
+    changed = [RECORDS[0] | {"text": "another text"}, *RECORDS[1:]]
+    write_jsonl(tmp_path / "in.jsonl", changed)
+    second = report_of(run_job(job(**settings)))["near_duplicates"]
+    assert second["why"].startswith("70 of 71 rows were taken over from an earlier version")
+    assert (second["measured"], looked) == (False, [6])
+    write_jsonl(tmp_path / "in.jsonl", [*changed, {"id": "new", "text": "a new text"}])
+    gated = report_of(run_job(job(fail_on=("near_duplicate_share>0.9",), **settings)))
+    assert gated["near_duplicates"]["measured"]
+    assert gated["gates"][0]["figure"] == gated["near_duplicates"]["share"]
+    # By the workers again, before the version is completed.
+    assert looked == [6, 6]

@@ -121,10 +121,19 @@ def put(root: str, objects: Mapping[str, bytes]) -> None:
         open_store(root).replace(key, data)
 
 
-def test_a_late_run_commits_blocks_of_a_complete_version_once_more(nightly, committed_once_more):
+@pytest.mark.parametrize("blocks", ["all of them", "one with rows", "the one with a reject"])
+def test_a_late_run_commits_blocks_of_a_complete_version_once_more(
+    nightly, committed_once_more, blocks
+):
     """The next run finds it, whose marks say that all is well; readers have the parts listed."""
     night = Night(*nightly, MemoryPlace())
-    put(night.place.root, committed_once_more)
+    folder = {"one with rows": "/data/", "the one with a reject": "/rejects/"}.get(blocks, "")
+    new = [key for key in committed_once_more if folder in key and key not in night.after]
+    some = {block_of(key) for key in (new if not folder else new[:1])}
+    put(
+        night.place.root,
+        {key: data for key, data in committed_once_more.items() if block_of(key) in some},
+    )
     night.check_published()
     account = run_job(night.job)
     night.check_end()

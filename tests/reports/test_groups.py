@@ -133,7 +133,8 @@ def test_one_rotten_file_among_twenty_is_named(make_report, changes, share, said
     (finding,) = [one for one in report["findings"] if "unlike the others" in one["text"]]
     assert finding["level"] == "warning"
     assert finding["text"].startswith("source 'f13.jsonl' (")
-    assert said in finding["text"]
+    assert f"{said}, 0 % of all others." in finding["text"]
+    assert (found["worst"][0]["figure"], found["worst"][0]["rest"]) == (share, 0)
     assert "f13.jsonl" in render_html(json.loads(json.dumps(report)))
 
 

@@ -142,11 +142,16 @@ def test_a_report_of_an_earlier_release_is_made_anew_for_it(night):
     assert "<h2>Evaluation</h2>" in night.page
 
 
-def test_a_run_that_broke_off_between_page_and_figures_is_gone_on_with(night, monkeypatch):
+@pytest.mark.parametrize(
+    ("file", "of_it"), [("report.html", b"<h2>Evaluation</h2>"), ("report.json", b'"asked"')]
+)
+def test_a_run_that_broke_off_between_page_and_figures_is_gone_on_with(
+    night, monkeypatch, file, of_it
+):
     replace = LocalStore.replace
 
     def broken(store, key, data):
-        if key.endswith("report/report.json") and b'"asked"' in data:
+        if key.endswith(f"report/{file}") and of_it in data:
             raise StoreError("gone")
         replace(store, key, data)
 
