@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -40,7 +41,9 @@ def demo_job(corpus: Path, output: Path) -> JobConfig:
 def main() -> None:
     """Builds the corpus, embeds it, and answers three searches."""
     set_up_logs("text")
-    logging.getLogger("embedkit").setLevel(logging.WARNING)
+    if sys.stderr.isatty():
+        # A bar says it all there; elsewhere lines tell that it goes on, for some minutes.
+        logging.getLogger("embedkit").setLevel(logging.WARNING)
     start = time.monotonic()
     documents = write_corpus(FOLDER / "corpus")
     print(f"corpus: {documents:,} documents of Python's standard library in {FOLDER / 'corpus'}")
