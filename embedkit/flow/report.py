@@ -18,6 +18,7 @@ from embedkit.flow.examine import examine_rows
 from embedkit.flow.gather import Gathered, gather
 from embedkit.flow.line_numbers import LineNumbers, place_of
 from embedkit.flow.near_duplicates import is_gated, near_duplicates_of
+from embedkit.flow.neighbours import KnownNeighbours
 from embedkit.flow.prepare import Draft
 from embedkit.flow.verdict import REPORT_HTML, REPORT_JSON, judge
 from embedkit.records import LINE_FIELD
@@ -80,6 +81,7 @@ def write_report(
         examined=examine_rows(version, manifest.parts, draft.options.excerpts),
         rows_at=partial(_told, rows, numbers, manifest.input_format, draft.options.excerpts),
         near_duplicates=_near_duplicates(draft, manifest, numbers),
+        nearest=KnownNeighbours(version, None if draft.reuse is None else draft.reuse.version),
     )
     report = judge(draft, manifest, build_report(total, facts))
     # Replaced, not created: a run that was killed here left a report without this run's figures.

@@ -4,10 +4,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from embedkit.records import Reject
 from embedkit.reports.account import RunAccount
 from embedkit.reports.examined import ExaminedRows
 from embedkit.reports.near.figures import NearDuplicates
+from embedkit.reports.nearest import Neighbours, nearest
 from embedkit.reports.repeats import TextRepeats
 from embedkit.reports.sample import Sample
 
@@ -18,6 +22,9 @@ Place = Callable[[str, int, int | None], str]
 RowsAt = Callable[[Sequence[int]], Sequence[Mapping[str, Any]]]
 """Tells of rows, given their places among all: id, text, source, row_index, line, place, n_tokens.
 """
+
+Nearest = Callable[[NDArray[np.float32], int], Neighbours]
+"""Finds the so many nearest rows of each, see ``nearest``."""
 
 
 def no_rows(places: Sequence[int]) -> Sequence[Mapping[str, Any]]:
@@ -48,6 +55,7 @@ class Facts:
         rows_at: Tells of single rows, to be shown.
         near_duplicates: What all rows say of near duplicates, or why nothing is known of them; None
             where it was not asked.
+        nearest: Finds the neighbours of the sample's rows, or knows them.
     """
 
     dataset: Mapping[str, Any]
@@ -59,6 +67,7 @@ class Facts:
     examined: ExaminedRows | None = None
     rows_at: RowsAt = no_rows
     near_duplicates: NearDuplicates | str | None = None
+    nearest: Nearest = nearest
 
     @property
     def has_examined_vectors(self) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedkit.reports.facts import Facts
-from embedkit.reports.nearest import Neighbours, nearest
+from embedkit.reports.nearest import Neighbours
 from embedkit.reports.phrasing import noun, percent, significant
 from embedkit.reports.section import QUANTILES, Finding, Nothing, Section, share
 from embedkit.reports.vector_sample import SampledVectors
@@ -109,7 +109,8 @@ def _figures(statistic: Nothing, facts: Facts) -> GeometryFigures:
     compared = texts.one_of_each(texts.documents)
     units = compared.units
     floor = random_pairs(units)
-    found = nearest(units, min(NEIGHBOURS, len(units) - 1)) if len(units) > 1 else None
+    k = min(NEIGHBOURS, len(units) - 1)
+    found = facts.nearest(units, k) if k > 0 else None
     near = found.cosines[:, 0].astype(np.float64) if found else np.empty(0)
     return GeometryFigures(
         Geometry(
