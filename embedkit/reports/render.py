@@ -1,4 +1,4 @@
-"""A report as one HTML file that needs nothing else: no script, no request, no other file."""
+"""A report as one HTML file that needs nothing else: no request, no other file."""
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -7,7 +7,7 @@ from typing import Any
 
 import jinja2
 
-from embedkit.reports import charts, phrasing
+from embedkit.reports import phrasing
 from embedkit.reports.section import Section
 from embedkit.reports.sections import SECTIONS
 
@@ -19,8 +19,8 @@ def render_html(report: Mapping[str, Any], sections: Sequence[Section[Any, Any]]
     """Renders a report.
 
     Everything that came from outside (texts, ids, sources, names of models, details of rejects) is
-    escaped, and control characters in it are made visible. A policy in the page forbids
-    scripts and requests besides.
+    escaped, and control characters in it are made visible. A policy in the page forbids requests
+    besides, and all scripts but those that draw its plots.
 
     Args:
         report: What ``build_report`` gave, or ``report.json`` read back.
@@ -32,7 +32,7 @@ def render_html(report: Mapping[str, Any], sections: Sequence[Section[Any, Any]]
     names = report.get("sections", [section.name for section in sections])
     fragments = [section.fragment for section in sections if section.name in names]
     folders = dict.fromkeys(fragment.parent for fragment in fragments)
-    values = {**report, "charts": charts, "fragments": [fragment.name for fragment in fragments]}
+    values = {**report, "fragments": [fragment.name for fragment in fragments]}
     return render_page("report.html.jinja", values, tuple(folders))
 
 
@@ -48,18 +48,28 @@ def with_verdict(page: str, report: Mapping[str, Any]) -> str:
     _, closed, after = rest.partition(end)
     if not (opened and closed):
         return page
-    return before + render_page("verdict.html.jinja", report).rstrip("\n") + after
+    verdict = _environment(()).get_template("verdict.html.jinja").render(report)
+    return before + verdict.rstrip("\n") + after
 
 
 def render_page(name: str, values: Mapping[str, Any], folders: tuple[Path, ...] = ()) -> str:
-    """Renders a template of this folder; what it prints is escaped and made visible.
+    """Renders a page from a template of this folder; what it prints is escaped and made visible.
+
+    The template has ``plots`` and ``charts`` to place what is drawn, and the ``policy`` that they
+    need.
 
     Args:
         name: The template's file.
         values: What it may print.
         folders: Where else templates are that it includes.
     """
-    return _environment(folders).get_template(name).render(values)
+    # Bokeh is slow to import, and only who writes a page needs it.
+    from embedkit.reports.plots.charts import Charts
+    from embedkit.reports.plots.document import Plots, policy
+
+    plots = Plots()
+    drawn = {"plots": plots, "charts": Charts(plots), "policy": policy()}
+    return _environment(folders).get_template(name).render({**values, **drawn})
 
 
 @lru_cache

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from embedkit.reports.plots.colours import GROUPS
 from embedkit.reports.render import render_page
-from embedkit.reports.scatter import dots_chart
 
 
 def senses_page(
@@ -29,7 +29,9 @@ def senses_page(
         static: Name of a directory of static vectors as ``source``, and as ``similar`` the words
             most similar to the word there, each with ``word`` and ``similarity``.
     """
-    label = f"Occurrences of {found['word']} on a plane, in {len(found['senses'])} senses"
-    chart = dots_chart(label, tooltips, points, labels)
-    values = {**found, "source": source, "chart": chart, "static": static}
+    # Bokeh is slow to import, and only a page needs it.
+    from embedkit.reports.plots.points import dots
+
+    plot = dots(tooltips, points, labels)
+    values = {**found, "source": source, "static": static, "plot": plot, "colours": GROUPS}
     return render_page("senses.html.jinja", values)

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from embedkit.errors import ConfigError
 from embedkit.reports.phrasing import percent, plain
+from embedkit.reports.plots.label_places import label_places
 from embedkit.reports.render import render_page
-from embedkit.reports.scatter import label_places, scatter_chart
 
 _LOG = logging.getLogger("embedkit")
 _INCHES = (9.0, 6.0)
@@ -60,6 +60,9 @@ def words_page(
         )
     ]
     title = ", ".join(words)
+    # Bokeh is slow to import, and only a page needs it.
+    from embedkit.reports.plots.points import named_points
+
     values: dict[str, Any] = {
         "title": title,
         "source": source,
@@ -67,7 +70,7 @@ def words_page(
         "explained": explained,
         "dimension": dimension,
         "rows": rows,
-        "chart": scatter_chart(f"Words on a plane: {title}", words, points, axes(explained)),
+        "plot": named_points(words, points, axes(explained)),
     }
     return render_page("words.html.jinja", values)
 

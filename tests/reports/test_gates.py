@@ -4,6 +4,7 @@ import json
 import math
 
 import pytest
+from pages import Page
 
 from embedkit.config import Gate, JobConfig
 from embedkit.errors import ConfigError
@@ -211,5 +212,5 @@ def test_the_page_begins_with_it_and_can_be_told_another(make_report, usual_bloc
 def test_what_a_gate_names_is_only_text(make_report, usual_blocks):
     hostile = Gate("</td><script>alert(1)</script><!--/verdict-->", ">", 1.0)
     page = render_html(judged(make_report(usual_blocks), (hostile,)))
-    assert "<script" not in page
+    assert Page(page).asks_for_nothing
     assert page.count("<!-- /verdict -->") == 1

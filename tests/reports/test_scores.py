@@ -48,7 +48,7 @@ def test_of_several_blocks_what_is_true_of_all_their_scores(make_report, labels)
         assert np.abs(counts - one["bars"]["counts"]).max() <= 2
         assert 15 <= len(one["bars"]["counts"]) <= 42
     page = render_html(json.loads(json.dumps(report)))
-    assert page.count("Histogram of scores, from -") == labels
+    assert page.count('aria-label="Histogram of scores, from -') == labels
 
 
 def test_adding_is_the_same_however_blocks_are_grouped():

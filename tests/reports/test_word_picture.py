@@ -1,17 +1,19 @@
 """Words on a plane, as a page and as pictures."""
 
+import json
 import logging
+import re
 import warnings
-from html.parser import HTMLParser
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from calling import call
+from pages import Page
 
 from embedkit.encoders.static.directory import write_directory
 from embedkit.errors import ConfigError
-from embedkit.reports.scatter import label_places
+from embedkit.reports.plots.label_places import label_places
 from embedkit.reports.word_picture import words_page, words_plot
 
 HOSTILE = [
@@ -30,24 +32,6 @@ HOSTILE = [
 ]
 
 
-class _Texts(HTMLParser):
-    """The elements of a page, and its texts."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.elements: list[str] = []
-        self.attributes: list[str] = []
-        self.texts: list[str] = []
-        self.feed(page)
-
-    def handle_starttag(self, tag, attrs):
-        self.elements.append(tag)
-        self.attributes += [name for name, _ in attrs]
-
-    def handle_data(self, data):
-        self.texts.append(data.strip())
-
-
 def drawn(words: list[str]) -> tuple[np.ndarray, np.ndarray]:
     draw = np.random.default_rng(5)
     vectors = draw.normal(size=(len(words), 4))
@@ -60,32 +44,38 @@ def page_of(words: list[str], source: str = "model") -> str:
     return words_page(source, words, points, (0.6, 0.3), similarities, 4)
 
 
+def names_of(page: Page) -> list[str]:
+    """Returns the names that the plot of a page has."""
+    (names,) = re.findall(r'\["name", (\[.*?\])\]', json.dumps(page.data["plots"]))
+    return json.loads(names)
+
+
 def test_a_page_holds_every_word_and_says_which_are_most_alike():
     words = ["king", "queen", "man", "woman"]
     _, similarities = drawn(words)
-    found = _Texts(page_of(words))
-    assert found.elements.count("circle") == 4
+    found = Page(page_of(words))
+    assert names_of(found) == words
+    texts = [text.strip() for text in found.text]
     for word in words:
-        assert word in found.texts
-    assert "They hold 90 % of the variance" in " ".join(found.texts)
+        assert word in texts
+    assert "They hold 90 % of the variance" in found.words
     rows = similarities - 2 * np.eye(4)
-    assert f"{rows[0].max():.4f}" in found.texts
-    assert f"{similarities[0].min():.4f}" in found.texts
+    assert f"{rows[0].max():.4f}" in texts
+    assert f"{similarities[0].min():.4f}" in texts
 
 
 def test_a_page_of_hostile_words_has_no_element_of_theirs_and_asks_for_nothing():
     page = page_of(HOSTILE, source="<b>&</b>")
-    found = _Texts(page)
-    assert {"script", "img", "b", "link", "iframe"}.isdisjoint(found.elements)
-    assert not [name for name in found.attributes if name.startswith("on")]
-    assert {"src", "href", "action"}.isdisjoint(found.attributes)
-    assert "default-src 'none'" in page
-    assert "url(" not in page
-    assert "49" not in found.texts
+    found = Page(page)
+    assert {"img", "b", "link", "iframe"}.isdisjoint(found.tags)
+    assert not [name for _, name, _ in found.attributes if name.startswith("on")]
+    assert found.asks_for_nothing
+    assert names_of(found)[0] == HOSTILE[0]
+    assert "49" not in [text.strip() for text in found.text]
     assert page.encode("utf-8")
     assert "\x00" not in page
     assert "\x1b" not in page
-    assert "שלום" in found.texts
+    assert "שלום" in names_of(found)
 
 
 def test_a_page_is_the_same_whenever_it_is_made():
