@@ -21,6 +21,7 @@ from embedkit.cli.logs import hits_text, say, set_up_logs, table
 from embedkit.cli.options import job_command, read_evaluation, read_job
 from embedkit.cli.prune import prune
 from embedkit.cli.publish import publish
+from embedkit.cli.report import report
 from embedkit.cli.rerank import rerank
 from embedkit.cli.status import status
 from embedkit.cli.train import train
@@ -54,6 +55,7 @@ app.add_typer(versions)
 app.add_typer(status)
 app.add_typer(prune)
 app.add_typer(publish)
+app.add_typer(report)
 # Base of what is wrong with a command line; typer has no public name for it in all its versions.
 _UsageError: Any = typer.BadParameter.__base__
 _SUGGESTED = re.compile(r"\. Did you mean (.+)\?$")

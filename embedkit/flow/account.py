@@ -1,10 +1,18 @@
-"""What a run's encoders did, as its account says it."""
+"""The account of a run: what its encoders did, and what its version holds."""
 
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 
+from embedkit.corpus.splits import Plan
+from embedkit.dataset.manifest import Manifest
+from embedkit.dataset.rejects import by_frequency
+from embedkit.dataset.version import Version
 from embedkit.encoders.meter import EncoderLoad, busy_share, encode_seconds
+from embedkit.flow.verdict import REPORT_HTML
 from embedkit.reports.account import EncoderWork, RunAccount
+from embedkit.reports.phrasing import dataset_name
 
 
 def work_by_encoder(loads: Iterable[EncoderLoad]) -> tuple[EncoderWork, ...]:
@@ -42,4 +50,41 @@ def with_loads(
         encoder_busy_share=busy_share(loads),
         by_encoder=work_by_encoder(loads),
         device=device,
+    )
+
+
+def with_version(
+    account: RunAccount, version: Version, manifest: Manifest, plan: Plan
+) -> RunAccount:
+    """Returns the account of a run with what its version holds now.
+
+    Args:
+        account: The account so far.
+        version: The version.
+        manifest: Its manifest.
+        plan: Its plan; the splits are not looked at.
+    """
+    return replace(
+        account,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        wall_seconds=time.time() - account.started,
+        version=version.name,
+        dataset=version.url,
+        title=dataset_name(version.root),
+        report=version.url_of(version.key(REPORT_HTML)),
+        files=plan.files,
+        bytes=plan.total_bytes,
+        documents=manifest.documents,
+        rows=manifest.rows,
+        rejects=manifest.rejects,
+        # A manifest that was read has them in the order of their names.
+        reject_reasons=by_frequency(manifest.reject_reasons),
+        nulled=manifest.nulled,
+        tokens=manifest.tokens,
+        # Documents that were rejected whole since took theirs with them.
+        tokens_encoded=max(0, manifest.tokens_encoded - account.tokens_resumed),
+        truncated=manifest.truncated,
+        n_unknown=manifest.n_unknown if "unknown" in manifest.description else None,
+        trial=manifest.description.get("trial"),
+        reused=manifest.reused,
     )

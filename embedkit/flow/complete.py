@@ -1,9 +1,7 @@
 """From committed blocks to a complete version: manifest, report, card."""
 
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import partial
 
 from embedkit.config import CorpusConfig
@@ -17,10 +15,10 @@ from embedkit.dataset.manifest import Manifest, Part, read_manifest, restore_car
 from embedkit.dataset.mend import fault_of_text, is_object, lists_others
 from embedkit.dataset.plan_file import read_plan, standing_plan
 from embedkit.dataset.processes import processes
-from embedkit.dataset.rejects import by_frequency
 from embedkit.dataset.removal import check_not_removed
 from embedkit.dataset.version import Version
 from embedkit.errors import GoneError, ResumableError
+from embedkit.flow.account import with_version
 from embedkit.flow.earlier_rows import EarlierRows
 from embedkit.flow.evaluated import Evaluate, evaluated, needs_another_report
 from embedkit.flow.gather import processes_for
@@ -33,7 +31,6 @@ from embedkit.flow.scratch import remove_scratch
 from embedkit.flow.survey import Survey
 from embedkit.flow.verdict import REPORT_HTML, REPORT_JSON
 from embedkit.reports.account import RunAccount
-from embedkit.reports.phrasing import dataset_name
 
 
 def begin_account(committed: Iterable[CommitRecord], already_complete: bool = False) -> RunAccount:
@@ -147,32 +144,8 @@ def _line_numbers(draft: Draft) -> LineNumbers:
 
 def _with_version(account: RunAccount, draft: Draft, manifest: Manifest) -> RunAccount:
     """Returns the account of a run with what the version holds now."""
-    version = draft.version
-    return replace(
-        account,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        wall_seconds=time.time() - account.started,
-        version=version.name,
-        dataset=version.url,
-        title=dataset_name(version.root),
-        report=version.url_of(version.key(REPORT_HTML)),
-        files=draft.plan.files,
-        bytes=draft.plan.total_bytes,
-        documents=manifest.documents,
-        rows=manifest.rows,
-        rejects=manifest.rejects,
-        # A manifest that was read has them in the order of their names.
-        reject_reasons=by_frequency(manifest.reject_reasons),
-        nulled=manifest.nulled,
-        tokens=manifest.tokens,
-        # Documents that were rejected whole since took theirs with them.
-        tokens_encoded=max(0, manifest.tokens_encoded - account.tokens_resumed),
-        truncated=manifest.truncated,
-        n_unknown=manifest.n_unknown if "unknown" in manifest.description else None,
-        trial=manifest.description.get("trial"),
-        reused=manifest.reused,
-        not_reused=draft.not_reused,
-    )
+    known = with_version(account, draft.version, manifest, draft.plan)
+    return replace(known, not_reused=draft.not_reused)
 
 
 def _restore_texts(draft: Draft, manifest: Manifest, evaluate: Evaluate | None) -> None:

@@ -159,7 +159,7 @@ def near_duplicates_of(
         return reason
     lacking = _no_means(parts, asked)
     if lacking is None:
-        known = _known(version, parts, asked, texts)
+        known = known_near_duplicates(version, parts, asked, texts)
         if known is not None:
             return known
         if asked != "auto" or rows_in(parts) <= _MOST_ROWS_HERE:
@@ -215,20 +215,30 @@ def find_by_workers(
     """
     if rows_in(parts) <= FEW_ROWS or why_not(version, parts, asked, taken_over) is not None:
         return
-    if _known(version, parts, asked, texts) is None:
+    if known_near_duplicates(version, parts, asked, texts) is None:
         scratch = StoreScratch(version, secrets.token_hex(8))
         try:
             find_near_duplicates(version, parts, asked, texts, map_splits, scratch)
         except GoneError:
             # Another run of the same job that has found them takes all scratch away.
-            if _known(version, parts, asked, texts) is None:
+            if known_near_duplicates(version, parts, asked, texts) is None:
                 raise
 
 
-def _known(
-    version: Version, parts: Sequence[Part], asked: str, texts: bool
+def known_near_duplicates(
+    version: Version, parts: Sequence[Part], asked: str | None, texts: bool
 ) -> NearDuplicates | None:
-    """Returns what stands beside the report, if it is of these parts."""
+    """Returns what stands beside the report, if it is of these parts.
+
+    Args:
+        version: The version.
+        parts: Its parts.
+        asked: The setting that it must be by; None takes it by any.
+        texts: Whether texts may be shown; else they go, from what stands as well.
+
+    Raises:
+        StoreError: The store failed.
+    """
     data = read_if_there(version.store, version.key(NEAR_JSON))
     if data is None or version.store.size(version.key(NEAR_ARROW)) is None:
         return None
@@ -237,9 +247,17 @@ def _known(
     except ValueError:
         # Torn, or of another release: it is made anew.
         return None
-    same = found.parts_digest == digest_of(parts) and found.asked == asked
-    told = any(row.text is not None for group in found.largest for row in group.shown)
-    return found if same and (texts or not told) else None
+    if found.parts_digest != digest_of(parts) or asked not in (None, found.asked):
+        return None
+    if texts or all(row.text is None for group in found.largest for row in group.shown):
+        return found
+    found = replace(found, largest=tuple(map(_without_texts, found.largest)))
+    version.store.replace(version.key(NEAR_JSON), found.to_json())
+    return found
+
+
+def _without_texts(group: NearGroup) -> NearGroup:
+    return replace(group, shown=tuple(replace(row, text=None) for row in group.shown))
 
 
 def find_near_duplicates(

@@ -23,11 +23,11 @@ from embedkit.flow.prepare import Draft
 from embedkit.flow.verdict import REPORT_HTML, REPORT_JSON, judge
 from embedkit.records import LINE_FIELD
 from embedkit.reports.account import RunAccount
-from embedkit.reports.facts import Facts
+from embedkit.reports.facts import Facts, Nearest
 from embedkit.reports.near.figures import NearDuplicates, NearRow
 from embedkit.reports.render import render_html
 from embedkit.reports.repeats import COLUMNS, TextRepeats, name_repeats
-from embedkit.reports.report import build_report, report_json
+from embedkit.reports.report import Report, build_report, report_json
 from embedkit.reports.sample import Sample, Wanted, excerpt, read_sample
 from embedkit.reports.sections import records
 
@@ -60,11 +60,54 @@ def write_report(
         IntegrityError: A sidecar, a part or a file of rejects is damaged.
         StoreError: The store failed.
     """
-    version = draft.version
-    rows = _Rows(version, manifest.parts)
+    version, texts = draft.version, draft.options.excerpts
     if gathered is None:
         gathered = gather(version, blocks, manifest.parts, each)
-    columns = (*COLUMNS, *(["text"] if draft.options.store_text else []))
+    near = _near_duplicates(draft, manifest)
+    nearest = KnownNeighbours(version, None if draft.reuse is None else draft.reuse.version)
+    report = report_of(version, manifest, gathered, account, numbers, near, nearest, texts)
+    put_report(version, judge(draft.output, manifest, report))
+
+
+def put_report(version: Version, report: Report) -> None:
+    """Writes a report for programs and for people.
+
+    Raises:
+        StoreError: The store failed.
+    """
+    # Replaced, not created: a run that was killed here left a report without this run's figures.
+    version.store.replace(version.key(REPORT_JSON), report_json(report))
+    version.store.replace(version.key(REPORT_HTML), render_html(report).encode())
+
+
+def report_of(
+    version: Version,
+    manifest: Manifest,
+    gathered: Gathered,
+    account: RunAccount,
+    numbers: LineNumbers,
+    near: NearDuplicates | str,
+    nearest: Nearest,
+    texts: bool,
+) -> Report:
+    """Makes the report of a version, which nobody has judged yet.
+
+    Args:
+        version: The version, every block committed.
+        manifest: Its manifest.
+        gathered: What its blocks say.
+        account: What the run did, and the version holds.
+        numbers: The lines of its inputs.
+        near: What is known of its near duplicates, or why nothing is.
+        nearest: Finds the neighbours of a sample's rows, or knows them.
+        texts: Whether the beginnings of texts are shown.
+
+    Raises:
+        IntegrityError: A part or a file of rejects is damaged.
+        StoreError: The store failed.
+    """
+    rows = _Rows(version, manifest.parts)
+    columns = (*COLUMNS, *(["text"] if texts else []))
     repeats = name_repeats(gathered.repeated, partial(rows.at, columns))
     total = gathered.statistics
     counted = total.get(records.SECTION) or records.Records()
@@ -72,39 +115,37 @@ def write_report(
     facts = Facts(
         dataset={**manifest.description, "version": version.name},
         account=replace(account, lines=numbers.counts),
-        sample=_with_lines(read_sample(total.keys, rows.read, draft.options.excerpts), numbers),
+        sample=_with_lines(read_sample(total.keys, rows.read, texts), numbers),
         repeats=_repeats_with_lines(repeats, numbers),
         examples={
             reason: tuple(map(numbers.true_line, found)) for reason, found in examples.items()
         },
         place=partial(place_of, input_format=manifest.input_format),
-        examined=examine_rows(version, manifest.parts, draft.options.excerpts),
-        rows_at=partial(_told, rows, numbers, manifest.input_format, draft.options.excerpts),
-        near_duplicates=_near_duplicates(draft, manifest, numbers),
-        nearest=KnownNeighbours(version, None if draft.reuse is None else draft.reuse.version),
+        examined=examine_rows(version, manifest.parts, texts),
+        rows_at=partial(_told, rows, numbers, manifest.input_format, texts),
+        near_duplicates=_near_with_lines(near, numbers),
+        nearest=nearest,
     )
-    report = judge(draft, manifest, build_report(total, facts))
-    # Replaced, not created: a run that was killed here left a report without this run's figures.
-    version.store.replace(version.key(REPORT_JSON), report_json(report))
-    version.store.replace(version.key(REPORT_HTML), render_html(report).encode())
+    return build_report(total, facts)
 
 
-def _near_duplicates(
-    draft: Draft, manifest: Manifest, numbers: LineNumbers
-) -> NearDuplicates | str:
-    """Returns what is known of near duplicates, or why nothing is; lines are those of the files."""
-    asked, texts = draft.output.near_duplicates, draft.options.excerpts
+def _near_duplicates(draft: Draft, manifest: Manifest) -> NearDuplicates | str:
     reused = manifest.reused
     taken_over = 0 if reused is None or is_gated(draft.output) else reused.rows
-    found = near_duplicates_of(draft.version, manifest.parts, asked, texts, taken_over)
-    if isinstance(found, str):
-        return found
+    asked, texts = draft.output.near_duplicates, draft.options.excerpts
+    return near_duplicates_of(draft.version, manifest.parts, asked, texts, taken_over)
+
+
+def _near_with_lines(near: NearDuplicates | str, numbers: LineNumbers) -> NearDuplicates | str:
+    """Returns what is known of near duplicates, or why nothing is; lines are those of the files."""
+    if isinstance(near, str):
+        return near
 
     def with_line(row: NearRow) -> NearRow:
         return replace(row, line=numbers.line_of(row.source, row.row_index, row.line))
 
-    largest = (replace(group, shown=tuple(map(with_line, group.shown))) for group in found.largest)
-    return replace(found, largest=tuple(largest))
+    largest = (replace(group, shown=tuple(map(with_line, group.shown))) for group in near.largest)
+    return replace(near, largest=tuple(largest))
 
 
 class _Rows:

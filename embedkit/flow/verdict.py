@@ -19,12 +19,12 @@ REPORT_JSON = "report/report.json"
 REPORT_HTML = "report/report.html"
 
 
-def judge(draft: Draft, manifest: Manifest, report: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a report with its verdict, by the draft's gates and what it allows to be lost."""
+def judge(output: OutputConfig, manifest: Manifest, report: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a report with its verdict, by an output's gates and what it allows to be lost."""
     trial = manifest.description.get("trial")
     said = None if trial is None else f"a trial of the first {noun(trial, 'document')}"
-    lost = too_much_lost(manifest, draft.output)
-    return judged(report, draft.output.gates, lost[0] if lost else said)
+    lost = too_much_lost(manifest, output)
+    return judged(report, output.gates, lost[0] if lost else said)
 
 
 def judge_again(draft: Draft, manifest: Manifest) -> Mapping[str, Any]:
@@ -41,7 +41,7 @@ def judge_again(draft: Draft, manifest: Manifest) -> Mapping[str, Any]:
     """
     version = draft.version
     standing = read_report(version)
-    report = judge(draft, manifest, standing)
+    report = judge(draft.output, manifest, standing)
     if not standing or all(report[name] == standing.get(name) for name in ("verdict", "gates")):
         return report
     if "verdict" not in standing and not report["gates"]:

@@ -18,6 +18,7 @@ class Verdict:
             speak against is published all the same, which its sentence says.
         level: ``error`` where it may not, ``warning`` where something needs a look, else ``note``.
         sentence: The same for a person, and why.
+        loss: Why it is not published whatever its gates say; None where nothing keeps it back.
         errors: Findings of that level.
         warnings: Findings of that level.
     """
@@ -25,6 +26,7 @@ class Verdict:
     may_go_live: bool
     level: Literal["error", "warning", "note"]
     sentence: str
+    loss: str | None
     errors: int
     warnings: int
 
@@ -69,16 +71,16 @@ def _verdict(
     error = _first(findings, "error")
     if failed or loss:
         reasons = "; ".join(one for one in (failed, loss, error) if one)
-        return Verdict(False, "error", f"May not go live: {reasons}.", **counts)
+        return Verdict(False, "error", f"May not go live: {reasons}.", loss, **counts)
     if error:
         sentence = f"Should not go live, though no gate keeps it back: {error}."
-        return Verdict(False, "error", sentence, **counts)
+        return Verdict(False, "error", sentence, None, **counts)
     passed = f"; {_all(len(results))} passed" if results else ""
     warning = _first(findings, "warning")
     if warning:
-        return Verdict(True, "warning", f"May go live, but: {warning}{passed}.", **counts)
+        return Verdict(True, "warning", f"May go live, but: {warning}{passed}.", None, **counts)
     sentence = f"May go live: every record is accounted for, and nothing found amiss{passed}."
-    return Verdict(True, "note", sentence, **counts)
+    return Verdict(True, "note", sentence, None, **counts)
 
 
 def _all(gates: int) -> str:

@@ -150,6 +150,7 @@ def test_a_sound_version_may_go_live():
         "may_go_live": True,
         "level": "note",
         "sentence": "May go live: every record is accounted for, and nothing found amiss.",
+        "loss": None,
         "errors": 0,
         "warnings": 0,
     }
