@@ -487,6 +487,11 @@ class OutputConfig(Settings):
         description="Whether rejects and the report show the beginnings of texts; as store-text "
         "unless given.",
     )
+    report_text: bool = Field(
+        True,
+        description="Whether the report shows what excerpts allows: beginnings of texts, and terms "
+        "made of them.",
+    )
     reuse: _VersionName = Field(
         "latest",
         description="Earlier version whose vectors of unchanged texts are taken over: latest, the "

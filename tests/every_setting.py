@@ -55,6 +55,7 @@ OTHER = {
     "store_text": True,
     "max_reject_share": 0.25,
     "excerpts": True,
+    "report_text": False,
     "near_duplicates": "0.9",
     "fail_on": ("truncated_share>0.2", "drift.centroid_cosine?<0.98"),
 }

@@ -1,7 +1,7 @@
 """``embedkit report``: the report of a version, made anew."""
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,7 +21,21 @@ _ENDS = (
 
 
 @report.command("report", epilog=_ENDS)
-def report_command(root: Root, *, as_json: Json = False) -> None:
+def report_command(
+    root: Root,
+    *,
+    report_text: Annotated[
+        bool | None,
+        typer.Option(
+            "--report-text/--no-report-text",
+            help="Whether it shows texts, where the version's job allows it; as the report that "
+            "stands does unless given.",
+            show_default=False,
+            metavar="",
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """Make the report of a complete version anew, as another release would write it.
 
     It takes the version alone, neither its model nor its inputs. Times, gates and what came of an
@@ -30,7 +44,7 @@ def report_command(root: Root, *, as_json: Json = False) -> None:
     from embedkit.flow.report_anew import make_report_anew
 
     set_up_logs("text")
-    version, made = make_report_anew(root)
+    version, made = make_report_anew(root, report_text)
     say(json.dumps(made) if as_json else _text(version, made))
 
 

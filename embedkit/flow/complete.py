@@ -27,9 +27,10 @@ from embedkit.flow.line_numbers import LineNumbers
 from embedkit.flow.prepare import Draft
 from embedkit.flow.publish import publish_or_refuse
 from embedkit.flow.report import write_report
+from embedkit.flow.report_anew import make_report_anew
 from embedkit.flow.scratch import remove_scratch
 from embedkit.flow.survey import Survey
-from embedkit.flow.verdict import REPORT_HTML, REPORT_JSON
+from embedkit.flow.verdict import REPORT_HTML, REPORT_JSON, read_report
 from embedkit.reports.account import RunAccount
 
 
@@ -151,13 +152,16 @@ def _with_version(account: RunAccount, draft: Draft, manifest: Manifest) -> RunA
 def _restore_texts(draft: Draft, manifest: Manifest, evaluate: Evaluate | None) -> None:
     """Writes the report and the card of a complete version anew where they are gone or torn.
 
-    So it does with a report that is to say more than the release foresaw that made it.
+    So it does with a report that is to say more than the release foresaw that made it, or that
+    shows texts which it is not to show any more.
     """
     version = draft.version
     if _is_torn(version, version.card_key):
         restore_card(version, dataset_card(version, manifest))
     stands = not any(_is_torn(version, version.key(path)) for path in (REPORT_JSON, REPORT_HTML))
     if stands and not (manifest.rows and needs_another_report(version, evaluate)):
+        if not draft.output.report_text and read_report(version).get("texts", True):
+            make_report_anew(version.url, texts=False)
         return
     blocks = committed_blocks(version)
     account = RunAccount(rows_resumed=manifest.rows, tokens_resumed=manifest.tokens_encoded)

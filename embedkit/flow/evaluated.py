@@ -64,7 +64,7 @@ def evaluated(
     found = report.get("evaluation")
     if _is_due(report, evaluate):
         _LOG.info("evaluating version %s", version.name)
-        figures = evaluate(version, manifest, draft.options.excerpts)
+        figures = evaluate(version, manifest, draft.shows_texts)
         found = {"asked": evaluate.asked, **figures}
         report = with_evaluation(report, found)
         # The page first: that all of it was said is known by report.json.

@@ -47,6 +47,11 @@ _RULES = (
         "with --publish-anyway any loss is allowed",
     ),
     _Rule(
+        ("report_text",),
+        lambda job, _: job.excerpts is False or not (job.excerpts or job.store_text),
+        "there are none without --store-text or --excerpts",
+    ),
+    _Rule(
         ("chunk_tokens", "chunk_overlap", "late_chunking"),
         lambda job, _: job.chunk == "none",
         "documents stay whole without --chunk",

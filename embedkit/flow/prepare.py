@@ -130,6 +130,11 @@ class Draft:
         return part_options(self.output, self.description)
 
     @property
+    def shows_texts(self) -> bool:
+        """Whether the report shows the beginnings of texts."""
+        return self.options.excerpts and self.output.report_text
+
+    @property
     def make_chunker(self) -> Callable[[], Chunker | None] | None:
         """Makes the chunker, or is None where documents stay whole."""
         if not self.records.has_many_rows:

@@ -21,7 +21,7 @@ from embedkit.flow.near_duplicates import is_gated, near_duplicates_of
 from embedkit.flow.neighbours import KnownNeighbours
 from embedkit.flow.prepare import Draft
 from embedkit.flow.verdict import REPORT_HTML, REPORT_JSON, judge
-from embedkit.records import LINE_FIELD
+from embedkit.records import LINE_FIELD, Reject
 from embedkit.reports.account import RunAccount
 from embedkit.reports.facts import Facts, Nearest
 from embedkit.reports.near.figures import NearDuplicates, NearRow
@@ -60,7 +60,7 @@ def write_report(
         IntegrityError: A sidecar, a part or a file of rejects is damaged.
         StoreError: The store failed.
     """
-    version, texts = draft.version, draft.options.excerpts
+    version, texts = draft.version, draft.shows_texts
     if gathered is None:
         gathered = gather(version, blocks, manifest.parts, each)
     near = _near_duplicates(draft, manifest)
@@ -110,21 +110,24 @@ def report_of(
     columns = (*COLUMNS, *(["text"] if texts else []))
     repeats = name_repeats(gathered.repeated, partial(rows.at, columns))
     total = gathered.statistics
+    keys = total.keys if texts else replace(total.keys, texts=())
     counted = total.get(records.SECTION) or records.Records()
     examples = counted.examples(partial(read_rejects, version))
     facts = Facts(
         dataset={**manifest.description, "version": version.name},
         account=replace(account, lines=numbers.counts),
-        sample=_with_lines(read_sample(total.keys, rows.read, texts), numbers),
+        sample=_with_lines(read_sample(keys, rows.read, texts), numbers),
         repeats=_repeats_with_lines(repeats, numbers),
         examples={
-            reason: tuple(map(numbers.true_line, found)) for reason, found in examples.items()
+            reason: tuple(_shown(one, numbers, texts) for one in found)
+            for reason, found in examples.items()
         },
         place=partial(place_of, input_format=manifest.input_format),
         examined=examine_rows(version, manifest.parts, texts),
         rows_at=partial(_told, rows, numbers, manifest.input_format, texts),
         near_duplicates=_near_with_lines(near, numbers),
         nearest=nearest,
+        texts=texts,
     )
     return build_report(total, facts)
 
@@ -132,7 +135,7 @@ def report_of(
 def _near_duplicates(draft: Draft, manifest: Manifest) -> NearDuplicates | str:
     reused = manifest.reused
     taken_over = 0 if reused is None or is_gated(draft.output) else reused.rows
-    asked, texts = draft.output.near_duplicates, draft.options.excerpts
+    asked, texts = draft.output.near_duplicates, draft.shows_texts
     return near_duplicates_of(draft.version, manifest.parts, asked, texts, taken_over)
 
 
@@ -194,6 +197,12 @@ def _told(
         text = excerpt(row.pop("text", ""))
         told[place] = {**row, "text": text, "line": line, "place": where}
     return [told[place] for place in places]
+
+
+def _shown(reject: Reject, numbers: LineNumbers, texts: bool) -> Reject:
+    """Returns a reject with its line in the file, and without its text where none are shown."""
+    reject = numbers.true_line(reject)
+    return reject if texts else replace(reject, excerpt="")
 
 
 def _with_lines(sample: Sample, numbers: LineNumbers) -> Sample:

@@ -23,11 +23,11 @@ from embedkit.flow.verdict import REPORT_JSON, judge, read_report
 from embedkit.reports.account import RunAccount
 from embedkit.reports.near.figures import NearDuplicates
 from embedkit.reports.report import Report
-from embedkit.reports.sections.evaluation import with_evaluation
+from embedkit.reports.sections.evaluation import with_evaluation, without_texts
 from embedkit.reports.verdict import judged
 
 
-def make_report_anew(path: str) -> tuple[Version, Report]:
+def make_report_anew(path: str, texts: bool | None = None) -> tuple[Version, Report]:
     """Makes the report of a complete version anew: from its sidecars, parts, plan and manifest.
 
     Neither its model nor its inputs need be there. What only its run knew is taken over from the
@@ -36,6 +36,8 @@ def make_report_anew(path: str) -> tuple[Version, Report]:
 
     Args:
         path: A root, for its newest version, or the path of a version.
+        texts: Whether the report shows texts, where the version's job allows it; as the one that
+            stands does unless given.
 
     Returns:
         The version, and what its ``report.json`` says now: the bytes that it had, where this
@@ -48,7 +50,9 @@ def make_report_anew(path: str) -> tuple[Version, Report]:
     """
     version = find_version(path)
     with while_it_stands(version):
-        report = _made(version, read_manifest(version), _read_standing(version))
+        standing = _read_standing(version)
+        shown = standing.texts if texts is None else texts
+        report = _made(version, read_manifest(version), standing, shown)
         put_report(version, report)
     return version, report
 
@@ -68,6 +72,7 @@ class _Near(BaseModel):
 class _Standing(BaseModel):
     """What of a report that stands is known from nowhere else; earlier releases said less."""
 
+    texts: bool = True
     run: dict[str, Any] = {}
     dataset: dict[str, Any] = {}
     evaluation: dict[str, Any] | None = None
@@ -87,14 +92,15 @@ def _read_standing(version: Version) -> _Standing:
         ) from error
 
 
-def _made(version: Version, manifest: Manifest, standing: _Standing) -> Report:
+def _made(version: Version, manifest: Manifest, standing: _Standing, shown: bool) -> Report:
     try:
         stored = read_plan(version)
     except FileNotFoundError as error:
         raise GoneError(
             f"{version.url_of(version.plan_key)}: gone; restore it, or run the version's job again"
         ) from error
-    texts = stored.job.get("excerpts", stored.job.get("store_text", False)) is True
+    allowed = stored.job.get("excerpts", stored.job.get("store_text", False)) is True
+    texts = allowed and shown
     account = RunAccount(rows_resumed=manifest.rows, tokens_resumed=manifest.tokens_encoded)
     account = with_version(account, version, manifest, standing_plan(version, stored))
     blocks = committed_blocks(version)
@@ -111,7 +117,8 @@ def _made(version: Version, manifest: Manifest, standing: _Standing) -> Report:
         "dataset": _in_order_of(standing.dataset, report["dataset"]),
     }
     if standing.evaluation is not None:
-        report = with_evaluation(report, standing.evaluation)
+        found = standing.evaluation
+        report = with_evaluation(report, found if texts else without_texts(found))
     return _judged(version, manifest, report, standing)
 
 

@@ -56,6 +56,7 @@ class Facts:
         near_duplicates: What all rows say of near duplicates, or why nothing is known of them; None
             where it was not asked.
         nearest: Finds the neighbours of the sample's rows, or knows them.
+        texts: Whether the beginnings of texts are shown, if they are known.
     """
 
     dataset: Mapping[str, Any]
@@ -68,6 +69,7 @@ class Facts:
     rows_at: RowsAt = no_rows
     near_duplicates: NearDuplicates | str | None = None
     nearest: Nearest = nearest
+    texts: bool = True
 
     @property
     def has_examined_vectors(self) -> bool:

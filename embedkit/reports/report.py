@@ -14,8 +14,8 @@ FORMAT = 1
 """Number of this form of the report; it grows when a field changes its meaning or goes."""
 
 Report = dict[str, Any]
-"""``format``, the names of the ``sections``, the ``verdict`` and the ``gates`` that it is by, what
-the figures of each section say, and ``findings``.
+"""``format``, whether ``texts`` are shown, the names of the ``sections``, the ``verdict`` and the
+``gates`` that it is by, what the figures of each section say, and ``findings``.
 
 All but ``run`` are the same bytes for the same dataset, verdict and gates for the same job, and
 ``evaluation`` for the same labels.
@@ -38,7 +38,13 @@ def build_report(
     measured = [section for section in about if statistics.get(section) is not None]
     names = [section.name for section in measured]
     # They stand before the figures.
-    report: Report = {"format": FORMAT, "sections": names, "verdict": {}, "gates": []}
+    report: Report = {
+        "format": FORMAT,
+        "texts": facts.texts,
+        "sections": names,
+        "verdict": {},
+        "gates": [],
+    }
     findings: list[Finding] = []
     for section in measured:
         entries, found = section.say(statistics.get(section), facts)

@@ -60,7 +60,13 @@ class Written:
 
     def report(self, **settings: object) -> dict:
         output = OutputConfig(output=self.version.root, max_reject_share=1.0)
-        draft = SimpleNamespace(version=self.version, options=self.options, output=output)
+        draft = SimpleNamespace(
+            version=self.version,
+            options=self.options,
+            output=output,
+            shows_texts=self.options.excerpts,
+            reuse=None,
+        )
         account = RunAccount(
             started=0.0,
             documents=self.manifest.documents,

@@ -25,6 +25,7 @@ pytestmark = pytest.mark.usefixtures("logging_restored")
 
 ROOT = "memory://anew"
 JSON = "report/report.json"
+SECRET = "confidential"
 
 
 @pytest.fixture
@@ -39,10 +40,11 @@ def folder(tmp_path, monkeypatch):
 def run(rows: int = 12, **changes: object) -> Version:
     """A version of texts of which some repeat, some are cut, and some records are rejected."""
     found = MemoryFiles("/corpus")
-    texts = [" ".join(WORDS[: 3 + 3 * (n % 4)]) + f" {WORDS[n // 2]}" for n in range(rows)]
+    begin = [f"{SECRET} " * (n % 2) + " ".join(WORDS[: 3 + 3 * (n % 4)]) for n in range(rows)]
+    texts = [f"{text} {WORDS[n // 2]}" for n, text in enumerate(begin)]
     for name in ("a", "b"):
         found.write(f"{name}.jsonl", [{"id": f"{name}{n}", "text": t} for n, t in enumerate(texts)])
-    found.write("c.jsonl", [{"id": "c0", "text": ""}])
+    found.write("c.jsonl", [{"id": "c0", "text": "", "note": f"{SECRET} note"}])
     settings = {"inputs": ("memory://corpus",), "model": "costless", "output": ROOT,
                 "id_column": "id", "engine": "plain", "max_reject_share": 0.5}  # fmt: skip
     return Version(ROOT, run_job(JobConfig(**(settings | changes))).version)
@@ -97,6 +99,64 @@ def test_what_came_of_an_evaluation_stays(folder):
     before = files(version)
     assert make_report_anew(version.url)[1]["evaluation"] == report["evaluation"]
     assert files(version) == before
+
+
+def told(version: Version) -> list[str]:
+    """The files of a version's report that tell of a text."""
+    found = version.store.list(version.key("report/"))
+    return [key for key in found if SECRET in version.store.read(key).decode("utf-8", "replace")]
+
+
+TEXTS = [{"store_text": True}, {"excerpts": True}]
+
+
+@pytest.mark.parametrize("settings", TEXTS)
+def test_a_report_without_texts(folder, settings):
+    version = run(**settings, report_text=False)
+    assert told(version) == []
+    before = files(version)
+    report = make_report_anew(version.url)[1]
+    assert (files(version), report["texts"]) == (before, False)
+    # The same job as with them, and rejects keep what excerpts allows.
+    assert run(**settings).name == version.name
+    assert files(version) == before
+    (rejects,) = version.store.list(version.key("rejects/"))
+    assert SECRET in version.store.read(rejects).decode()
+    answer = call("report", version.url, "--report-text")
+    assert answer.code == 0
+    assert version.key(JSON) in told(version)
+
+
+@pytest.mark.parametrize("settings", TEXTS)
+@pytest.mark.parametrize("way", ["report", "run"])
+def test_texts_go_from_a_report_that_shows_them(folder, settings, way):
+    version = run(**settings)
+    texts = {"id": "q", "text": SECRET, "found": [{"id": "d", "text": SECRET}]}
+    sts = {
+        "pairs": 1,
+        "spearman": 0.5,
+        "pearson": 0.5,
+        "intervals": {"spearman": [0, 1], "pearson": [0, 1]},
+        "worst": [texts],
+    }
+    spoken = with_evaluation(read_report(version), {"asked": "x", "sts": {"p.csv": sts}})
+    version.store.replace(version.key(JSON), report_json(spoken))
+    before = read_report(version)
+    assert len(told(version)) > 1
+    if way == "run":
+        run(**settings, report_text=False)
+    else:
+        assert call("report", version.url, "--no-report-text").code == 0
+    assert told(version) == []
+    after = read_report(version)
+    assert after["run"] == before["run"]
+    assert after["evaluation"]["sts"]["p.csv"]["worst"][0]["id"] == "q"
+
+
+def test_no_texts_are_shown_that_the_job_does_not_allow(folder):
+    version = run(store_text=True, excerpts=False)
+    make_report_anew(version.url, texts=True)
+    assert told(version) == []
 
 
 def test_near_duplicates_that_were_found_since_are_told(folder):

@@ -33,6 +33,19 @@ def _not_yet(facts: Facts) -> bool:
 SECTION = Section(__file__, Nothing, _figures, applies=_not_yet)
 
 
+def without_texts(evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the figures of an evaluation without the texts of queries and documents."""
+
+    def told(value: Any) -> Any:
+        if isinstance(value, list):
+            return [told(one) for one in value]
+        if not isinstance(value, dict):
+            return value
+        return {name: None if name == "text" else told(one) for name, one in value.items()}
+
+    return {name: told(value) for name, value in evaluation.items()}
+
+
 def with_evaluation(report: Mapping[str, Any], evaluation: Mapping[str, Any]) -> dict[str, Any]:
     """Returns a report with the figures of an evaluation, in the place of any that it has.
 
