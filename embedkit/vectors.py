@@ -296,6 +296,16 @@ def metadata_columns(schema: pa.Schema) -> list[str]:
     ]
 
 
+def label_columns(schema: pa.Schema) -> list[str]:
+    """Returns the metadata columns whose values may be few: all but real numbers and lists."""
+    kinds = (pa.types.is_string, pa.types.is_boolean, pa.types.is_integer)
+    return [
+        name
+        for name in metadata_columns(schema)
+        if any(is_kind(schema.field(name).type) for is_kind in kinds)
+    ]
+
+
 def vectors_of(rows: pa.RecordBatch | pa.Table) -> Vectors:
     """Takes what was computed of rows, as a view; scores are vectors of one component.
 

@@ -11,6 +11,7 @@ from embedkit.hashes.repeats import RepeatedHashes
 from embedkit.reports.account import RunAccount
 from embedkit.reports.examined import ExaminedRows
 from embedkit.reports.facts import Facts
+from embedkit.reports.map.table import DrawnMap
 from embedkit.reports.near.figures import NearDuplicates
 from embedkit.reports.repeats import TextRepeats, hash64, name_repeats
 from embedkit.reports.report import Report, build_report
@@ -112,6 +113,7 @@ def make_report(
     run: dict[str, Any] | None = None,
     sections: Sequence[Section[Any, Any]] = SECTIONS,
     near: NearDuplicates | str | None = None,
+    drawn: DrawnMap | str | None = None,
 ) -> Report:
     """Builds the report of blocks whose accounts add up, unless told otherwise."""
     described = {**DATASET, **(dataset or {})}
@@ -144,6 +146,7 @@ def make_report(
         examples=counted.examples(rejects.__getitem__),
         examined=examined_of(*blocks),
         near_duplicates=near,
+        map=drawn,
         rows_at=told_of(blocks),
     )
     return build_report(total, facts, sections)

@@ -273,6 +273,20 @@ def newest_other(version: Version) -> str | None:
     return next((name for name in map(partial(_other_at, version), others) if name), None)
 
 
+def published_before(version: Version) -> str | None:
+    """Returns the name of the version that was published last before a certain one, if any.
+
+    Of a version that is not published it is the newest.
+
+    Raises:
+        IntegrityError: A file that says so is damaged.
+        StoreError: The store failed.
+    """
+    own = number_of(version)
+    earlier = (one for one in reversed(_taken(version.store)) if not own or one < own)
+    return next((name for name in map(partial(_other_at, version), earlier) if name), None)
+
+
 def _other_at(version: Version, number: int) -> str | None:
     """Returns the version that has a number, unless it is a certain one."""
     name = _name_at(version.store, number)

@@ -21,6 +21,7 @@ from embedkit.encoders.hardware import usable_cores
 from embedkit.hashes.digests import hashes_of
 from embedkit.reports.examined import COLUMNS, ExaminedRows
 from embedkit.reports.vector_sample import key_bound
+from embedkit.vectors import label_columns
 
 MOST_BLOCKS = 2048
 """Blocks that are read of a version; which of more is told by a hash of their ids."""
@@ -29,7 +30,10 @@ _MOST_READERS = 4
 """Parts that are read at once, at most; each takes three times its vectors' memory."""
 
 _MOST_TEXT = 32 << 20
-"""Bytes of a part's texts above which they are not read, as some documents are whole books."""
+"""Bytes of a part's texts above which they are not read, as some documents are whole books.
+
+So it is with each metadata column.
+"""
 
 
 def examine_rows(
@@ -69,14 +73,16 @@ def examine_rows(
 
 
 def _read(file: pq.ParquetFile, texts: bool) -> pa.Table:
-    names = file.schema_arrow.names
-    columns = [name for name in COLUMNS if name in names]
-    if texts and "text" in names:
-        leaves = range(file.metadata.num_columns)
-        place = [file.metadata.schema.column(leaf).path for leaf in leaves].index("text")
-        groups = map(file.metadata.row_group, range(file.num_row_groups))
-        if sum(group.column(place).total_uncompressed_size for group in groups) <= _MOST_TEXT:
-            columns.append("text")
+    schema = file.schema_arrow
+    columns = [name for name in COLUMNS if name in schema.names]
+    leaves = {
+        file.metadata.schema.column(leaf).path: leaf for leaf in range(file.metadata.num_columns)
+    }
+    groups = [file.metadata.row_group(group) for group in range(file.num_row_groups)]
+    for name in (*(["text"] if texts and "text" in schema.names else []), *label_columns(schema)):
+        size = sum(group.column(leaves[name]).total_uncompressed_size for group in groups)
+        if size <= _MOST_TEXT:
+            columns.append(name)
     return file.read(columns=columns)
 
 

@@ -17,6 +17,7 @@ from embedkit.dataset.version import Version, block_of
 from embedkit.flow.examine import examine_rows
 from embedkit.flow.gather import Gathered, gather
 from embedkit.flow.line_numbers import LineNumbers, place_of
+from embedkit.flow.map import draw_map
 from embedkit.flow.near_duplicates import is_gated, near_duplicates_of
 from embedkit.flow.neighbours import KnownNeighbours
 from embedkit.flow.prepare import Draft
@@ -113,6 +114,7 @@ def report_of(
     keys = total.keys if texts else replace(total.keys, texts=())
     counted = total.get(records.SECTION) or records.Records()
     examples = counted.examples(partial(read_rejects, version))
+    examined = examine_rows(version, manifest.parts, texts)
     facts = Facts(
         dataset={**manifest.description, "version": version.name},
         account=replace(account, lines=numbers.counts),
@@ -123,11 +125,12 @@ def report_of(
             for reason, found in examples.items()
         },
         place=partial(place_of, input_format=manifest.input_format),
-        examined=examine_rows(version, manifest.parts, texts),
+        examined=examined,
         rows_at=partial(_told, rows, numbers, manifest.input_format, texts),
         near_duplicates=_near_with_lines(near, numbers),
         nearest=nearest,
         texts=texts,
+        map=draw_map(version, manifest, examined),
     )
     return build_report(total, facts)
 

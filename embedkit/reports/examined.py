@@ -3,14 +3,18 @@
 from dataclasses import dataclass, field, replace
 from typing import Self
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
+from embedkit.lazy import lazy_property
+from embedkit.reports.map.clusters import Clusters, clusters_of
 from embedkit.reports.second_moments import SecondMoments
-from embedkit.reports.vector_sample import VectorSample
+from embedkit.reports.vector_sample import SampledVectors, VectorSample
 from embedkit.vectors import vectors_of
 
 COLUMNS = ("id", "doc_id", "text_hash", "source", "embedding")
-"""What is read of a row, and ``text`` where texts may be shown."""
+"""What is read of a row, and labels, and ``text`` where texts may be shown."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +41,7 @@ class ExaminedRows:
         """Takes the rows of one block.
 
         Args:
-            rows: ``COLUMNS`` of the rows of a part, perhaps ``text`` as well.
+            rows: ``COLUMNS`` of the rows of a part, perhaps ``text`` and labels as well.
             first: Rows of the version before them.
             bound: Keys from which on rows are not sampled, see ``key_bound``.
         """
@@ -53,6 +57,27 @@ class ExaminedRows:
             self.moments + other.moments,
             self.sample + other.sample,
         )
+
+    @lazy_property
+    def usable(self) -> SampledVectors:
+        """Rows of the sample that have a direction."""
+        drawn = self.sample.drawn()
+        return drawn.take(drawn.usable)
+
+    @lazy_property
+    def distinct(self) -> SampledVectors:
+        """Those of them that are the first of their text."""
+        return self.usable.one_of_each(self.usable.texts)
+
+    @lazy_property
+    def clusters(self) -> Clusters | str:
+        """The clusters of these, or why there are none."""
+        return clusters_of(self.distinct.units)
+
+    @property
+    def covariance(self) -> NDArray[np.float64] | None:
+        """Covariance of the directions, shape (d, d); None where vectors are too long for it."""
+        return self.moments.covariance if len(self.moments.products) else None
 
     def among(self, of_blocks: int) -> Self:
         """Returns the same with how many blocks with rows there are."""

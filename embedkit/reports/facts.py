@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from embedkit.records import Reject
 from embedkit.reports.account import RunAccount
 from embedkit.reports.examined import ExaminedRows
+from embedkit.reports.map.table import DrawnMap
 from embedkit.reports.near.figures import NearDuplicates
 from embedkit.reports.nearest import Neighbours, nearest
 from embedkit.reports.repeats import TextRepeats
@@ -57,6 +58,7 @@ class Facts:
             where it was not asked.
         nearest: Finds the neighbours of the sample's rows, or knows them.
         texts: Whether the beginnings of texts are shown, if they are known.
+        map: The map that was drawn of the sample, or why none was; None where it was not asked.
     """
 
     dataset: Mapping[str, Any]
@@ -70,6 +72,7 @@ class Facts:
     near_duplicates: NearDuplicates | str | None = None
     nearest: Nearest = nearest
     texts: bool = True
+    map: DrawnMap | str | None = None
 
     @property
     def has_examined_vectors(self) -> bool:

@@ -1,6 +1,6 @@
 """Rows of a version with their vectors, chosen by the hash of their ids."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from embedkit.reports.repeats import hash64
 from embedkit.reports.sample import keys_of
+from embedkit.vectors import label_columns
 
 MOST_SAMPLED = 25_000
 """Rows of a sample, unless their vectors are very long."""
@@ -25,6 +26,9 @@ _ALL_KEYS = 1 << 64
 _BEGINNING = 1000
 """Characters that are kept of a text."""
 
+_LONGEST_VALUE = 200
+"""Characters that are kept of a metadata value."""
+
 
 @dataclass(frozen=True, eq=False)
 class SampledVectors:
@@ -38,6 +42,8 @@ class SampledVectors:
         vectors: Their vectors as they are stored, float32, shape (n, d).
         sources: The files that they came from, or None, shape (n,).
         beginnings: Their texts' beginnings, or None where it was not read, shape (n,).
+        columns: Their ids and those metadata columns that were read, n rows; no column where these
+            were not asked for.
     """
 
     keys: NDArray[np.uint64]
@@ -47,6 +53,7 @@ class SampledVectors:
     vectors: NDArray[np.float32]
     sources: NDArray[np.object_]
     beginnings: NDArray[np.object_]
+    columns: pa.Table = field(default_factory=lambda: pa.table({}))
 
     @classmethod
     def none(cls) -> Self:
@@ -60,7 +67,8 @@ class SampledVectors:
         return len(self.keys)
 
     def take(self, rows: NDArray[Any]) -> Self:
-        """Returns some of the rows."""
+        """Returns some of the rows, given by their numbers or by whether they are among them."""
+        places = np.arange(len(self))[rows]
         return type(self)(
             self.keys[rows],
             self.places[rows],
@@ -69,6 +77,7 @@ class SampledVectors:
             self.vectors[rows],
             self.sources[rows],
             self.beginnings[rows],
+            self.columns.take(pa.array(places)) if self.columns.num_columns else self.columns,
         )
 
     def one_of_each(self, names: NDArray[np.uint64]) -> Self:
@@ -79,6 +88,12 @@ class SampledVectors:
         """
         _, first = np.unique(names, return_index=True)
         return self.take(np.sort(first))
+
+    def numbers_of(self, names: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """Returns which row of ``one_of_each`` stands for each row, int64, shape (n,)."""
+        _, first, inverse = np.unique(names, return_index=True, return_inverse=True)
+        numbers: NDArray[np.int64] = np.argsort(np.argsort(first))[inverse]
+        return numbers
 
     @property
     def usable(self) -> NDArray[np.bool_]:
@@ -114,7 +129,8 @@ class VectorSample:
         """Takes the rows of one block.
 
         Args:
-            rows: The rows: ``id``, ``doc_id`` and ``text_hash``, perhaps ``source`` and ``text``.
+            rows: The rows: ``id``, ``doc_id`` and ``text_hash``, perhaps ``source``, ``text`` and
+                metadata.
             vectors: Their vectors, shape (n, d).
             first: Rows of the version before them.
             bound: Keys from which on rows are not taken, see ``key_bound``.
@@ -125,7 +141,8 @@ class VectorSample:
             taken = np.flatnonzero(keys < np.uint64(bound))
         if not len(taken):
             return cls()
-        columns = ("doc_id", "text_hash", "source", "text")
+        labels = label_columns(rows.schema)
+        columns = ("id", "doc_id", "text_hash", "source", "text", *labels)
         names = rows.select([name for name in columns if name in rows.schema.names])
         names = names.take(pa.array(taken))
         piece = SampledVectors(
@@ -136,6 +153,7 @@ class VectorSample:
             vectors[taken].astype(np.float32),
             _words(names, "source"),
             _words(names, "text"),
+            _cut(names.select(["id", *labels]), labels),
         )
         return cls((piece,))
 
@@ -159,6 +177,10 @@ class VectorSample:
             np.concatenate([piece.vectors for piece in self.pieces])[order],
             np.concatenate([piece.sources for piece in self.pieces])[order],
             np.concatenate([piece.beginnings for piece in self.pieces])[order],
+            # A part that has very long values has none of them here.
+            pa.concat_tables(
+                [piece.columns for piece in self.pieces], promote_options="default"
+            ).take(pa.array(order)),
         )
 
     @property
@@ -174,6 +196,15 @@ def _words(rows: pa.Table, name: str) -> NDArray[np.object_]:
         column = rows.column(name).cast(pa.string())
         found[:] = pc.utf8_slice_codeunits(column, 0, _BEGINNING).to_pylist()
     return found
+
+
+def _cut(rows: pa.Table, labels: list[str]) -> pa.Table:
+    """Returns rows whose labels are no longer than what is kept of one."""
+    for name in labels:
+        if pa.types.is_string(rows.schema.field(name).type):
+            cut = pc.utf8_slice_codeunits(rows.column(name), 0, _LONGEST_VALUE)
+            rows = rows.set_column(rows.schema.get_field_index(name), name, cut)
+    return rows.replace_schema_metadata(None)
 
 
 def key_bound(rows: int) -> int:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from sklearn.metrics.cluster import contingency_matrix
 
+from embedkit.reports.map import clusters
 from embedkit.reports.render import render_html
-from embedkit.reports.sections import clusters as section
 
 WORDS = ("ship sea sail", "bread flour oven", "goal match ball", "stars orbit moon")
 HOSTILE = "<b>a.jsonl</b>"
@@ -15,7 +15,7 @@ HOSTILE = "<b>a.jsonl</b>"
 
 @pytest.fixture(autouse=True)
 def _few_rows_are_enough(monkeypatch):
-    monkeypatch.setattr(section, "LEAST_ROWS", 200)
+    monkeypatch.setattr(clusters, "LEAST_ROWS", 200)
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ def test_equal_texts_count_once_and_too_few_of_them_say_why(make_report, make_bl
 
 
 def test_without_a_library_the_report_names_the_extra(make_report, planted, monkeypatch):
-    monkeypatch.setattr(section, "find_clusters", lambda units: None)
+    monkeypatch.setattr(clusters, "find_clusters", lambda units: None)
     report = make_report(planted()[0])
     assert "install faiss-cpu" in report["clusters"]["why"]
     assert "install faiss-cpu" in render_html(report)
@@ -107,5 +107,5 @@ def test_without_a_library_the_report_names_the_extra(make_report, planted, monk
 def test_a_small_version_has_no_such_section_and_loads_nothing(
     make_report, make_block, monkeypatch
 ):
-    monkeypatch.setattr(section, "find_clusters", lambda units: pytest.fail("looked for"))
+    monkeypatch.setattr(clusters, "find_clusters", lambda units: pytest.fail("looked for"))
     assert "clusters" not in make_report([make_block([f"text {n}" for n in range(199)])])

@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedkit.reports.section import share
-
 LEAST_ROWS = 1000
 """Rows of a sample below which it is not parted into clusters."""
 
@@ -48,6 +46,24 @@ class Clusters:
 def cluster_count(rows: int) -> int:
     """Returns into how many clusters so many rows are parted: a fifth of their square root."""
     return max(FEWEST, min(MOST, round(_ROOT_SHARE * math.sqrt(rows))))
+
+
+def may_be_parted(rows: int) -> bool:
+    """Whether a sample of so many rows is parted; few have no clusters to speak of."""
+    return rows >= LEAST_ROWS
+
+
+def clusters_of(units: NDArray[np.float32]) -> Clusters | str:
+    """Finds clusters of rows with different texts, or says why it does not.
+
+    Args:
+        units: Their vectors, see ``find_clusters``.
+    """
+    if not may_be_parted(len(units)):
+        return "too few rows of the sample have different texts"
+    return find_clusters(units) or (
+        "they take faiss or scikit-learn; install faiss-cpu, which is the extra report of embedkit"
+    )
 
 
 def find_clusters(units: NDArray[np.float32]) -> Clusters | None:
@@ -132,4 +148,4 @@ def purity(values: Sequence[str | None], clusters: Clusters) -> float:
     """
     count = int(clusters.numbers.max(initial=-1)) + 1
     common = (commonest(values, np.flatnonzero(clusters.numbers == one))[1] for one in range(count))
-    return round(share(sum(common), len(values)), 6)
+    return round(sum(common) / max(1, len(values)), 6)

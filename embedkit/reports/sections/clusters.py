@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from embedkit.reports.facts import Facts
-from embedkit.reports.map.clusters import LEAST_ROWS, Clusters, commonest, find_clusters, purity
+from embedkit.reports.map.clusters import Clusters, commonest, may_be_parted, purity
 from embedkit.reports.map.terms import class_terms
 from embedkit.reports.sample import excerpt
 from embedkit.reports.section import Nothing, Section, share
@@ -69,21 +69,10 @@ class ClusterFigures:
 
 def _figures(statistic: Nothing, facts: Facts) -> ClusterFigures:
     assert facts.examined is not None, "else the section is left out"
-    sample = facts.examined.sample.drawn()
-    usable = sample.take(sample.usable)
-    rows = usable.one_of_each(usable.texts)
-    if len(rows) < LEAST_ROWS:
-        return ClusterFigures(Parted(False, "too few rows of the sample have different texts"))
-    found = find_clusters(rows.units)
-    if found is None:
-        return ClusterFigures(
-            Parted(
-                False,
-                "they take faiss or scikit-learn; install faiss-cpu, which is the extra report of "
-                "embedkit",
-            )
-        )
-    return ClusterFigures(_parted(rows, found))
+    found = facts.examined.clusters
+    if isinstance(found, str):
+        return ClusterFigures(Parted(False, found))
+    return ClusterFigures(_parted(facts.examined.distinct, found))
 
 
 def _parted(rows: SampledVectors, found: Clusters) -> Parted:
@@ -120,9 +109,8 @@ def _parted(rows: SampledVectors, found: Clusters) -> Parted:
 
 
 def _applies(facts: Facts) -> bool:
-    # Few rows have no clusters to speak of, and what finds them takes a while to load.
-    examined = facts.examined
-    return examined is not None and examined.sample.taken >= LEAST_ROWS
+    # What finds them takes a while to load.
+    return facts.examined is not None and may_be_parted(facts.examined.sample.taken)
 
 
 SECTION = Section(__file__, Nothing, _figures, applies=_applies)

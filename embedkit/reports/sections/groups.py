@@ -18,7 +18,7 @@ from embedkit.reports.facts import Facts
 from embedkit.reports.measured import Measured
 from embedkit.reports.phrasing import count, percent
 from embedkit.reports.section import Finding, Section, share
-from embedkit.vectors import metadata_columns
+from embedkit.vectors import label_columns
 
 SOURCE = "source"
 
@@ -121,13 +121,8 @@ class Groups:
 
 
 def _columns(schema: pa.Schema) -> list[str]:
-    """Returns the columns whose values may be few: the source, and metadata but real numbers."""
-    kinds = (pa.types.is_string, pa.types.is_boolean, pa.types.is_integer)
-
-    def may_be_few(name: str) -> bool:
-        return any(is_kind(schema.field(name).type) for is_kind in kinds)
-
-    return [SOURCE, *filter(may_be_few, metadata_columns(schema))]
+    """Returns the columns whose values may be few: the source, and labels."""
+    return [SOURCE, *label_columns(schema)]
 
 
 def _counts(rows: pa.RecordBatch, max_tokens: int) -> NDArray[np.int64]:
