@@ -64,6 +64,7 @@ _HOMES = {
     "transforms.read": ("ReadCorpus",),
     "transforms.read_version": ("ReadVersion",),
     "transforms.run_inference": ("EncoderHandler", "PartRejects"),
+    "vectors": ("vectors_of",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -44,5 +44,6 @@ from embedkit.transforms.read import ReadCorpus as ReadCorpus
 from embedkit.transforms.read_version import ReadVersion as ReadVersion
 from embedkit.transforms.run_inference import EncoderHandler as EncoderHandler
 from embedkit.transforms.run_inference import PartRejects as PartRejects
+from embedkit.vectors import vectors_of as vectors_of
 
 __version__: str

@@ -475,8 +475,10 @@ class OutputConfig(Settings):
     version: _VersionName | None = Field(
         None, description="Name of the version; derived from the job and its inputs unless given."
     )
-    vector_dtype: Literal["float32", "float16"] = Field(
-        "float32", description="How vectors are stored; Spark cannot read float16."
+    vector_dtype: Literal["float32", "float16", "int8", "uint8", "binary"] = Field(
+        "float32",
+        description="How vectors are stored; Spark cannot read float16. int8 and uint8 are codes "
+        "by the range of each component in a sample, binary is a bit for each component's sign.",
     )
     store_text: bool = Field(False, description="Whether the text is stored beside its vector.")
     store_tokens: bool = Field(
@@ -766,12 +768,36 @@ def pairs_fault(records: RecordConfig, output: OutputConfig) -> str | None:
     return _taken(records, "score", "pairs get scores")
 
 
+def storage_fault(vector_dtype: str, of: str | None, dimension: int | None = None) -> str | None:
+    """Says why vectors of such things cannot be stored so, if so.
+
+    Args:
+        vector_dtype: See ``OutputConfig``.
+        of: What each of them is of, see ``ModelConfig.granularity``.
+        dimension: Components of each, where they are known.
+    """
+    if vector_dtype in ("float32", "float16"):
+        return None
+    if of in ("word", "token"):
+        return (
+            f"vector_dtype: {vector_dtype} is for one vector per document or chunk, and {of}s get "
+            "vectors; take float32 or float16"
+        )
+    if vector_dtype == "binary" and dimension is not None and dimension % 8:
+        return (
+            "vector_dtype: binary puts eight components into a byte, and vectors have "
+            f"{dimension}; choose another number of dimensions, or int8"
+        )
+    return None
+
+
 class JobConfig(CorpusConfig, ModelConfig, OutputConfig, EngineConfig):
     """A whole job: what to read, how to embed it, where to write it, what runs it."""
 
     @model_validator(mode="after")
     def _granularity(self) -> Self:
-        if fault := granularity_fault(self, self):
+        fault = granularity_fault(self, self) or storage_fault(self.vector_dtype, self.granularity)
+        if fault:
             raise ValueError(fault)
         return self
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -11,9 +11,13 @@ from numpy.typing import NDArray
 from embedkit.config import reserved_columns
 from embedkit.errors import IntegrityError
 from embedkit.formats.reused import Reused
+from embedkit.formats.storage_loss import StorageLoss
+from embedkit.quantization import StoredAs
 from embedkit.records import SPANS_FIELD, UNKNOWN_FIELD, Block
 
-_TYPES = {"float32": pa.float32(), "float16": pa.float16()}
+_TYPES = {
+    "float32": pa.float32(), "float16": pa.float16(), "int8": pa.int8(), "uint8": pa.uint8()
+}  # fmt: skip
 
 ValueColumn = Literal["embedding", "embeddings", "score", "scores"]
 """The column of what was computed of a row: its vector, its vectors, its score or its scores."""
@@ -53,8 +57,8 @@ def vector_type(width: int, dtype: str = "float32", many: bool = False) -> pa.Da
     """Returns the Arrow type of a column of vectors.
 
     Args:
-        width: Components of a vector.
-        dtype: ``float32`` or ``float16``.
+        width: Numbers that are stored of a vector, which are its components unless they are bits.
+        dtype: ``float32``, ``float16``, ``int8`` or ``uint8``.
         many: Whether a row has any number of vectors, and not exactly one.
     """
     one = pa.list_(pa.field("item", _TYPES[dtype], nullable=False), width)
@@ -67,7 +71,7 @@ class Vectors:
 
     Attributes:
         values: The components of all vectors one after the other, float32 or float16, shape
-            (vectors * width,).
+            (vectors * width,); or the codes that are stored of them, int8 or uint8.
         width: Components of a vector.
         offsets: Row i has the vectors from ``offsets[i]`` up to ``offsets[i + 1]``, int32, shape
             (n + 1,). None where every row has exactly one.
@@ -90,7 +94,7 @@ class Vectors:
         if width < 1:
             return f"their width is {width}, expected at least 1"
         if str(values.dtype) not in _TYPES:
-            return f"they are {values.dtype}, expected float32 or float16"
+            return f"they are {values.dtype}, expected {', '.join(_TYPES)}"
         if values.ndim != 1 or len(values) % width:
             return f"shape {values.shape} is no whole number of vectors of width {width}"
         if offsets is None:
@@ -182,7 +186,7 @@ class Vectors:
         """Reads a column of vectors, as a view unless it has several chunks.
 
         Args:
-            column: Fixed-size lists, or lists of them, of float32 or float16.
+            column: Fixed-size lists, or lists of them, of float32, float16, int8 or uint8.
 
         Raises:
             IntegrityError: It has another type, or a null.
@@ -265,24 +269,31 @@ class EmbeddingBlock(Block):
             those of documents that became rejects for their vectors as well.
         reused: How its rows stand to those of an earlier version; None where they were not
             compared with any.
+        loss: How far the codes that are stored are from the vectors they were made of; None where
+            floats are stored.
     """
 
     tokens_encoded: int = 0
     reused: Reused | None = None
+    loss: StorageLoss | None = None
 
     def _header(self) -> dict[str, Any]:
         reused = None if self.reused is None else self.reused.to_dict()
-        return {**super()._header(), "tokens_encoded": self.tokens_encoded, "reused": reused}
+        loss = None if self.loss is None else self.loss.to_dict()
+        own = {"tokens_encoded": self.tokens_encoded, "reused": reused, "loss": loss}
+        return {**super()._header(), **own}
 
     @classmethod
     def _of_header(cls, header: dict[str, Any]) -> dict[str, Any]:
         reused = header.get("reused")
         found = None if reused is None else Reused.of_dict(reused)
-        return {**super()._of_header(header), "reused": found}
+        loss = header.get("loss")
+        lost = None if loss is None else StorageLoss.of_dict(loss)
+        return {**super()._of_header(header), "reused": found, "loss": lost}
 
     @property
     def vectors(self) -> Vectors:
-        """The vectors of its rows, as a view."""
+        """The vectors of its rows as floats, see ``vectors_of``."""
         return vectors_of(self.rows)
 
 
@@ -307,10 +318,35 @@ def label_columns(schema: pa.Schema) -> list[str]:
 
 
 def vectors_of(rows: pa.RecordBatch | pa.Table) -> Vectors:
-    """Takes what was computed of rows, as a view; scores are vectors of one component.
+    """Takes what was computed of rows as floats; scores are vectors of one component.
+
+    Floats are a view. Codes become float32, by the formulas of ``embedkit.quantization`` and what
+    the column's own metadata says: of rows that were read with another tool, keep that.
+
+        >>> from embedkit import open_version, vectors_of
+        >>> rows = next(iter(open_version("embeddings").to_batches()))
+        >>> vectors_of(rows).matrix.shape
+        (3, 8)
 
     Args:
         rows: Rows of a part, or of an EmbeddingBlock, that have their ``value_column``.
+
+    Raises:
+        IntegrityError: It has another type, or a null, or codes of which nothing is said.
+    """
+    stored = stored_of(rows)
+    how = stored_as(rows.schema)
+    if not how.is_quantized:
+        return stored
+    if stored.width != how.width:
+        raise IntegrityError(
+            f"vectors: {stored.width} codes of each, but the column's metadata says {how.width}"
+        )
+    return Vectors(how.floats(stored.stacked).reshape(-1), how.dimension, stored.offsets)
+
+
+def stored_of(rows: pa.RecordBatch | pa.Table) -> Vectors:
+    """Takes what was computed of rows as it is stored, as a view; see ``vectors_of``.
 
     Raises:
         IntegrityError: It has another type, or a null.
@@ -322,6 +358,48 @@ def vectors_of(rows: pa.RecordBatch | pa.Table) -> Vectors:
         flat = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
         column = pa.FixedSizeListArray.from_arrays(flat, type=one)
     return Vectors.from_arrow(column)
+
+
+def stored_as(schema: pa.Schema) -> StoredAs:
+    """Returns how the vectors of rows are stored, by the type and the metadata of their column.
+
+    Args:
+        schema: Schema of a part, or of an EmbeddingBlock's rows, with the metadata of its fields.
+
+    Raises:
+        IntegrityError: There are codes of which nothing is said, or something else.
+    """
+    field = schema.field(value_column(schema))
+    kind = field.type.value_type if pa.types.is_list(field.type) else field.type
+    width = kind.list_size if pa.types.is_fixed_size_list(kind) else 1
+    number = kind.value_type if pa.types.is_fixed_size_list(kind) else kind
+    try:
+        found = StoredAs.of_metadata(field.metadata or {})
+    except ValueError as error:
+        raise IntegrityError(
+            f"vectors: the metadata of column {field.name!r} is damaged ({error})"
+        ) from error
+    if found is not None:
+        return found
+    if pa.types.is_integer(number):
+        raise IntegrityError(
+            f"vectors: column {field.name!r} holds codes of {number}, and its metadata does not "
+            "say of what; read the parts themselves, with the metadata of their fields"
+        )
+    return StoredAs("float16" if pa.types.is_float16(number) else "float32", width)
+
+
+Rows = TypeVar("Rows", pa.RecordBatch, pa.Table)
+
+
+def with_floats(rows: Rows) -> Rows:
+    """Returns rows with floats in the place of codes, for whoever knows nothing of these."""
+    if not stored_as(rows.schema).is_quantized:
+        return rows
+    name = value_column(rows.schema)
+    column = vectors_of(rows).to_arrow()
+    field = pa.field(name, column.type, nullable=False)
+    return rows.set_column(rows.schema.get_field_index(name), field, column)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,17 @@
 """Codes of few bytes against sentence-transformers' own, and their errors against their bounds."""
 
+import base64
+
 import faiss
 import numpy as np
 import pytest
 from sentence_transformers.util.quantization import quantize_embeddings
 
 from embedkit.quantization import (
+    QUANTIZED,
+    Calibration,
     Ranges,
+    StoredAs,
     bytes_of_bits,
     from_bits,
     from_int8,
@@ -88,3 +93,74 @@ def test_ranges_of_parts_are_those_of_the_whole():
             total += piece
         np.testing.assert_array_equal(total.low, CALIBRATION.min(axis=0))
         np.testing.assert_array_equal(total.high, CALIBRATION.max(axis=0))
+
+
+def stored_as(dtype: str) -> StoredAs:
+    calibration = None if dtype == "binary" else Calibration.of(CALIBRATION)
+    return StoredAs(dtype, 37, calibration)
+
+
+@pytest.mark.parametrize("dtype", QUANTIZED)
+def test_what_a_column_s_metadata_says_makes_the_same_floats(dtype):
+    how = stored_as(dtype)
+    codes = how.stored(OTHERS)
+    assert (codes.dtype, codes.shape) == (how.number, (200, how.width))
+    back = StoredAs.of_metadata({b"other": b"things", **how.to_metadata()})
+    assert back is not None and back.is_as(how)
+    np.testing.assert_array_equal(back.floats(codes), how.floats(codes))
+    # Read back and stored again, codes are the same.
+    np.testing.assert_array_equal(how.stored(how.floats(codes)), codes)
+
+
+def test_codes_of_other_ranges_are_not_the_same():
+    others = StoredAs("int8", 37, Calibration.of(OTHERS))
+    assert not others.is_as(stored_as("int8"))
+    assert not stored_as("uint8").is_as(stored_as("int8"))
+    assert StoredAs("float32", 8).is_as(StoredAs("float32", 8))
+    assert not StoredAs("float32", 8).is_as(StoredAs("float16", 8))
+
+
+def test_bits_stand_for_vectors_of_length_1():
+    back = stored_as("binary").floats(stored_as("binary").stored(OTHERS))
+    np.testing.assert_array_equal(np.sign(back), np.where(OTHERS > 0, 1, -1))
+    np.testing.assert_allclose(np.linalg.norm(back, axis=1), 1, rtol=1e-6)
+
+
+def test_floats_are_stored_as_they_are():
+    assert StoredAs("float32", 37).stored(OTHERS) is OTHERS
+    assert StoredAs("float32", 37).to_metadata() == {}
+    assert StoredAs.of_metadata({b"other": b"things"}) is None
+    assert StoredAs("float16", 1).stored(np.array([[1e6]], np.float32)) == np.inf
+
+
+def test_a_component_is_clipped_that_lies_farther_outside_than_half_a_step():
+    how = StoredAs("int8", 2, Calibration.of(np.array([[0, 0], [255, 255]], np.float32)))
+    vectors = np.array([[-0.4, 255.4], [-0.6, 255.6], [3, 300]], np.float32)
+    assert how.clipped(vectors) == 3
+    assert StoredAs("binary", 2).clipped(vectors) == 0
+
+
+def test_a_sample_without_vectors_is_no_calibration():
+    assert Calibration.of(CALIBRATION[:0]).rows == 0
+    assert Calibration.of(CALIBRATION).rows == 500
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("vector_dtype", b"int4", "stored as"),
+        ("dimension", b"38", "38 components"),
+        ("dimension", b"many", "many"),
+        ("low", b"AAAA", "cut short"),
+        ("low", b"****", "base64"),
+        ("high", base64.b64encode(np.full(37, np.inf, "<f4").tobytes()), "not finite"),
+        ("low", None, "no embedkit.low"),
+    ],
+)
+def test_damaged_metadata_is_refused(name, value, said):
+    metadata = stored_as("int8").to_metadata()
+    metadata[f"embedkit.{name}".encode()] = value
+    if value is None:
+        del metadata[f"embedkit.{name}".encode()]
+    with pytest.raises(ValueError, match=said):
+        StoredAs.of_metadata(metadata)

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
+from embedkit.dataset.code_snippets import facts_of_codes, snippets_of_codes
 from embedkit.dataset.manifest import Manifest
 from embedkit.dataset.parquet import readable
 from embedkit.dataset.rejects import DAMAGED_FILE
@@ -105,7 +106,8 @@ def dataset_card(version: Version, manifest: Manifest) -> str:
             sections.append(_SCORE_SNIPPETS)
         else:
             sections += [
-                _snippets(manifest.description["dimension"]),
+                snippets_of_codes(manifest.description)
+                or _snippets(manifest.description["dimension"]),
                 "## Searching it\n",
                 _query_snippet(manifest.description),
             ]
@@ -172,6 +174,7 @@ def _facts(manifest: Manifest) -> Iterable[tuple[str, ...]]:
     for name in names:
         if described.get(name) not in (None, ""):
             yield name.replace("_", " "), _literal(described[name]), ""
+    yield from facts_of_codes(described)
     chunk = described.get("ingredients", {}).get("chunk")
     if chunk in _CHUNKS:
         yield "chunk", _literal(chunk), _CHUNKS[chunk]

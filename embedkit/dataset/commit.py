@@ -29,7 +29,7 @@ from embedkit.dataset.version import Version
 from embedkit.errors import IntegrityError
 from embedkit.formats.canonical import load_json, sha256
 from embedkit.records import n_unknown
-from embedkit.vectors import EmbeddingBlock, value_column, vectors_of
+from embedkit.vectors import EmbeddingBlock, stored_as, stored_of, value_column
 
 
 def commit_block(
@@ -189,7 +189,7 @@ def _with_part(
         if stored != data:
             ours = part_table(block, options)
             theirs = check_same_rows(stored, version.url_of(key), ours)
-            if not np.array_equal(vectors_of(theirs).values, vectors_of(ours).values):
+            if not np.array_equal(stored_of(theirs).values, stored_of(ours).values):
                 # That attempt may have encoded what this one took over.
                 record = replace(record, reused=reused_in(theirs.schema, key, REDO))
             data = stored
@@ -221,11 +221,13 @@ def check_same_rows(stored: bytes, name: str, ours: pa.Table) -> pa.Table:
     elif not theirs.drop_columns([values]).equals(ours.drop_columns([values])):
         fault = "its rows differ"
     else:
-        found = vectors_of(theirs)
+        found = stored_of(theirs)
         if not np.isfinite(found.values).all():
             fault = "its vectors are not finite"
-        elif not np.array_equal(found.counts, vectors_of(ours).counts):
+        elif not np.array_equal(found.counts, stored_of(ours).counts):
             fault = "the number of its rows' vectors differs"
+        elif not stored_as(theirs.schema).is_as(stored_as(ours.schema)):
+            fault = "the calibration of its codes differs"
     if fault is not None:
         raise IntegrityError(
             f"{name}: left by another attempt at the block, but {fault} from this one's; {REDO}"

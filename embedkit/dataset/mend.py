@@ -139,8 +139,9 @@ class _Mending:
         ):
             # The checksum in it is that of the manifest which was there.
             self._remove(version.success_key, None)
-        if self._is_torn(version.device_key):
-            self._remove(version.device_key, "not a JSON object")
+        for key in (version.device_key, version.calibration_key):
+            if self._is_torn(key):
+                self._remove(key, "not a JSON object")
         fault = mend_number(version)
         if fault is not None:
             self.found.append(fault)

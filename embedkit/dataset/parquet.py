@@ -15,7 +15,7 @@ from embedkit.errors.foreign import one_line
 from embedkit.formats.canonical import load_json
 from embedkit.formats.reused import Reused
 from embedkit.records import LINE_FIELD, SPANS_FIELD, TOKENS_FIELD
-from embedkit.vectors import EmbeddingBlock, value_column, vectors_of
+from embedkit.vectors import EmbeddingBlock, stored_of, value_column
 
 ROW_GROUP_BYTES = 64 << 20
 _COMPONENTS_AT_ONCE = 1 << 19
@@ -139,7 +139,7 @@ def _in_pieces(table: pa.Table) -> pa.Table:
     """
     place = table.schema.get_field_index(value_column(table.schema))
     field, column = table.schema.field(place), table.column(place)
-    vectors = vectors_of(table)
+    vectors = stored_of(table)
     components = np.append(0, np.cumsum(vectors.counts)) * vectors.width
     pieces = []
     start = 0

@@ -15,7 +15,7 @@ from embedkit.dataset.schema import PartOptions, part_schema
 from embedkit.errors import IntegrityError
 from embedkit.formats.canonical import sha256
 from embedkit.records import SPANS_FIELD, TOKENS_FIELD
-from embedkit.vectors import flat_list, value_column, vectors_of
+from embedkit.vectors import flat_list, stored_as, value_column, vectors_of
 
 NORM_TOLERANCE = 1e-3
 """How far from 1 the length of a normalized vector may be; float16 storage needs half of it."""
@@ -72,7 +72,9 @@ class PartCheck:
             self._check_columns(file.schema_arrow, name)
             for batch in file.iter_batches(rows_at_once(file, ROWS_AT_ONCE)):
                 hashes.append(id_hashes(batch.column("id")))
-                vectors.add(vectors_of(batch).stacked)
+                # Codes are finite, and what they stand for has nearly the length of the vector.
+                if not stored_as(file.schema_arrow).is_quantized:
+                    vectors.add(vectors_of(batch).stacked)
                 faults += _span_faults(batch)
         found = np.concatenate(hashes)
         if len(found) != part.rows:
@@ -82,19 +84,23 @@ class PartCheck:
     def _check_columns(self, schema: pa.Schema, name: str) -> None:
         if self._schema is None:
             column = value_column(schema)
-            vector = str(schema.field(column).type) if column in schema.names else ""
             options = PartOptions(
                 dimension=self._dimension,
-                vector_dtype="float16" if "halffloat" in vector else "float32",
+                vector_dtype=stored_as(schema).dtype if column in schema.names else "float32",
                 store_text="text" in schema.names,
                 column=column,
             )
             self._schema = part_schema(schema, options)
-        if not schema.equals(self._schema):
+        if not schema.equals(self._schema) or not self._is_stored_alike(schema):
             raise IntegrityError(
                 f"{name}: its columns are not those of the version's other parts with vectors of "
                 f"{self._dimension} components; {RESTORE}"
             )
+
+    def _is_stored_alike(self, schema: pa.Schema) -> bool:
+        """Whether codes of the part are made by what those of the first one are."""
+        assert self._schema is not None, "of the first part"
+        return stored_as(schema).is_as(stored_as(self._schema))
 
 
 def _span_faults(rows: pa.RecordBatch) -> list[str]:

@@ -6,11 +6,13 @@ from typing import Final
 
 import pyarrow as pa
 
+from embedkit.quantization import QUANTIZED, StoredAs
 from embedkit.records import LINE_FIELD, TOKENS_FIELD, UNKNOWN_FIELD, counts_unknown
 from embedkit.vectors import (
     PART_SPANS_FIELD,
     ValueColumn,
     metadata_columns,
+    stored_as,
     value_column,
     vector_type,
 )
@@ -27,7 +29,8 @@ class PartOptions:
 
     Attributes:
         dimension: Components of a vector.
-        vector_dtype: ``float32`` or ``float16``.
+        vector_dtype: How vectors are stored: ``float32``, ``float16``, ``int8``, ``uint8`` or
+            ``binary``.
         store_text: Whether the text stands beside its vector.
         excerpts: Whether the beginnings of texts stand in rejects and statistics.
         file_metadata: Names and values that every part carries in its footer:
@@ -46,7 +49,8 @@ class PartOptions:
     @property
     def vector_type(self) -> pa.DataType:
         """The Arrow type of the column of what was computed."""
-        one = vector_type(self.dimension, self.vector_dtype, many=self.column == "embeddings")
+        stored = StoredAs(self.vector_dtype, self.dimension)
+        one = vector_type(stored.width, stored.number, many=self.column == "embeddings")
         return one.value_type if self.column == "score" else one
 
 
@@ -66,7 +70,7 @@ def part_schema(rows: pa.Schema, options: PartOptions) -> pa.Schema:
     }
     fields = [
         pa.field("id", pa.string(), nullable=False),
-        pa.field(options.column, options.vector_type, nullable=False),
+        _field_of_vectors(rows, options),
         *_of_many(rows, options),
         pa.field("doc_id", pa.string(), nullable=False),
         pa.field("chunk_index", pa.int32(), nullable=False),
@@ -84,6 +88,14 @@ def part_schema(rows: pa.Schema, options: PartOptions) -> pa.Schema:
         fields.append(pa.field("text", pa.string(), nullable=False))
     fields += [rows.field(name) for name in metadata_columns(rows)]
     return pa.schema(fields, metadata=dict(sorted(metadata.items())))
+
+
+def _field_of_vectors(rows: pa.Schema, options: PartOptions) -> pa.Field:
+    """Returns the column of vectors, which says of codes how they become floats again."""
+    said = None
+    if options.vector_dtype in QUANTIZED and options.column in rows.names:
+        said = stored_as(rows).to_metadata()
+    return pa.field(options.column, options.vector_type, nullable=False, metadata=said)
 
 
 def _of_many(rows: pa.Schema, options: PartOptions) -> list[pa.Field]:

@@ -191,6 +191,8 @@ class _Check:
                 expected.add(version.reject_key(block))
         found = set(version.store.list(version.key("")))
         found -= {version.published_key, version.device_key, version.duplicates_key}
+        if "calibration" in manifest.description:
+            expected.add(version.calibration_key)
         # Of a worker that was late.
         found -= {version.heartbeat_key, version.growing_key}
         for key in sorted(expected - found):
@@ -239,6 +241,12 @@ class _Check:
         fault = self._fault_in(version.device_key, partial(_fault_of_device, expected=device))
         if fault is not None:
             self.add(version.device_key, fault)
+        said = manifest.description.get("calibration") or {}
+        fault = self._fault_in(
+            version.calibration_key, partial(_fault_of_calibration, expected=said.get("sha256"))
+        )
+        if fault is not None:
+            self.add(version.calibration_key, fault)
         number = fault_of_number(version)
         if number is not None:
             self.add(*number, AGAIN)
@@ -373,6 +381,10 @@ def _fault_of_device(data: bytes, expected: str | None) -> str | None:
     if expected is None or said == expected:
         return None
     return f"says {said!r}, but the manifest {expected!r}"
+
+
+def _fault_of_calibration(data: bytes, expected: str | None) -> str | None:
+    return None if sha256(data) == expected else CHANGED
 
 
 def _fault_of_object(data: bytes) -> str | None:

@@ -113,6 +113,11 @@ class Version:
         return self.key("_meta/device.json")
 
     @property
+    def calibration_key(self) -> str:
+        """What its codes are made by, where vectors are stored as codes of 8 bits."""
+        return self.key("_meta/calibration.json")
+
+    @property
     def heartbeat_key(self) -> str:
         """Who writes the version, while somebody does."""
         return self.key("_meta/heartbeat.json")

@@ -119,7 +119,7 @@ def build_pipeline(
     read = ReadCorpus(
         job, settled.plan, settled.make_chunker, settled.version, workers.hints, settled
     )
-    make = MakeVersion(settled, connect, job.call_tokens, workers.hints, spread=True)
+    make = MakeVersion(settled, connect, job.call_tokens, workers.hints, spread=True, corpus=job)
     _ = pipeline | "ReadCorpus" >> read | "MakeVersion" >> make
     return pipeline, settled
 

@@ -7,6 +7,7 @@ from typing import Protocol, Self
 from embedkit.config import JobConfig
 from embedkit.corpus.plan import Split
 from embedkit.dataset.committed import CommitRecord
+from embedkit.encoders.base import EncoderClient
 from embedkit.encoders.host_cores import HostWork
 from embedkit.encoders.meter import EncoderLoad
 from embedkit.encoders.spec import ModelSpec
@@ -33,6 +34,10 @@ class Work(Protocol):
     @property
     def device(self) -> str:
         """Name of what the encoders run on."""
+        ...
+
+    def connect(self) -> EncoderClient:
+        """Returns a client that reaches the encoders from this process."""
         ...
 
     def run(self, host: HostWork | None) -> None:

@@ -20,6 +20,7 @@ from embedkit.engines.gpu_estimate import GpuEstimate, gpu_estimate
 from embedkit.engines.progress import Expected
 from embedkit.errors import ConfigError
 from embedkit.flow.prepare import ChunkerFactory, Job, version_of_job, warn_of_idle_settings
+from embedkit.quantization import StoredAs
 from embedkit.tokens.tokenization import load_tokenizer
 
 _START_SECONDS = {"plain": 7.0, "local": 16.0, "ray": 16.0}
@@ -113,9 +114,10 @@ def vector_bytes(vectors: int, dimension: int, dtype: str) -> int:
     Args:
         vectors: How many there are.
         dimension: Components of each.
-        dtype: ``float32`` or ``float16``.
+        dtype: How they are stored, see ``StoredAs``.
     """
-    return vectors * dimension * np.dtype(dtype).itemsize
+    stored = StoredAs(dtype, dimension)
+    return vectors * stored.width * np.dtype(stored.number).itemsize
 
 
 def size_text(size: float) -> str:

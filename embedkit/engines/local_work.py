@@ -19,6 +19,7 @@ from embedkit.actors.map_on_ray import MapOnRay
 from embedkit.actors.ray_watch import ray_watched
 from embedkit.config import JobConfig
 from embedkit.corpus.plan import Split
+from embedkit.encoders.base import EncoderClient
 from embedkit.encoders.fitting import Fitting, fit_machine, workers_on_machine
 from embedkit.encoders.host_cores import HostWork, host_cores
 from embedkit.encoders.meter import EncoderLoad
@@ -47,6 +48,10 @@ class LocalWork:
     cpus: float
     device: str
     worker_idle_share: float | None = None
+
+    def connect(self) -> EncoderClient:
+        """Returns a client that reaches the encoders."""
+        return self.pool.connection()
 
     def run(self, host: HostWork | None) -> None:
         """Embeds the splits."""

@@ -3,6 +3,7 @@
 from embedkit.dataset.committed import committed, committed_blocks
 from embedkit.dataset.finalize import Totals
 from embedkit.engines.display import Display
+from embedkit.engines.estimate import vector_bytes
 from embedkit.flow.large_documents import reject_whole_documents
 from embedkit.flow.map_splits import MapSplits
 from embedkit.flow.near_duplicates import find_by_workers, is_gated, is_surely_small
@@ -23,8 +24,8 @@ def look_for_near_duplicates(job: Job, map_splits: MapSplits, display: Display) 
         StoreError: The store failed.
     """
     version, asked = job.version, job.output.near_duplicates
-    itemsize = 2 if job.output.vector_dtype == "float16" else 4
-    if asked == "off" or is_surely_small(version, itemsize * job.model.vectors.dimension):
+    size = vector_bytes(1, job.model.vectors.dimension, job.output.vector_dtype)
+    if asked == "off" or is_surely_small(version, size):
         return
     display.phase("looking for near duplicates")
     if job.records.has_many_rows:

@@ -79,6 +79,10 @@ class PlainWork:
         """Name of what the encoder runs on."""
         return self.client.encoder.device
 
+    def connect(self) -> LocalClient:
+        """Returns the client of the encoder."""
+        return self.client
+
     def run(self, host: HostWork | None) -> None:
         """Embeds the splits, one after the other."""
         for _ in embed_splits(self.splits, self.job, self.client, self.tally.on_commit):

@@ -20,6 +20,7 @@ from embedkit.actors.split_queue import RunQueue
 from embedkit.config import JobConfig
 from embedkit.corpus.plan import Split
 from embedkit.dataset.committed import CommitRecord
+from embedkit.encoders.base import EncoderClient
 from embedkit.encoders.fitting import fit_cluster, runs_on_gpu
 from embedkit.encoders.host_cores import HostWork, host_cores
 from embedkit.encoders.kinds import read_job_model
@@ -114,6 +115,9 @@ class _ClusterWork:
     pool: EncoderPool
     supervisor: Supervisor
     device: str
+
+    def connect(self) -> EncoderClient:
+        return self.pool.connection()
 
     def run(self, host: HostWork | None) -> None:
         self.supervisor.run(host_cores(self.job.model, self.device, host))

@@ -9,6 +9,7 @@ from embedkit.config import EvaluationConfig, JobConfig
 from embedkit.dataset.committed import CommitRecord, committed, done_splits
 from embedkit.dataset.device import record_device
 from embedkit.encoders.hardware import processor_name
+from embedkit.engines.calibration import sample_texts
 from embedkit.engines.copying import copy_unchanged
 from embedkit.engines.display import Display, Nothing
 from embedkit.engines.engine import RunningEngine
@@ -20,6 +21,7 @@ from embedkit.engines.progress import Watch, shown
 from embedkit.engines.ray_output import ray_says_in_the_log
 from embedkit.flow.account import with_loads
 from embedkit.flow.beats import beating
+from embedkit.flow.calibrate import calibrate
 from embedkit.flow.complete import account_of_complete, begin_account, complete_version
 from embedkit.flow.earlier_rows import EarlierRows
 from embedkit.flow.evaluated import Evaluate
@@ -113,8 +115,12 @@ def _embed(
     if job.reuse is not None and job.reuse.scope == "global":
         display.phase(f"looking at the rows of version {job.reuse.version.name}")
         EarlierRows(job.reuse).write_index(engine.map_splits)
+    sample = sample_texts(job, engine.map_splits, display)
     with engine.begin(job, splits, before) as work:
         record_device(job.version, work.device)
+        if sample is not None:
+            display.phase("calibrating codes")
+            calibrate(job, sample.texts, work.connect, job.config.call_tokens)
         expected = expected_work(job, splits, before)
         with shown(Watch(work.loads, work.documents, expected), display):
             work.run(expected.host)

@@ -5,6 +5,7 @@ from dataclasses import replace
 from functools import partial
 
 from embedkit.config import CorpusConfig
+from embedkit.dataset.calibration import described_calibration, read_calibration
 from embedkit.dataset.card import dataset_card
 from embedkit.dataset.committed import CommitRecord, committed, committed_blocks, ended_splits
 from embedkit.dataset.device import recorded_device
@@ -21,7 +22,7 @@ from embedkit.errors import GoneError, ResumableError
 from embedkit.flow.account import with_version
 from embedkit.flow.earlier_rows import EarlierRows
 from embedkit.flow.evaluated import Evaluate, evaluated, needs_another_report
-from embedkit.flow.gather import processes_for
+from embedkit.flow.gather import Gathered, gather, processes_for
 from embedkit.flow.large_documents import reject_whole_documents
 from embedkit.flow.line_numbers import LineNumbers
 from embedkit.flow.prepare import Draft
@@ -31,7 +32,9 @@ from embedkit.flow.report_anew import make_report_anew
 from embedkit.flow.scratch import remove_scratch
 from embedkit.flow.survey import Survey
 from embedkit.flow.verdict import REPORT_HTML, REPORT_JSON, read_report
+from embedkit.quantization import QUANTIZED
 from embedkit.reports.account import RunAccount
+from embedkit.reports.sections import quantization
 
 
 def begin_account(committed: Iterable[CommitRecord], already_complete: bool = False) -> RunAccount:
@@ -86,6 +89,8 @@ def complete_version(
         splits = [split.split_id for split in draft.plan.splits]
     device = recorded_device(version) or account.device or draft.model.placement.device
     described = {**draft.description, "device_name": device}
+    if draft.calibration is not None and read_calibration(version) is not None:
+        described["calibration"] = described_calibration(version)
     blocks = committed_blocks(version)
     with processes(1 if survey else processes_for(len(blocks))) as each:
         if survey is None and draft.records.has_many_rows:
@@ -98,7 +103,11 @@ def complete_version(
         if isinstance(draft.records, CorpusConfig):
             manifest = replace(manifest, input_format=draft.records.format)
         account = _with_version(account, draft, manifest)
-        gathered = survey.gathered() if survey else None
+        if survey:
+            gathered = survey.gathered()
+        else:
+            gathered = gather(version, blocks, manifest.parts, each)
+        manifest = _with_loss(manifest, gathered)
         write_report(draft, manifest, blocks, account, numbers, each, gathered)
     remove_runs(version)
     remove_scratch(version)
@@ -106,6 +115,15 @@ def complete_version(
     manifest = seal(version, manifest, partial(dataset_card, version))
     account = evaluated(draft, manifest, account, evaluate)
     return publish_or_refuse(draft, manifest, account)
+
+
+def _with_loss(manifest: Manifest, gathered: Gathered) -> Manifest:
+    """Returns a manifest that says how far codes are from the vectors they were made of."""
+    loss = gathered.statistics.get(quantization.SECTION)
+    if loss is None or manifest.description.get("vector_dtype") not in QUANTIZED:
+        return manifest
+    said = {**manifest.description, "quantization": loss.to_dict()}
+    return replace(manifest, description=said)
 
 
 def _check_committed(version: Version, manifest: Manifest) -> None:

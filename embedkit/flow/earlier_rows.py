@@ -25,7 +25,8 @@ from embedkit.flow.row_index import RowIndex
 from embedkit.flow.source_index import SourceIndex
 from embedkit.formats.canonical import load_json
 from embedkit.lazy import lazy_property
-from embedkit.vectors import Vectors, value_column, vectors_of
+from embedkit.quantization import StoredAs
+from embedkit.vectors import Vectors, stored_as, stored_of, value_column
 
 _PARTS_AT_ONCE = 4
 """Parts of the earlier version that are read at the same time."""
@@ -119,7 +120,7 @@ class EarlierRows:
         self,
         rows: pa.RecordBatch,
         vectors: VectorSpec,
-        vector_dtype: str,
+        how: StoredAs,
         counts: NDArray[np.int32] | None = None,
     ) -> Taken:
         """Takes the vectors of rows whose texts the version has, bit for bit.
@@ -127,7 +128,7 @@ class EarlierRows:
         Args:
             rows: Rows of a block with their ``id``, ``text_hash`` and ``source``.
             vectors: What their vectors are.
-            vector_dtype: ``float32`` or ``float16``.
+            how: How they are stored.
             counts: How many vectors each row is to have, shape (rows,); one each where None.
 
         Returns:
@@ -159,7 +160,7 @@ class EarlierRows:
         pieces, numerics = [], {}
         for one in found:
             same[one.rows[one.same]] = True
-            piece = one.fitting(vectors.dimension, vector_dtype, counts)
+            piece = one.fitting(how, counts)
             if piece is not None:
                 pieces.append(piece)
                 numerics.update({json.dumps(said, sort_keys=True): said for said in one.numerics})
@@ -199,7 +200,8 @@ class EarlierRows:
             mine[kept],
             back[kept],
             equal[1][kept],
-            vectors_of(table) if of_use else None,
+            stored_of(table) if of_use else None,
+            stored_as(table.schema) if of_use else None,
             numerics,
         )
 
@@ -217,7 +219,8 @@ class _Found:
         rows: Numbers of the rows in the block, ascending.
         places: Which of the vectors are theirs.
         same: Whether their ids are the same, too.
-        vectors: Vectors that were read; None where they may not be taken.
+        vectors: Vectors that were read, as they are stored; None where they may not be taken.
+        how: How they are stored.
         numerics: Of what numerics these are.
     """
 
@@ -225,21 +228,17 @@ class _Found:
     places: NDArray[np.intp]
     same: NDArray[np.bool_]
     vectors: Vectors | None
+    how: StoredAs | None
     numerics: Sequence[dict[str, Any]]
 
     def fitting(
-        self, width: int, dtype: str, counts: NDArray[np.int32] | None
+        self, how: StoredAs, counts: NDArray[np.int32] | None
     ) -> tuple[NDArray[np.intp], Vectors] | None:
         """Returns the rows whose vectors are what a row is to have, and these; None of no row."""
         found = self.vectors
-        if found is None:
+        if found is None or self.how is None or not self.how.is_as(how):
             return None
-        is_many = found.offsets is not None
-        if (
-            found.width != width
-            or str(found.values.dtype) != dtype
-            or is_many != (counts is not None)
-        ):
+        if (found.offsets is not None) != (counts is not None):
             return None
         fits = found.finite[self.places]
         if counts is not None:

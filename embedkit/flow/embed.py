@@ -81,6 +81,7 @@ def embed_blocks(
                 draft.model.mixed_calls,
                 draft.model.vectors,
                 earlier,
+                draft.calibration,
             ),
             draft.version,
             draft.options,

@@ -1,6 +1,6 @@
 """Encoding: from token ids to vectors, equal texts once."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -14,9 +14,11 @@ from embedkit.encoders.base import EncoderClient
 from embedkit.encoders.spec import MixedCalls, VectorSpec
 from embedkit.errors import InputError
 from embedkit.flow.calls import call_batches
+from embedkit.flow.codes import codes_of, floats_of, how_stored
 from embedkit.flow.earlier_rows import EarlierRows
 from embedkit.flow.take_over import reused_of, take_or_encode
 from embedkit.flow.windows import is_windowed, window_batch
+from embedkit.quantization import QUANTIZED, Calibration, StoredAs
 from embedkit.records import (
     SECOND_FIELD,
     SPANS_FIELD,
@@ -48,6 +50,7 @@ def encode_tokens(
     mixed_calls: MixedCalls = False,
     vectors: VectorSpec | None = None,
     earlier: EarlierRows | None = None,
+    calibration: Callable[[], Calibration] | None = None,
 ) -> EmbeddingBlock:
     """Encodes a block; equal texts are encoded once, those of an earlier version not at all.
 
@@ -55,17 +58,20 @@ def encode_tokens(
         block: Rows with their token ids.
         client: Reaches the encoders.
         call_tokens: Most tokens that one call carries.
-        vector_dtype: Stored type of the vectors, ``float32`` or ``float16``.
+        vector_dtype: Stored type of the vectors: ``float32``, ``float16``, ``int8``, ``uint8`` or
+            ``binary``.
         mixed_calls: Whether a call has rows of all lengths, see ``ModelSpec.mixed_calls``.
         vectors: What the vectors are; one of each row unless given.
         earlier: Has vectors of texts that did not change; needs ``vectors``.
+        calibration: Returns what codes of 8 bits are made by.
 
     Returns:
-        The rows with their vectors, or scores of pairs. A document with a vector that is not
-        finite is a reject ``non_finite_vector`` instead, with all of its chunks.
+        The rows with their vectors or the codes of these, or scores of pairs. A document with a
+        vector that is not finite is a reject ``non_finite_vector`` instead, with all of its chunks.
 
     Raises:
         EncoderError: No encoder answered.
+        ConfigError: There are no ranges to make codes by.
         InputError: The user's own columns have the names of those that are added.
         IntegrityError: A part of the earlier version is damaged or gone.
         StoreError: The store failed.
@@ -75,39 +81,49 @@ def encode_tokens(
         _encode,
         client=client,
         call_tokens=call_tokens,
-        vector_dtype=vector_dtype,
+        vector_dtype="float32" if vector_dtype in QUANTIZED else vector_dtype,
         mixed_calls=mixed_calls,
         spec=vectors,
     )
     taken = None
     if earlier is not None and vectors is not None:
         counts = np.diff(_spans(rows).offsets) if vectors.many else None
-        taken = earlier.take(rows, vectors, vector_dtype, counts)
-    found, tokens = encode(rows) if taken is None else take_or_encode(rows, taken, encode)
+        how = how_stored(vector_dtype, vectors.dimension, calibration)
+        taken = earlier.take(rows, vectors, how, counts)
+        found, tokens = take_or_encode(rows, floats_of(taken, how), encode)
+    else:
+        found, tokens = encode(rows)
+        how = how_stored(vector_dtype, found.width, calibration)
     rejects, kept = block.rejects, None
     finite = found.finite
     if not finite.all():
         kept, spoiled = _spoiled_documents(rows, finite, found.values.dtype)
         rejects += tuple(map(block.numbered, spoiled))
         found = found.take(np.flatnonzero(kept))
-    reused = None
+    reused = loss = None
     if taken is not None and earlier is not None:
         reused = reused_of(earlier.version.name, rows, taken, kept)
+    if how.is_quantized:
+        found, loss = codes_of(found, how, taken, kept)
     return block.into(
         EmbeddingBlock,
-        _embedded(rows if kept is None else rows.filter(pa.array(kept)), found, vectors),
+        _embedded(rows if kept is None else rows.filter(pa.array(kept)), found, vectors, how),
         rejects,
         tokens_encoded=tokens,
         reused=reused,
+        loss=loss,
     )
 
 
-def _embedded(rows: pa.RecordBatch, found: Vectors, spec: VectorSpec | None) -> pa.RecordBatch:
+def _embedded(
+    rows: pa.RecordBatch, found: Vectors, spec: VectorSpec | None, how: StoredAs
+) -> pa.RecordBatch:
     """Returns rows of a TokenBlock as those of an EmbeddingBlock."""
     index = rows.schema.get_field_index("input_ids")
     name = "embedding" if spec is None else spec.column
     column = pa.array(found.values) if name == "score" else found.to_arrow()
-    embedded = rows.set_column(index, pa.field(name, column.type, nullable=False), column)
+    field = pa.field(name, column.type, nullable=False, metadata=how.to_metadata() or None)
+    embedded = rows.set_column(index, field, column)
     if found.offsets is not None:
         embedded = _with_spans_of_document(embedded)
     dropped = (SECOND_FIELD.name, *WINDOW_SPAN.names)

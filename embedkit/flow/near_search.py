@@ -42,6 +42,7 @@ from embedkit.reports.near.cells import Matrix, cell_count, sample_size, train_c
 from embedkit.reports.near.components import Edges, joined, no_edges
 from embedkit.reports.near.figures import NearDuplicates
 from embedkit.reports.near.pairs import Limits, Rows, edges_within, row_type
+from embedkit.vectors import stored_as
 
 WAY_TO_ONE = 0.95
 """How far a pair is from the model's floor to 1, at least, to be one of near duplicates."""
@@ -269,7 +270,7 @@ class Search:
     def dimension(self) -> int:
         """Components of a vector; 1 where there is none."""
         schema = schema_of(self.version, self.parts)
-        return schema.field("embedding").type.list_size if schema.names else 1
+        return stored_as(schema).dimension if schema.names else 1
 
     @property
     def _probes(self) -> int:

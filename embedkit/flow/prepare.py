@@ -17,10 +17,16 @@ from embedkit.config import (
     RecordConfig,
     granularity_fault,
     pairs_fault,
+    storage_fault,
 )
 from embedkit.corpus.candidates import CandidateSplitter
 from embedkit.corpus.chunks import Chunker
 from embedkit.corpus.plan import Plan, plan_inputs
+from embedkit.dataset.calibration import (
+    StandingCalibration,
+    restore_calibration,
+    take_calibration,
+)
 from embedkit.dataset.heartbeat import join
 from embedkit.dataset.mend import mend
 from embedkit.dataset.plan_file import VersionPlan, create_or_check_plan, standing_plan
@@ -45,6 +51,7 @@ from embedkit.flow.near_duplicates import fault_of_setting
 from embedkit.flow.reuse import Reuse, find_reuse
 from embedkit.hashes.digests import digest
 from embedkit.lazy import lazy_property
+from embedkit.quantization import CALIBRATED
 from embedkit.tokens.chunking import make_chunker
 from embedkit.tokens.text_tokenizer import TokenizerSpec
 from embedkit.tokens.tokenization import load_tokenizer
@@ -128,6 +135,13 @@ class Draft:
     def options(self) -> PartOptions:
         """How parts are written."""
         return part_options(self.output, self.description)
+
+    @lazy_property
+    def calibration(self) -> StandingCalibration | None:
+        """What codes of 8 bits are made by; it must stand when the first block is encoded."""
+        if self.output.vector_dtype not in CALIBRATED:
+            return None
+        return StandingCalibration(self.version)
 
     @property
     def shows_texts(self) -> bool:
@@ -281,6 +295,8 @@ def begin_version(
         raise ConfigError(fault)
     records = with_block_size(records, model)
     model = fitted_model(model, records, output, dict(plan.metadata))
+    if fault := storage_fault(output.vector_dtype, model.vectors.of, model.vectors.dimension):
+        raise ConfigError(fault)
     identity = _identity(model, plan, records, output)
     named = _versions(identity, records, output)
     probe(named[-1].store)
@@ -299,11 +315,13 @@ def begin_version(
     description |= {"vector_dtype": output.vector_dtype, "stores_text": output.store_text}
     if (trial := _trial(records)) is not None:
         description["trial"] = trial
+    if output.vector_dtype in CALIBRATED:
+        restore_calibration(version)
     refusals: list[str] = []
     reuse = None
     if not version.is_complete():
         found = find_reuse(version, ours, output, plan, refusals.append)
-        reuse = _held(version, found)
+        reuse = _calibrated(version, _held(version, found), output, refusals)
     return Draft(
         records,
         output,
@@ -323,6 +341,23 @@ def _held(version: Version, reuse: Reuse | None) -> Reuse | None:
     if reuse is None or is_there(reuse.version):
         return reuse
     _LOG.warning("nothing is taken over from version %s: it is removed now", reuse.version.name)
+    return None
+
+
+def _calibrated(
+    version: Version, reuse: Reuse | None, output: OutputConfig, refusals: list[str]
+) -> Reuse | None:
+    """Takes the calibration of codes over with them, before any is made."""
+    if output.vector_dtype not in CALIBRATED or reuse is None:
+        return reuse
+    if take_calibration(version, reuse.version):
+        return reuse
+    refusal = (
+        f"nothing is taken over from version {reuse.version.name}: its codes are made by another "
+        "calibration than this version was begun with"
+    )
+    _LOG.warning(refusal)
+    refusals.append(refusal)
     return None
 
 

@@ -18,7 +18,7 @@ from embedkit.dataset.rows import opened_part, read_columns
 from embedkit.dataset.version import Version
 from embedkit.errors import ConfigError
 from embedkit.records import LINE_FIELD, UNKNOWN_FIELD, counts_unknown
-from embedkit.vectors import Vectors
+from embedkit.vectors import vectors_of
 
 METRICS = ("cosine", "dot", "euclidean", "manhattan")
 ROWS_AT_ONCE = 4096
@@ -305,7 +305,7 @@ def _lengths(rows: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _vectors(version: Version, part: Part) -> Iterator[tuple[pa.Array, NDArray[np.float32]]]:
     for batch in read_columns(version, [part], ["id", "embedding"], ROWS_AT_ONCE):
-        yield batch.column("id"), Vectors.from_arrow(batch.column("embedding")).matrix
+        yield batch.column("id"), vectors_of(batch).matrix
 
 
 def _found_rows(

@@ -17,7 +17,7 @@ from embedkit.errors import ConfigError
 from embedkit.lazy import lazy_property
 from embedkit.search.exact import Hit, check_one_vector_per_row, search
 from embedkit.search.query import QueryEncoder, with_places
-from embedkit.vectors import Vectors
+from embedkit.vectors import vectors_of
 
 
 def open_version(
@@ -157,7 +157,7 @@ class VersionReader:
         ids: list[str] = []
         vectors = np.empty((len(self), self.dimension), dtype=np.float32)
         for batch in read_columns(self._version, self._manifest.parts, ["id", "embedding"]):
-            here = Vectors.from_arrow(batch.column("embedding")).matrix
+            here = vectors_of(batch).matrix
             vectors[len(ids) : len(ids) + batch.num_rows] = here
             ids += batch.column("id").to_pylist()
         return ids, vectors

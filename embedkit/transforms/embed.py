@@ -6,6 +6,7 @@ from functools import partial
 
 import apache_beam as beam
 
+from embedkit.config import CorpusConfig
 from embedkit.dataset.committed import committed
 from embedkit.dataset.heartbeat import join, leave
 from embedkit.encoders.base import EncoderClient
@@ -18,6 +19,7 @@ from embedkit.flow.survey import Survey
 from embedkit.flow.tally import OnCommit
 from embedkit.reports.account import RunAccount
 from embedkit.transforms.blocks import BlockTransform
+from embedkit.transforms.calibrate import CalibrateFirst
 from embedkit.transforms.complete import CompleteVersion
 from embedkit.transforms.encode import EncodeTokens
 from embedkit.transforms.tokenize import TokenizeText
@@ -54,6 +56,7 @@ class EmbedBlocks(BlockTransform):
             draft.model.mixed_calls,
             draft.model.vectors,
             None if draft.reuse is None else EarlierRows(draft.reuse),
+            draft.calibration,
         )
         write = WriteEmbeddings(draft.version, options, tokenizer.max_tokens, self.on_commit)
         return (
@@ -77,6 +80,7 @@ class MakeVersion(BlockTransform):
         further_splits: A PCollection of ids of splits that the draft's plan does not have.
         spread: Whether all workers read what the version is completed from, which pays where there
             are many of them.
+        corpus: How the files of the draft's splits are read; None where the blocks are of none.
     """
 
     draft: Draft
@@ -85,12 +89,16 @@ class MakeVersion(BlockTransform):
     hints: Mapping[str, str] = field(default_factory=dict)
     further_splits: beam.PCollection | None = None
     spread: bool = False
+    corpus: CorpusConfig | None = None
 
     def expand(self, blocks: beam.PCollection) -> beam.PCollection:
         """Embeds the blocks, then completes the version."""
         on_commit = BeatAtCommit.of(self.draft)
         embed = EmbedBlocks(self.draft, self.connect, self.call_tokens, on_commit)
         embed = embed.with_resource_hints(**self.hints)
+        blocks |= "CalibrateFirst" >> CalibrateFirst(
+            self.draft, self.connect, self.call_tokens, self.hints, self.corpus
+        )
         return blocks | "EmbedBlocks" >> embed | "CompleteVersion" >> self._completion()
 
     def _completion(self) -> CompleteVersion:

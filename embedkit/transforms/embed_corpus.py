@@ -131,8 +131,9 @@ class EmbedCorpus(BlockTransform):
         further_splits: beam.PCollection | None = None,
     ) -> beam.PCollection:
         connect = self.connect or LocalConnection(draft.model)
+        corpus = draft.records if isinstance(draft.records, CorpusConfig) else None
         return blocks | "MakeVersion" >> MakeVersion(
-            draft, connect, self.call_tokens, further_splits=further_splits
+            draft, connect, self.call_tokens, further_splits=further_splits, corpus=corpus
         )
 
     def _check(self, documents: beam.PCollection) -> None:

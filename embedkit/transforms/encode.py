@@ -9,6 +9,7 @@ from embedkit.encoders.base import EncoderClient
 from embedkit.encoders.spec import MixedCalls, VectorSpec
 from embedkit.flow.earlier_rows import EarlierRows
 from embedkit.flow.encode import encode_tokens
+from embedkit.quantization import Calibration
 from embedkit.records import TokenBlock
 from embedkit.transforms.blocks import BlockTransform
 from embedkit.vectors import EmbeddingBlock
@@ -23,6 +24,7 @@ class _Encode(beam.DoFn):
         mixed_calls: MixedCalls,
         vectors: VectorSpec | None,
         earlier: EarlierRows | None,
+        calibration: Callable[[], Calibration] | None,
     ) -> None:
         self._connect = connect
         self._call_tokens = call_tokens
@@ -30,6 +32,7 @@ class _Encode(beam.DoFn):
         self._mixed_calls = mixed_calls
         self._vectors = vectors
         self._earlier = earlier
+        self._calibration = calibration
         self._client: EncoderClient | None = None
 
     def setup(self) -> None:
@@ -48,6 +51,7 @@ class _Encode(beam.DoFn):
             self._mixed_calls,
             self._vectors,
             self._earlier,
+            self._calibration,
         )
 
 
@@ -58,10 +62,11 @@ class EncodeTokens(BlockTransform):
     Attributes:
         connect: Picklable; called once per worker, returns the client that reaches the encoders.
         call_tokens: Most tokens of one call to an encoder.
-        vector_dtype: ``float32`` or ``float16``.
+        vector_dtype: ``float32``, ``float16``, ``int8``, ``uint8`` or ``binary``.
         mixed_calls: Whether a call has rows of all lengths, see ``ModelSpec.mixed_calls``.
         vectors: What the vectors are; one of each row unless given.
         earlier: Has vectors of texts that did not change; needs ``vectors``.
+        calibration: Picklable; returns what codes of 8 bits are made by.
     """
 
     connect: Callable[[], EncoderClient]
@@ -70,6 +75,7 @@ class EncodeTokens(BlockTransform):
     mixed_calls: MixedCalls = False
     vectors: VectorSpec | None = None
     earlier: EarlierRows | None = None
+    calibration: Callable[[], Calibration] | None = None
 
     def expand(self, blocks: beam.PCollection) -> beam.PCollection:
         """One step, fused with its neighbours: vectors are not moved between workers."""
@@ -80,5 +86,6 @@ class EncodeTokens(BlockTransform):
             self.mixed_calls,
             self.vectors,
             self.earlier,
+            self.calibration,
         )
         return blocks | "Encode" >> beam.ParDo(encode).with_output_types(EmbeddingBlock)

@@ -30,9 +30,11 @@ from embedkit.flow.reuse import Reuse
 from embedkit.flow.row_index import Places
 from embedkit.flow.source_index import SourceIndex
 from embedkit.formats.canonical import sha256
+from embedkit.quantization import StoredAs
 from embedkit.vectors import EmbeddingBlock, Vectors, vectors_of
 
 OF_ROWS = VectorSpec(8, normalize=True, metric="cosine")
+AS_FLOATS = StoredAs("float32", 8)
 
 
 def rows_of(texts, ids=None, source="texts.jsonl") -> pa.RecordBatch:
@@ -83,7 +85,7 @@ def test_a_row_is_found_by_its_text_and_one_with_its_id_before_others(tmp_path):
         (-1, -1, True),
         (-1, -1, False),
     ]
-    taken = earlier.take(rows, OF_ROWS, "float32")
+    taken = earlier.take(rows, OF_ROWS, AS_FLOATS)
     assert taken.same.tolist() == [True] * 3 + [False] * 3 + [True] + [False] * 2
     assert taken.mask.tolist() == [True] * 7 + [False] * 2
     every = {"x": 0, "y": 1, "z": 2}
@@ -166,7 +168,7 @@ def test_vectors_of_every_kind_are_taken_bit_for_bit(tmp_path, dtype, column):
     counts = None
     if column == "embeddings":
         counts = np.array([*block.vectors.counts[::-1], 3, block.vectors.counts[0]], np.int32)
-    taken = earlier.take(rows, spec, dtype, counts)
+    taken = earlier.take(rows, spec, StoredAs(dtype, spec.dimension), counts)
     assert taken.mask.tolist() == [True] * 5 + [False, True]
     for row, place in enumerate([4, 3, 2, 1, 0, None, 0]):
         if place is not None:
@@ -174,11 +176,11 @@ def test_vectors_of_every_kind_are_taken_bit_for_bit(tmp_path, dtype, column):
             assert vectors.dtype == dtype
             assert vectors.tobytes() == block.vectors.of_row(place).tobytes()
     other = "float16" if dtype == "float32" else "float32"
-    assert not earlier.take(rows, spec, other, counts).pieces
-    assert not earlier.take(rows, replace(spec, dimension=2), dtype, counts).pieces
+    assert not earlier.take(rows, spec, StoredAs(other, spec.dimension), counts).pieces
+    assert not earlier.take(rows, spec, StoredAs(dtype, 2), counts).pieces
     if counts is not None:
         counts[1] += 1
-        assert earlier.take(rows, spec, dtype, counts).mask.tolist() == [
+        assert earlier.take(rows, spec, StoredAs(dtype, spec.dimension), counts).mask.tolist() == [
             True, False, True, True, True, False, True,
         ]  # fmt: skip
 
@@ -187,7 +189,7 @@ def test_a_vector_that_is_not_finite_is_not_taken(tmp_path):
     vectors = np.ones((3, 8), np.float32)
     vectors[1, 4] = np.inf
     earlier = written(tmp_path, build_block(["a", "b", "c"], vectors))
-    taken = earlier.take(rows_of(["a", "b", "c"]), OF_ROWS, "float32")
+    taken = earlier.take(rows_of(["a", "b", "c"]), OF_ROWS, AS_FLOATS)
     assert taken.mask.tolist() == [True, False, True]
 
 
@@ -203,7 +205,7 @@ class _Mistaken:
 def test_the_whole_hash_is_compared_before_a_vector_is_taken(tmp_path):
     earlier = written(tmp_path, build_block(["a", "b"]))
     earlier.index = _Mistaken()
-    taken = earlier.take(rows_of(["b", "a", "c"]), OF_ROWS, "float32")
+    taken = earlier.take(rows_of(["b", "a", "c"]), OF_ROWS, AS_FLOATS)
     assert taken.mask.tolist() == [False, True, False]
 
 
@@ -228,7 +230,7 @@ def test_the_numerics_of_a_part_decide_where_they_are_to(tmp_path, own, others, 
     options = replace(make_options(), file_metadata=metadata)
     earlier = written(tmp_path, build_block(["a", "b"]), options=options)
     earlier = EarlierRows(Reuse(earlier.version, numerics=wanted))
-    found = earlier.take(rows_of(["b"], ["0/1"]), OF_ROWS, "float32")
+    found = earlier.take(rows_of(["b"], ["0/1"]), OF_ROWS, AS_FLOATS)
     assert found.mask.tolist() == [taken]
     # The row is there all the same.
     assert found.known.tolist() == found.same.tolist() == [True]
@@ -240,16 +242,16 @@ def test_a_version_goes_to_another_process_and_need_not_be_complete(tmp_path, co
     block = build_block(["a", "b"])
     earlier = written(tmp_path, block, complete=complete)
     assert len(parts_of(earlier.version)) == 1
-    earlier.take(rows_of(["b"]), OF_ROWS, "float32")
+    earlier.take(rows_of(["b"]), OF_ROWS, AS_FLOATS)
     there = pickle.loads(pickle.dumps(earlier))
     assert "parts" not in vars(there) and "index" not in vars(there)
-    taken = there.take(rows_of(["b"]), OF_ROWS, "float32")
+    taken = there.take(rows_of(["b"]), OF_ROWS, AS_FLOATS)
     assert of_row(taken, 0).tobytes() == block.vectors.of_row(1).tobytes()
 
 
 def test_a_block_without_rows_reads_nothing(tmp_path):
     earlier = EarlierRows(Reuse(Version(str(tmp_path / "out"), "v1")))
-    assert earlier.take(rows_of([]), OF_ROWS, "float32").mask.tolist() == []
+    assert earlier.take(rows_of([]), OF_ROWS, AS_FLOATS).mask.tolist() == []
 
 
 @pytest.mark.parametrize("before", [True, False])
@@ -258,14 +260,14 @@ def test_a_part_that_is_gone_or_damaged_is_named_with_a_way_on(tmp_path, damage,
     earlier = written(tmp_path, build_block([f"text {n}" for n in range(50)]))
     rows = rows_of(["text 7"])
     if not before:
-        earlier.take(rows, OF_ROWS, "float32")
+        earlier.take(rows, OF_ROWS, AS_FLOATS)
     part = Path(earlier.version.url) / earlier.parts[0].path
     data = part.read_bytes()
     part.unlink()
     if damage != "gone":
         part.write_bytes(data[:-20] if damage == "short" else b"PAR1" + data[:-8] + b"\0" * 8)
     with pytest.raises(IntegrityError) as raised:
-        earlier.take(rows, OF_ROWS, "float32")
+        earlier.take(rows, OF_ROWS, AS_FLOATS)
     said = str(raised.value)
     assert "part-00000-00000.parquet" in said and said.endswith("with --reuse off")
     assert "\n" not in said
@@ -283,7 +285,7 @@ def test_versions_of_the_first_release_are_looked_into(name):
         assert (places.parts == number).all() and places.known.all()
         assert places.rows.tolist() == list(range(part.rows))
         width, dtype = table["embedding"].type.list_size, str(vectors_of(table).values.dtype)
-        taken = earlier.take(rows, replace(OF_ROWS, dimension=width), dtype)
+        taken = earlier.take(rows, replace(OF_ROWS, dimension=width), StoredAs(dtype, width))
         assert taken.same.all() and taken.numerics == ()
         ((_, vectors),) = taken.pieces
         assert vectors.values.tobytes() == vectors_of(table).values.tobytes()
@@ -306,7 +308,7 @@ def test_a_flipped_bit_of_a_vector_is_found_before_it_is_taken(tmp_path):
     def take(texts):
         there = EarlierRows(Reuse(earlier.version))
         there.parts = (sound,)
-        return there.take(rows_of(texts), OF_ROWS, "float32")
+        return there.take(rows_of(texts), OF_ROWS, AS_FLOATS)
 
     with pytest.raises(IntegrityError, match=r"part-00000-00000.parquet: its SHA-256 is not"):
         take([f"text {n}" for n in range(100)])

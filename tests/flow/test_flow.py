@@ -312,6 +312,7 @@ def run(corpus: CorpusConfig, version: Version, client: SumClient, model: str) -
         model=SimpleNamespace(tokenizer=TokenizerSpec(model, 24), mixed_calls=False, vectors=None),
         make_chunker=None,
         reuse=None,
+        calibration=None,
     )
     return sum(1 for _ in embed_splits(job.plan.splits, job, client))
 

@@ -29,16 +29,16 @@ class Earlier:
         self.version = Version("/nowhere", "v0")
         self._texts, self._known, self._same, self._numerics = texts, known, same, numerics
 
-    def take(self, rows, vectors, vector_dtype, counts=None):
+    def take(self, rows, vectors, how, counts=None):
         self.counts = counts
         texts = rows.column("text").to_pylist()
         places = np.array([n for n, text in enumerate(texts) if text in self._texts], np.intp)
         every = np.ones(len(places), np.int32) if counts is None else counts[places]
         of_rows = [
-            np.full((count, 4), 1000 + self._texts.index(texts[place]), vector_dtype)
+            np.full((count, 4), 1000 + self._texts.index(texts[place]), how.number)
             for place, count in zip(places, every, strict=True)
         ]
-        found = Vectors.from_rows(of_rows, 4, vector_dtype)
+        found = Vectors.from_rows(of_rows, 4, how.number)
         if counts is None:
             found = Vectors(found.values, 4)
         ids = rows.column("id").to_pylist()

@@ -6,6 +6,7 @@ from typing import Self
 
 import numpy as np
 
+from embedkit.quantization import QUANTIZED
 from embedkit.reports.bars import Bars, norm_bars
 from embedkit.reports.facts import Facts
 from embedkit.reports.histogram import Histogram
@@ -133,7 +134,10 @@ def _findings(figures: VectorFigures, facts: Facts) -> Iterator[Finding]:
             text=f"{noun(norms.zero, 'vector')} of {count(total)} are zero: they have no "
             "direction, and their cosine with anything is undefined.",
         )
-    if facts.dataset.get("normalized") and norms.low is not None and norms.high is not None:
+    # What codes stand for has nearly the length of the vector.
+    exact = facts.dataset.get("vector_dtype") not in QUANTIZED
+    declared = exact and facts.dataset.get("normalized")
+    if declared and norms.low is not None and norms.high is not None:
         off = max(abs(norms.low - 1), abs(norms.high - 1))
         if off > _NORM_TOLERANCE:
             yield Finding(

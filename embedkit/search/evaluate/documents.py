@@ -17,7 +17,7 @@ from embedkit.flow.embed_texts import TextEmbedder
 from embedkit.flow.rejected import list_rejects
 from embedkit.lazy import lazy_property
 from embedkit.search.evaluate.benchmark import Document, read_documents
-from embedkit.vectors import Vectors
+from embedkit.vectors import vectors_of
 
 ROWS_AT_ONCE = 4096
 _EXCERPT = 300
@@ -100,7 +100,7 @@ class VersionDocuments:
             found = pa.compute.index_in(batch.column("doc_id").cast(pa.string()), names)
             yield (
                 found.to_numpy().astype(np.int64),
-                Vectors.from_arrow(batch.column("embedding")).matrix,
+                vectors_of(batch).matrix,
             )
 
     def excerpts(self, names: Iterable[str]) -> dict[str, str]:

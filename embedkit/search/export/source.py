@@ -16,7 +16,7 @@ from embedkit.errors import ConfigError, IntegrityError
 from embedkit.formats.canonical import sha256
 from embedkit.lazy import lazy_property
 from embedkit.search.exact import check_one_vector_per_row
-from embedkit.vectors import Vectors
+from embedkit.vectors import Vectors, vectors_of, with_floats
 
 ROWS_AT_ONCE = 4096
 
@@ -31,8 +31,9 @@ class VectorRows:
     Attributes:
         first: The number of the first among all rows of the version, in the order of its parts.
         ids: Their ids.
-        vectors: Their vectors, shape (rows, dimension), float32 or float16 as they are stored.
-        columns: All columns that were read.
+        vectors: Their vectors, shape (rows, dimension), float32 or float16 as they are stored;
+            float32 where codes are.
+        columns: All columns that were read, with these vectors.
     """
 
     first: int
@@ -88,12 +89,12 @@ class Source:
 
     @lazy_property
     def schema(self) -> pa.Schema:
-        """The columns of the rows."""
-        return schema_of(self.version, self.manifest.parts)
+        """The columns of the rows, with floats in the place of codes."""
+        return with_floats(schema_of(self.version, self.manifest.parts).empty_table()).schema
 
     @lazy_property
     def dtype(self) -> np.dtype[np.floating]:
-        """What vectors are stored as: float32 or float16."""
+        """What vectors are: float32 or float16."""
         half = pa.types.is_float16(self.schema.field("embedding").type.value_type)
         return np.dtype(np.float16 if half else np.float32)
 
@@ -133,7 +134,8 @@ class Source:
                 first = end
                 continue
             for batch in read_columns(self.version, [part], names, ROWS_AT_ONCE):
-                vectors = Vectors.from_arrow(batch.column("embedding"))
+                batch = with_floats(batch)
+                vectors = vectors_of(batch)
                 ids = batch.column("id")
                 self._check(part, ids, vectors)
                 yield VectorRows(first, ids, vectors.matrix, batch)

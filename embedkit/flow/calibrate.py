@@ -1,0 +1,147 @@
+"""One calibration for all codes of a version, from a sample that does not depend on its files.
+
+The texts with the smallest hashes are found by reading all of them once, of Parquet files the
+columns of the text alone, and nothing is tokenized. They are encoded once, and the ranges of their
+vectors are written before the first code is made. So every worker, engine and later try makes the
+same codes, and so does the same corpus in one file or in forty.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from embedkit.config import CorpusConfig
+from embedkit.corpus.chunks import chunk_documents
+from embedkit.corpus.splits import Split
+from embedkit.corpus.text_sample import SAMPLED, TextSample, sample_split
+from embedkit.dataset.calibration import create_calibration, read_calibration
+from embedkit.encoders.base import EncoderClient
+from embedkit.flow.encode import encode_tokens
+from embedkit.flow.map_splits import MapSplits
+from embedkit.flow.prepare import Draft
+from embedkit.quantization import CALIBRATED, Calibration
+from embedkit.records import DOCUMENT_SCHEMA, DocumentBlock
+from embedkit.tokens.pairs import load_row_tokenizer, tokenize_rows
+
+_DOCUMENTS_AT_ONCE = 16
+
+
+@dataclass(frozen=True)
+class SampleTexts:
+    """Samples the texts of a split in whatever process calls it; picklable.
+
+    Attributes:
+        corpus: How its files are read.
+    """
+
+    corpus: CorpusConfig
+
+    def __call__(self, item: "SplitToSample") -> TextSample:
+        """Reads a split.
+
+        Raises:
+            InputError: A file cannot be read, or is not the one that was planned.
+        """
+        return sample_split(item.split, self.corpus)
+
+
+@dataclass(frozen=True)
+class SplitToSample:
+    """A split that is to be sampled; see ``MapSplits``."""
+
+    split: Split
+
+
+def needs_calibration(draft: Draft) -> bool:
+    """Whether a version stores codes that nothing says yet how to make.
+
+    Raises:
+        IntegrityError: What says it is damaged.
+        StoreError: The store failed.
+    """
+    if draft.output.vector_dtype not in CALIBRATED or draft.version.is_complete():
+        return False
+    return read_calibration(draft.version) is None
+
+
+def sample_by_workers(draft: Draft, corpus: CorpusConfig, map_splits: MapSplits) -> TextSample:
+    """Samples the texts of a corpus, its splits read by workers.
+
+    Args:
+        draft: The version, with all splits of its plan.
+        corpus: How its files are read.
+        map_splits: Reaches the workers.
+
+    Raises:
+        InputError: A file cannot be read, or is not the one that was planned.
+    """
+    total = TextSample()
+    for sample in map_splits(SampleTexts(corpus), list(map(SplitToSample, draft.plan.splits))):
+        total += sample
+    return total
+
+
+def calibrate(
+    draft: Draft,
+    texts: Mapping[str, str],
+    connect: Callable[[], EncoderClient],
+    call_tokens: int,
+) -> None:
+    """Encodes a sample and writes the ranges of its vectors, unless another was faster.
+
+    Args:
+        draft: The version.
+        texts: Beginnings of whole texts by the hashes of them, see ``TextSample``; those at the
+            front are taken until their chunks are ``SAMPLED``.
+        connect: Returns the client that reaches the encoders.
+        call_tokens: Most tokens of one call to an encoder.
+
+    Raises:
+        EncoderError: No encoder answered.
+        StoreError: The store failed.
+    """
+    vectors = np.empty((0, draft.model.vectors.dimension), np.float32)
+    if texts:
+        block = DocumentBlock("00000", 0, len(texts), True, (), _rows(draft, texts))
+        found = encode_tokens(
+            tokenize_rows(block, load_row_tokenizer(draft.model.tokenizer)),
+            connect(),
+            call_tokens,
+            mixed_calls=draft.model.mixed_calls,
+            vectors=draft.model.vectors,
+        )
+        vectors = found.vectors.matrix
+    create_calibration(draft.version, Calibration.of(vectors))
+
+
+def _rows(draft: Draft, texts: Mapping[str, str]) -> pa.RecordBatch:
+    """Returns the rows that documents of such texts have, chunks where the version has these."""
+    count = len(texts)
+    names = pa.array(texts.keys(), pa.string())
+    zeros = pa.array(np.zeros(count, np.int32))
+    lengths = np.fromiter(map(len, texts.values()), np.int32, count)
+    columns = {
+        "id": names,
+        "doc_id": names,
+        "chunk_index": zeros,
+        "char_start": zeros,
+        "char_end": pa.array(lengths),
+        "text_hash": names,
+        "source": pa.array(["calibration"] * count, pa.string()),
+        "row_index": pa.array(np.arange(count)),
+        "text": pa.array(texts.values(), pa.string()),
+    }
+    documents = pa.RecordBatch.from_arrays(
+        [columns[name] for name in DOCUMENT_SCHEMA.names], schema=DOCUMENT_SCHEMA
+    )
+    chunker = draft.make_chunker() if draft.make_chunker else None
+    if chunker is None:
+        return documents
+    batches: list[pa.RecordBatch] = []
+    for start in range(0, count, _DOCUMENTS_AT_ONCE):
+        batches.append(chunk_documents(documents.slice(start, _DOCUMENTS_AT_ONCE), chunker))
+        if sum(batch.num_rows for batch in batches) >= SAMPLED:
+            break
+    return pa.Table.from_batches(batches).combine_chunks().to_batches()[0]

@@ -1,0 +1,125 @@
+"""Vectors as the codes that are stored of them, and what that costs."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedkit.errors import ConfigError
+from embedkit.flow.earlier_rows import Taken
+from embedkit.formats.storage_loss import StorageLoss
+from embedkit.quantization import CALIBRATED, Calibration, StoredAs
+from embedkit.vectors import Vectors
+
+_ROWS_AT_ONCE = 1024
+
+
+def how_stored(
+    vector_dtype: str, dimension: int, calibration: Callable[[], Calibration] | None
+) -> StoredAs:
+    """Returns how vectors are stored.
+
+    Args:
+        vector_dtype: See ``StoredAs``.
+        dimension: Components of a vector.
+        calibration: Returns what codes of 8 bits are made by.
+
+    Raises:
+        ConfigError: There is nothing to make them by.
+    """
+    if vector_dtype not in CALIBRATED:
+        return StoredAs(vector_dtype, dimension)
+    if calibration is None:
+        raise ConfigError(
+            f"vector_dtype: {vector_dtype} needs the calibration of a version; give it"
+        )
+    return StoredAs(vector_dtype, dimension, calibration())
+
+
+def floats_of(taken: Taken, how: StoredAs) -> Taken:
+    """Returns vectors that were taken over as floats."""
+    if not how.is_quantized:
+        return taken
+    pieces = [
+        (rows, Vectors.from_matrix(how.floats(vectors.matrix))) for rows, vectors in taken.pieces
+    ]
+    return replace(taken, pieces=pieces)
+
+
+def codes_of(
+    found: Vectors, how: StoredAs, taken: Taken | None, kept: NDArray[np.bool_] | None
+) -> tuple[Vectors, StorageLoss]:
+    """Returns the codes of rows; those that were taken over bit for bit, and not made anew.
+
+    Args:
+        found: Finite vectors of the rows that are kept, one of each.
+        how: How they are stored.
+        taken: Codes of an earlier version for some of all rows.
+        kept: Which of all rows are kept, shape (rows,); all where None.
+
+    Returns:
+        The codes, and how far those that were made now are from the vectors.
+
+    Raises:
+        ConfigError: The sample that the calibration is of had no vectors.
+    """
+    vectors = found.matrix
+    if len(vectors) and how.calibration is not None and not how.calibration.rows:
+        raise ConfigError(
+            f"vector_dtype: {how.dtype} cannot be calibrated, as no sampled text has a vector; "
+            "take float32 or float16"
+        )
+    codes = how.stored(vectors)
+    made = np.ones(len(codes), dtype=np.bool_)
+    for places, theirs in _kept_pieces(taken, kept):
+        codes[places] = theirs
+        made[places] = False
+    loss = loss_of(vectors if made.all() else vectors[made], how)
+    return Vectors(codes.reshape(-1), how.width), loss
+
+
+def _kept_pieces(
+    taken: Taken | None, kept: NDArray[np.bool_] | None
+) -> Iterator[tuple[NDArray[np.intp], NDArray[np.integer]]]:
+    """Yields codes that were taken over, and their places among the rows that are kept."""
+    for rows, vectors in () if taken is None else taken.pieces:
+        if kept is None:
+            yield rows, vectors.matrix
+        else:
+            yield (np.cumsum(kept) - 1)[rows[kept[rows]]], vectors.matrix[kept[rows]]
+
+
+def loss_of(vectors: NDArray[np.float32], how: StoredAs) -> StorageLoss:
+    """Measures how far codes are from vectors, shape (rows, dimension)."""
+    if not len(vectors):
+        return StorageLoss()
+    cosines, clipped = [], 0
+    for start in range(0, len(vectors), _ROWS_AT_ONCE):
+        some = vectors[start : start + _ROWS_AT_ONCE]
+        clipped += how.clipped(some)
+        cosines.append(_cosines(some, how.floats(how.stored(some))))
+    all_cosines = np.minimum(np.concatenate(cosines), 1.0)
+    if not len(all_cosines):
+        return StorageLoss(len(vectors), vectors.size, clipped)
+    mean = float(all_cosines.mean())
+    return StorageLoss(
+        rows=len(vectors),
+        components=vectors.size,
+        clipped=clipped,
+        directed=len(all_cosines),
+        mean_cosine=mean,
+        m2=float(np.square(all_cosines - mean).sum()),
+        least_cosine=float(all_cosines.min()),
+        most_cosine=float(all_cosines.max()),
+    )
+
+
+def _cosines(vectors: NDArray[np.float32], back: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Returns the cosines of rows, those left out that have no direction."""
+    ours, theirs = vectors.astype(np.float64), back.astype(np.float64)
+    lengths = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
+    directed = lengths > 0
+    products: NDArray[np.float64] = np.einsum("ij,ij->i", ours, theirs)
+    cosines: NDArray[np.float64] = products[directed] / lengths[directed]
+    return cosines

@@ -1,0 +1,109 @@
+"""The calibration of a version: made once, the same bits for all, restored from the parts."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from blocks import Job, build_block, make_options
+
+from embedkit.dataset.calibration import (
+    StandingCalibration,
+    create_calibration,
+    described_calibration,
+    read_calibration,
+    restore_calibration,
+    take_calibration,
+)
+from embedkit.dataset.version import Version
+from embedkit.errors import IntegrityError
+from embedkit.formats.canonical import sha256
+from embedkit.quantization import Calibration, StoredAs
+from embedkit.vectors import Vectors
+
+VECTORS = np.random.default_rng(3).normal(size=(50, 8)).astype(np.float32)
+HOW = StoredAs("int8", 8, Calibration.of(VECTORS))
+
+
+def ranges(calibration):
+    return calibration.rows, calibration.ranges.low.tobytes(), calibration.ranges.high.tobytes()
+
+
+@pytest.fixture
+def version(tmp_path):
+    return Version(str(tmp_path), "v1")
+
+
+def test_the_first_calibration_stays_and_is_read_bit_for_bit(version):
+    assert read_calibration(version) is None
+    create_calibration(version, HOW.calibration)
+    create_calibration(version, Calibration.of(2 * VECTORS))
+    assert ranges(read_calibration(version)) == ranges(HOW.calibration)
+    standing = StandingCalibration(version)
+    assert ranges(standing()) == ranges(HOW.calibration)
+    assert standing() is standing()
+
+
+def test_whoever_knows_the_formula_gets_the_vectors_from_the_file(version):
+    create_calibration(version, HOW.calibration)
+    said = json.loads(version.store.read(version.calibration_key))
+    low, high = (np.array(said[name], np.float32) for name in ("low", "high"))
+    codes = HOW.stored(VECTORS)
+    found = low + (codes + np.float32(128.5)) * ((high - low) / np.float32(255))
+    np.testing.assert_array_equal(found.astype(np.float32), HOW.floats(codes))
+
+
+def committed_with(version, how=HOW, **changes):
+    """Commits a block of codes."""
+    block = build_block([f"text {n}" for n in range(5)], VECTORS[:5])
+    column = Vectors(how.stored(VECTORS[:5]).reshape(-1), how.width).to_arrow()
+    place = block.rows.schema.get_field_index("embedding")
+    field = block.rows.schema.field(place).with_type(column.type)
+    field = field.with_metadata(how.to_metadata())
+    block = replace(block, rows=block.rows.set_column(place, field, column))
+    Job([block], make_options(vector_dtype=how.dtype, **changes)).write(version)
+
+
+def test_a_calibration_that_is_gone_is_restored_from_a_part(version):
+    create_calibration(version, HOW.calibration)
+    before = version.store.read(version.calibration_key)
+    version.store.remove(version.calibration_key)
+    assert not restore_calibration(version)
+    committed_with(version)
+    assert restore_calibration(version)
+    assert version.store.read(version.calibration_key) == before
+
+
+def test_what_is_damaged_is_refused_with_its_name(version):
+    with pytest.raises(IntegrityError, match=r"calibration\.json: gone"):
+        StandingCalibration(version)()
+    create_calibration(version, HOW.calibration)
+    data = version.store.read(version.calibration_key)
+    said = json.loads(data)
+    for changed in (
+        b"{",
+        data.replace(b'"rows": 50', b'"rows": 51'),
+        json.dumps({"dimension": 8, "rows": 1, "low": said["low"], "high": [1.0]}).encode(),
+    ):
+        version.store.replace(version.calibration_key, changed)
+        with pytest.raises(IntegrityError, match=r"calibration\.json: not the calibration"):
+            read_calibration(version)
+
+
+def test_a_calibration_is_taken_over_unless_there_is_one(version, tmp_path):
+    earlier, other = Version(str(tmp_path), "v0"), Version(str(tmp_path), "v2")
+    assert not take_calibration(version, earlier)
+    create_calibration(earlier, HOW.calibration)
+    assert take_calibration(version, earlier)
+    assert take_calibration(version, earlier)
+    assert ranges(read_calibration(version)) == ranges(HOW.calibration)
+    create_calibration(other, Calibration.of(2 * VECTORS))
+    assert not take_calibration(other, earlier)
+    assert ranges(read_calibration(other)) == ranges(Calibration.of(2 * VECTORS))
+
+
+def test_the_manifest_names_the_file_and_its_checksum(version):
+    create_calibration(version, HOW.calibration)
+    said = described_calibration(version)
+    assert said["rows"] == 50 and said["file"] == "_meta/calibration.json"
+    assert said["sha256"] == sha256(version.store.read(version.calibration_key))
