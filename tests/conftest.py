@@ -58,6 +58,46 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return InTurn(config, log)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leaves all but some cases of the matrices that are marked so to the soak."""
+    matrices: dict[tuple[Any, ...], list[pytest.Function]] = {}
+    for item in items:
+        marker = item.get_closest_marker("few")
+        if marker is not None and hasattr(item, "callspec"):
+            matrix = (item.path, item.originalname, marker.args[0])
+            matrices.setdefault(matrix, []).append(item)
+    for (*_, count), cases in matrices.items():
+        kept = covering([set(case.callspec.indices.items()) for case in cases], count)
+        for number, case in enumerate(cases):
+            if number not in kept:
+                case.add_marker("soak")
+
+
+def covering(cases: list[set[tuple[str, int]]], count: int) -> set[int]:
+    """Returns so many of the cases of a matrix, in which each value stands if there is room.
+
+    Args:
+        cases: The parameters of each, and which of its values each has.
+        count: How many are wanted.
+    """
+    kept: set[int] = set()
+    covered: set[tuple[str, int]] = set()
+    for _ in range(min(count, len(cases))):
+        # Of equally good ones the one farthest from those that are kept.
+        best = max(
+            (number for number in range(len(cases)) if number not in kept),
+            key=lambda number: (
+                len(cases[number] - covered),
+                min((abs(number - other) for other in kept), default=0),
+                -number,
+            ),
+        )
+        kept.add(best)
+        covered |= cases[best]
+    return kept
+
+
 @pytest.fixture(scope="session")
 def public_data() -> Path:
     """The folder of public data, for what needs its labels or schemas."""

@@ -613,6 +613,7 @@ class Terminal:
         return code
 
 
+@pytest.mark.soak
 def test_control_c_on_a_terminal_ends_all_and_the_next_run_resumes(job, root, tmp_path):
     """The terminal sends it to every process of its foreground group, Ray's among them."""
     output = tmp_path / "out"

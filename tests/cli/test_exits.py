@@ -219,6 +219,7 @@ STOPPED = (
     ],
     ids=["handler", "system-error", "own-error", "finalizer", "logs"],
 )
+@pytest.mark.few(2)
 def test_a_signal_is_one_line_whatever_a_library_makes_of_it(body):
     process = begun(body)
     process.send_signal(signal.SIGTERM)

@@ -113,6 +113,7 @@ def test_beam_s_missing_bigquery_is_silent_and_nothing_else_is():
     "module",
     ["engines.local", "engines.dataflow", "transforms.embed_corpus", "actors.beam_runner"],
 )
+@pytest.mark.few(2)
 def test_whatever_imports_beam_does_so_in_silence(module):
     """As a program of somebody else's does, and a worker, which set up no logs of ours."""
     code = f"import embedkit.{module}, logging\nlogging.warning('somebody else')\n"

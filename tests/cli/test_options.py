@@ -291,6 +291,7 @@ BOMB = "a: &a [x, x]\n" + "".join(f"{new}: &{new} [*{old}, *{old}]\n" for old, n
     ],
     ids=range(23),
 )
+@pytest.mark.few(10)
 def test_job_files_of_strangers(content, said, tmp_path):
     file = tmp_path / "job.yaml"
     file.write_bytes(content if isinstance(content, bytes) else content.encode())

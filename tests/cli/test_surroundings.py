@@ -123,6 +123,7 @@ def check(done: subprocess.CompletedProcess, code: int, said: str) -> None:
 
 
 @pytest.mark.parametrize(("environment", "change", "end"), SURROUNDINGS.values(), ids=SURROUNDINGS)
+@pytest.mark.few(9)
 def test_a_command_works_or_says_why_not(root, environment, change, end):
     check(run_in(environment, change, "info", str(root), "--json"), *end)
 

@@ -12,6 +12,7 @@ pytestmark = pytest.mark.timeout(1200)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "nonsense", "ray://127.0.0.1:10001"])
+@pytest.mark.few(1)
 def test_no_cluster_at_the_address(address, many_blocks, tmp_path):
     job = many_blocks(tmp_path / "out", ray_address=address)
     run = run_process("run", *flags(job), "--json", timeout=240)

@@ -184,6 +184,7 @@ UNPACK: dict[str, Callable[[], Any]] = {
 
 @pytest.mark.parametrize("form", ["jsonl", "csv", "txt"])
 @pytest.mark.parametrize("suffix", UNPACK)
+@pytest.mark.few(5)
 def test_a_truncated_file_keeps_all_whole_records_before_the_damage(
     tmp_path: Path, suffix: str, form: str
 ) -> None:
@@ -508,6 +509,7 @@ print(megabytes("VmHWM") - before)
 
 
 @pytest.mark.parametrize("suffix", ["gz", "zst", "bz2", "xz"])
+@pytest.mark.few(2)
 def test_a_bomb_ends_as_an_error_without_filling_memory(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"bomb.txt.{suffix}"
     piece = COMPRESS[f".{suffix}"](bytes(64 << 20))

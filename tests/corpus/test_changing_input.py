@@ -100,6 +100,7 @@ def check_noticed(url: Path | str, form: str, change: Callable[[], None], **sett
 
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.few(18)
 def test_a_local_file_that_changes(
     tmp_path: Path, form: str, change: Callable[[Path, bytes], None]
 ) -> None:
@@ -173,6 +174,7 @@ def test_a_pipe_in_the_place_of_a_file_keeps_nobody_waiting(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("how", ["truncate", "rewrite", "append", "delete"])
 @pytest.mark.parametrize("form", ["jsonl", "csv", "parquet", "jsonl.gz", "txt.zst"])
+@pytest.mark.few(6)
 def test_an_object_of_s3_that_changes(bucket: str, s3_server: str, form: str, how: str) -> None:
     import boto3
 

@@ -274,6 +274,7 @@ def test_of_a_column_that_a_record_has_twice_the_last_counts_as_in_pythons_parse
 
 
 @pytest.mark.parametrize("value", [[[]] * 200_000, [{}] * 200_000, {"a": [[None]] * 100_000}])
+@pytest.mark.few(1)
 def test_a_large_nested_value_is_held_once_and_not_in_pieces(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: Any
 ) -> None:

@@ -51,6 +51,7 @@ MAKE: dict[str, Callable[[int], bytes]] = {
 
 
 @pytest.mark.parametrize("form", MAKE)
+@pytest.mark.few(2)
 def test_each_costs_a_store_a_constant_number_of_requests(
     bucket: str, requests: Counter[str], form: str
 ) -> None:
@@ -123,6 +124,7 @@ def test_requests_for_files_of_a_split_wait_together(
 
 @pytest.mark.parametrize("how", ["rewritten", "longer", "deleted"])
 @pytest.mark.parametrize("form", MAKE)
+@pytest.mark.few(4)
 def test_one_that_changes_after_the_plan_is_noticed(bucket: str, form: str, how: str) -> None:
     import s3fs
 

@@ -146,6 +146,7 @@ def check(found: CorpusEstimate, texts: list[str], within: float) -> None:
 
 @pytest.mark.parametrize("compression", COMPRESS)
 @pytest.mark.parametrize("name", FORMS)
+@pytest.mark.few(5)
 def test_estimates_are_near(tmp_path: Path, name: str, compression: str) -> None:
     path = write(tmp_path / f"{name}{compression}", FORMS[name](TEXTS))
     found = estimate_of(path, split_bytes=1 << 19)

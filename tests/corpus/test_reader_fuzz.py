@@ -105,6 +105,7 @@ def fuzzed(examples: int) -> Callable[..., None]:
 
 
 @pytest.mark.parametrize("name", BEGINNINGS)
+@pytest.mark.few(4)
 def test_lines_in_are_records_out(tmp_path: Path, name: str) -> None:
     fuzzed(200)(tmp_path=tmp_path, name=name)
 

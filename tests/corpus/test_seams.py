@@ -84,7 +84,7 @@ def outcome(corpus: Corpus) -> dict[int, str]:
     return texts | {one.row_index: f"\0{one.reason}" for one in corpus.rejects}
 
 
-@settings(max_examples=250)
+@settings(max_examples=100)
 @given(files, st.integers(1, 80), st.integers(1, 50), st.sampled_from([10, 30, 1000]))
 def test_lines_are_read_once(
     folder: Path, data: bytes, split_bytes: int, piece: int, most: int
@@ -95,7 +95,7 @@ def test_lines_are_read_once(
     assert outcome(corpus) == expected(numbered_lines(data), most)
 
 
-@settings(max_examples=250)
+@settings(max_examples=100)
 @given(files, st.integers(1, 80), st.integers(1, 50), st.sampled_from([12, 45, 1000]))
 def test_paragraphs_are_read_once(
     folder: Path, data: bytes, split_bytes: int, piece: int, most: int
@@ -116,7 +116,7 @@ def test_paragraphs_are_read_once(
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=30)
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(
     st.lists(st.tuples(texts, st.booleans(), st.sampled_from(["\n", "\r\n", "\n\n"])), max_size=15),
     st.booleans(),

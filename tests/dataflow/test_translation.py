@@ -514,6 +514,7 @@ def test_a_command_line_is_read_into_the_job_the_workers_and_beams_options():
         (["--text-column"], "--text_column/--text-column: expected one argument"),
     ],
 )
+@pytest.mark.few(4)
 def test_a_wrong_command_line_is_an_error_of_one_line(flags, reason):
     with pytest.raises(ConfigError, match=re.escape(reason)) as found:
         parse(flags)
@@ -632,5 +633,6 @@ def takes(name: str) -> Callable[[str], bool]:
     ("name", "value", "good"),
     [one for one in values() if one[0] not in ("inputs", "output", "model", "store_text")],
 )
+@pytest.mark.few(6)
 def test_a_setting_takes_what_its_parameter_takes(name, value, good):
     assert takes(name)(value) is good

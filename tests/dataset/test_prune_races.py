@@ -224,6 +224,7 @@ def test_no_prune_waits_for_another_that_finds_out_which_numbers_were_taken():
 
 
 @pytest.mark.parametrize("second", ["writer", "publisher", "other prune", "reader"])
+@pytest.mark.few(2)
 def test_each_breaks_in_at_some_operations_of_a_prune(second):
     """And the prune at those of each; all of them are in the soak."""
     broken_in(second, step=41)

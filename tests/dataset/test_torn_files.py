@@ -17,6 +17,8 @@ from embedkit.dataset.version import Version, find_version
 from embedkit.errors import EmbedkitError
 from embedkit.search.exact import search
 
+pytestmark = pytest.mark.few(40)
+
 DAMAGES = {
     "empty": lambda data: b"",
     "half": lambda data: data[: len(data) // 2],

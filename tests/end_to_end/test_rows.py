@@ -129,6 +129,7 @@ def run(tmp_path: Path, model: str, form: str, compression: str, count: int, **c
 
 @pytest.mark.parametrize("count", [1, 600])
 @pytest.mark.parametrize(("form", "compression"), FORMS)
+@pytest.mark.few(20)
 def test_every_form(form, compression, count, tiny_model, tmp_path):
     few = form == "file" and count > 1
     run(tmp_path, tiny_model, form, compression, 60 if few else count)

@@ -88,6 +88,7 @@ def stacked(column: pa.ChunkedArray) -> np.ndarray:
     return array.flatten().to_numpy().reshape(len(array), array.type.list_size)
 
 
+@pytest.mark.soak
 def test_matryoshka_float16_and_prompt(written, corpus, oracle):
     expected = oracle.encode(
         corpus[1], prompt="passage: ", truncate_dim=128, normalize_embeddings=True

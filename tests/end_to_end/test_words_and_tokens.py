@@ -112,6 +112,7 @@ def words_of(text, encode):
         yield tokens[0][1][0], tokens[-1][1][1], vector
 
 
+@pytest.mark.soak
 def test_words_of_chunks_in_half_precision(minilm, last_hidden_states, tmp_path):
     job = job_of(
         minilm,

@@ -109,6 +109,7 @@ def test_as_text_and_as_json(make_job):
         ("word", "none", {"words": ("corpus", "vectors")}),
     ],
 )
+@pytest.mark.few(2)
 def test_the_size_on_disk_is_that_of_the_vectors_there_will_be(
     make_job, granularity, chunk, settings
 ):

@@ -115,6 +115,7 @@ def test_a_card_that_another_release_wrote_is_written_anew_as_this_one_does(job)
 
 
 @pytest.mark.parametrize("kind", ["stats", "rejects", "splits", "commits"])
+@pytest.mark.few(2)
 def test_json_of_another_shape_is_named_and_the_remedy_works(job, stopped, undisturbed, kind):
     path = one_of(stopped, kind)
     path.write_text('{"documents": "many"}\n' if kind != "stats" else "{}\n")
@@ -148,6 +149,7 @@ def test_a_run_stopped_after_its_last_block_says_the_same_of_its_device(
 
 @pytest.mark.parametrize("name", ["report/report.json", "report/report.html", "README.md"])
 @pytest.mark.parametrize("how", ["gone", "empty", "half"])
+@pytest.mark.few(3)
 def test_the_report_and_the_card_of_a_complete_version_are_made_anew(job, name, how):
     done = run_job(job)
     path = Path(done.dataset, name)
@@ -231,6 +233,7 @@ def second_of_two(two_versions):
 
 @pytest.mark.parametrize("how", DAMAGES)
 @pytest.mark.parametrize("name", OF_COMPLETE)
+@pytest.mark.few(14)
 def test_the_remedy_for_any_damage_to_a_complete_version_works(second_of_two, name, how):
     job, first, second = second_of_two
     before = contents(second)
@@ -274,6 +277,7 @@ def test_the_remedy_for_any_damage_to_a_complete_version_works(second_of_two, na
         ({"vector_dtype": "float16"}, "vector_dtype: float16, was float32"),
     ],
 )
+@pytest.mark.few(2)
 def test_another_job_under_a_used_name_is_told_what_differs(make_job, changes, said):
     run_job(make_job(version="v1"))
     with pytest.raises(ConfigError) as caught:

@@ -124,6 +124,7 @@ def root(tiny_model, corpus, tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize("command", ["info", "plan", "search", "validate"])
+@pytest.mark.few(3)
 def test_any_other_command_is_stopped(tiny_model, corpus, root, command, number):
     arguments = {
         "plan": [str(corpus), "--model", tiny_model, "--pooling", "mean"],

@@ -81,6 +81,7 @@ def in_trouble(night: Night, number: int, message: str, after: int) -> None:
 
 
 @pytest.mark.parametrize("trouble", TROUBLES)
+@pytest.mark.few(2)
 def test_a_disk_that_refuses_in_the_middle(local, trouble):
     number, message = TROUBLES[trouble]
     in_trouble(local, number, message, random.Random(trouble).randrange(20, 150))

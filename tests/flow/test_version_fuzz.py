@@ -452,6 +452,7 @@ def test_what_once_took_all_memory_or_more_than_a_line(
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.few(8)
 def test_a_changed_file_is_named_or_harmless(world: World, kind: str) -> None:
     fuzz(world, kind, 5, 0)
 

@@ -60,6 +60,7 @@ def check(root: Path, query: np.ndarray, **settings: object) -> None:
     ],
     ids=["plain", "not normalized", "float16", "chunks", "small batches"],
 )
+@pytest.mark.few(2)
 def test_exactly_the_nearest_rows(make_job, tiny_model, tmp_path, settings):
     run_job(make_job(**settings))
     query = embed(tiny_model, QUERY, normalize=settings.get("normalize", True))

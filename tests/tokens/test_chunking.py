@@ -133,6 +133,7 @@ messy = st.lists(
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=messy, tokens=st.integers(1, 25))
+@pytest.mark.few(4)
 def test_any_text_is_cut_without_loss(
     tokenizer: Tokenizer, kind: str, text: str, tokens: int
 ) -> None:
@@ -145,6 +146,7 @@ def test_any_text_is_cut_without_loss(
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=80)
 @given(text=messy, tokens=st.integers(2, 25), share=st.floats(0.05, 0.9))
+@pytest.mark.few(2)
 def test_overlapping_chunks_lose_nothing_either(
     word_pieces: Tokenizer, kind: str, text: str, tokens: int, share: float
 ) -> None:
@@ -155,6 +157,7 @@ def test_overlapping_chunks_lose_nothing_either(
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("tokens", [8])
+@pytest.mark.few(4)
 def test_strings_that_break_programs(tokenizer: Tokenizer, kind: str, tokens: int) -> None:
     texts = [*MESSY, " ".join(MESSY), "\n".join(MESSY)]
     for text, spans in zip(texts, chunker(kind, tokenizer, tokens).spans(texts), strict=True):
@@ -260,6 +263,7 @@ def prose(characters: int) -> str:
 
 @pytest.mark.parametrize("kind", ["tokens", "sentences", "paragraphs"])
 @pytest.mark.parametrize("overlap", [0, 9])
+@pytest.mark.few(6)
 def test_a_long_text_is_split_in_windows_as_if_at_once(
     tokenizer: Tokenizer, kind: str, overlap: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -303,6 +307,7 @@ def check_unbroken(kind: str, tokenizer: Tokenizer, text: str, seconds: float) -
 
 @pytest.mark.parametrize("kind", ["paragraphs"])
 @pytest.mark.parametrize("run", UNBROKEN)
+@pytest.mark.few(4)
 def test_text_without_a_stop_takes_linear_time(byte_pieces: Tokenizer, kind: str, run: str) -> None:
     # With the square of the text it would be 40 seconds and more.
     check_unbroken(kind, byte_pieces, UNBROKEN[run][:100_000], 20)

@@ -41,6 +41,7 @@ def pairs_of(directory, most=24, rules=TYPED, **settings):
 @pytest.mark.parametrize("side", ["right", "left"])
 @pytest.mark.parametrize("most", [6, 7, 24])
 @pytest.mark.parametrize("architecture", ["bert", "roberta", "modernbert"])
+@pytest.mark.few(6)
 def test_tokens_are_those_of_the_library(directories, architecture, most, side):
     directory = directories(architecture)
     loaded = read_tokenizer(directory)

@@ -152,7 +152,7 @@ def check_nothing_is_lost(text, tokens, words, tokenizer):
             assert not "".join(names).strip("▁Ġ"), (text, char)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     texts=st.lists(
         st.one_of(
@@ -171,6 +171,7 @@ def test_any_text(load, texts, max_tokens, prompt):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.few(4)
 def test_real_texts_of_many_languages(load, kind):
     foreign = [sentence for language in FOREIGN.values() for sentence in language]
     check(load, kind, [*MESSY, *foreign, *SENTENCES, *PIECES], 10_000)
@@ -178,6 +179,7 @@ def test_real_texts_of_many_languages(load, kind):
 
 @pytest.mark.skipif(not PUBLIC_DATA.is_dir(), reason=NO_PUBLIC_DATA)
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.few(4)
 def test_naughty_strings(load, kind):
     naughty = json.loads((PUBLIC_DATA / "messy" / "blns.json").read_text(encoding="utf-8"))
     check(load, kind, naughty, 10_000)
@@ -307,6 +309,7 @@ def test_a_prompt_has_no_words(load, kind):
 
 @pytest.mark.parametrize("kind", ["wordpiece", "qwen", "t5"])
 @pytest.mark.parametrize("left", [False, True])
+@pytest.mark.few(2)
 def test_long_texts_have_the_spans_of_the_whole(load, kind, left, monkeypatch):
     texts = ["short", " ".join(SENTENCES * 5), "हिन्दी में " * 300, "", "a \n" * 900]
     for rules in (TOKENS, WORDS, SpanRules("word", word_pattern=r"\w+")):

@@ -123,6 +123,7 @@ TEXTS: dict[str, tuple[Callable[[random.Random], str], bool]] = {
 
 
 @pytest.mark.parametrize("name", TEXTS)
+@pytest.mark.few(4)
 def test_an_edit_anywhere_changes_few_chunks(
     words: Tokenizer, characters: Tokenizer, name: str
 ) -> None:

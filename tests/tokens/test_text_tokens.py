@@ -50,6 +50,7 @@ def pieces_of(tokenizer: Tokenizer, text: str) -> tuple[list[int], list[int]]:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("run", RUNS)
+@pytest.mark.few(13)
 def test_pieces_have_the_tokens_of_the_whole(
     tokenizers: dict[str, Tokenizer], kind: str, run: str
 ) -> None:

@@ -119,6 +119,7 @@ def test_slices_of_a_long_block_are_joined_in_order(saved, monkeypatch):
 
 @pytest.mark.parametrize("side", ["right", "left"])
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.few(4)
 def test_long_texts_are_tokenized_in_pieces(kind, side, saved, monkeypatch):
     monkeypatch.setattr("embedkit.tokens.text_tokens.PIECE", 700)
     monkeypatch.setattr("embedkit.tokens.text_tokens.SLICE", 1500)
@@ -327,6 +328,7 @@ CHEROKEE = "\u13e3\u13b3"
 
 @pytest.mark.parametrize("prompt", ["", "a: ", "\u13e3: "])
 @pytest.mark.parametrize("kind", ["wordpiece", "mpnet", "bare", "unigram", "xlm"])
+@pytest.mark.few(5)
 def test_texts_of_which_nothing_is_seen_are_rejects_and_unknown_ones_are_not(saved, kind, prompt):
     tokenizer = load_tokenizer(TokenizerSpec(saved(kind), 24, prompt))
     unknown = AutoTokenizer.from_pretrained(saved(kind)).unk_token_id

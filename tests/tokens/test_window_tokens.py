@@ -45,6 +45,7 @@ def tokenized(rows: pa.RecordBatch, tokenizer: TextTokenizer):
     return tokenize_text(DocumentBlock("00000", 0, 99, True, (), rows), tokenizer)
 
 
+@pytest.mark.few(3)
 def test_each_chunk_has_the_tokens_that_stand_for_its_characters(tokenizer):
     rows = chunks(TEXTS, tokenizer)
     block = tokenized(rows, tokenizer)

@@ -130,6 +130,7 @@ def test_a_long_text_is_trained_to_its_end(tmp_path):
     assert [epoch["trained"] for epoch in manifest["epochs"]] == [30_000, 30_000]
 
 
+@pytest.mark.soak
 def test_another_process_with_other_hashes_writes_the_same_bytes(tmp_path):
     path = lines(tmp_path / "corpus.txt", texts(100))
     here = train(tmp_path, path, output="here", epochs=1, dimensions=8)

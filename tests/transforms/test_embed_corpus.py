@@ -415,6 +415,7 @@ def test_other_settings_and_other_shards_are_another_version(model, output):
 
 
 @pytest.mark.parametrize("change", ["dropped", "renamed", "added", "one block more"])
+@pytest.mark.few(2)
 def test_other_rows_under_a_versions_name_are_noticed(model, output, change):
     rows = records(20)
     by_five = EmbedCorpus(model, output, RecordConfig(block_rows=5), shards=1)

@@ -112,6 +112,7 @@ SETTINGS = {
 
 
 @pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.few(4)
 def test_merged_vectors_are_those_of_peft(name, plain_model, tmp_path):
     architecture, settings = SETTINGS[name]
     base = plain_model(architecture)

@@ -69,6 +69,7 @@ def test_pooling_modes_are_joined_in_the_models_order(modes, backend, sentence_m
     ("backend", "modes"),
     [*(("torch", mode) for mode in MODES), ("openvino", MODES), ("onnx", MODES)],
 )
+@pytest.mark.few(3)
 def test_prompts_are_left_out_of_the_pooling(modes, backend, sentence_model):
     directory = sentence_model(
         pooling=modes,
@@ -101,6 +102,7 @@ def test_the_default_prompt_changes_the_vectors(sentence_model):
 
 
 @pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
+@pytest.mark.few(5)
 def test_activations(activation, sentence_model):
     torch.manual_seed(1)
     function = getattr(torch.nn, activation)()
@@ -121,6 +123,7 @@ def test_dense_layers_with_a_residual(width, sentence_model):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.few(2)
 def test_matryoshka_truncation_normalizes_again(backend, sentence_model):
     directory = sentence_model()
     oracle = {"truncate_dim": 12, "normalize_embeddings": True}
@@ -177,6 +180,7 @@ def test_plain_models_against_transformers(architecture, plain_model):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.few(2)
 def test_the_same_batch_gives_the_same_bytes(backend, sentence_model):
     spec = spec_of(sentence_model(), backend)
     encoder = load_encoder(spec)
@@ -207,6 +211,7 @@ def test_rows_come_back_in_their_order(backend, sentence_model):
     [("torch", "bfloat16"), ("torch", "float16"), ("openvino", "bfloat16")],
 )
 @pytest.mark.parametrize("architecture", CONFIGURATIONS)
+@pytest.mark.few(8)
 def test_half_precision(architecture, backend, precision, sentence_model, openvino_has_bf16):
     directory = sentence_model(architecture)
     if backend == "openvino" and not openvino_has_bf16(directory):

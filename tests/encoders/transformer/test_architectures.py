@@ -86,6 +86,7 @@ _SOON_CONVERTED = ("bert", "deberta-v3", "gte")
         *((one, "onnx") for one in ("bert", "xlm-roberta", "qwen3")),
     ],
 )
+@pytest.mark.few(8)
 def test_pooling_and_sides_of_fill(architecture, backend, all_modes):
     directory, expected = all_modes(architecture)
     if backend == "onnx":
@@ -102,6 +103,7 @@ def test_pooling_and_sides_of_fill(architecture, backend, all_modes):
 
 
 @pytest.mark.parametrize("architecture", ["deberta", "gte", "nomic_bert", "albert", "electra"])
+@pytest.mark.few(2)
 def test_rows_longer_than_a_trial(architecture, plain_model, openvino_has_bf16):
     directory = plain_model(architecture)
     spec = spec_of(directory, "auto", pooling="mean", max_tokens=60, normalize=True)

@@ -17,6 +17,8 @@ from embedkit.encoders.kinds import load_encoder, read_model
 from embedkit.errors import ConfigError, EncoderError
 from embedkit.vectors import TokenBatch
 
+pytestmark = pytest.mark.few(6)
+
 
 @pytest.fixture
 def model(sentence_model, tmp_path) -> Path:

@@ -53,6 +53,7 @@ def vectors_of(spec: ModelSpec) -> np.ndarray:
 
 @pytest.mark.parametrize("normalize", [False, True])
 @pytest.mark.parametrize("head", HEADS)
+@pytest.mark.few(4)
 def test_layers_in_any_order(head, normalize, sentence_model):
     torch.manual_seed(1)
     directory = sentence_model(dense=HEADS[head](), normalize=normalize)

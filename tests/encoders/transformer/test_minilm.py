@@ -60,6 +60,7 @@ def sample(oracle) -> tuple[list[str], np.ndarray]:
 
 
 @pytest.mark.parametrize(("backend", "precision"), [*EXACT, *HALF])
+@pytest.mark.few(2)
 def test_real_texts(backend, precision, sample, minilm, embed, openvino_has_bf16):
     if backend == "openvino" and precision == "bfloat16" and not openvino_has_bf16(minilm):
         return

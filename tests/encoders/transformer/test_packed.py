@@ -42,6 +42,7 @@ def alone(encoder: Any, batch: TokenBatch) -> np.ndarray:
     ("architecture", "pooling"),
     [*((name, "mean") for name in sorted(PACKED_ARCHITECTURES)), ("bert", "cls")],
 )
+@pytest.mark.few(2)
 def test_rows_in_packs_against_rows_alone(architecture, pooling, sentence_model):
     spec = spec_of(sentence_model(architecture, pooling=pooling, normalize=False))
     batch = tokens_of(spec, SENTENCES * 2)

@@ -129,6 +129,7 @@ _SOON_CONVERTED = ("bert", "deberta-v3")
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.few(6)
 def test_torch(architecture, plain_model):
     directory = plain_model(architecture)
     for way in WAYS:
@@ -159,6 +160,7 @@ def test_openvino(architecture, plain_model):
 
 
 @pytest.mark.parametrize("architecture", STREAMED)
+@pytest.mark.few(3)
 def test_stream(architecture, plain_model):
     """On the CPU, where it is computed by the same steps as on a GPU but for attention's kernel."""
     directory = plain_model(architecture)

@@ -132,6 +132,7 @@ def padded(model: torch.nn.Module, rows: int, width: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", MODELS)
+@pytest.mark.few(2)
 def test_one_graph_for_each_kind_of_layer(name):
     model, backend = model_of(name), Counting()
     expected = [run(model, *stream) for stream in STREAMS]
@@ -175,6 +176,7 @@ def test_models_that_are_compiled_unasked(name, precision, gains):
 @pytest.mark.parametrize(
     ("architecture", "layers"), [("qwen3", "-1"), ("albert", "-1"), ("qwen3", "1..2:sum")]
 )
+@pytest.mark.few(1)
 def test_a_network_over_streams(architecture, layers, plain_model):
     wanted = {"backend": "torch", "device": "cpu", "precision": "float32"}
     wanted |= {"pooling": "mean", "max_tokens": 64, "layers": layers}
@@ -292,6 +294,7 @@ def test_an_error_of_the_device_is_no_failure_to_compile():
 @pytest.mark.parametrize(
     ("name", "window"), [("bert", [-1, -1]), ("modernbert", [4, 4]), ("qwen3", [-1, 0])]
 )
+@pytest.mark.few(1)
 def test_the_kernel_for_gpus_is_one_node_of_a_graph_for_all_longest_rows(name, window, monkeypatch):
     """Only traced here, as the kernel itself needs a GPU."""
     calls = []

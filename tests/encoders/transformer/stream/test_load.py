@@ -47,6 +47,7 @@ def test_vectors_are_those_of_sentence_transformers(architecture, sentence_model
     assert encoder.computed_tokens > len(batch.input_ids)
 
 
+@pytest.mark.soak
 def test_minilm(minilm):
     spec = spec_of(minilm, batch_tokens=4096)
     texts = [f"{first} {second}" for first in SENTENCES for second in SENTENCES][::4]
