@@ -40,6 +40,7 @@ _HOMES = {
     "engines.estimate": ("plan_job",),
     "engines.run": ("run_job",),
     "errors": ("EmbedkitError",),
+    "flow.compare": ("compare_versions",),
     "flow.diff": ("diff_versions",),
     "flow.embed_batches": ("EmbedExamples", "part_rejects"),
     "flow.embed_texts": ("TextEmbedder",),

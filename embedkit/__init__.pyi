@@ -13,6 +13,7 @@ from embedkit.encoders.kinds import read_model as read_model
 from embedkit.engines.estimate import plan_job as plan_job
 from embedkit.engines.run import run_job as run_job
 from embedkit.errors import EmbedkitError as EmbedkitError
+from embedkit.flow.compare import compare_versions as compare_versions
 from embedkit.flow.diff import diff_versions as diff_versions
 from embedkit.flow.embed_batches import EmbedExamples as EmbedExamples
 from embedkit.flow.embed_batches import part_rejects as part_rejects

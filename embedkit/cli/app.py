@@ -10,6 +10,7 @@ import typer
 
 from embedkit import __version__
 from embedkit.cli.arguments import ENDS, Inputs, Json, LogFormat, Progress, Root
+from embedkit.cli.compare import compare
 from embedkit.cli.convert import convert
 from embedkit.cli.duplicates import duplicates
 from embedkit.cli.evaluate import evaluate
@@ -52,6 +53,7 @@ app.add_typer(convert)
 app.add_typer(rerank)
 app.add_typer(evaluate)
 app.add_typer(versions)
+app.add_typer(compare)
 app.add_typer(status)
 app.add_typer(prune)
 app.add_typer(publish)

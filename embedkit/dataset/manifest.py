@@ -1,7 +1,8 @@
 """The manifest of a complete version, and the ``_SUCCESS`` that seals it."""
 
 import re
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Self
 
@@ -162,6 +163,18 @@ class Manifest(JsonRecord):
             raise IntegrityError(
                 f"{name}: not a manifest of format {FORMAT} ({error}); {MANIFEST_ANEW}"
             ) from error
+
+
+def shared_parts(earlier: Sequence[Part], later: Sequence[Part]) -> set[str]:
+    """Returns the checksums of parts that two versions have, each of them once.
+
+    The id, text, place, vector and metadata of each row in them are equal, whatever part it is, and
+    an id is once in a version, so that no other part has anything to do with these rows.
+    """
+    counted = [
+        Counter((part.sha256, part.size, part.rows) for part in side) for side in (earlier, later)
+    ]
+    return {one[0] for one, count in counted[0].items() if count == 1 and counted[1].get(one) == 1}
 
 
 def seal(version: Version, manifest: Manifest, make_card: Callable[[Manifest], str]) -> Manifest:

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from embedkit.dataset.manifest import Manifest, Part, read_manifest
+from embedkit.dataset.manifest import Manifest, Part, read_manifest, shared_parts
 from embedkit.dataset.plan_file import read_plan
 from embedkit.dataset.removal import while_it_stands
 from embedkit.dataset.row_digests import row_digests
@@ -239,7 +239,7 @@ def diff_versions(earlier: str | os.PathLike[str], later: str | os.PathLike[str]
         StoreError: The store failed.
     """
     sides = [ComparedVersion.of(find_version(path)) for path in (earlier, later)]
-    equal = _equal_parts(*sides)
+    equal = shared_parts(*(side.parts for side in sides))
     schemas = [_schema(side, equal) for side in sides]
     vectors = _comparable(sides, schemas)
     digests = [
@@ -269,23 +269,10 @@ def diff_versions(earlier: str | os.PathLike[str], later: str | os.PathLike[str]
         moved_and_re_encoded=both,
         metadata=counts[METADATA],
         unchanged=counts[0] + unread,
-        recipe_changes=_recipe_changes(*sides),
+        recipe_changes=recipe_changes(*sides),
         parts_equal=len(equal),
         _found=(found[0], found[1]),
     )
-
-
-def _equal_parts(earlier: ComparedVersion, later: ComparedVersion) -> set[str]:
-    """Returns the checksums of parts that both have.
-
-    The id, text, place, vector and metadata of each row in them are equal, whatever part it is, and
-    an id is once in a version, so that no other part has anything to do with these rows.
-    """
-    counted = [
-        Counter((part.sha256, part.size, part.rows) for part in side.parts)
-        for side in (earlier, later)
-    ]
-    return {one[0] for one, count in counted[0].items() if count == 1 and counted[1].get(one) == 1}
 
 
 def _schema(side: ComparedVersion, equal: set[str]) -> pa.Schema:
@@ -339,7 +326,8 @@ def _unequal(side: ComparedVersion, equal: set[str]) -> Iterator[tuple[Part, int
         first += part.rows
 
 
-def _recipe_changes(earlier: ComparedVersion, later: ComparedVersion) -> tuple[str, ...] | None:
+def recipe_changes(earlier: ComparedVersion, later: ComparedVersion) -> tuple[str, ...] | None:
+    """Says what differs in the recipes of two versions; None where one does not say what its is."""
     theirs, ours = earlier.ingredients(), later.ingredients()
     return tuple(changes(ours, theirs)) if ours and theirs else None
 

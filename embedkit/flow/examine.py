@@ -8,12 +8,13 @@ exact.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from embedkit.dataset.manifest import Part
+from embedkit.dataset.manifest import Part, shared_parts
 from embedkit.dataset.rows import opened_part
 from embedkit.dataset.stores import in_order
 from embedkit.dataset.version import Version, block_of
@@ -55,7 +56,54 @@ def examine_rows(
         StoreError: The store failed.
     """
     chosen = _chosen(parts)
-    bound = key_bound(sum(part.rows for part, _ in chosen))
+    found = _examined(version, chosen, _bound(chosen), texts)
+    return None if found is None else found.among(len(parts))
+
+
+def examine_both(
+    earlier: tuple[Version, Sequence[Part]],
+    later: tuple[Version, Sequence[Part]],
+    texts: bool = False,
+) -> tuple[ExaminedRows | None, ExaminedRows | None]:
+    """Reads the rows of two versions, parts that both have to the last byte once.
+
+    Args:
+        earlier: A version and its parts, in order.
+        later: The same of another one; what is said of it is what ``examine_rows`` says.
+        texts: See ``examine_rows``.
+
+    Raises:
+        GoneError: A part of the earlier version is gone.
+        IntegrityError: A part is gone or damaged.
+        StoreError: The store failed.
+    """
+    sides = (earlier, later)
+    chosen = [_chosen(parts) for _, parts in sides]
+    bounds = list(map(_bound, chosen))
+    equal = shared_parts(*([part for part, _ in side] for side in chosen))
+    shared = [one for one in chosen[1] if one[0].sha256 in equal]
+    # No more than the smaller version's sample wants, as all of them are in that one.
+    of_both = _examined(later[0], shared, max(bounds), texts)
+    found: list[ExaminedRows | None] = []
+    for (version, parts), side, bound in zip(sides, chosen, bounds, strict=True):
+        others = [one for one in side if one[0].sha256 not in equal]
+        rest = _examined(version, others, bound, texts)
+        if of_both is None or rest is None:
+            found.append(None)
+        else:
+            known = replace(of_both, sample=of_both.sample.below(bound))
+            found.append((known + rest).among(len(parts)))
+    return found[0], found[1]
+
+
+def _bound(chosen: Sequence[tuple[Part, int]]) -> int:
+    return key_bound(sum(part.rows for part, _ in chosen))
+
+
+def _examined(
+    version: Version, chosen: Sequence[tuple[Part, int]], bound: int, texts: bool
+) -> ExaminedRows | None:
+    """Adds up what the rows of some parts say, see ``examine_rows``."""
 
     def read(one: tuple[Part, int]) -> ExaminedRows | None:
         part, first = one
@@ -69,7 +117,7 @@ def examine_rows(
         if found is None:
             return None
         total += found
-    return total.among(len(parts))
+    return total
 
 
 def _read(file: pq.ParquetFile, texts: bool) -> pa.Table:

@@ -14,7 +14,7 @@ from embedkit.dataset.processes import Each, here
 from embedkit.dataset.rejects import read_rejects
 from embedkit.dataset.rows import read_rows
 from embedkit.dataset.version import Version, block_of
-from embedkit.flow.examine import examine_rows
+from embedkit.flow.compare import examine_with_earlier
 from embedkit.flow.gather import Gathered, gather
 from embedkit.flow.line_numbers import LineNumbers, place_of
 from embedkit.flow.map import draw_map
@@ -24,6 +24,7 @@ from embedkit.flow.prepare import Draft
 from embedkit.flow.verdict import REPORT_HTML, REPORT_JSON, judge
 from embedkit.records import LINE_FIELD, Reject
 from embedkit.reports.account import RunAccount
+from embedkit.reports.drift.figures import Drift
 from embedkit.reports.facts import Facts, Nearest
 from embedkit.reports.near.figures import NearDuplicates, NearRow
 from embedkit.reports.render import render_html
@@ -90,6 +91,7 @@ def report_of(
     near: NearDuplicates | str,
     nearest: Nearest,
     texts: bool,
+    drift: Drift | None = None,
 ) -> Report:
     """Makes the report of a version, which nobody has judged yet.
 
@@ -102,6 +104,7 @@ def report_of(
         near: What is known of its near duplicates, or why nothing is.
         nearest: Finds the neighbours of a sample's rows, or knows them.
         texts: Whether the beginnings of texts are shown.
+        drift: What an earlier report of the version says of it and the version before it.
 
     Raises:
         IntegrityError: A part or a file of rejects is damaged.
@@ -114,7 +117,7 @@ def report_of(
     keys = total.keys if texts else replace(total.keys, texts=())
     counted = total.get(records.SECTION) or records.Records()
     examples = counted.examples(partial(read_rejects, version))
-    examined = examine_rows(version, manifest.parts, texts)
+    examined, earlier = examine_with_earlier(version, manifest, texts, drift)
     facts = Facts(
         dataset={**manifest.description, "version": version.name},
         account=replace(account, lines=numbers.counts),
@@ -129,6 +132,7 @@ def report_of(
         rows_at=partial(_told, rows, numbers, manifest.input_format, texts),
         near_duplicates=_near_with_lines(near, numbers),
         nearest=nearest,
+        earlier=earlier,
         texts=texts,
         map=draw_map(version, manifest, examined),
     )

@@ -21,6 +21,7 @@ from embedkit.flow.neighbours import KnownNeighbours
 from embedkit.flow.report import put_report, report_of
 from embedkit.flow.verdict import REPORT_JSON, judge, read_report
 from embedkit.reports.account import RunAccount
+from embedkit.reports.drift.figures import Drift
 from embedkit.reports.near.figures import NearDuplicates
 from embedkit.reports.report import Report
 from embedkit.reports.sections.evaluation import with_evaluation, without_texts
@@ -79,6 +80,7 @@ class _Standing(BaseModel):
     gates: list[_Gate] = []
     verdict: _Verdict | None = None
     near_duplicates: _Near = _Near()
+    drift: Drift | None = None
 
 
 def _read_standing(version: Version) -> _Standing:
@@ -109,7 +111,9 @@ def _made(version: Version, manifest: Manifest, standing: _Standing, shown: bool
     near = _near_duplicates(version, manifest, standing.near_duplicates.why, texts)
     numbers = LineNumbers.of_version(manifest)
     nearest = KnownNeighbours(version, None)
-    report = report_of(version, manifest, gathered, account, numbers, near, nearest, texts)
+    report = report_of(
+        version, manifest, gathered, account, numbers, near, nearest, texts, standing.drift
+    )
     report = {
         **report,
         "run": {**report["run"], **standing.run},

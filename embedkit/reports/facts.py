@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,11 @@ from embedkit.reports.near.figures import NearDuplicates
 from embedkit.reports.nearest import Neighbours, nearest
 from embedkit.reports.repeats import TextRepeats
 from embedkit.reports.sample import Sample
+
+if TYPE_CHECKING:
+    # They are made of what sections are, which are made of this.
+    from embedkit.reports.drift.earlier import Earlier
+    from embedkit.reports.drift.figures import Drift
 
 Place = Callable[[str, int, int | None], str]
 """Says for a person where a record stands, given its source, ``row_index`` and line."""
@@ -59,6 +64,8 @@ class Facts:
         nearest: Finds the neighbours of the sample's rows, or knows them.
         texts: Whether the beginnings of texts are shown, if they are known.
         map: The map that was drawn of the sample, or why none was; None where it was not asked.
+        earlier: The version that was published before, what is known of it and this one, or why
+            they are not compared; None where nobody asked.
     """
 
     dataset: Mapping[str, Any]
@@ -73,6 +80,7 @@ class Facts:
     nearest: Nearest = nearest
     texts: bool = True
     map: DrawnMap | str | None = None
+    earlier: "Earlier | Drift | str | None" = None
 
     @property
     def has_examined_vectors(self) -> bool:

@@ -161,6 +161,15 @@ class VectorSample:
         """Returns the rows of both."""
         return type(self)(self.pieces + other.pieces)
 
+    def below(self, bound: int) -> Self:
+        """Returns what would have been taken with a bound, if that is no higher than it was."""
+        if bound >= _ALL_KEYS:
+            return self
+        pieces = (
+            piece.take(np.flatnonzero(piece.keys < np.uint64(bound))) for piece in self.pieces
+        )
+        return type(self)(tuple(piece for piece in pieces if len(piece)))
+
     def drawn(self) -> SampledVectors:
         """Returns the rows with the smallest keys, by ascending key."""
         if not self.pieces:

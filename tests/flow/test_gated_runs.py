@@ -143,9 +143,9 @@ def test_a_report_that_is_gone_is_made_anew_before_it_is_judged(engine):
 
 def test_a_gate_without_its_figure_is_a_failed_one(engine):
     files(cut=0)
-    result = run("drift.centroid_cosine<0.98", "truncation.rowshare>0.2")
+    result = run("novelty.centroid_cosine<0.98", "truncation.rowshare>0.2")
     assert not result.published
-    assert "gates drift.centroid_cosine<0.98: the report has no such figure" in result.refusal
+    assert "gates novelty.centroid_cosine<0.98: the report has no such figure" in result.refusal
     assert "rowshare>0.2: the report has no such figure; it has truncation.row_share" in (
         result.refusal
     )

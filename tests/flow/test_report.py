@@ -146,7 +146,7 @@ def test_only_parts_with_rows_to_be_shown_are_opened(tmp_path, monkeypatch):
 
     monkeypatch.setattr(dataset_rows, "opened_part", opening)
     # That reads every part, once.
-    monkeypatch.setattr(report_module, "examine_rows", lambda *given: None)
+    monkeypatch.setattr(report_module, "examine_with_earlier", lambda *given: (None, None))
     monkeypatch.setattr(report_module, "near_duplicates_of", lambda *given: "they are off")
     found = few.report()
     assert found["similarity"]["sampled"] == 64
