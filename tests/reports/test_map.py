@@ -13,7 +13,7 @@ def test_a_map_is_told_of(make_report, usual_blocks):
     report = make_report(usual_blocks, drawn=DrawnMap(origin, 1200))
     assert report["map"] == {
         "measured": True, "why": None, "method": "pca", "rows": 1200, "seed": 1, "start": None,
-        "moved": None, "explained": (0.25, 0.125), "file": "report/map.parquet",
+        "moved": None, "explained": [0.25, 0.125], "file": "report/map.parquet",
     }  # fmt: skip
     page = render_html(report)
     assert "1,200 rows" in page

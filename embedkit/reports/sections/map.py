@@ -32,7 +32,7 @@ class Map:
     seed: int | None = None
     start: str | None = None
     moved: float | None = None
-    explained: tuple[float, float] | None = None
+    explained: list[float] | None = None
     file: str | None = None
 
 
@@ -56,7 +56,7 @@ def _figures(statistic: Nothing, facts: Facts) -> MapFigures:
             seed=SEED,
             start=origin.start,
             moved=origin.moved,
-            explained=origin.explained,
+            explained=list(origin.explained),
             file="report/map.parquet",
         )
     )
