@@ -33,7 +33,7 @@ def is_installed() -> bool:
     """Whether what it takes is installed: openTSNE and faiss."""
     try:
         import faiss  # noqa: F401
-        import openTSNE  # type: ignore # noqa: F401
+        import openTSNE  # noqa: F401
     except ImportError:
         return False
     return True
@@ -93,8 +93,8 @@ def put_beside(units: NDArray[np.float32], places: Places, known: NDArray[np.boo
 
 def _begun(units: NDArray[np.float32], places: Places) -> Any:
     from openTSNE import TSNEEmbedding
-    from openTSNE.affinity import PerplexityBasedNN  # type: ignore
-    from openTSNE.nearest_neighbors import PrecomputedNeighbors  # type: ignore
+    from openTSNE.affinity import PerplexityBasedNN
+    from openTSNE.nearest_neighbors import PrecomputedNeighbors
 
     rows, distances = neighbours_of(units)
     near = PerplexityBasedNN(
