@@ -31,9 +31,11 @@ from embedkit.actors.encoder_handle import answer
 from embedkit.actors.pool_client import PoolClient, PoolConnection
 from embedkit.actors.private_ray import environment, join, on_loopback, read_token_again
 from embedkit.config import EngineConfig
+from embedkit.encoders.canary import Asked, Canaries, canaries_for, wants_canaries
 from embedkit.encoders.fitting import fit_machine
+from embedkit.encoders.kinds import load_encoder
 from embedkit.encoders.spec import ModelSpec
-from embedkit.errors import ConfigError, EncoderError
+from embedkit.errors import CanaryError, ConfigError, EncoderError
 from embedkit.hashes.digests import digest
 
 _LOG = logging.getLogger("embedkit")
@@ -60,6 +62,8 @@ class LocalRay:
         timeout: Seconds without an answer after which an encoder counts as lost.
         folder: Where this machine's processes find each other; a short path on a local disk that
             all of them see.
+        canaries: Which encoders must first give the vectors of canary texts: ``auto`` (those on
+            GPUs), ``always`` or ``never``.
     """
 
     model: ModelSpec
@@ -68,6 +72,7 @@ class LocalRay:
     calls_in_flight: int = 2
     timeout: float = 900.0
     folder: str = "/tmp"
+    canaries: Asked = "auto"
 
     @property
     def namespace(self) -> str:
@@ -84,6 +89,7 @@ class LocalRay:
 
         Raises:
             EncoderError: Ray or an encoder could not be started; another try may succeed.
+            CanaryError: All encoders give other vectors than the model.
             ConfigError: The model cannot be loaded here, there is no GPU for it, or this process
                 is part of another Ray already.
         """
@@ -129,6 +135,7 @@ class LocalRay:
                 "accelerator and its driver, or take device cpu"
             )
         names = tuple(f"encoder-{number}" for number in range(fitting.encoders.most))
+        canaries = self._canaries(names)
         remote = encoder_class(self.model)
         actors = [
             remote.options(
@@ -142,12 +149,43 @@ class LocalRay:
                 max_restarts=-1,
                 # Clients repeat what a lost encoder did not answer.
                 max_task_retries=0,
-            ).remote(name, self.model)
+            ).remote(name, self.model, canaries)
             for name in names
         ]
-        # The first to look sees why a model cannot be loaded; a pool would wait for it to come.
-        answer(actors[0].describe.options(max_task_retries=3).remote(), self.timeout)
-        return names
+        asked = [actor.describe.options(max_task_retries=3).remote() for actor in actors]
+        if canaries is None:
+            # The first to look sees why a model cannot be loaded; a pool would wait for it to come.
+            answer(asked[0], self.timeout)
+            return names
+        return self._right_ones(dict(zip(names, asked, strict=True)))
+
+    def _canaries(self, names: tuple[str, ...]) -> Canaries | None:
+        """Returns what encoders must give that have yet to be started."""
+        if not wants_canaries(self.model, self.canaries):
+            return None
+        named = ray.util.list_named_actors(all_namespaces=True)
+        if all({"namespace": self.namespace, "name": name} in named for name in names):
+            return None
+        # Its value, as a detached actor outlives whoever computed it, and is started anew by it.
+        compute = ray.remote(canaries_for).options(num_cpus=0)
+        found: Canaries | None = answer(
+            compute.remote(self.model, self.canaries, load_encoder), self.timeout
+        )
+        return found
+
+    def _right_ones(self, asked: dict[str, "ray.ObjectRef"]) -> tuple[str, ...]:
+        """Returns the names of the encoders that give what they should."""
+        names, wrong = [], None
+        for name, call in asked.items():
+            try:
+                answer(call, self.timeout)
+                names.append(name)
+            except CanaryError as error:
+                _LOG.warning("an encoder is left out: %s", error)
+                wrong = error
+        if wrong is not None and not names:
+            raise wrong
+        return tuple(names)
 
 
 @contextlib.contextmanager

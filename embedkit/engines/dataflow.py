@@ -114,6 +114,7 @@ def build_pipeline(
         encoders_per_gpu=job.encoders_per_gpu,
         calls_in_flight=job.calls_in_flight,
         timeout=job.encoder_timeout,
+        canaries=job.canaries,
     )
     pipeline = _pipeline(options)
     read = ReadCorpus(

@@ -22,7 +22,9 @@ from embedkit.errors.settings import sentence, what_is_wrong
 
 _Config = TypeVar("_Config", bound=BaseModel)
 
-_OF_ENGINES = ("encoders_per_gpu", "calls_in_flight", "call_tokens", "encoder_timeout")
+_OF_ENGINES = (
+    "encoders_per_gpu", "calls_in_flight", "call_tokens", "encoder_timeout", "canaries",
+)  # fmt: skip
 _URL = "[a-z][a-z0-9]+://[^,]+"
 _OF_PLACES = {
     "inputs": f"^{_URL}(,{_URL})*$",

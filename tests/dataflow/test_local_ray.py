@@ -21,10 +21,12 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from running import Dataset, tiny_job, write_corpus
 
+from embedkit.actors import local_ray
 from embedkit.actors.local_ray import LocalRay
 from embedkit.config import ModelConfig
-from embedkit.encoders.kinds import read_model
-from embedkit.errors import ConfigError
+from embedkit.encoders.canary import canaries_of
+from embedkit.encoders.kinds import load_encoder, read_model
+from embedkit.errors import CanaryError, ConfigError
 from embedkit.flow.prepare import prepare
 from embedkit.transforms.embed import MakeVersion
 from embedkit.transforms.read import ReadCorpus
@@ -229,6 +231,31 @@ def test_a_model_for_a_gpu_needs_one(connection, monkeypatch):
     )
     with pytest.raises(ConfigError, match="Ray finds no GPU on this machine"):
         on_gpu._ensure_encoders()
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+def test_encoders_that_give_other_vectors_than_the_model_are_not_used(
+    connection, ray_session, monkeypatch
+):
+    asking = replace(connection, canaries="always")
+    try:
+        assert asking._ensure_encoders() == ("encoder-0",)
+        # Whoever comes next computes nothing, as they were asked when they were started.
+        monkeypatch.setattr(local_ray, "answer", lambda call, timeout: ray.get(call))
+        monkeypatch.setattr(local_ray, "canaries_for", None)
+        assert asking._ensure_encoders() == ("encoder-0",)
+        ray.kill(ray.get_actor("encoder-0", namespace=connection.namespace))
+        right = canaries_of(connection.model, load_encoder)
+        wrong = replace(right, vectors=-right.vectors)
+        monkeypatch.undo()
+        monkeypatch.setattr(LocalRay, "_canaries", lambda self, names: wrong)
+        with pytest.raises(CanaryError, match="4 of 4 canary texts"):
+            asking._ensure_encoders()
+    finally:
+        for one in ray.util.list_named_actors(all_namespaces=True):
+            if one["namespace"] == connection.namespace:
+                ray.kill(ray.get_actor(**one))
 
 
 @pytest.mark.soak
