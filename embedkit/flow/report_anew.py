@@ -1,5 +1,6 @@
 """The report of a complete version made anew from the version alone."""
 
+import json
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ValidationError
@@ -23,7 +24,7 @@ from embedkit.flow.verdict import REPORT_JSON, judge, read_report
 from embedkit.reports.account import RunAccount
 from embedkit.reports.drift.figures import Drift
 from embedkit.reports.near.figures import NearDuplicates
-from embedkit.reports.report import Report
+from embedkit.reports.report import Report, report_json
 from embedkit.reports.sections.evaluation import with_evaluation, without_texts
 from embedkit.reports.verdict import judged
 
@@ -55,7 +56,7 @@ def make_report_anew(path: str, texts: bool | None = None) -> tuple[Version, Rep
         shown = standing.texts if texts is None else texts
         report = _made(version, read_manifest(version), standing, shown)
         put_report(version, report)
-    return version, report
+    return version, json.loads(report_json(report))
 
 
 class _Gate(BaseModel):

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from embedkit.lazy import lazy_property
 from embedkit.records import n_unknown
+from embedkit.reports.values import Coded, coded, grouping_columns
 from embedkit.vectors import EmbeddingBlock
 
 _ROWS_AT_ONCE = 256
@@ -29,6 +30,12 @@ class Measured:
     def unknown(self) -> int:
         """Tokens of it that stand for unknown text; 0 where these are not counted."""
         return n_unknown(self.block.rows)
+
+    @lazy_property
+    def values(self) -> dict[str, Coded]:
+        """Which input file, and which value of metadata, each row has, by column."""
+        rows = self.block.rows
+        return {name: coded(rows.column(name)) for name in grouping_columns(rows.schema)}
 
     @lazy_property
     def norms(self) -> NDArray[np.float64]:

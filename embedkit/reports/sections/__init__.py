@@ -20,6 +20,7 @@ from embedkit.reports.sections import (
     reuse,
     run,
     scores,
+    scripts,
     similarity,
     vectors,
 )
@@ -29,6 +30,7 @@ SECTIONS: tuple[Section[Any, Any], ...] = (
     evaluation.SECTION,
     lengths.SECTION,
     groups.SECTION,
+    scripts.SECTION,
     vectors.SECTION,
     quantization.SECTION,
     scores.SECTION,

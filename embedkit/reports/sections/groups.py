@@ -3,7 +3,6 @@
 A bad file among many hardly moves the figures of all rows; here it stands by itself.
 """
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Self
@@ -18,25 +17,24 @@ from embedkit.reports.facts import Facts
 from embedkit.reports.measured import Measured
 from embedkit.reports.phrasing import count, percent
 from embedkit.reports.section import Finding, Section, share
-from embedkit.vectors import label_columns
-
-SOURCE = "source"
+from embedkit.reports.values import (
+    LEAST_SIZE,
+    OTHERS,
+    SHOWN,
+    SOURCE,
+    VALUES_OF_BLOCK,
+    Coded,
+    key_of,
+    merged,
+    value_of,
+)
 
 SHORT_CHARACTERS = 3
 """Characters that a text has at most which says next to nothing."""
 
-_VALUES_OF_BLOCK = 64
-_MOST_VALUES = 4096
-_LONGEST_VALUE = 200
-_LEAST_SIZE = 20
-_SHOWN = 10
 _UNLIKE = 0.05
 _FAR_UNLIKE = 0.2
 _FINDINGS_OF_COLUMN = 3
-
-_OTHERS = "*"
-_NULL = "0"
-_VALUE = "="
 
 
 class Tally(NamedTuple):
@@ -89,9 +87,8 @@ class Groups:
     @classmethod
     def of(cls, measured: Measured) -> Self:
         """Measures one block."""
-        rows = measured.block.rows
-        counts = _counts(rows, measured.max_tokens)
-        by_column = {name: _tallies(rows.column(name), counts) for name in _columns(rows.schema)}
+        counts = _counts(measured.block.rows, measured.max_tokens)
+        by_column = {name: _tallies(values, counts) for name, values in measured.values.items()}
         return cls(by_column).with_rejects(measured.block.rejects)
 
     @classmethod
@@ -103,9 +100,9 @@ class Groups:
         """Returns the statistic with a block's rejects, which have a source alone."""
         sources = dict.fromkeys(reject.source for reject in rejects)
         found: Tallies = {}
-        told = len(sources) <= _VALUES_OF_BLOCK
+        told = len(sources) <= VALUES_OF_BLOCK
         for reject in rejects:
-            key = _key(reject.source) if told else _OTHERS
+            key = key_of(reject.source) if told else OTHERS
             found[key] = found.get(key, Tally()).plus(Tally(rejects=1))
         return self + type(self)({SOURCE: found}) if found else self
 
@@ -114,15 +111,12 @@ class Groups:
         both = {**self.by_column, **other.by_column}
         return type(self)(
             {
-                name: _merged(self.by_column.get(name, {}), other.by_column.get(name, {}))
+                name: merged(
+                    self.by_column.get(name, {}), other.by_column.get(name, {}), Tally.plus
+                )
                 for name in both
             }
         )
-
-
-def _columns(schema: pa.Schema) -> list[str]:
-    """Returns the columns whose values may be few: the source, and labels."""
-    return [SOURCE, *label_columns(schema)]
 
 
 def _counts(rows: pa.RecordBatch, max_tokens: int) -> NDArray[np.int64]:
@@ -148,40 +142,11 @@ def _counts(rows: pa.RecordBatch, max_tokens: int) -> NDArray[np.int64]:
     )
 
 
-def _tallies(column: pa.Array, counts: NDArray[np.int64]) -> Tallies:
-    if not len(column):
-        return {}
-    encoded = column.cast(pa.string()).dictionary_encode()
-    if len(encoded.dictionary) > _VALUES_OF_BLOCK:
-        return {_OTHERS: Tally(*counts.sum(axis=1).tolist())}
-    keys = [*map(_key, encoded.dictionary.to_pylist()), _NULL]
-    codes = encoded.indices.fill_null(len(keys) - 1).to_numpy()
-    sums = np.zeros((len(keys), len(counts)), np.int64)
-    np.add.at(sums, codes, counts.T)
-    found: Tallies = {}
-    for key, tally in zip(keys, sums.tolist(), strict=True):
-        if tally[0]:
-            found[key] = found.get(key, Tally()).plus(Tally(*tally))
-    return found
-
-
-def _key(value: str) -> str:
-    return _OTHERS if len(value) > _LONGEST_VALUE else _VALUE + value
-
-
-def _merged(ours: Tallies, theirs: Tallies) -> Tallies:
-    found = dict(ours)
-    for key, tally in theirs.items():
-        found[key] = found[key].plus(tally) if key in found else tally
-    told = [key for key in found if key.startswith(_VALUE)]
-    if len(told) > _MOST_VALUES:
-        for key in sorted(told, key=_hash)[_MOST_VALUES:]:
-            found[_OTHERS] = found.get(_OTHERS, Tally()).plus(found.pop(key))
-    return found
-
-
-def _hash(key: str) -> bytes:
-    return hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+def _tallies(values: Coded, counts: NDArray[np.int64]) -> Tallies:
+    sums = np.zeros((len(values.keys), len(counts)), np.int64)
+    np.add.at(sums, values.codes, counts.T)
+    tallies = zip(values.keys, sums.tolist(), strict=True)
+    return {key: Tally(*tally) for key, tally in tallies if tally[0]}
 
 
 @dataclass(frozen=True)
@@ -276,9 +241,9 @@ def _column(name: str, tallies: Mapping[str, Tally], counts_unknown: bool) -> Co
     def group(key: str, tally: Tally) -> Group:
         return _group(key, tally, name == SOURCE, counts_unknown)
 
-    told = {key: tally for key, tally in tallies.items() if key != _OTHERS}
+    told = {key: tally for key, tally in tallies.items() if key != OTHERS}
     by_size = sorted(told, key=lambda key: (-told[key].rows, key))
-    large = [key for key in by_size if told[key].rows + told[key].rejects >= _LEAST_SIZE]
+    large = [key for key in by_size if told[key].rows + told[key].rejects >= LEAST_SIZE]
     whole = Tally()
     for tally in tallies.values():
         whole = whole.plus(tally)
@@ -294,9 +259,9 @@ def _column(name: str, tallies: Mapping[str, Tally], counts_unknown: bool) -> Co
     return Column(
         column=name,
         distinct=len(told),
-        others=tallies.get(_OTHERS, Tally()).rows,
-        largest=[group(key, told[key]) for key in by_size[:_SHOWN]],
-        worst=worst[:_SHOWN],
+        others=tallies.get(OTHERS, Tally()).rows,
+        largest=[group(key, told[key]) for key in by_size[:SHOWN]],
+        worst=worst[:SHOWN],
         worst_reject_share=_most(one.reject_share for one in groups),
         worst_truncated_share=_most(one.truncated_share for one in groups),
         worst_unknown_share=_most(one.unknown_share for one in groups),
@@ -307,7 +272,7 @@ def _column(name: str, tallies: Mapping[str, Tally], counts_unknown: bool) -> Co
 def _group(key: str, tally: Tally, has_rejects: bool, counts_unknown: bool) -> Group:
     records = tally.documents + tally.rejects
     return Group(
-        value=None if key == _NULL else key.removeprefix(_VALUE),
+        value=value_of(key),
         rows=tally.rows,
         rejects=tally.rejects if has_rejects else None,
         reject_share=share(tally.rejects, records) if has_rejects else None,
