@@ -809,6 +809,11 @@ def evaluation_fault(job: JobConfig, evaluation: EvaluationConfig) -> str | None
     if job.granularity in ("word", "token") or job.query_column is not None:
         what = "pairs get scores" if job.query_column is not None else "words or tokens get vectors"
         return f"evaluation: needs one vector per document or chunk, and {what}; leave it out"
+    if evaluation.storage and job.vector_dtype not in ("float32", "float16"):
+        return (
+            "evaluation: storage compares floats with fewer bytes, and vector_dtype is "
+            f"{job.vector_dtype}; leave one of the two out"
+        )
     if evaluation.known_items == "sentence" and not job.store_text:
         return "evaluation: known_items of sentence needs stored texts; give store_text: true"
     column = evaluation.known_item_column

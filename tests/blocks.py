@@ -1,7 +1,7 @@
 """Blocks with random vectors, and versions made of them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +14,9 @@ from embedkit.dataset.plan_file import VersionPlan, create_or_check_plan
 from embedkit.dataset.publication import publish
 from embedkit.dataset.schema import PartOptions
 from embedkit.dataset.version import Version
+from embedkit.flow.codes import codes_of
 from embedkit.hashes.digests import text_hash
+from embedkit.quantization import StoredAs
 from embedkit.records import DOCUMENT_SCHEMA, TOKEN_FIELDS, Reject, TokenBlock
 from embedkit.vectors import EmbeddingBlock, Vectors
 
@@ -206,6 +208,15 @@ def small_job(**changes: object) -> Job:
     third = make_block(1, 0, 0, rejects=1, **changes)
     fourth = make_block(2, 0, 4, **changes)
     return Job([first, second, third, fourth])
+
+
+def in_codes(block: EmbeddingBlock, how: StoredAs) -> EmbeddingBlock:
+    """The same block as encoding makes it where codes are stored."""
+    codes, loss = codes_of(block.vectors, how, None, None)
+    column = codes.to_arrow()
+    place = block.rows.schema.get_field_index("embedding")
+    field = block.rows.schema.field(place).with_type(column.type).with_metadata(how.to_metadata())
+    return replace(block, rows=block.rows.set_column(place, field, column), loss=loss)
 
 
 def nudged(block: EmbeddingBlock) -> EmbeddingBlock:

@@ -1,11 +1,10 @@
 """The calibration of a version: made once, the same bits for all, restored from the parts."""
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
-from blocks import Job, build_block, make_options
+from blocks import DESCRIPTION, Job, build_block, in_codes, make_options
 
 from embedkit.dataset.calibration import (
     StandingCalibration,
@@ -15,11 +14,11 @@ from embedkit.dataset.calibration import (
     restore_calibration,
     take_calibration,
 )
+from embedkit.dataset.validate import validate
 from embedkit.dataset.version import Version
 from embedkit.errors import IntegrityError
 from embedkit.formats.canonical import sha256
 from embedkit.quantization import Calibration, StoredAs
-from embedkit.vectors import Vectors
 
 VECTORS = np.random.default_rng(3).normal(size=(50, 8)).astype(np.float32)
 HOW = StoredAs("int8", 8, Calibration.of(VECTORS))
@@ -53,15 +52,9 @@ def test_whoever_knows_the_formula_gets_the_vectors_from_the_file(version):
     np.testing.assert_array_equal(found.astype(np.float32), HOW.floats(codes))
 
 
-def committed_with(version, how=HOW, **changes):
-    """Commits a block of codes."""
-    block = build_block([f"text {n}" for n in range(5)], VECTORS[:5])
-    column = Vectors(how.stored(VECTORS[:5]).reshape(-1), how.width).to_arrow()
-    place = block.rows.schema.get_field_index("embedding")
-    field = block.rows.schema.field(place).with_type(column.type)
-    field = field.with_metadata(how.to_metadata())
-    block = replace(block, rows=block.rows.set_column(place, field, column))
-    Job([block], make_options(vector_dtype=how.dtype, **changes)).write(version)
+def code_block(vectors, how=HOW, **changes):
+    texts = [f"text {changes} {n}" for n in range(len(vectors))]
+    return in_codes(build_block(texts, vectors, **changes), how)
 
 
 def test_a_calibration_that_is_gone_is_restored_from_a_part(version):
@@ -69,7 +62,7 @@ def test_a_calibration_that_is_gone_is_restored_from_a_part(version):
     before = version.store.read(version.calibration_key)
     version.store.remove(version.calibration_key)
     assert not restore_calibration(version)
-    committed_with(version)
+    Job([code_block(VECTORS[:5])], make_options(vector_dtype="int8")).write(version)
     assert restore_calibration(version)
     assert version.store.read(version.calibration_key) == before
 
@@ -107,3 +100,23 @@ def test_the_manifest_names_the_file_and_its_checksum(version):
     said = described_calibration(version)
     assert said["rows"] == 50 and said["file"] == "_meta/calibration.json"
     assert said["sha256"] == sha256(version.store.read(version.calibration_key))
+
+
+def test_parts_of_different_calibrations_are_found_wrong(version):
+    other = StoredAs("int8", 8, Calibration.of(2 * VECTORS))
+    blocks = [
+        code_block(VECTORS[:5], split=0),
+        code_block(VECTORS[5:9], other, split=1),
+    ]
+    described = DESCRIPTION | {"vector_dtype": "int8"}
+    Job(blocks, make_options(vector_dtype="int8"), described).seal(version)
+    problems = "\n".join(map(str, validate(version).problems))
+    assert "part-00001-00000" in problems and "its columns are not those" in problems
+
+
+def test_an_attempt_with_another_calibration_is_refused(version):
+    other = StoredAs("int8", 8, Calibration.of(2 * VECTORS))
+    Job([code_block(VECTORS[:5])], make_options(vector_dtype="int8")).write(version)
+    version.store.remove(version.commit_key("00000-00000"))
+    with pytest.raises(IntegrityError, match="the calibration of its codes differs"):
+        Job([code_block(VECTORS[:5], other)], make_options(vector_dtype="int8")).write(version)

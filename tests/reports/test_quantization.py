@@ -6,29 +6,23 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from blocks import build_block
+from blocks import build_block, in_codes
 
-from embedkit.flow.codes import codes_of
 from embedkit.quantization import Calibration, StoredAs
-from embedkit.reports.render import render_html
+from embedkit.reports.render import render_page
 from embedkit.reports.sections.quantization import SECTION
 from embedkit.reports.statistics import Statistics
-from embedkit.vectors import EmbeddingBlock, Vectors, vectors_of
+from embedkit.vectors import EmbeddingBlock, vectors_of
 
 VECTORS = np.random.default_rng(5).normal(size=(300, 8)).astype(np.float32)
 HOW = StoredAs("int8", 8, Calibration.of(VECTORS[:100]))
 DATASET = {"vector_dtype": "int8", "dimension": 8, "calibration": {"rows": 100}}
 
 
-def block_of(vectors, seq=0, how=HOW):
+def block_of(vectors, seq=0):
     """A block of codes, as ``encode_tokens`` makes it."""
     texts = [f"text {seq} {number}" for number in range(len(vectors))]
-    block = build_block(texts, vectors, seq=seq)
-    codes, loss = codes_of(Vectors.from_matrix(vectors), how, None, None)
-    place = block.rows.schema.get_field_index("embedding")
-    column = codes.to_arrow()
-    field = block.rows.schema.field(place).with_type(column.type).with_metadata(how.to_metadata())
-    return replace(block, rows=block.rows.set_column(place, field, column), loss=loss)
+    return in_codes(build_block(texts, vectors, seq=seq), HOW)
 
 
 def test_the_figures_are_those_of_all_rows(make_report):
@@ -44,7 +38,6 @@ def test_the_figures_are_those_of_all_rows(make_report):
     assert found["mean_cosine"] == pytest.approx(cosines.mean(), abs=1e-7)
     assert found["least_cosine"] == pytest.approx(cosines.min(), abs=1e-7)
     assert found["clipped_share"] == HOW.clipped(VECTORS) / VECTORS.size > 0
-    assert "Stored as int8" in render_html(json.loads(json.dumps(report)))
 
 
 def test_blocks_add_up_to_the_same_bytes_in_any_order():
@@ -73,7 +66,8 @@ def test_codes_that_were_taken_over_are_not_measured(make_report):
     report = make_report([block], DATASET)
     assert report["quantization"]["mean_cosine"] is None
     assert report["quantization"]["rows_measured"] == 0
-    assert "not measured" in render_html(json.loads(json.dumps(report)))
+    page = render_page(SECTION.fragment.name, report, (SECTION.fragment.parent,))
+    assert "Stored as int8" in page and "not measured" in page
 
 
 def test_floats_have_no_such_section(make_report, usual_blocks):

@@ -16,6 +16,7 @@ from embedkit.dataset.version import Version, find_version
 from embedkit.errors import ConfigError, InputError
 from embedkit.flow.embed_texts import TextEmbedder
 from embedkit.lazy import lazy_property
+from embedkit.quantization import QUANTIZED
 from embedkit.search.evaluate.benchmark import Benchmark, read_benchmark, read_documents
 from embedkit.search.evaluate.correlation import Correlation, correlate
 from embedkit.search.evaluate.documents import Documents, EncodedDocuments, VersionDocuments
@@ -210,6 +211,11 @@ def check_evaluation(manifest: Manifest, config: EvaluationConfig) -> None:
         )
     if not manifest.rows:
         raise ConfigError(f"{manifest.version}: has no rows to evaluate")
+    if config.storage and manifest.description.get("vector_dtype") in QUANTIZED:
+        raise ConfigError(
+            f"storage: {manifest.version} stores {manifest.description['vector_dtype']}, and not "
+            "the floats that others are compared with; evaluate a version of float32"
+        )
     if manifest.description["metric"] not in METRICS:
         raise ConfigError(
             f"metric {manifest.description['metric']!r} cannot be searched; expected "

@@ -11,6 +11,21 @@ from embedkit.search.evaluate.evaluate import evaluate_version
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(1800)]
 
 
+@pytest.mark.parametrize("dtype", ["int8", "binary"])
+def test_cranfield_is_worth_nearly_as_much_in_codes(minilm, public_data, tmp_path, dtype):
+    settings = {"pooling": None, "normalize": None, "encoder_threads": None, "block_rows": 512}
+    settings |= {"id_column": "id", "max_reject_share": 1, "backend": "auto"}
+    folder = public_data / "cranfield"
+    job = tiny_job(
+        minilm, folder / "corpus.jsonl", tmp_path / "out", vector_dtype=dtype, **settings
+    )
+    run_job(job)
+    config = EvaluationConfig(retrieval=(folder,))
+    found = evaluate_version(tmp_path / "out", config).to_dict()["evaluation"]
+    bound = {"int8": 0.003, "binary": 0.05}[dtype]
+    assert found["retrieval"]["cranfield"]["ndcg@10"] == pytest.approx(CRANFIELD_NDCG, abs=bound)
+
+
 def test_sts_b_and_cranfield_and_what_storage_costs_them(minilm, public_data, tmp_path):
     settings = {"pooling": None, "normalize": None, "encoder_threads": None, "block_rows": 512}
     settings |= {"id_column": "id", "max_reject_share": 1, "backend": "auto"}
