@@ -134,15 +134,23 @@ def test_floats_are_stored_as_they_are():
 
 
 def test_a_component_is_clipped_that_lies_farther_outside_than_half_a_step():
-    how = StoredAs("int8", 2, Calibration.of(np.array([[0, 0], [255, 255]], np.float32)))
+    ranges = Ranges(np.zeros(2, np.float32), np.full(2, 255, np.float32))
+    how = StoredAs("int8", 2, Calibration(ranges, 9))
     vectors = np.array([[-0.4, 255.4], [-0.6, 255.6], [3, 300]], np.float32)
     assert how.clipped(vectors) == 3
     assert StoredAs("binary", 2).clipped(vectors) == 0
 
 
-def test_a_sample_without_vectors_is_no_calibration():
+def test_a_calibration_reaches_a_fifth_farther_than_its_sample():
     assert Calibration.of(CALIBRATION[:0]).rows == 0
-    assert Calibration.of(CALIBRATION).rows == 500
+    found = Calibration.of(CALIBRATION)
+    low, high = CALIBRATION.min(axis=0), CALIBRATION.max(axis=0)
+    assert found.rows == 500
+    np.testing.assert_allclose(found.ranges.low, low - 0.2 * (high - low), rtol=1e-5)
+    np.testing.assert_allclose(found.ranges.high, high + 0.2 * (high - low), rtol=1e-5)
+    # What others of the same kind have outside of it costs less than what a wider step does.
+    outside = Ranges(low, high).clipped(OTHERS / 1.5).mean()
+    assert found.ranges.clipped(OTHERS / 1.5).mean() < outside / 10
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from embedkit.vectors import stored_as
 
 METHOD: Final = (
     "least and greatest value of each component over the vectors of the texts with the smallest "
-    "hashes"
+    "hashes, and a fifth of what lies between at each end"
 )
 _ANEW = "restore it, or remove it and run the version's job again, which writes it anew"
 _Finite = Annotated[float, Field(allow_inf_nan=False)]

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from embedkit.errors import ConfigError
 from embedkit.flow.earlier_rows import Taken
-from embedkit.formats.storage_loss import StorageLoss
+from embedkit.formats.storage_loss import COSINE_BITS, StorageLoss
 from embedkit.quantization import CALIBRATED, Calibration, StoredAs
 from embedkit.vectors import Vectors
 
@@ -99,19 +99,14 @@ def loss_of(vectors: NDArray[np.float32], how: StoredAs) -> StorageLoss:
         some = vectors[start : start + _ROWS_AT_ONCE]
         clipped += how.clipped(some)
         cosines.append(_cosines(some, how.floats(how.stored(some))))
-    all_cosines = np.minimum(np.concatenate(cosines), 1.0)
-    if not len(all_cosines):
-        return StorageLoss(len(vectors), vectors.size, clipped)
-    mean = float(all_cosines.mean())
+    found = np.minimum(np.concatenate(cosines), 1.0)
     return StorageLoss(
         rows=len(vectors),
         components=vectors.size,
         clipped=clipped,
-        directed=len(all_cosines),
-        mean_cosine=mean,
-        m2=float(np.square(all_cosines - mean).sum()),
-        least_cosine=float(all_cosines.min()),
-        most_cosine=float(all_cosines.max()),
+        directed=len(found),
+        cosine_sum=int(np.rint(np.ldexp(found, COSINE_BITS)).astype(np.int64).sum()),
+        least_cosine=float(found.min()) if len(found) else None,
     )
 
 

@@ -122,7 +122,7 @@ def _with_loss(manifest: Manifest, gathered: Gathered) -> Manifest:
     loss = gathered.statistics.get(quantization.SECTION)
     if loss is None or manifest.description.get("vector_dtype") not in QUANTIZED:
         return manifest
-    said = {**manifest.description, "quantization": loss.to_dict()}
+    said = {**manifest.description, "quantization": loss.figures()}
     return replace(manifest, description=said)
 
 
