@@ -9,10 +9,10 @@ from embedkit import __version__
 from embedkit.dataset.manifest import Manifest
 from embedkit.dataset.version import Version
 from embedkit.errors import IntegrityError
+from embedkit.flow.page import write_page
 from embedkit.flow.prepare import Draft
-from embedkit.flow.verdict import REPORT_HTML, REPORT_JSON, read_report
+from embedkit.flow.verdict import REPORT_JSON, read_report
 from embedkit.reports.account import RunAccount
-from embedkit.reports.render import render_html
 from embedkit.reports.report import report_json
 from embedkit.reports.sections.evaluation import with_evaluation
 
@@ -68,7 +68,7 @@ def evaluated(
         found = {"asked": evaluate.asked, **figures}
         report = with_evaluation(report, found)
         # The page first: that all of it was said is known by report.json.
-        version.store.replace(version.key(REPORT_HTML), render_html(report).encode())
+        write_page(version, report)
         version.store.replace(version.key(REPORT_JSON), report_json(report))
     return replace(account, evaluation=found)
 

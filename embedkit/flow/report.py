@@ -20,14 +20,14 @@ from embedkit.flow.line_numbers import LineNumbers, place_of
 from embedkit.flow.map import draw_map
 from embedkit.flow.near_duplicates import is_gated, near_duplicates_of
 from embedkit.flow.neighbours import KnownNeighbours
+from embedkit.flow.page import write_page
 from embedkit.flow.prepare import Draft
-from embedkit.flow.verdict import REPORT_HTML, REPORT_JSON, judge
+from embedkit.flow.verdict import REPORT_JSON, judge
 from embedkit.records import LINE_FIELD, Reject
 from embedkit.reports.account import RunAccount
 from embedkit.reports.drift.figures import Drift
 from embedkit.reports.facts import Facts, Nearest
 from embedkit.reports.near.figures import NearDuplicates, NearRow
-from embedkit.reports.render import render_html
 from embedkit.reports.repeats import COLUMNS, TextRepeats, name_repeats
 from embedkit.reports.report import Report, build_report, report_json
 from embedkit.reports.sample import Sample, Wanted, excerpt, read_sample
@@ -79,7 +79,7 @@ def put_report(version: Version, report: Report) -> None:
     """
     # Replaced, not created: a run that was killed here left a report without this run's figures.
     version.store.replace(version.key(REPORT_JSON), report_json(report))
-    version.store.replace(version.key(REPORT_HTML), render_html(report).encode())
+    write_page(version, report)
 
 
 def report_of(

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import pyarrow as pa
 
 from embedkit.reports import phrasing
+from embedkit.reports.plots.map_rows import map_rows
 from embedkit.reports.section import Section
 from embedkit.reports.sections import SECTIONS
 
@@ -15,7 +17,11 @@ _FILTERS = ("count", "duration", "model_name", "noun", "percent", "plain", "sign
 _LONGEST_TEXT = 1000
 
 
-def render_html(report: Mapping[str, Any], sections: Sequence[Section[Any, Any]] = SECTIONS) -> str:
+def render_html(
+    report: Mapping[str, Any],
+    sections: Sequence[Section[Any, Any]] = SECTIONS,
+    placed: pa.Table | None = None,
+) -> str:
     """Renders a report.
 
     Everything that came from outside (texts, ids, sources, names of models, details of rejects) is
@@ -25,6 +31,7 @@ def render_html(report: Mapping[str, Any], sections: Sequence[Section[Any, Any]]
     Args:
         report: What ``build_report`` gave, or ``report.json`` read back.
         sections: The sections that it may have.
+        placed: What ``map.parquet`` holds; None where there is no map.
 
     Returns:
         A page that encodes to UTF-8 whatever the report holds.
@@ -32,7 +39,10 @@ def render_html(report: Mapping[str, Any], sections: Sequence[Section[Any, Any]]
     names = report.get("sections", [section.name for section in sections])
     fragments = [section.fragment for section in sections if section.name in names]
     folders = dict.fromkeys(fragment.parent for fragment in fragments)
-    values = {**report, "fragments": [fragment.name for fragment in fragments]}
+    clusters = report.get("clusters", {}).get("clusters", [])
+    has_map = placed is not None and report.get("map", {}).get("measured")
+    points = map_rows(placed, clusters) if has_map else None
+    values = {**report, "points": points, "fragments": [fragment.name for fragment in fragments]}
     return render_page("report.html.jinja", values, tuple(folders))
 
 

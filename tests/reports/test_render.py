@@ -106,7 +106,7 @@ def test_hostile_texts_stay_texts(make_report, hostile_blocks, hostile_dataset):
     for tag, name, value in page.attributes:
         assert not name.startswith("on"), (tag, name, value)
     assert page.tags.count("style") == 2
-    assert page.tags.count("script") == len(page.scripts) + len(page.data) == 3
+    assert page.tags.count("script") == len(page.scripts) + len(page.data) == 4
     assert "<script>alert(1)</script>" in page.words
     assert "{{ 7 * 7 }}" in page.words
     html.encode("utf-8")

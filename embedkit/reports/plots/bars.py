@@ -169,4 +169,4 @@ def _add_told(plot: Plot, told: Sequence[str], top: float) -> None:
     column = Quad(fill_color=None, line_color=None)
     shade = Quad(fill_color="#7b8794", fill_alpha=0.2, line_color=None)
     columns = plot.add_glyph(source, column, hover_glyph=shade)
-    plot.add_tools(HoverTool(renderers=[columns], tooltips=[("", "@told")]))
+    plot.add_tools(HoverTool(renderers=[columns], tooltips="@told"))

@@ -11,6 +11,8 @@ from embedkit.reports.phrasing import count, noun, percent, significant
 from embedkit.reports.plots.bars import Series, Tick, bar_chart
 from embedkit.reports.plots.colours import BACK, MAIN, OTHER
 from embedkit.reports.plots.document import Plots
+from embedkit.reports.plots.map import map_plot, map_values
+from embedkit.reports.plots.map_rows import MapRows
 
 _MOST_TICKS = 9
 _COUNTS, _SHARES = "0,0", "0 %"
@@ -101,6 +103,11 @@ class Charts:
             f"{similarity['pairs']['quantiles']['p50']:.2f}, half of the nearest neighbours "
             f"{similarity['nearest']['quantiles']['p50']:.2f}.",
         )
+
+    def map_chart(self, rows: MapRows) -> Markup:
+        """Draws the map of the rows, see ``map_plot.html.jinja`` for what stands around it."""
+        self._plots.hold("map-data", map_values(rows))
+        return self._plots.place(map_plot(rows), f"Map of {noun(len(rows.x), 'row')}.")
 
 
 def _shares(counts: Sequence[int]) -> list[float]:

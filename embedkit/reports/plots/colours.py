@@ -15,3 +15,16 @@ GROUPS = (
     "#84892a",
 )
 """Of groups, told apart by those who see few colours as far as so many can be."""
+
+STEPS = (
+    "#5460c0",
+    "#4474c4",
+    "#3586bd",
+    "#2b96ab",
+    "#2fa28d",
+    "#55a968",
+    "#84a845",
+    "#b3a02f",
+    "#d8922b",
+)
+"""Of the steps of a scale, from its low end."""

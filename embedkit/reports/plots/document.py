@@ -13,7 +13,7 @@ from bokeh.models import Plot
 from markupsafe import Markup
 
 _FOLDER = Path(__file__).parent
-_SCRIPTS = ("draw.js",)
+_SCRIPTS = ("draw.js", "map.js")
 
 
 class Plots:

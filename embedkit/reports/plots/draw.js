@@ -19,5 +19,21 @@
     document.documentElement.classList.remove("printed");
     paint();
   });
-  window.embedkit = {drawn};
+  // What is told of a bar or a dot stands in a tree of its own, where only a style in it reaches.
+  const tip = (...parts) => {
+    const made = document.createElement("div"), style = document.createElement("style");
+    style.textContent = `:host {
+      --tooltip-color: var(--card) !important; --tooltip-text: var(--ink) !important;
+      --tooltip-border: var(--soft) !important; --tooltip-arrow-color: var(--card) !important;
+      max-width: min(24rem, 44vw); overflow-wrap: anywhere; }
+      .soft { color: var(--soft); }`;
+    made.append(style, ...parts);
+    return made;
+  };
+  drawn.then(() => {
+    for (const tool of Bokeh.documents[0].all_models)
+      if (tool.type === "HoverTool")
+        tool.tooltips = (source, {index}) => tip(source.get_array("told")[index]);
+  });
+  window.embedkit = {drawn, tip};
 })();

@@ -48,7 +48,7 @@ def named_points(names: Sequence[str], points: NDArray[np.float64], axes: tuple[
     plot.add_glyph(
         source, Text(text={"field": "name"}, x_offset="right", y_offset="lower", text_align="side")
     )
-    plot.add_tools(HoverTool(renderers=[dots], tooltips=[("", "@told")]))
+    plot.add_tools(HoverTool(renderers=[dots], tooltips="@told"))
     return plot
 
 
@@ -70,7 +70,7 @@ def dots(told: Sequence[str], points: NDArray[np.float64], groups: NDArray[np.in
         }
     )
     drawn = plot.add_glyph(source, Scatter(size=9, fill_color="colour", line_color=None))
-    plot.add_tools(HoverTool(renderers=[drawn], tooltips=[("", "@told")]))
+    plot.add_tools(HoverTool(renderers=[drawn], tooltips="@told"))
     return plot
 
 
