@@ -105,7 +105,7 @@ def measure_drift(earlier: Earlier, later: ExaminedRows | None) -> Drift:
         "sampled_before": len(before),
         "sampled": len(now),
         "common": len(common.before),
-        "neighbour_overlap": _rounded(neighbour_overlap(common.before.units, common.now.units)),
+        "neighbour_overlap": _rounded(neighbour_overlap(common.before.vectors, common.now.vectors)),
     }
     if fault := _why_not(earlier, before, now):
         changes = list(earlier.recipe_changes or ())

@@ -15,7 +15,7 @@ def neighbour_overlap(one: NDArray[np.float32], two: NDArray[np.float32]) -> flo
     """Returns the mean share of the ten nearest rows of a row that are the same in both.
 
     Args:
-        one: Vectors of length 1 of rows that are in both versions, as they are in one, shape
+        one: Vectors, not zero, of rows that are in both versions, as they are in one, shape
             (n, d); the first thousand are looked at, and compared with all.
         two: As they are in the other, of perhaps another width.
 
@@ -27,13 +27,19 @@ def neighbour_overlap(one: NDArray[np.float32], two: NDArray[np.float32]) -> flo
     if np.array_equal(one, two):
         # Most nights, and all of the work there is.
         return 1.0
-    sides = [side.astype(np.float64) for side in (one, two)]
+    sides = list(map(_units, (one, two)))
     shared = 0
     queries = min(_QUERIES, len(one))
     for start in range(0, queries, _AT_ONCE):
         near = [_nearest(side, start, min(start + _AT_ONCE, queries)) for side in sides]
         shared += sum(map(len, map(np.intersect1d, *near)))
     return shared / (queries * NEIGHBOURS)
+
+
+def _units(vectors: NDArray[np.float32]) -> NDArray[np.float64]:
+    found = vectors.astype(np.float64)
+    found /= np.sqrt(np.einsum("ij,ij->i", found, found))[:, None]
+    return found
 
 
 def _nearest(units: NDArray[np.float64], start: int, end: int) -> NDArray[np.intp]:

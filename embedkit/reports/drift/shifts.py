@@ -23,8 +23,8 @@ _LEAST_CHANGE = 0.1
 _LEAST_MOVE = 0.01
 _SHOWN = 10
 _EXAMPLES = 3
-_NAMED = 5000
-"""Texts that name the clusters."""
+_NAMED = 100
+"""Texts that name a cluster."""
 
 
 @dataclass(frozen=True)
@@ -76,15 +76,42 @@ class Shifts:
     changed: list[ShiftedCluster] = field(default_factory=list)
 
 
+@dataclass(frozen=True, eq=False)
+class _Parted:
+    """Rows of two samples, first all of the earlier one, and the cluster of each.
+
+    Attributes:
+        before: Rows of the earlier sample.
+        texts: Hashes of their texts, shape (n,).
+        beginnings: Beginnings of these, or None, shape (n,).
+        units: Vectors of length 1, shape (n, d).
+        distinct: The first row of each text, by ascending key.
+        numbers: The clusters, from 0, shape (n,).
+        count: How many there are.
+    """
+
+    before: int
+    texts: NDArray[np.uint64]
+    beginnings: NDArray[np.object_]
+    units: NDArray[np.float32]
+    distinct: NDArray[np.intp]
+    numbers: NDArray[np.intp]
+    count: int
+
+    @property
+    def sides(self) -> tuple[slice, slice]:
+        """Where the rows of each sample are."""
+        return slice(0, self.before), slice(self.before, None)
+
+
 def cluster_shifts(earlier: SampledVectors, later: SampledVectors) -> Shifts:
     """Parts the rows of two samples, all of them usable, into clusters and compares their shares.
 
     Clusters are those of both samples together, so that a subject which is new, or is gone, has
     one of its own.
     """
-    sides = (earlier, later)
     keys, texts, units, beginnings = (
-        np.concatenate([getattr(side, name) for side in sides])
+        np.concatenate([getattr(side, name) for side in (earlier, later)])
         for name in ("keys", "texts", "units", "beginnings")
     )
     order = np.argsort(keys, kind="stable")
@@ -94,55 +121,63 @@ def cluster_shifts(earlier: SampledVectors, later: SampledVectors) -> Shifts:
         return Shifts(False, found)
     count = int(found.numbers.max()) + 1
     centres = _means(units[distinct], found.numbers, count)
-    numbers = (units @ _directions(centres).T.astype(np.float32)).argmax(axis=1)
-    named = distinct[:_NAMED]
-    terms = class_terms(
-        [text or "" for text in beginnings[named].tolist()],
-        numbers[named].astype(np.int32),
-    )
-    return _compared(sides, (numbers[: len(earlier)], numbers[len(earlier) :]), terms, found.by)
+    lengths = np.linalg.norm(centres, axis=1, keepdims=True)
+    centres /= np.where(lengths > 0, lengths, 1)
+    numbers = (units @ centres.T.astype(np.float32)).argmax(axis=1)
+    parted = _Parted(len(earlier), texts, beginnings, units, distinct, numbers, count)
+    return _compared(parted, found.by)
 
 
-def _compared(
-    sides: tuple[SampledVectors, SampledVectors],
-    numbers: tuple[NDArray[np.intp], NDArray[np.intp]],
-    terms: list[list[str]],
-    by: str,
-) -> Shifts:
-    count = int(max(map(np.max, numbers))) + 1
-    sizes = np.array([np.bincount(one, minlength=count) for one in numbers])
-    means = [_means(side.units, one, count) for side, one in zip(sides, numbers, strict=True)]
-    shares = sizes / sizes.sum(axis=1, keepdims=True)
-    apart = shares[1] - shares[0]
-    changed = []
-    for number in np.lexsort((np.arange(count), -np.abs(apart))).tolist():
-        cosine = _cosine(means[0][number], means[1][number])
-        changes = [
-            *_sizes_changed(sizes[:, number], sizes.sum(axis=1)),
-            *_centre_moved(means[0][number], means[1][number], sizes[:, number], cosine),
-        ]
-        if changes:
-            changed.append(
-                ShiftedCluster(
-                    changes,
-                    terms[number] if number < len(terms) else [],
-                    share_before=round(float(shares[0, number]), 6),
-                    share=round(float(shares[1, number]), 6),
-                    centre_cosine=None if cosine is None else round(cosine, 6),
-                    examples=_examples(sides, numbers, number, "shrank" in changes),
-                )
-            )
-    counts = Counter(change for one in changed for change in one.changes)
+def _compared(parted: _Parted, by: str) -> Shifts:
+    numbers = [parted.numbers[side] for side in parted.sides]
+    sizes = np.array([np.bincount(one, minlength=parted.count) for one in numbers])
+    means = [
+        _means(parted.units[side], parted.numbers[side], parted.count) for side in parted.sides
+    ]
+    rows = sizes.sum(axis=1)
+    shares = np.round(sizes / rows[:, None], 6)
+    apart = np.abs(shares[1] - shares[0])
+    cosines = [_cosine(*pair) for pair in zip(*means, strict=True)]
+    changes: dict[int, list[Change]] = {}
+    for number in np.argsort(-apart, kind="stable").tolist():
+        grown = _size_changed(sizes[:, number], rows)
+        moved = _centre_moved([mean[number] for mean in means], sizes[:, number], cosines[number])
+        if grown or moved:
+            changes[number] = grown + moved
+    counts = Counter(one for found in changes.values() for one in found)
+    # Reading the texts takes longer than all else, and most nights no cluster changes.
+    terms = _terms(parted) if changes else []
     return Shifts(
         measured=True,
         by=by,
-        clusters=count,
-        shifted=round(float(np.abs(apart).sum()) / 2, 6),
+        clusters=parted.count,
+        shifted=round(float(apart.sum()) / 2, 6),
         grew=counts["grew"],
         shrank=counts["shrank"],
         moved=counts["moved"],
-        changed=changed[:_SHOWN],
+        changed=[
+            ShiftedCluster(
+                found,
+                terms[number],
+                share_before=float(shares[0, number]),
+                share=float(shares[1, number]),
+                centre_cosine=cosines[number],
+                examples=_examples(parted, number, "shrank" in found),
+            )
+            for number, found in list(changes.items())[:_SHOWN]
+        ],
     )
+
+
+def _terms(parted: _Parted) -> list[list[str]]:
+    """Names each cluster by the first of its different texts."""
+    numbers = parted.numbers[parted.distinct]
+    order = np.argsort(numbers, kind="stable")
+    place = np.arange(len(order)) - np.searchsorted(numbers[order], numbers[order])
+    named = parted.distinct[order[place < _NAMED]]
+    texts = [text or "" for text in parted.beginnings[named].tolist()]
+    found = class_terms(texts, parted.numbers[named].astype(np.int32))
+    return found + [[]] * (parted.count - len(found))
 
 
 def _means(
@@ -157,17 +192,12 @@ def _means(
     return means
 
 
-def _directions(means: NDArray[np.float64]) -> NDArray[np.float64]:
-    lengths = np.linalg.norm(means, axis=1, keepdims=True)
-    return means / np.where(lengths > 0, lengths, 1)
-
-
 def _cosine(one: NDArray[np.float64], two: NDArray[np.float64]) -> float | None:
     lengths = float(np.linalg.norm(one) * np.linalg.norm(two))
-    return float(np.clip(one @ two / lengths, -1, 1)) if lengths else None
+    return round(float(np.clip(one @ two / lengths, -1, 1)), 6) if lengths else None
 
 
-def _sizes_changed(sizes: NDArray[np.int64], rows: NDArray[np.int64]) -> list[Change]:
+def _size_changed(sizes: NDArray[np.int64], rows: NDArray[np.int64]) -> list[Change]:
     """Says whether a cluster grew or shrank by more than two samples of one corpus differ."""
     before, now = (sizes / rows).tolist()
     both = float(sizes.sum() / rows.sum())
@@ -179,39 +209,31 @@ def _sizes_changed(sizes: NDArray[np.int64], rows: NDArray[np.int64]) -> list[Ch
 
 
 def _centre_moved(
-    before: NDArray[np.float64],
-    now: NDArray[np.float64],
-    sizes: NDArray[np.int64],
-    cosine: float | None,
+    means: list[NDArray[np.float64]], sizes: NDArray[np.int64], cosine: float | None
 ) -> list[Change]:
     """Says whether the centre of a cluster moved by more than those of two samples differ.
 
     The mean direction of n unit vectors with a mean of length R is off by an angle whose square is
     (1 - R^2) / (R^2 n), so far as it is small; 1 less its cosine is half of that.
     """
-    if cosine is None or not sizes.all():
+    if cosine is None:
         return []
-    squares = [float(np.square(mean).sum()) for mean in (before, now)]
+    squares = [float(np.square(mean).sum()) for mean in means]
     chance = sum((1 - one) / (one * n) for one, n in zip(squares, sizes.tolist(), strict=True)) / 2
     return ["moved"] if 1 - cosine > max(_LEAST_MOVE, _DEVIATIONS * chance) else []
 
 
-def _examples(
-    sides: tuple[SampledVectors, SampledVectors],
-    numbers: tuple[NDArray[np.intp], NDArray[np.intp]],
-    number: int,
-    went: bool,
-) -> list[str]:
+def _examples(parted: _Parted, number: int, went: bool) -> list[str]:
     """Returns texts of a cluster that came or went, those nearest to the mean of all these."""
-    mine, other = (0, 1) if went else (1, 0)
-    side = sides[mine]
-    rows = np.flatnonzero(numbers[mine] == number)
-    new = rows[~np.isin(side.texts[rows], sides[other].texts)]
+    mine, other = parted.sides if went else parted.sides[::-1]
+    rows = np.arange(len(parted.numbers))[mine]
+    rows = rows[parted.numbers[rows] == number]
+    new = rows[~np.isin(parted.texts[rows], parted.texts[other])]
     rows = new if len(new) else rows
     if not len(rows):
         return []
-    units = side.take(rows).units.astype(np.float64)
+    units = parted.units[rows].astype(np.float64)
     nearest = rows[np.argsort(-np.round(units @ units.mean(axis=0), 6), kind="stable")]
-    _, first = np.unique(side.texts[nearest], return_index=True)
-    shown = side.beginnings[nearest[np.sort(first)][:_EXAMPLES]].tolist()
+    _, first = np.unique(parted.texts[nearest], return_index=True)
+    shown = parted.beginnings[nearest[np.sort(first)[:_EXAMPLES]]].tolist()
     return [excerpt(text) for text in shown if text is not None]
