@@ -58,6 +58,8 @@ def _lines(found: "Comparison") -> Iterator[str]:
     }
     figures |= {name: getattr(drift.rows, name) for name in ("added", "removed", "changed")}
     figures["unchanged"] = drift.rows.unchanged
+    if drift.stored and drift.stored[0] != drift.stored[1]:
+        figures["stored"] = f"as {drift.stored[1]}, before as {drift.stored[0]}"
     yield table(figures | (_of_vectors(drift) if drift.same_recipe else {}) | _of_neighbours(drift))
     if drift.why is not None:
         yield f"not compared further, as {drift.why}"

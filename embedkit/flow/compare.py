@@ -80,7 +80,8 @@ def compare_versions(
     rows = RowChanges(
         diff.added, diff.removed, diff.changed, diff.later.rows - diff.added - diff.changed
     )
-    before = Earlier(diff.earlier.version.name, examined[0], diff.recipe_changes, rows)
+    name, stored = diff.earlier.version.name, _stored(*sides)
+    before = Earlier(name, examined[0], diff.recipe_changes, rows, stored)
     return Comparison(diff, measure_drift(before, examined[1]))
 
 
@@ -118,7 +119,8 @@ def examine_with_earlier(
                 earlier, later = _examined(before, ours, texts)
             name = before.version.name
             rows = _changes(manifest.reused, manifest.rows, name)
-            return later, Earlier(name, earlier, recipe_changes(before, ours), rows)
+            changes, stored = recipe_changes(before, ours), _stored(before, ours)
+            return later, Earlier(name, earlier, changes, rows, stored)
     except (GoneError, IntegrityError, RemovedError) as error:
         # Whether it is the earlier version's, reading this one alone will tell.
         why = f"the version before it cannot be read: {error}"
@@ -140,6 +142,13 @@ def _before(version: Version, manifest: Manifest, known: Drift | None) -> Compar
     if not earlier.is_complete():
         return None
     return ComparedVersion.of(earlier)
+
+
+def _stored(earlier: ComparedVersion, later: ComparedVersion) -> tuple[str, str]:
+    """Returns how the vectors of two versions are stored."""
+    said = [side.manifest.description if side.manifest else {} for side in (earlier, later)]
+    before, now = (str(one.get("vector_dtype", "float32")) for one in said)
+    return before, now
 
 
 def _examined(

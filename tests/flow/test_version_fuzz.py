@@ -323,6 +323,7 @@ COMMANDS: dict[str, Callable[[str], None]] = {
     "versions as JSON": _command("versions", "{root}", "--json"),
     "diff": _command("diff", ROOT + "/v1", "{version}", "--list", "--json"),
     "diff of the other": _command("diff", "{version}", ROOT + "/v2", "--list"),
+    "compare": _command("compare", ROOT + "/v1", "{version}", "--json"),
     "status": _command("status", "{version}"),
     "status of the root": _command("status", "{root}", "--json"),
     "rejects": _command("rejects", "{version}", "--list"),

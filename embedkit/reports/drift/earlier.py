@@ -35,9 +35,11 @@ class Earlier:
         recipe_changes: What differs in the recipes; None where one of both does not say what its
             recipe is.
         rows: How many rows are not what they were.
+        stored: How vectors are stored, of this version and of the other one.
     """
 
     version: str
     examined: ExaminedRows | None
     recipe_changes: Sequence[str] | None
     rows: RowChanges = field(default_factory=RowChanges)
+    stored: tuple[str, str] = ("float32", "float32")

@@ -36,6 +36,8 @@ class Drift:
         why: Why figures are None; the neighbours are compared whatever the recipes are.
         same_recipe: Whether vectors of both are of one recipe.
         recipe_changes: What differs between the recipes.
+        stored: How vectors are stored, of the earlier version and of the later one: codes are some
+            way from what the model gave.
         rows: How many rows are not what they were.
         sampled_before: Rows of the earlier version's sample that have a direction.
         sampled: Of the later one's.
@@ -58,6 +60,7 @@ class Drift:
     why: str | None
     same_recipe: bool = False
     recipe_changes: list[str] = field(default_factory=list)
+    stored: list[str] = field(default_factory=list)
     rows: RowChanges = field(default_factory=RowChanges)
     sampled_before: int = 0
     sampled: int = 0
@@ -101,6 +104,7 @@ def measure_drift(earlier: Earlier, later: ExaminedRows | None) -> Drift:
     before, now = earlier.examined.usable, later.usable
     common = _Common.of(before, now)
     figures: dict[str, Any] = {
+        "stored": list(earlier.stored),
         "rows": earlier.rows,
         "sampled_before": len(before),
         "sampled": len(now),

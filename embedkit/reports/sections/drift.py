@@ -28,9 +28,13 @@ def _figures(statistic: Nothing, facts: Facts) -> DriftFigures:
     return DriftFigures(measure_drift(earlier, facts.examined))
 
 
+def _stored_alike(drift: Drift) -> bool:
+    return len({one.replace("float16", "float32") for one in drift.stored}) == 1
+
+
 def _findings(figures: DriftFigures, facts: Facts) -> Iterator[Finding]:
     drift = figures.drift
-    if drift.unchanged_below:
+    if drift.unchanged_below and _stored_alike(drift):
         yield Finding(
             level="warning",
             text=f"{noun(drift.unchanged_below, 'row')} of {count(drift.unchanged or 0)} in the "
