@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from embedkit.lazy import lazy_property
 from embedkit.reports.map.clusters import Clusters, clusters_of
 from embedkit.reports.second_moments import SecondMoments
+from embedkit.reports.vector_groups import VectorGroups
 from embedkit.reports.vector_sample import SampledVectors, VectorSample
 from embedkit.vectors import vectors_of
 
@@ -29,12 +30,14 @@ class ExaminedRows:
         of_blocks: Blocks with rows that there are; 0 until that is said.
         moments: Sums over their vectors.
         sample: Some of their rows with their vectors.
+        groups: Sums over their vectors by input file and metadata value.
     """
 
     blocks: int = 0
     of_blocks: int = 0
     moments: SecondMoments = field(default_factory=SecondMoments)
     sample: VectorSample = field(default_factory=VectorSample)
+    groups: VectorGroups = field(default_factory=VectorGroups)
 
     @classmethod
     def of(cls, rows: pa.Table, first: int, bound: int) -> Self:
@@ -47,7 +50,8 @@ class ExaminedRows:
         """
         vectors = vectors_of(rows).matrix
         sample = VectorSample.of(rows, vectors, first, bound)
-        return cls(1, 0, SecondMoments.of(vectors), sample)
+        groups = VectorGroups.of(rows, vectors)
+        return cls(1, 0, SecondMoments.of(vectors), sample, groups)
 
     def __add__(self, other: Self) -> Self:
         """Returns what both say."""
@@ -56,6 +60,7 @@ class ExaminedRows:
             self.of_blocks + other.of_blocks,
             self.moments + other.moments,
             self.sample + other.sample,
+            self.groups + other.groups,
         )
 
     @lazy_property

@@ -11,7 +11,9 @@ MOST_DIMENSIONS = 2048
 """Above it no products of dimensions are kept: 32 MiB."""
 
 _BITS = 18
-_ONE = 1 << _BITS
+ONE = 1 << _BITS
+"""A length of 1 in the units of whole directions."""
+
 _ROWS_AT_ONCE = 1024
 
 
@@ -101,7 +103,7 @@ class SecondMoments:
     @property
     def mean(self) -> NDArray[np.float64]:
         """The mean of the directions, float64, shape (d,)."""
-        return self.total / (_ONE * max(1, self.count))
+        return self.total / (ONE * max(1, self.count))
 
     @property
     def mean_cosine(self) -> float | None:
@@ -111,13 +113,13 @@ class SecondMoments:
         """
         if self.count < 2:
             return None
-        squared = float(np.square(self.total / _ONE).sum())
+        squared = float(np.square(self.total / ONE).sum())
         return (squared - self.count) / (self.count * (self.count - 1))
 
     @property
     def second_moment(self) -> NDArray[np.float64]:
         """The mean of the outer products, not about the mean, float64, shape (d, d)."""
-        moment: NDArray[np.float64] = self.products / (float(_ONE**2) * max(1, self.count))
+        moment: NDArray[np.float64] = self.products / (float(ONE**2) * max(1, self.count))
         return moment
 
     @property
@@ -138,14 +140,33 @@ def whole_directions(
         Up to 1,024 finite rows as they are, at least one, and their directions in units of 2**-18,
         float64, shape (m, d), m less the rows of zeros.
     """
+    for places, _, units, _ in scaled_rows(vectors):
+        yield vectors[places], units
+
+
+def scaled_rows(
+    vectors: NDArray[Any],
+) -> Iterator[
+    tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.float64], NDArray[np.float64]]
+]:
+    """Yields the directions of vectors as whole numbers, and which rows they are of.
+
+    Args:
+        vectors: Vectors, shape (n, d).
+
+    Yields:
+        The places of up to 1,024 finite rows, at least one; which of them have a direction; these
+        m directions in units of 2**-18, float64, shape (m, d); and their lengths, shape (m,).
+    """
     for start in range(0, len(vectors), _ROWS_AT_ONCE):
         rows = vectors[start : start + _ROWS_AT_ONCE]
-        rows = rows[np.isfinite(rows).all(axis=1)]
-        if not len(rows):
+        places = start + np.flatnonzero(np.isfinite(rows).all(axis=1))
+        if not len(places):
             continue
-        units = rows.astype(np.float64)
+        units = vectors[places].astype(np.float64)
         # einsum without BLAS: its sums do not depend on how many threads there are.
         lengths = np.sqrt(np.einsum("ij,ij->i", units, units))
-        units = units[lengths > 0]
-        units *= (_ONE / lengths[lengths > 0])[:, None]
-        yield rows, np.rint(units, out=units)
+        directed = lengths > 0
+        units, lengths = units[directed], lengths[directed]
+        units *= (ONE / lengths)[:, None]
+        yield places, directed, np.rint(units, out=units), lengths

@@ -77,6 +77,7 @@ def merged(
     ours: Mapping[str, _Counts],
     theirs: Mapping[str, _Counts],
     plus: Callable[[_Counts, _Counts], _Counts],
+    most: int = _MOST_VALUES,
 ) -> dict[str, _Counts]:
     """Adds what is counted of the values of a column.
 
@@ -87,6 +88,7 @@ def merged(
         ours: The counts by the keys of values.
         theirs: Those of other blocks.
         plus: Adds two counts.
+        most: Values that are told apart at most; 4,096 at most.
     """
     found = dict(ours)
 
@@ -96,8 +98,9 @@ def merged(
     for key, counts in theirs.items():
         add(key, counts)
     told = [key for key in found if key.startswith(_VALUE)]
-    if len(told) > _MOST_VALUES:
-        for key in sorted(told, key=_hash)[_MOST_VALUES:]:
+    most = min(most, _MOST_VALUES)
+    if len(told) > most:
+        for key in sorted(told, key=_hash)[most:]:
             add(OTHERS, found.pop(key))
     return found
 

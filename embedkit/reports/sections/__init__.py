@@ -22,6 +22,7 @@ from embedkit.reports.sections import (
     scores,
     scripts,
     similarity,
+    vector_groups,
     vectors,
 )
 
@@ -32,6 +33,7 @@ SECTIONS: tuple[Section[Any, Any], ...] = (
     groups.SECTION,
     scripts.SECTION,
     vectors.SECTION,
+    vector_groups.SECTION,
     quantization.SECTION,
     scores.SECTION,
     repeated.SECTION,
