@@ -75,6 +75,12 @@ class Ranges:
         """What codes that differ by one differ by; 0 of a component that is constant."""
         return (self.high - self.low) / np.float32(_LEVELS)
 
+    @property
+    def are_coded(self) -> bool:
+        """Whether float32 holds what codes stand for, as it does of components below 1e38."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            return bool(np.isfinite(self.low + np.float32(_LEVELS + 1) * self.steps).all())
+
     def clipped(self, vectors: Matrix) -> NDArray[np.bool_]:
         """Tells which components of vectors lie outside, whose codes are those of the ends."""
         outside: NDArray[np.bool_] = (vectors < self.low) | (vectors > self.high)
@@ -84,7 +90,10 @@ class Ranges:
 def to_uint8(vectors: Matrix, ranges: Ranges) -> NDArray[np.uint8]:
     """Returns codes from 0 to 255, shape (rows, dimension)."""
     steps = ranges.steps
-    places = (vectors.astype(np.float32, copy=False) - ranges.low) / np.where(steps > 0, steps, 1)
+    with np.errstate(over="ignore"):
+        # What lies so far outside becomes infinite, and is at an end as well.
+        apart = vectors.astype(np.float32, copy=False) - ranges.low
+        places = apart / np.where(steps > 0, steps, 1)
     codes: NDArray[np.uint8] = np.clip(np.floor(places), 0, _LEVELS).astype(np.uint8)
     return codes
 

@@ -23,6 +23,9 @@ METHOD: Final = (
     "least and greatest value of each component over the vectors of the texts with the smallest "
     "hashes, and a fifth of what lies between at each end"
 )
+LEAST_ROWS: Final = 100
+"""Vectors whose ranges are good for those of a later version, of which 2 % lie outside then."""
+
 _ANEW = "restore it, or remove it and run the version's job again, which writes it anew"
 _Finite = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -154,25 +157,34 @@ def restore_calibration(version: Version) -> bool:
     return True
 
 
-def take_calibration(version: Version, earlier: Version) -> bool:
+def take_calibration(version: Version, earlier: Version) -> str | None:
     """Takes the calibration of an earlier version over, unless the version has one.
+
+    One of fewer than ``LEAST_ROWS`` vectors is of a corpus so small that it is encoded once more,
+    and more texts would be far outside of such ranges.
 
     Args:
         version: The version.
         earlier: One with the same recipe and type of stored vectors.
 
     Returns:
-        Whether both have the same now, so that codes of one may stand in the other.
+        Why codes of the earlier version may not stand in this one; None where both have the same
+        calibration now.
 
     Raises:
         IntegrityError: One of them is damaged.
         StoreError: The store failed.
     """
     theirs = read_if_there(earlier.store, earlier.calibration_key)
-    if theirs is None or read_calibration(earlier) is None:
-        return False
+    calibration = read_calibration(earlier)
+    if theirs is None or calibration is None:
+        return "what its codes are made by is gone"
+    if calibration.rows < LEAST_ROWS:
+        return f"its codes are calibrated with {calibration.rows} of at least {LEAST_ROWS} vectors"
     create(version.store, version.calibration_key, theirs)
-    return version.store.read(version.calibration_key) == theirs
+    if version.store.read(version.calibration_key) != theirs:
+        return "its codes are made by another calibration than this version was begun with"
+    return None
 
 
 def described_calibration(version: Version) -> dict[str, object]:

@@ -18,6 +18,7 @@ from embedkit.corpus.splits import Split
 from embedkit.corpus.text_sample import SAMPLED, TextSample, sample_split
 from embedkit.dataset.calibration import create_calibration, read_calibration
 from embedkit.encoders.base import EncoderClient
+from embedkit.errors import ConfigError
 from embedkit.flow.encode import encode_tokens
 from embedkit.flow.map_splits import MapSplits
 from embedkit.flow.prepare import Draft
@@ -99,6 +100,7 @@ def calibrate(
         call_tokens: Most tokens of one call to an encoder.
 
     Raises:
+        ConfigError: Components are too far apart for codes.
         EncoderError: No encoder answered.
         StoreError: The store failed.
     """
@@ -113,7 +115,14 @@ def calibrate(
             vectors=draft.model.vectors,
         )
         vectors = found.vectors.matrix
-    create_calibration(draft.version, Calibration.of(vectors))
+    calibration = Calibration.of(vectors)
+    if not calibration.ranges.are_coded:
+        raise ConfigError(
+            f"vector_dtype: {draft.output.vector_dtype} takes vectors whose components are "
+            f"less far apart than {vectors.min():.3g} and {vectors.max():.3g}; take float32, or "
+            "--normalize"
+        )
+    create_calibration(draft.version, calibration)
 
 
 def _rows(draft: Draft, texts: Mapping[str, str]) -> pa.RecordBatch:

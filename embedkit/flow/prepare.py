@@ -350,12 +350,10 @@ def _calibrated(
     """Takes the calibration of codes over with them, before any is made."""
     if output.vector_dtype not in CALIBRATED or reuse is None:
         return reuse
-    if take_calibration(version, reuse.version):
+    why_not = take_calibration(version, reuse.version)
+    if why_not is None:
         return reuse
-    refusal = (
-        f"nothing is taken over from version {reuse.version.name}: its codes are made by another "
-        "calibration than this version was begun with"
-    )
+    refusal = f"nothing is taken over from version {reuse.version.name}: {why_not}"
     _LOG.warning(refusal)
     refusals.append(refusal)
     return None

@@ -20,7 +20,7 @@ from embedkit.errors import IntegrityError
 from embedkit.formats.canonical import sha256
 from embedkit.quantization import Calibration, StoredAs
 
-VECTORS = np.random.default_rng(3).normal(size=(50, 8)).astype(np.float32)
+VECTORS = np.random.default_rng(3).normal(size=(150, 8)).astype(np.float32)
 HOW = StoredAs("int8", 8, Calibration.of(VECTORS))
 
 
@@ -75,7 +75,7 @@ def test_what_is_damaged_is_refused_with_its_name(version):
     said = json.loads(data)
     for changed in (
         b"{",
-        data.replace(b'"rows": 50', b'"rows": 51'),
+        data.replace(b'"rows": 150', b'"rows": 151'),
         json.dumps({"dimension": 8, "rows": 1, "low": said["low"], "high": [1.0]}).encode(),
     ):
         version.store.replace(version.calibration_key, changed)
@@ -85,20 +85,28 @@ def test_what_is_damaged_is_refused_with_its_name(version):
 
 def test_a_calibration_is_taken_over_unless_there_is_one(version, tmp_path):
     earlier, other = Version(str(tmp_path), "v0"), Version(str(tmp_path), "v2")
-    assert not take_calibration(version, earlier)
+    assert "is gone" in take_calibration(version, earlier)
     create_calibration(earlier, HOW.calibration)
-    assert take_calibration(version, earlier)
-    assert take_calibration(version, earlier)
+    assert take_calibration(version, earlier) is None
+    assert take_calibration(version, earlier) is None
     assert ranges(read_calibration(version)) == ranges(HOW.calibration)
     create_calibration(other, Calibration.of(2 * VECTORS))
-    assert not take_calibration(other, earlier)
+    assert "another calibration" in take_calibration(other, earlier)
     assert ranges(read_calibration(other)) == ranges(Calibration.of(2 * VECTORS))
+
+
+@pytest.mark.parametrize("rows", [0, 1, 99])
+def test_a_calibration_of_few_vectors_is_good_for_no_other_version(version, tmp_path, rows):
+    earlier = Version(str(tmp_path), "v0")
+    create_calibration(earlier, Calibration.of(VECTORS[:rows]))
+    assert f"with {rows} of at least 100 vectors" in take_calibration(version, earlier)
+    assert read_calibration(version) is None
 
 
 def test_the_manifest_names_the_file_and_its_checksum(version):
     create_calibration(version, HOW.calibration)
     said = described_calibration(version)
-    assert said["rows"] == 50 and said["file"] == "_meta/calibration.json"
+    assert said["rows"] == 150 and said["file"] == "_meta/calibration.json"
     assert said["sha256"] == sha256(version.store.read(version.calibration_key))
 
 

@@ -21,6 +21,7 @@ from embedkit.engines import run as running_jobs
 from embedkit.engines.run import run_job
 from embedkit.errors import ConfigError, StoreError
 from embedkit.flow import embed
+from embedkit.quantization import Calibration, StoredAs
 from embedkit.search.reader import open_version
 from embedkit.transforms.embed_corpus import EmbedCorpus
 from embedkit.vectors import stored_of, vectors_of
@@ -223,8 +224,8 @@ def test_a_run_that_is_resumed_keeps_its_calibration(static, tmp_path, monkeypat
 
 
 def test_the_next_version_takes_calibration_and_codes_over(static, tmp_path, caplog):
-    folder, settings = tmp_path / "in", {"vector_dtype": "int8", "split_bytes": 2000}
-    rows = records(40)
+    folder, settings = tmp_path / "in", {"vector_dtype": "int8", "split_bytes": 8000}
+    rows = records(120)
     in_shards(folder, 4, rows)
     first = run(static, folder, tmp_path, version="first", **settings)
     tonight = [dict(row) for row in rows]
@@ -236,7 +237,7 @@ def test_the_next_version_takes_calibration_and_codes_over(static, tmp_path, cap
     old, new = codes(first), codes(second)
     changed = {name for name in old if old[name] != new[name]}
     assert changed <= {row["id"] for row in tonight[::10]} and changed
-    assert figures(second)["rows_measured"] == 4
+    assert figures(second)["rows_measured"] == 12
 
 
 @pytest.mark.soak
@@ -253,7 +254,7 @@ def test_without_the_earlier_version_the_ranges_are_those_of_tonight(static, tmp
 
 
 def test_a_version_begun_with_another_calibration_takes_nothing_over(static, tmp_path, caplog):
-    folder, settings = in_shards(tmp_path / "in", 1, records(30)), {"vector_dtype": "int8"}
+    folder, settings = in_shards(tmp_path / "in", 1, records(110)), {"vector_dtype": "int8"}
     run(static, folder, tmp_path, version="first", **settings)
     other = in_shards(tmp_path / "other", 1, records(40, 20))
     with pytest.MonkeyPatch.context() as patch:
@@ -263,6 +264,28 @@ def test_a_version_begun_with_another_calibration_takes_nothing_over(static, tmp
     second = run(static, other, tmp_path, version="second", **settings)
     assert "nothing is taken over from version first: its codes are made by another" in caplog.text
     assert figures(second)["rows_measured"] == 40
+
+
+def test_a_version_of_one_row_sets_no_ranges_for_the_next(static, tmp_path):
+    settings = {"vector_dtype": "int8", "max_reject_share": 1}
+    folder = tmp_path / "in"
+    for version, rows in (("none", [{"id": "a", "text": ""}]), ("one", records(1))):
+        run(static, in_shards(folder, 1, rows), tmp_path, version=version, **settings)
+    found = run(static, in_shards(folder, 1, records(20)), tmp_path, version="many", **settings)
+    assert figures(found)["clipped_share"] == 0
+    assert figures(found)["mean_cosine"] > 0.999
+
+
+def test_components_too_far_apart_for_codes_are_refused(tmp_path):
+    table, folder = [[3e38, 1], [-3e38, 2], [0, 0.5]], tmp_path / "model"
+    write_directory(folder, np.array(table), ["one", "two", "three"])
+    rows = [{"id": text, "text": text} for text in ("one", "two", "three")]
+    inputs = in_shards(tmp_path / "in", 1, rows)
+    with pytest.raises(ConfigError, match="less far apart than -3e"):
+        run(str(folder), inputs, tmp_path, vector_dtype="int8", normalize=False)
+    # What comes later and lies farther outside is at an end.
+    how = StoredAs("int8", 1, Calibration.of(np.array([[-1e38], [1e38]], np.float32)))
+    assert how.stored(np.array([[-3.4e38], [3.4e38]], np.float32)).tolist() == [[-128], [127]]
 
 
 @pytest.mark.soak
