@@ -152,8 +152,10 @@ class Calibration:
             nothing = np.zeros(vectors.shape[1], np.float32)
             return cls(Ranges(nothing, nothing), 0)
         found = Ranges.of(vectors)
-        more = (found.high - found.low) * _WIDENED
-        return cls(Ranges(found.low - more, found.high + more), len(vectors))
+        with np.errstate(over="ignore"):
+            # What float32 cannot hold are no ranges for codes, see ``are_coded``.
+            more = (found.high - found.low) * _WIDENED
+            return cls(Ranges(found.low - more, found.high + more), len(vectors))
 
 
 @dataclass(frozen=True, eq=False)

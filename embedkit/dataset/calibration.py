@@ -1,6 +1,7 @@
 """The calibration of a version: made once, before its first code, and never changed."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Final, Self
 
@@ -9,6 +10,7 @@ from pydantic import Field
 
 from embedkit.dataset.committed import committed
 from embedkit.dataset.finalize import Totals
+from embedkit.dataset.manifest import Part
 from embedkit.dataset.rows import schema_of
 from embedkit.dataset.stores import create, read_if_there
 from embedkit.dataset.version import Version
@@ -16,7 +18,7 @@ from embedkit.errors import IntegrityError
 from embedkit.formats.canonical import sha256, with_checksum
 from embedkit.formats.json_record import Count, JsonRecord
 from embedkit.lazy import lazy_property
-from embedkit.quantization import Calibration, Ranges
+from embedkit.quantization import Calibration, Ranges, StoredAs
 from embedkit.vectors import stored_as
 
 METHOD: Final = (
@@ -147,14 +149,46 @@ def restore_calibration(version: Version) -> bool:
     """
     if read_calibration(version) is not None:
         return True
-    parts = Totals.of(tuple(committed(version).values())).parts
-    if not parts:
-        return False
-    calibration = stored_as(schema_of(version, parts[:1])).calibration
+    calibration = _calibration_of_parts(version)
     if calibration is None:
         return False
     create_calibration(version, calibration)
     return True
+
+
+def check_calibration(version: Version, parts: Sequence[Part]) -> None:
+    """Makes sure that codes of a part are made by the calibration of its version.
+
+    Args:
+        version: A version that stores codes of 8 bits.
+        parts: Parts of it; the first one is looked at.
+
+    Raises:
+        IntegrityError: They are made by another one, or the part or the calibration is damaged.
+        StoreError: The store failed.
+    """
+    standing = read_calibration(version)
+    theirs = _calibration_in(version, parts)
+    if theirs is not None and standing is not None and not _equal(standing, theirs):
+        raise IntegrityError(
+            f"{version.url_of(version.calibration_key)}: not what the codes of {parts[0].path} are "
+            "made by; restore it, or remove it and run the version's job again, which takes it "
+            "from that part"
+        )
+
+
+def _calibration_of_parts(version: Version) -> Calibration | None:
+    return _calibration_in(version, Totals.of(tuple(committed(version).values())).parts)
+
+
+def _calibration_in(version: Version, parts: Sequence[Part]) -> Calibration | None:
+    """Returns the calibration that the first part has in the metadata of its column, if any."""
+    return stored_as(schema_of(version, parts[:1])).calibration if parts else None
+
+
+def _equal(one: Calibration, other: Calibration) -> bool:
+    first, second = (StoredAs("int8", len(each.ranges.low), each) for each in (one, other))
+    return first.is_as(second)
 
 
 def take_calibration(version: Version, earlier: Version) -> str | None:
@@ -175,14 +209,13 @@ def take_calibration(version: Version, earlier: Version) -> str | None:
         IntegrityError: One of them is damaged.
         StoreError: The store failed.
     """
-    theirs = read_if_there(earlier.store, earlier.calibration_key)
-    calibration = read_calibration(earlier)
-    if theirs is None or calibration is None:
+    theirs = read_calibration(earlier) or _calibration_of_parts(earlier)
+    if theirs is None:
         return "what its codes are made by is gone"
-    if calibration.rows < LEAST_ROWS:
-        return f"its codes are calibrated with {calibration.rows} of at least {LEAST_ROWS} vectors"
-    create(version.store, version.calibration_key, theirs)
-    if version.store.read(version.calibration_key) != theirs:
+    if theirs.rows < LEAST_ROWS:
+        return f"its codes are calibrated with {theirs.rows} of at least {LEAST_ROWS} vectors"
+    create_calibration(version, theirs)
+    if not _equal(StandingCalibration(version)(), theirs):
         return "its codes are made by another calibration than this version was begun with"
     return None
 

@@ -9,7 +9,7 @@ from embedkit.config import EvaluationConfig, JobConfig
 from embedkit.dataset.committed import CommitRecord, committed, done_splits
 from embedkit.dataset.device import record_device
 from embedkit.encoders.hardware import processor_name
-from embedkit.engines.calibration import sample_texts
+from embedkit.engines.calibration import check_codes, sample_texts
 from embedkit.engines.copying import copy_unchanged
 from embedkit.engines.display import Display, Nothing
 from embedkit.engines.engine import RunningEngine
@@ -105,10 +105,12 @@ def _embed(
         len(job.plan.splits),
         account.rows_resumed,
     )
+    copied: dict[str, CommitRecord] = {}
     if splits:
         job, splits = with_ids_checked(job, splits, engine.map_splits, display)
         copied, splits = copy_unchanged(job, splits, engine.map_splits, display)
-        before = before | copied
+    check_codes(job, before, copied)
+    before = before | copied
     if not splits:
         on_cpu = job.model.placement.device == "cpu"
         return with_loads(account, (), processor_name() if on_cpu else job.model.placement.device)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from embedkit.errors import ConfigError
+from embedkit.errors import ConfigError, IntegrityError
 from embedkit.flow.earlier_rows import Taken
 from embedkit.formats.storage_loss import COSINE_BITS, StorageLoss
 from embedkit.quantization import CALIBRATED, Calibration, StoredAs
@@ -27,6 +27,7 @@ def how_stored(
 
     Raises:
         ConfigError: There is nothing to make them by.
+        IntegrityError: That is of another number of components, or damaged.
     """
     if vector_dtype not in CALIBRATED:
         return StoredAs(vector_dtype, dimension)
@@ -34,7 +35,14 @@ def how_stored(
         raise ConfigError(
             f"vector_dtype: {vector_dtype} needs the calibration of a version; give it"
         )
-    return StoredAs(vector_dtype, dimension, calibration())
+    found = calibration()
+    if len(found.ranges.low) != dimension:
+        raise IntegrityError(
+            f"calibration: ranges of {len(found.ranges.low)} components, but vectors have "
+            f"{dimension}; restore _meta/calibration.json of the version, or remove it and run the "
+            "version's job again"
+        )
+    return StoredAs(vector_dtype, dimension, found)
 
 
 def floats_of(taken: Taken, how: StoredAs) -> Taken:

@@ -8,12 +8,15 @@ from blocks import DESCRIPTION, Job, build_block, in_codes, make_options
 
 from embedkit.dataset.calibration import (
     StandingCalibration,
+    check_calibration,
     create_calibration,
     described_calibration,
     read_calibration,
     restore_calibration,
     take_calibration,
 )
+from embedkit.dataset.committed import committed
+from embedkit.dataset.finalize import Totals
 from embedkit.dataset.validate import validate
 from embedkit.dataset.version import Version
 from embedkit.errors import IntegrityError
@@ -93,6 +96,27 @@ def test_a_calibration_is_taken_over_unless_there_is_one(version, tmp_path):
     create_calibration(other, Calibration.of(2 * VECTORS))
     assert "another calibration" in take_calibration(other, earlier)
     assert ranges(read_calibration(other)) == ranges(Calibration.of(2 * VECTORS))
+
+
+def test_the_calibration_of_an_earlier_version_is_in_its_parts_as_well(version, tmp_path):
+    earlier = Version(str(tmp_path), "v0")
+    create_calibration(earlier, HOW.calibration)
+    Job([code_block(VECTORS[:5])], make_options(vector_dtype="int8")).write(earlier)
+    earlier.store.remove(earlier.calibration_key)
+    assert take_calibration(version, earlier) is None
+    assert ranges(read_calibration(version)) == ranges(HOW.calibration)
+
+
+def test_a_calibration_that_is_not_of_the_codes_is_refused(version):
+    create_calibration(version, HOW.calibration)
+    Job([code_block(VECTORS[:5])], make_options(vector_dtype="int8")).write(version)
+    parts = Totals.of(tuple(committed(version).values())).parts
+    check_calibration(version, parts)
+    check_calibration(version, ())
+    version.store.remove(version.calibration_key)
+    create_calibration(version, Calibration.of(2 * VECTORS))
+    with pytest.raises(IntegrityError, match=r"calibration\.json: not what the codes of data/part"):
+        check_calibration(version, parts)
 
 
 @pytest.mark.parametrize("rows", [0, 1, 99])

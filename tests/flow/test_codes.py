@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from embedkit.errors import ConfigError
+from embedkit.errors import ConfigError, IntegrityError
 from embedkit.flow.codes import codes_of, floats_of, how_stored, loss_of
 from embedkit.flow.earlier_rows import Taken
 from embedkit.formats.storage_loss import StorageLoss
@@ -84,6 +84,8 @@ def _pairs(pieces):
 def test_codes_need_a_calibration_with_vectors():
     with pytest.raises(ConfigError, match="vector_dtype: int8 needs the calibration"):
         how_stored("int8", 16, None)
+    with pytest.raises(IntegrityError, match="ranges of 16 components, but vectors have 8"):
+        how_stored("int8", 8, lambda: Calibration.of(SAMPLE))
     nothing = StoredAs("int8", 16, Calibration.of(VECTORS[:0]))
     with pytest.raises(ConfigError, match="cannot be calibrated"):
         codes_of(Vectors.from_matrix(VECTORS), nothing, None, None)
