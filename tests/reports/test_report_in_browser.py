@@ -7,10 +7,12 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 from map_tables import map_table, named_clusters
 
 from embedkit.reports.render import render_html
+from embedkit.reports.word_picture import words_page
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 QUIET = (
@@ -169,15 +171,40 @@ def pages(make_report, usual_blocks, hostile_blocks, hostile_dataset):
     return {
         "map": render_html(report, placed=placed),
         "hostile map": render_html(hostile, placed=hostile_map),
+        "hostile words": words_page(
+            "model", [*HOSTILE, "$$x^2$$"], np.eye(7)[:, :2], (0.6, 0.3), np.eye(7), 4
+        ),
         "usual": render_html(make_report(usual_blocks)),
         "hostile": render_html(make_report(hostile_blocks, hostile_dataset)),
         "empty": render_html(make_report([])),
     }
 
 
-POINT = """async ({views, point, tooltips}) => {
+POINT = """async ({page, inner, views, point, tooltips}) => {
   await point(views[0], 9.5, 30);
-  return {told: tooltips().map((one) => one.innerText)};
+  const told = tooltips().map((one) => one.innerText);
+  // A page is printed in its light colours as soon as its event is over.
+  const red = () => {
+    let found = 0;
+    const walk = (node) => {
+      if (node instanceof page.HTMLCanvasElement && node.width > 0) {
+        const copy = new OffscreenCanvas(node.width, node.height);
+        const context = copy.getContext("2d", {willReadFrequently: true});
+        context.drawImage(node, 0, 0);
+        const {data} = context.getImageData(0, 0, node.width, node.height);
+        for (let at = 0; at < data.length; at += 4)
+          found += data[at] > 200 && data[at + 1] < 60 && data[at + 3] > 200;
+      }
+      for (const child of [...node.children, ...(node.shadowRoot?.children ?? [])]) walk(child);
+    };
+    walk(inner.body);
+    return found;
+  };
+  const before = red();
+  inner.documentElement.style.setProperty("--ink", "#ff0000");
+  page.dispatchEvent(new page.Event("beforeprint"));
+  const printed = inner.documentElement.className;
+  return {told, red: [before, red()], printed};
 }"""
 
 
@@ -259,6 +286,7 @@ def looked(browse, pages):
         "map": (1280, pages["map"]),
         "narrow map": (390, pages["map"]),
         "hostile map": (390, pages["hostile map"]),
+        "hostile words": (390, pages["hostile words"]),
     }
     probes = {"wide": POINT, "map": USE_MAP, "hostile map": USE_HOSTILE_MAP}
     return look(browse, frames, probes)
@@ -287,6 +315,12 @@ def test_charts_fill_a_wide_page_and_answer_who_points_at_them(looked):
     assert min(found["plots"]) > 0.6
     (told,) = found["told"]
     assert re.fullmatch(r"\s*\d+ to \d+ tokens: \d+ rows \([\d.]+ %\)\s*", told)
+
+
+def test_what_is_printed_is_painted_in_the_colours_of_then(looked):
+    before, after = looked[0]["wide"]["red"]
+    assert before == 0 < after
+    assert looked[0]["wide"]["printed"] == "printed"
 
 
 def test_a_map_tells_of_the_dot_that_is_pointed_at(looked):
@@ -326,9 +360,10 @@ def test_a_map_lists_the_rows_that_are_tapped_or_drawn_around(looked):
 
 
 @pytest.mark.parametrize(
-    ("name", "width"), [("map", 1280), ("narrow map", 390), ("hostile map", 390)]
+    ("name", "width"),
+    [("map", 1280), ("narrow map", 390), ("hostile map", 390), ("hostile words", 390)],
 )
-def test_a_map_fits_the_page(looked, name, width):
+def test_points_fit_the_page(looked, name, width):
     found = looked[0][name]
     assert found["wide"] == []
     assert found["scroll"] <= width

@@ -1,8 +1,6 @@
 """Words on a plane, as a page and as pictures."""
 
-import json
 import logging
-import re
 import warnings
 from xml.etree import ElementTree
 
@@ -29,6 +27,7 @@ HOSTILE = [
     "\N{GRINNING FACE}",
     "half \ud800",
     "50 % $",
+    "$$\\frac{1}{0}$$",
 ]
 
 
@@ -46,8 +45,9 @@ def page_of(words: list[str], source: str = "model") -> str:
 
 def names_of(page: Page) -> list[str]:
     """Returns the names that the plot of a page has."""
-    (names,) = re.findall(r'\["name", (\[.*?\])\]', json.dumps(page.data["plots"]))
-    return json.loads(names)
+    (plot,) = page.data["plots"]["document"]["roots"]
+    parts = [one["attributes"] for one in plot["attributes"]["center"]]
+    return [one["text"]["attributes"]["text"] for one in parts if "text" in one]
 
 
 def test_a_page_holds_every_word_and_says_which_are_most_alike():

@@ -20,6 +20,8 @@ from bokeh.models import (
 )
 from numpy.typing import NDArray
 
+from embedkit.reports.plots.colours import BACK
+
 HEIGHT = 250
 _GAP = 0.12
 _TOP, _TOP_WITH_MARK = 1.04, 1.18
@@ -167,6 +169,6 @@ def _add_told(plot: Plot, told: Sequence[str], top: float) -> None:
         }
     )
     column = Quad(fill_color=None, line_color=None)
-    shade = Quad(fill_color="#7b8794", fill_alpha=0.2, line_color=None)
+    shade = Quad(fill_color=BACK, fill_alpha=0.2, line_color=None)
     columns = plot.add_glyph(source, column, hover_glyph=shade)
     plot.add_tools(HoverTool(renderers=[columns], tooltips="@told"))

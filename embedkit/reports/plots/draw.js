@@ -8,8 +8,12 @@
     {page: content}, [{docid: "page", roots: places, root_ids: roots}]);
 
   const views = () => roots.map((root) => Bokeh.index.get_by_id(root)).filter(Boolean);
-  // Colours are those of the page's style; a plot takes them when it is painted.
-  const paint = () => views().forEach((view) => view.paint());
+  // Colours are those of the page's style; a plot takes them when it is painted, which must be over
+  // before a page is printed.
+  const paint = () => views().forEach((view) => {
+    view.invalidate_painters();
+    view.paint();
+  });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", paint);
   addEventListener("beforeprint", () => {
     document.documentElement.classList.add("printed");

@@ -3,7 +3,17 @@
 from collections.abc import Sequence
 
 import numpy as np
-from bokeh.models import ColumnDataSource, HoverTool, LinearAxis, Plot, Range1d, Scatter, Span, Text
+from bokeh.models import (
+    ColumnDataSource,
+    HoverTool,
+    Label,
+    LinearAxis,
+    PlainText,
+    Plot,
+    Range1d,
+    Scatter,
+    Span,
+)
 from numpy.typing import NDArray
 
 from embedkit.reports.phrasing import plain, significant
@@ -26,18 +36,14 @@ def named_points(names: Sequence[str], points: NDArray[np.float64], axes: tuple[
     """
     plot = _plane(points)
     for axis, (side, dimension) in zip(axes, (("below", "height"), ("left", "width")), strict=True):
-        plot.add_layout(LinearAxis(axis_label=axis, major_label_text_color=None), side)
-        plot.add_layout(Span(location=0, dimension=dimension, line_color="#7b8794"))
+        plot.add_layout(LinearAxis(axis_label=axis), side)
+        plot.add_layout(Span(location=0, dimension=dimension))
     shown = [plain(name, _LONGEST) for name in names]
     places = label_places(shown, points)
     source = ColumnDataSource(
         {
             "x": points[:, 0],
             "y": points[:, 1],
-            "name": shown,
-            "right": [right for right, _, _ in places],
-            "lower": [lower for _, lower, _ in places],
-            "side": [_ALIGNMENTS[anchor] for _, _, anchor in places],
             "told": [
                 f"{plain(name, 200)}: {significant(float(x))}, {significant(float(y))}"
                 for name, (x, y) in zip(names, points, strict=True)
@@ -45,9 +51,12 @@ def named_points(names: Sequence[str], points: NDArray[np.float64], axes: tuple[
         }
     )
     dots = plot.add_glyph(source, Scatter(size=8, fill_color=MAIN, line_color=None))
-    plot.add_glyph(
-        source, Text(text={"field": "name"}, x_offset="right", y_offset="lower", text_align="side")
-    )
+    for name, (x, y), (right, lower, anchor) in zip(shown, points.tolist(), places, strict=True):
+        # Plain, as a text between dollars is taken for a formula else. Labels have a colour of the
+        # page's style each, which a glyph of all of them has not.
+        label = Label(x=x, y=y, x_offset=right, y_offset=-lower, text=PlainText(text=name))
+        label.text_align = _ALIGNMENTS[anchor]
+        plot.add_layout(label)
     plot.add_tools(HoverTool(renderers=[dots], tooltips="@told"))
     return plot
 
