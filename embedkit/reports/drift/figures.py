@@ -102,20 +102,18 @@ def measure_drift(earlier: Earlier, later: ExaminedRows | None) -> Drift:
         why = "vectors are compared where each row of both versions has exactly one"
         return replace(not_compared(earlier.version, why), rows=earlier.rows)
     before, now = earlier.examined.usable, later.usable
-    common = _Common.of(before, now)
+    fault = _why_not(earlier, before, now)
     figures: dict[str, Any] = {
         "stored": list(earlier.stored),
         "rows": earlier.rows,
         "sampled_before": len(before),
         "sampled": len(now),
-        "common": len(common.before),
-        "neighbour_overlap": _rounded(neighbour_overlap(common.before.vectors, common.now.vectors)),
+        **_of_common(before, now, fault is None),
     }
-    if fault := _why_not(earlier, before, now):
+    if fault is not None:
         changes = list(earlier.recipe_changes or ())
         figures |= {"recipe_changes": changes, "clusters": Shifts(False, fault)}
         return Drift(earlier.version, fault, **figures)
-    figures |= common.of_unchanged()
     figures |= _of_all(earlier.examined, later)
     figures |= _of_samples(before, now, earlier.examined, later)
     clusters = cluster_shifts(before, now)
@@ -135,35 +133,35 @@ def _why_not(earlier: Earlier, before: SampledVectors, now: SampledVectors) -> s
     return None
 
 
-@dataclass(frozen=True, eq=False)
-class _Common:
-    """Rows whose ids are in both samples, in the same order."""
+def _of_common(
+    before: SampledVectors, now: SampledVectors, same_recipe: bool
+) -> dict[str, float | None]:
+    """Returns the figures of rows whose ids are in both samples."""
+    _, one, two = np.intersect1d(before.keys, now.keys, return_indices=True)
+    before, now = before.take(one), now.take(two)
+    overlap = neighbour_overlap(before.vectors, now.vectors)
+    figures = {"common": len(before), "neighbour_overlap": _rounded(overlap)}
+    return figures | (_of_unchanged(before, now) if same_recipe else {})
 
-    before: SampledVectors
-    now: SampledVectors
 
-    @classmethod
-    def of(cls, before: SampledVectors, now: SampledVectors) -> "_Common":
-        _, one, two = np.intersect1d(before.keys, now.keys, return_indices=True)
-        return cls(before.take(one), now.take(two))
-
-    def of_unchanged(self) -> dict[str, Any]:
-        """Returns the figures of rows whose text is what it was."""
-        same = np.flatnonzero(self.before.texts == self.now.texts)
-        if not len(same):
-            return {"unchanged": 0, "unchanged_below": 0}
-        before, now = self.before.take(same).vectors, self.now.take(same).vectors
-        cosines = np.ones(len(same))
-        others = np.flatnonzero((before != now).any(axis=1))
-        one, two = before[others].astype(np.float64), now[others].astype(np.float64)
-        lengths = np.sqrt(np.einsum("ij,ij->i", one, one) * np.einsum("ij,ij->i", two, two))
-        cosines[others] = np.round(np.einsum("ij,ij->i", one, two) / lengths, 6)
-        return {
-            "unchanged": len(same),
-            "unchanged_mean_cosine": _rounded(cosines.mean()),
-            "unchanged_least_cosine": _rounded(cosines.min()),
-            "unchanged_below": int((cosines < ALIKE).sum()),
-        }
+def _of_unchanged(before: SampledVectors, now: SampledVectors) -> dict[str, float | None]:
+    """Returns the figures of those of the same ids whose text is what it was."""
+    same = before.texts == now.texts
+    count = int(same.sum())
+    if not count:
+        return {"unchanged": 0, "unchanged_below": 0}
+    others = np.flatnonzero(same & (before.vectors != now.vectors).any(axis=1))
+    one, two = (side.vectors[others].astype(np.float64) for side in (before, now))
+    lengths = np.sqrt(np.einsum("ij,ij->i", one, one) * np.einsum("ij,ij->i", two, two))
+    # The others' vectors are the same to the last bit.
+    cosines = np.ones(count)
+    cosines[: len(others)] = np.round(np.einsum("ij,ij->i", one, two) / lengths, 6)
+    return {
+        "unchanged": count,
+        "unchanged_mean_cosine": _rounded(cosines.mean()),
+        "unchanged_least_cosine": _rounded(cosines.min()),
+        "unchanged_below": int((cosines < ALIKE).sum()),
+    }
 
 
 def _of_all(earlier: ExaminedRows, later: ExaminedRows) -> dict[str, float | None]:
