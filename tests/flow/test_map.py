@@ -10,6 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from blocks import DESCRIPTION, Job, build_block, make_block, make_options
+from nights import nightly_job
+from nights import run as run_night
 
 from embedkit.dataset.publication import publish, published_before
 from embedkit.dataset.validate import validate
@@ -291,3 +293,23 @@ def test_what_is_read_is_what_was_written(root):
     assert found.origin == drawn.origin
     rows = read(root)
     assert np.array_equal(found.places, rows[["x", "y"]].to_numpy(np.float64))
+
+
+@pytest.mark.parametrize("scheme", ["", "memory://"])
+def test_a_night_begins_with_the_map_of_the_night_before(tmp_path, tiny_model, scheme):
+    output = f"{scheme}{tmp_path}/out"
+    lines = [json.dumps({"id": f"d{row}", "text": f"text {row}", "lang": "de"}) for row in range(9)]
+    found = []
+    for name, taken in (("v1", lines[:8]), ("v2", lines[1:])):
+        (tmp_path / "corpus.jsonl").write_text("\n".join(taken) + "\n")
+        job = nightly_job(
+            tiny_model, tmp_path / "corpus.jsonl", output, version=name, metadata_columns=["lang"]
+        )
+        made = run_night(job).job.version
+        report = json.loads(made.store.read(made.key("report/report.json")))
+        found.append(report["map"])
+        table = pq.read_table(pa.BufferReader(made.store.read(made.key(MAP))))
+        assert table.num_rows == report["map"]["rows"] == 8
+        assert table.column("lang").to_pylist() == ["de"] * 8
+    assert [one["start"] for one in found] == [None, "v1"]
+    assert [one["method"] for one in found] == ["pca", "pca"]

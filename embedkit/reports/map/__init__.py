@@ -1,1 +1,1 @@
-"""What the rows of a sample are about: clusters, and the terms that name them."""
+"""What the rows of a sample are about: clusters, the terms that name them, and a map of them."""

@@ -1,6 +1,6 @@
 """Places on a map, against scikit-learn and SciPy."""
 
-import sys
+import importlib.util
 
 import faiss
 import numpy as np
@@ -211,5 +211,5 @@ def test_few_rows_and_what_is_not_installed_take_components(monkeypatch):
     monkeypatch.setattr(tsne, "is_installed", lambda: pytest.fail("loaded"))
     assert method_for(placed.FEWEST_FOR_TSNE - 1) == "pca"
     monkeypatch.undo()
-    monkeypatch.setitem(sys.modules, "openTSNE", None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "openTSNE" else 1)
     assert method_for(placed.FEWEST_FOR_TSNE) == "pca"
