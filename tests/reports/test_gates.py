@@ -49,6 +49,13 @@ def test_a_figure_is_found_by_its_path_or_short_name(expression, figure):
     assert (found.passed, found.figure, found.by) == (True, figure, None)
 
 
+def test_an_entry_with_the_name_of_a_figure_does_not_hide_it():
+    report = {**REPORT, "map": {"rows": 3, "method": "pca"}, "evaluation": {"map": 0.4}}
+    assert check("map<0.3", report).figure == 0.4
+    assert check("map.rows<2", report).figure == 3
+    assert "no such figure" in check("map<0.3", {**report, "evaluation": {}}).why
+
+
 @pytest.mark.parametrize("operator", ["<", "<=", ">", ">=", "==", "!="])
 @pytest.mark.parametrize("limit", [0.3, 0.31, 0.32])
 def test_it_fails_where_python_says_that_the_condition_holds(operator, limit):

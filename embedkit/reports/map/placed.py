@@ -11,7 +11,7 @@ from embedkit.reports.map.components import Places, axes_of_rows, extent, princi
 
 Method = Literal["pca", "t-sne"]
 
-FEWEST_FOR_TSNE = 1000
+FEWEST_FOR_TSNE = 2000
 """Rows below which there is no t-SNE: their principal components are as good, and at once there."""
 
 _LEAST_KNOWN = 3

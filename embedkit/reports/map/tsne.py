@@ -24,7 +24,7 @@ _TRAINED_ON = 64
 _TREE_ROWS = 2500
 """Rows up to which a tree of points is quicker than interpolation on a grid."""
 
-_LAID_FIRST = 5000
+_LAID_FIRST = 2500
 _EXAGGERATION = 12
 _TEARING, _SETTLING, _ONWARD = 200, 250, 40
 _BESIDE = 5
