@@ -13,6 +13,9 @@ from embedkit.hashes.digests import text_hash
 SAMPLED = 1024
 """Texts of a sample, at most."""
 
+ABOVE_ALL = "g"
+"""Behind every hexadecimal digit."""
+
 _MOST_CHARACTERS = 8192
 """Characters that are kept of a text, so that a sample of whole books takes some MB."""
 
@@ -24,12 +27,16 @@ class TextSample:
 
     Args:
         most: How many.
+        bound: Texts whose hashes are not below it are left out, as others are known to be nearer.
+
+    Attributes:
+        bound: Texts whose hashes are not below it are not in the sample, or were seen already.
     """
 
-    def __init__(self, most: int = SAMPLED) -> None:
+    def __init__(self, most: int = SAMPLED, bound: str = ABOVE_ALL) -> None:
         self._most = most
         self._held: dict[str, str] = {}
-        self._bound = "g"  # above every hexadecimal digit
+        self.bound = bound
 
     def add(self, texts: Iterable[str]) -> None:
         """Looks at some more texts."""
@@ -42,7 +49,7 @@ class TextSample:
 
     def _hold(self, hashed: Iterable[tuple[str, str]]) -> None:
         for key, text in hashed:
-            if key < self._bound:
+            if key < self.bound:
                 self._held[key] = text[:_MOST_CHARACTERS]
                 if len(self._held) >= 2 * self._most:
                     self._cut()
@@ -52,7 +59,7 @@ class TextSample:
         if len(self._held) > self._most:
             nearest = sorted(self._held)[: self._most]
             self._held = {key: self._held[key] for key in nearest}
-            self._bound = nearest[-1]
+            self.bound = nearest[-1]
 
     @property
     def texts(self) -> dict[str, str]:
@@ -60,7 +67,7 @@ class TextSample:
         return {key: self._held[key] for key in sorted(self._held)}
 
 
-def sample_split(split: Split, config: CorpusConfig) -> TextSample:
+def sample_split(split: Split, config: CorpusConfig, bound: str = ABOVE_ALL) -> TextSample:
     """Reads the texts of a split, and of Parquet files no other columns.
 
     Ids do not matter: a text whose record repeats one is a text like others.
@@ -68,11 +75,12 @@ def sample_split(split: Split, config: CorpusConfig) -> TextSample:
     Args:
         split: The split.
         config: How its files are read.
+        bound: See ``TextSample``.
 
     Raises:
         InputError: A file cannot be read, or is not the one that was planned.
     """
-    sample = TextSample()
+    sample = TextSample(bound=bound)
     for texts in _texts(split, config):
         sample.add(texts)
     return sample

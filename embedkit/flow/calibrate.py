@@ -27,6 +27,10 @@ from embedkit.records import DOCUMENT_SCHEMA, DocumentBlock
 from embedkit.tokens.pairs import load_row_tokenizer, tokenize_rows
 
 _DOCUMENTS_AT_ONCE = 16
+_FIRST_SPLITS = 32
+_MORE = 4
+"""So many times the splits of a round are read in the next one, whose texts are then as many times
+what a sample has."""
 
 
 @dataclass(frozen=True)
@@ -45,14 +49,20 @@ class SampleTexts:
         Raises:
             InputError: A file cannot be read, or is not the one that was planned.
         """
-        return sample_split(item.split, self.corpus)
+        return sample_split(item.split, self.corpus, item.bound)
 
 
 @dataclass(frozen=True)
 class SplitToSample:
-    """A split that is to be sampled; see ``MapSplits``."""
+    """A split that is to be sampled.
+
+    Attributes:
+        split: The split.
+        bound: Hashes of texts that are wanted are below it.
+    """
 
     split: Split
+    bound: str
 
 
 def needs_calibration(draft: Draft) -> bool:
@@ -70,6 +80,9 @@ def needs_calibration(draft: Draft) -> bool:
 def sample_by_workers(draft: Draft, corpus: CorpusConfig, map_splits: MapSplits) -> TextSample:
     """Samples the texts of a corpus, its splits read by workers.
 
+    They are read in a few rounds of more and more splits, and in each only what may be in the
+    sample of all before it comes back, so that no process holds more than some samples.
+
     Args:
         draft: The version, with all splits of its plan.
         corpus: How its files are read.
@@ -78,9 +91,13 @@ def sample_by_workers(draft: Draft, corpus: CorpusConfig, map_splits: MapSplits)
     Raises:
         InputError: A file cannot be read, or is not the one that was planned.
     """
-    total = TextSample()
-    for sample in map_splits(SampleTexts(corpus), list(map(SplitToSample, draft.plan.splits))):
-        total += sample
+    total, splits = TextSample(), draft.plan.splits
+    start, count = 0, _FIRST_SPLITS
+    while start < len(splits):
+        some = [SplitToSample(split, total.bound) for split in splits[start : start + count]]
+        for sample in map_splits(SampleTexts(corpus), some):
+            total += sample
+        start, count = start + count, count * _MORE
     return total
 
 

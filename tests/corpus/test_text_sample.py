@@ -38,6 +38,21 @@ def test_a_sample_is_the_same_however_texts_are_parted(most, parts):
     assert list(total.texts) == sorted(total.texts)
 
 
+def test_with_a_bound_only_texts_are_held_that_may_be_nearer():
+    first, rest = TextSample(9), TextSample(9)
+    first.add(TEXTS[:400])
+    rest.add(TEXTS[400:])
+    bounded = TextSample(9, first.bound)
+    bounded.add(TEXTS[400:])
+    assert set(bounded.texts) == {key for key in rest.texts if key < first.bound}
+    assert 0 < len(bounded.texts) < 9
+    first += bounded
+    assert first.texts == expected(TEXTS, 9)
+    few = TextSample(9)
+    few.add(TEXTS[:9])
+    assert few.bound > "f"
+
+
 def test_long_texts_are_cut_and_still_chosen_by_the_hash_of_all():
     sample = TextSample()
     sample.add(["x" * 100_000, "x" * 100_001])
