@@ -14,9 +14,9 @@ from embedkit.dataset.validate import validate
 from embedkit.dataset.version import Version
 from embedkit.engines.run import run_job
 from embedkit.errors import ConfigError, IntegrityError, ResumableError
+from embedkit.flow.report import put_report
 from embedkit.flow.report_anew import make_report_anew
 from embedkit.flow.verdict import read_report
-from embedkit.reports.render import render_html
 from embedkit.reports.report import report_json
 from embedkit.reports.sections.evaluation import with_evaluation
 from embedkit.reports.verdict import judged
@@ -94,8 +94,7 @@ def test_what_came_of_an_evaluation_stays(folder):
     evaluation = {"asked": "x", "sts": {}, "retrieval": {}, "storage": {}}
     report = with_evaluation(read_report(version), evaluation | {"sts.spearman": 0.25})
     report = judged(report, [])
-    version.store.replace(version.key(JSON), report_json(report))
-    version.store.replace(version.key("report/report.html"), render_html(report).encode())
+    put_report(version, report)
     before = files(version)
     assert make_report_anew(version.url)[1]["evaluation"] == report["evaluation"]
     assert files(version) == before
