@@ -48,7 +48,8 @@ def near_duplicates_in(
         path: A root, for its newest version, or the path of a version.
         name: Another version of the root.
         threshold: Least cosine of two near duplicates; see ``find_near_duplicates``.
-        texts: Whether the beginnings of texts are shown, where the version stores them.
+        texts: Whether the beginnings of texts are shown, where the version stores them and its
+            report shows some.
 
     Raises:
         ConfigError: There is no such version, its rows have not one vector each, the threshold is
@@ -56,6 +57,9 @@ def near_duplicates_in(
         IntegrityError: A part is gone or damaged.
         StoreError: The store failed.
     """
+    # It loads how jobs are prepared, for which this module checks a setting.
+    from embedkit.flow.verdict import read_report
+
     if threshold is not None and not 0 < threshold <= 1:
         raise ConfigError(f"threshold: {threshold:g} is no cosine above 0, and at most 1")
     version = find_version(path if name is None else f"{path.rstrip('/')}/{name}")
@@ -65,6 +69,8 @@ def near_duplicates_in(
     if reason := why_not(version, parts, asked):
         raise ConfigError(f"{version.url}: {reason}")
     with while_it_stands(version):
+        # The file is beside the report, and goes where that goes.
+        texts = texts and read_report(version).get("texts", True) is not False
         return version, find_near_duplicates(version, parts, asked, texts)
 
 

@@ -49,6 +49,12 @@ def test_a_version_by_its_name_with_a_threshold_and_for_a_person(version):
     assert b"text 0" not in version.store.read(version.key("report/near_duplicates.json"))
 
 
+def test_no_texts_are_put_beside_a_report_without_texts(version):
+    version.store.replace(version.key("report/report.json"), b'{"texts": false}')
+    assert "text 0" not in call("duplicates", version.root).out
+    assert b"text 0" not in version.store.read(version.key("report/near_duplicates.json"))
+
+
 @pytest.mark.parametrize("threshold", ["0", "-1", "1.5", "nan"])
 def test_a_threshold_that_is_no_cosine(version, threshold):
     answer = call("duplicates", version.root, "--threshold", threshold)

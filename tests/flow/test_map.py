@@ -85,6 +85,7 @@ def test_the_file_is_what_other_readers_read(root, tsne):
             "tags": pa.array([["a"]] * 150),
             "cluster": pa.array(["mine"] * 150),
             "x": pa.array([7] * 150),
+            "ID": pa.array([8] * 150),
         },
     )
     drawn = draw(root, [block])
@@ -95,6 +96,7 @@ def test_the_file_is_what_other_readers_read(root, tsne):
         ("id", "VARCHAR"), ("x", "FLOAT"), ("y", "FLOAT"), ("cluster", "INTEGER"),
         ("source", "VARCHAR"), ("text", "VARCHAR"), ("lang", "VARCHAR"), ("year", "BIGINT"),
         ("free", "BOOLEAN"), ("metadata_cluster", "VARCHAR"), ("metadata_x", "BIGINT"),
+        ("metadata_ID", "BIGINT"),
     ]  # fmt: skip
     joined = duckdb.sql(
         f"select count(*), count(m.lang), max(length(m.lang)) from '{path}' m "
@@ -241,7 +243,9 @@ def test_a_map_that_stands_is_drawn_again_as_it_is(root, tsne):
     assert other.store.read(other.key(MAP)) == data
 
 
-@pytest.mark.parametrize("damage", ["gone", "torn", "rows", "texts", "origin", "other"])
+@pytest.mark.parametrize(
+    "damage", ["gone", "torn", "rows", "texts", "origin", "other", "types", "columns"]
+)
 def test_an_earlier_map_that_is_gone_or_damaged_is_done_without(root, damage, caplog):
     draw(root, [block_of(20)])
     key = root.key(MAP)
@@ -259,6 +263,10 @@ def test_an_earlier_map_that_is_gone_or_damaged_is_done_without(root, damage, ca
             said[b"embedkit.map.texts"] = "ü".encode()
         elif damage == "origin":
             said[b"embedkit.map"] = json.dumps({"method": "pca"}).encode()
+        elif damage == "types":
+            table = table.set_column(1, "x", pa.array([{"a": 1}] * 20))
+        elif damage == "columns":
+            table = table.drop_columns(["x", "y"])
         rows = table.slice(1) if damage == "rows" else table
         rewrite(root, rows, said)
     with caplog.at_level(logging.WARNING, "embedkit"):

@@ -76,6 +76,11 @@ def turned(places: Places, earlier: Places, known: NDArray[np.bool_]) -> Places:
     return found
 
 
+def in_one_place(places: Places) -> bool:
+    """Whether all rows of a map are in one place."""
+    return not np.ptp(places, axis=0).any()
+
+
 def extent(places: Places) -> float:
     """Returns the size of a map: the root mean square distance of its rows from their middle."""
     return float(np.sqrt(np.square(places - places.mean(axis=0)).sum(axis=1).mean()))

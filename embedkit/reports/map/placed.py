@@ -7,7 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedkit.reports.map import tsne
-from embedkit.reports.map.components import Places, axes_of_rows, extent, principal_axes, turned
+from embedkit.reports.map.components import (
+    Places,
+    axes_of_rows,
+    extent,
+    in_one_place,
+    principal_axes,
+    turned,
+)
 
 Method = Literal["pca", "t-sne"]
 
@@ -80,7 +87,7 @@ def place_rows(
     known = np.zeros(len(units), np.bool_)
     if earlier is not None:
         known = np.asarray(np.isfinite(earlier.places).all(axis=1), np.bool_)
-        if known.sum() < _LEAST_KNOWN or extent(earlier.places[known]) == 0:
+        if known.sum() < _LEAST_KNOWN or in_one_place(earlier.places[known]):
             earlier = None
     if method == "t-sne" and earlier is not None and known.mean() >= _FEW_KNOWN:
         places, beside = _onward(units, earlier, known)

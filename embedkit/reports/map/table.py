@@ -122,9 +122,11 @@ def write_map(
 
 def _free_names(names: list[str]) -> dict[str, str]:
     free: dict[str, str] = {}
+    taken = {name.lower() for name in names}
     for name in names:
         new = name
-        while new in _OWN or (new != name and new in names):
+        # For some readers, such as DuckDB and Spark, large and small letters are the same.
+        while new.lower() in _OWN or (new != name and new.lower() in taken):
             new = f"metadata_{new}"
         free[name] = new
     return free
@@ -144,6 +146,8 @@ def read_map(data: bytes) -> EarlierMap:
         origin = MapOrigin.parse(said[_ORIGIN])
         texts = np.frombuffer(base64.b64decode(said[_TEXTS], validate=True), "<u8")
         table = file.read(["x", "y"])
+        if table.schema.types != [pa.float32(), pa.float32()]:
+            raise ValueError(f"places of {', '.join(map(str, table.schema.types)) or 'nothing'}")
         places = np.stack([one.to_numpy() for one in table.columns], axis=1).astype(np.float64)
         if places.shape != (len(texts), 2):
             raise ValueError(f"{len(texts)} texts of {len(places)} rows")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedkit.reports.map.components import Places
+from embedkit.reports.map.components import Places, in_one_place
 
 SEED = 1
 
@@ -44,9 +44,13 @@ def lay_out(units: NDArray[np.float32], start: Places) -> Places:
 
     Args:
         units: Vectors of length 1, float32, shape (n, d), in an order that says nothing of them.
-        start: Where they begin, such as by their principal components.
+        start: Where they begin, such as by their principal components. If the first rows are in
+            one place there, nothing drives them apart, and this is what is returned.
     """
     first = units[:_LAID_FIRST]
+    if in_one_place(start[: len(first)]):
+        # Where all are, openTSNE reads beyond its grid, which ends the process.
+        return start
     scaled = start[: len(first)] / max(float(start[: len(first), 0].std()), 1e-12) * 1e-4
     map_ = _begun(first, scaled).optimize(_TEARING, exaggeration=_EXAGGERATION, momentum=0.5)
     places = np.asarray(map_.optimize(_SETTLING, momentum=0.8), np.float64)

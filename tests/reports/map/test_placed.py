@@ -111,6 +111,23 @@ def test_neighbours_are_those_of_scikit_learn(monkeypatch):
     assert np.mean(shared) > 0.8 * 90
 
 
+def test_rows_that_are_all_alike_are_left_where_they_begin(monkeypatch):
+    # openTSNE's grid of no extent ended the process.
+    monkeypatch.setattr(tsne, "_TREE_ROWS", 100)
+    alike = np.ones((300, 4), np.float32) / 2
+    found = place_rows(alike, "t-sne", None, covariance_of(alike))
+    assert not found.places.any()
+    # Only those that are placed first are alike.
+    monkeypatch.setattr(tsne, "_LAID_FIRST", 200)
+    some = alike.copy()
+    some[250:] = [1, 0, 0, 0]
+    found = place_rows(some, "t-sne", None, covariance_of(some))
+    assert np.isfinite(found.places).all()
+    assert len(np.unique(found.places, axis=0)) == 2
+    again = place_rows(some, "t-sne", EarlierPlaces(found.places + 0.1), covariance_of(some))
+    assert np.isfinite(again.places).all()
+
+
 def test_equal_rows_are_no_neighbours_of_themselves():
     rows, distances = tsne.neighbours_of(np.ones((200, 4), np.float32) / 2)
     assert rows.shape == (200, 90)
