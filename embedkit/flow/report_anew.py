@@ -39,7 +39,7 @@ def make_report_anew(path: str, texts: bool | None = None) -> tuple[Version, Rep
     Args:
         path: A root, for its newest version, or the path of a version.
         texts: Whether the report shows texts, where the version's job allows it; as the one that
-            stands does unless given.
+            stands does unless given, and none where that is gone.
 
     Returns:
         The version, and what its ``report.json`` says now: the bytes that it had, where this
@@ -85,8 +85,10 @@ class _Standing(BaseModel):
 
 
 def _read_standing(version: Version) -> _Standing:
+    # Of one that is gone or torn nobody knows whether it showed texts.
+    said = read_report(version) or {"texts": False}
     try:
-        return _Standing.model_validate(read_report(version))
+        return _Standing.model_validate(said)
     except ValidationError as error:
         where = ".".join(map(str, error.errors()[0]["loc"]))
         raise IntegrityError(
@@ -107,6 +109,11 @@ def _made(version: Version, manifest: Manifest, standing: _Standing, shown: bool
     account = RunAccount(rows_resumed=manifest.rows, tokens_resumed=manifest.tokens_encoded)
     account = with_version(account, version, manifest, standing_plan(version, stored))
     blocks = committed_blocks(version)
+    if len(blocks) != manifest.blocks:
+        raise GoneError(
+            f"{version.url_of(version.key('_meta/commits'))}: commit records of {len(blocks)} of "
+            f"{manifest.blocks} blocks; restore them, or run the version's job again"
+        )
     with processes(processes_for(len(blocks))) as each:
         gathered = gather(version, blocks, manifest.parts, each)
     near = _near_duplicates(version, manifest, standing.near_duplicates.why, texts)

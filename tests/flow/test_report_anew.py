@@ -181,10 +181,20 @@ def test_without_a_report_that_stands_what_the_run_knew_is_lost(folder):
     version = run(fail_on=("truncated_share>0.2",))
     before = read_report(version)
     version.store.remove(version.key(JSON))
-    report = make_report_anew(version.url)[1]
+    report = make_report_anew(version.url, texts=True)[1]
     assert (report["run"]["encoders"], report["gates"]) == (None, [])
     same = before.keys() - {"run", "gates", "verdict"}
     assert {name: report[name] for name in same} == {name: before[name] for name in same}
+
+
+@pytest.mark.parametrize("left", [None, b'{"texts": tr'])
+def test_without_a_report_that_stands_no_texts_are_shown_unasked(folder, left):
+    version = run(report_text=False)
+    version.store.remove(version.key(JSON))
+    if left is not None:
+        version.store.create(version.key(JSON), left)
+    assert make_report_anew(version.url)[1]["texts"] is False
+    assert make_report_anew(version.url)[1]["texts"] is False
 
 
 @pytest.mark.parametrize(
@@ -207,6 +217,7 @@ def test_a_report_that_somebody_changed_is_named(folder, damage, where):
     [
         ("_meta/plan.json", "plan.json: gone; restore it"),
         ("_meta/stats/00000-00000.json", "gone"),
+        ("_meta/commits/00000-00000.json", "commit records of [0-9]+ of [0-9]+ blocks"),
         ("data/part-00000-00000.parquet", "gone"),
     ],
 )
