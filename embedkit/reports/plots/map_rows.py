@@ -125,7 +125,8 @@ def _by_cluster(numbers: NDArray[np.int32], clusters: Sequence[Mapping[str, Any]
     ]
     codes = np.where(numbers < 0, len(names), numbers).astype(np.uint8)
     colours = [GROUPS[place % len(GROUPS)] for place in range(len(names))]
-    return Colouring("Cluster", [*names, "none"], [*colours, BACK], codes)
+    none = ["none"] if (numbers < 0).any() else []
+    return Colouring("Cluster", [*names, *none], [*colours, *[BACK] * len(none)], codes)
 
 
 def _by_column(name: str, values: pa.ChunkedArray) -> Colouring:
@@ -158,8 +159,9 @@ def _by_steps(name: str, values: pa.Array) -> Colouring:
     filled = values.fill_null(int(starts[0])).to_numpy()
     codes = np.searchsorted(starts, filled, side="right") - 1
     codes[values.is_null().to_numpy(zero_copy_only=False)] = len(labels)
-    colours = [*STEPS[: len(labels)], BACK]
-    return Colouring(name, [*labels, "null"], colours, codes.astype(np.uint8))
+    null = ["null"] if values.null_count else []
+    colours = [*STEPS[: len(labels)], *[BACK] * len(null)]
+    return Colouring(name, [*labels, *null], colours, codes.astype(np.uint8))
 
 
 def _label(value: Any) -> str:

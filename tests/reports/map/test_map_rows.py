@@ -39,6 +39,17 @@ def test_clusters_are_named_by_their_terms_and_rows_of_none_come_last():
     assert many.colours == [*GROUPS, *GROUPS[:3], BACK]
 
 
+def test_what_no_row_is_has_no_label():
+    numbers = pa.array([place % 2 for place in range(9)], pa.int32())
+    table = map_table(9)
+    table = table.set_column(table.column_names.index("cluster"), "cluster", numbers)
+    assert of(table, "Cluster", named_clusters("a", "b")).labels == ["a", "b"]
+    years = pa.array(range(1900, 2000), pa.int32())
+    found = of(map_table(100, metadata={"year": years}), "year")
+    assert "null" not in found.labels
+    assert len(found.colours) == len(found.labels) == len(STEPS)
+
+
 def test_without_clusters_the_file_is_the_first_colouring():
     assert [one.name for one in map_rows(map_table(9)).colourings] == ["Input file"]
 
