@@ -5,7 +5,7 @@ import os
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from embedkit.dataset.manifest import Manifest
+from embedkit.dataset.manifest import Manifest, read_manifest
 from embedkit.dataset.publication import published_before
 from embedkit.dataset.removal import while_it_stands
 from embedkit.dataset.version import Version
@@ -108,12 +108,11 @@ def examine_with_earlier(
         IntegrityError: A part of the version is gone or damaged.
         StoreError: The store failed.
     """
-    why = "no version was published before it"
-    if "trial" in manifest.description:
-        why = "it is a trial, which is compared with no version"
     try:
         before = _before(version, manifest, known)
-        if before is not None:
+        if isinstance(before, str):
+            why = before
+        else:
             ours = ComparedVersion(version, manifest, manifest.parts)
             with while_it_stands(before.version):
                 earlier, later = _examined(before, ours, texts)
@@ -131,17 +130,26 @@ def examine_with_earlier(
     return examined, why
 
 
-def _before(version: Version, manifest: Manifest, known: Drift | None) -> ComparedVersion | None:
-    """Returns the version that was published before another one, or that was taken for it."""
+def _before(version: Version, manifest: Manifest, known: Drift | None) -> ComparedVersion | str:
+    """Returns the version that was published before another one, or that was taken for it.
+
+    Where there is none, it says why.
+    """
     if "trial" in manifest.description:
-        return None
+        return "it is a trial, which is compared with no version"
     name = published_before(version) if known is None else known.version
     if name is None:
-        return None
+        # Why it was not compared stands, as nobody knows any more with what.
+        return (known and known.why) or "no version was published before it"
     earlier = version.sibling(name)
     if not earlier.is_complete():
-        return None
-    return ComparedVersion.of(earlier)
+        return f"version {name}, which was published before it, is not complete any more"
+    try:
+        found = read_manifest(earlier)
+    except ConfigError as error:
+        # It was complete a moment ago; what is left of one that is removed is not compared.
+        return f"the version before it cannot be read: {error}"
+    return ComparedVersion(earlier, found, found.parts)
 
 
 def _stored(earlier: ComparedVersion, later: ComparedVersion) -> tuple[str, str]:

@@ -20,7 +20,7 @@ from embedkit.dataset.rows import opened_part
 from embedkit.dataset.version import Version
 from embedkit.engines.run import run_job
 from embedkit.errors import ConfigError, GatesFailedError
-from embedkit.flow import examine
+from embedkit.flow import compare, examine
 from embedkit.flow.compare import compare_versions
 from embedkit.flow.examine import examine_both, examine_rows
 from embedkit.flow.publish import raise_where_refused
@@ -315,3 +315,41 @@ def test_why_a_run_compares_nothing(night, caplog):
     assert part.name in report["drift"]["why"]
     assert report["geometry"]["sampled"] == 153
     assert "not compared with the one before it" in caplog.text
+
+
+def test_why_a_version_was_not_compared_stands_when_its_report_is_made_anew(night):
+    first = night(NIGHT)
+    plan = Path(first.dataset, "_meta", "plan.json")
+    plan.write_text("[]")
+    second = night({3: 20}, reuse="off")
+    path = Path(second.dataset, "report", "report.json")
+    before = path.read_bytes()
+    assert json.loads(before)["drift"]["why"].startswith("the version before it cannot be read: ")
+    assert call("report", second.dataset).code == 0
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("asked_first", "said"), [(True, "not complete yet"), (False, "is not complete any more")]
+)
+def test_a_version_that_is_half_removed_is_not_compared(night, monkeypatch, asked_first, said):
+    first = night(NIGHT)
+    complete = Version.is_complete
+
+    def removed_now(version):
+        found = complete(version)
+        if version.name == first.version:
+            Path(first.dataset, "_SUCCESS").unlink(missing_ok=True)
+        return found if asked_first else complete(version)
+
+    def named(version):
+        found = published_before(version)
+        patch.setattr(Version, "is_complete", removed_now)
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(compare, "published_before", named)
+        drift = report_of(night({3: 20}, reuse="off"))[0]["drift"]
+    assert (drift["version"], drift["auc"]) == (None, None)
+    assert first.version in drift["why"]
+    assert said in drift["why"]
