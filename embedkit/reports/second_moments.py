@@ -114,7 +114,8 @@ class SecondMoments:
         if self.count < 2:
             return None
         squared = float(np.square(self.total / ONE).sum())
-        return (squared - self.count) / (self.count * (self.count - 1))
+        # Rounded directions may be longer than 1.
+        return min(1.0, (squared - self.count) / (self.count * (self.count - 1)))
 
     @property
     def second_moment(self) -> NDArray[np.float64]:

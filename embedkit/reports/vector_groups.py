@@ -66,14 +66,16 @@ class VectorSums:
         n = self.directions
         if n < 2:
             return None
-        return (float(np.square(self.total / ONE).sum()) - n) / (n * (n - 1))
+        # Rounded directions may be longer than 1.
+        return min(1.0, (float(np.square(self.total / ONE).sum()) - n) / (n * (n - 1)))
 
     def cosine_to(self, other: "VectorSums") -> float | None:
         """Mean cosine of the vectors to the mean direction of others; None where there is none."""
         length = float(np.linalg.norm(other.total / ONE))
         if not self.directions or not length:
             return None
-        return float((self.total / ONE) @ (other.total / ONE)) / (self.directions * length)
+        cosine = float((self.total / ONE) @ (other.total / ONE)) / (self.directions * length)
+        return float(np.clip(cosine, -1, 1))
 
 
 def _fields(sums: VectorSums) -> tuple[Any, ...]:

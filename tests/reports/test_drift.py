@@ -81,6 +81,22 @@ def test_a_corpus_about_something_else_is_noted():
     assert "tells rows from those of version v1" in findings[0]["text"]
 
 
+def test_where_vectors_are_stored_otherwise_that_may_be_what_tells_them_apart():
+    _, (finding,) = said(sample({0: 200}), sample({1: 200}), stored=("float32", "binary"))
+    assert "vectors are stored as binary, before as float32, or the corpus is" in finding["text"]
+
+
+def test_of_equal_vectors_the_variance_is_not_negative():
+    for seed in range(9):
+        direction = np.random.default_rng(seed).normal(size=16).astype(np.float32)
+        rows = sample({0: 60})
+        rows = replace(rows, vectors=np.tile(direction, (60, 1)))
+        (drift,) = said(rows, rows)[0].values()
+        assert (drift["centroid_cosine"], drift["frechet"]) == (1, 0)
+        assert 0 <= drift["variance"] < 1e-4
+        assert not str(drift["variance"]).startswith("-")
+
+
 def test_two_recipes_and_rows_that_nobody_counted(page):
     rows = sample({0: 120})
     figures, findings = said(rows, rows, recipe_changes=("prompt was 'a' and is 'b'",))

@@ -87,6 +87,14 @@ def test_rows_that_should_not_be_are_left_out():
     assert not zeros.covariance.any()
 
 
+def test_equal_vectors_have_a_mean_cosine_of_no_more_than_one():
+    for seed in range(9):
+        vectors = np.tile(np.random.default_rng(seed).normal(size=WIDTH), (30, 1))
+        cosine = SecondMoments.of(vectors.astype(np.float32)).mean_cosine
+        assert cosine == pytest.approx(1, abs=1e-4)
+        assert cosine <= 1
+
+
 def test_one_dimension_and_one_row():
     line = SecondMoments.of(np.array([[2.0], [-3.0], [1.0]], np.float32))
     assert line.mean_cosine == pytest.approx(-1 / 3)

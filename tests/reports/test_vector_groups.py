@@ -180,3 +180,23 @@ def test_of_nothing_there_is_no_mean():
         VectorGroups.of(pa.table({"source": pa.array([], pa.string())}), np.empty((0, 3)))
         is not None
     )
+
+
+def test_codes_are_not_held_against_a_length_of_one(make_report):
+    vectors = vectors_about(np.eye(WIDTH)[0], 60)
+    vectors[:30] *= 1.01
+    made = block(vectors, ["a"] * 30 + ["b"] * 30)
+    for dtype, most in (("float32", 1), ("int8", 0), ("binary", 0)):
+        report = make_report([made], {"dimension": WIDTH, "vector_dtype": dtype})
+        (column,) = report["vector_groups"]
+        assert (column["worst_unusable_share"], len(column["worst"])) == (most, most)
+
+
+def test_cosines_of_equal_vectors_are_no_more_than_one():
+    for seed in range(9):
+        direction = np.random.default_rng(seed).normal(size=WIDTH).astype(np.float32)
+        groups = of(block(np.tile(direction, (30, 1)), ["a"] * 30))
+        (sums,) = groups.by_column["source"].values()
+        assert sums.mean_cosine == pytest.approx(1, abs=1e-4)
+        assert sums.mean_cosine <= 1
+        assert sums.cosine_to(sums) <= 1

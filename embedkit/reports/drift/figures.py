@@ -170,7 +170,7 @@ def _of_all(earlier: ExaminedRows, later: ExaminedRows) -> dict[str, float | Non
     return {
         "centroid_cosine": _rounded(centroid_cosine(before, now)),
         "frechet": _rounded(frechet(before, now)),
-        "variance": _rounded(1 - float(np.square(before.mean).sum())),
+        "variance": _rounded(max(0.0, 1 - float(np.square(before.mean).sum()))),
     }
 
 

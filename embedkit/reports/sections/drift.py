@@ -43,10 +43,14 @@ def _findings(figures: DriftFigures, facts: Facts) -> Iterator[Finding]:
             "usual): they are not of the same model, pooling or weights.",
         )
     if drift.auc is not None and drift.auc >= _TOLD_APART:
+        why = "the corpus is about something else than before"
+        if not _stored_alike(drift):
+            before, now = drift.stored
+            why = f"vectors are stored as {now}, before as {before}, or {why}"
         yield Finding(
             level="note",
             text=f"A simple classifier tells rows from those of version {drift.version} (AUC "
-            f"{significant(drift.auc, 3)}): the corpus is about something else than before.",
+            f"{significant(drift.auc, 3)}): {why}.",
         )
 
 

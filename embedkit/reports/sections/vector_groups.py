@@ -10,6 +10,7 @@ from functools import reduce
 
 import numpy as np
 
+from embedkit.quantization import QUANTIZED
 from embedkit.reports.facts import Facts
 from embedkit.reports.phrasing import noun, percent, significant
 from embedkit.reports.section import Finding, Nothing, Section, share
@@ -35,7 +36,7 @@ class VectorGroup:
         value: The value; None where it is null.
         rows: Rows that were read.
         unusable_share: Share of vectors that are not finite, or zero, or, where they are declared
-            normalized, of another length than 1.
+            normalized and are not stored as codes, of another length than 1.
         mean_norm: Mean length of the others, those of another length among them; None of none.
         mean_cosine: Of all pairs of two of them: 1 where all are equal. None of fewer than two.
         centroid_cosine: Their mean cosine to the mean direction of all rows that were read.
@@ -96,7 +97,9 @@ class VectorGroupFigures:
 def _figures(statistic: Nothing, facts: Facts) -> VectorGroupFigures:
     assert facts.examined is not None, "else the section is left out"
     by_column = facts.examined.groups.by_column
-    normalized = bool(facts.dataset.get("normalized"))
+    # Codes are read back as vectors of about that length.
+    exact = facts.dataset.get("vector_dtype") not in QUANTIZED
+    normalized = exact and bool(facts.dataset.get("normalized"))
     columns = sorted(by_column, key=lambda name: (name != SOURCE, name))
     found = (_column(name, by_column[name], normalized) for name in columns)
     return VectorGroupFigures([one for one in found if one.distinct > 1])
