@@ -27,19 +27,25 @@ def write_page(version: Version, report: Mapping[str, Any]) -> None:
     Raises:
         StoreError: The store failed.
     """
-    page = render_html(report, placed=_placed(version))
+    drawn = report.get("map", {})
+    placed = _placed(version, drawn.get("rows")) if drawn.get("measured") else None
+    page = render_html(report, placed=placed)
     version.store.replace(version.key(REPORT_HTML), page.encode())
 
 
-def _placed(version: Version) -> pa.Table | None:
+def _placed(version: Version, rows: int | None) -> pa.Table | None:
     data = read_if_there(version.store, version.key(MAP))
     if data is None:
         return None
     try:
         table = pq.read_table(pa.BufferReader(data))
-        missing = [name for name in OF_THE_MAP if name not in table.column_names]
-        if missing:
-            raise ValueError(f"no column {missing[0]!r}")
+        for name, kind in OF_THE_MAP.items():
+            kinds = [field.type for field in table.schema if field.name == name]
+            if kinds != [kind]:
+                found = " and ".join(map(str, kinds)) or "not there"
+                raise ValueError(f"column {name!r} is {found}, not {kind}")
+        if table.num_rows != rows:
+            raise ValueError(f"{table.num_rows} rows, where the report says {rows}")
     except (pa.ArrowException, OSError, ValueError) as error:
         _LOG.warning(
             "%s: damaged (%s); the page shows no map", version.url_of(version.key(MAP)), error

@@ -2,6 +2,7 @@
 
 import logging
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from map_tables import map_table
@@ -64,11 +65,22 @@ def test_a_map_that_the_report_does_not_know_is_not_shown(version, report):
     assert "map-data" not in page_of(version, earlier).data
 
 
-@pytest.mark.parametrize("torn", [True, False])
-def test_a_damaged_map_is_told_of_and_left_out(version, report, caplog, torn):
+@pytest.mark.parametrize(
+    "other",
+    [
+        None,
+        map_table(9).drop_columns(["y"]),
+        map_table(0),
+        map_table(8),
+        map_table(9).set_column(0, "id", pa.array(range(9))),
+        map_table(9).set_column(3, "cluster", pa.array(["a"] * 9)),
+        map_table(9).append_column("x", map_table(9)["x"]),
+    ],
+)
+def test_a_damaged_map_is_told_of_and_left_out(version, report, caplog, other):
     version.store.create(version.key(MAP), b"PAR1 torn")
-    if not torn:
-        pq.write_table(map_table(9).drop_columns(["y"]), f"{version.url}/{MAP}")
+    if other is not None:
+        pq.write_table(other, f"{version.url}/{MAP}")
     with caplog.at_level(logging.WARNING):
         page = page_of(version, report)
     assert "map-data" not in page.data

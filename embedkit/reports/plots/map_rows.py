@@ -24,8 +24,15 @@ _ID_LENGTHS = (60, 30)
 _MOST_VALUES = 200
 _MOST_COLUMNS = 20
 _LONGEST_LABEL = 60
-OF_THE_MAP = ("id", "x", "y", "cluster", "source", "text")
-"""The columns that each map has; all others are metadata."""
+OF_THE_MAP = {
+    "id": pa.string(),
+    "x": pa.float32(),
+    "y": pa.float32(),
+    "cluster": pa.int32(),
+    "source": pa.string(),
+    "text": pa.string(),
+}
+"""The columns that each map has, and their types; all others are metadata."""
 
 
 @dataclass(frozen=True, eq=False)
