@@ -293,9 +293,9 @@ UNBROKEN = {
 
 
 def check_unbroken(kind: str, tokenizer: Tokenizer, text: str, seconds: float) -> None:
-    started = time.monotonic()
+    started = time.process_time()
     [spans] = chunker(kind, tokenizer, 200).spans([text])
-    assert time.monotonic() - started < seconds
+    assert time.process_time() - started < seconds
     assert spans[0][0] == 0
     assert spans[-1][1] >= len(text.rstrip())
     assert all(start < end for start, end in spans)

@@ -96,6 +96,6 @@ def test_counts_are_those_of_the_texts_one_by_one(tokenizers: dict[str, Tokenize
 @pytest.mark.parametrize("run", ["dots", "one word", "hex", "ideographs", "marks"])
 def test_time_is_linear(tokenizers: dict[str, Tokenizer], kind: str, run: str) -> None:
     text = (RUNS[run] * 14)[:1_000_000]
-    started = time.monotonic()
+    started = time.process_time()
     sum(len(ids) for ids, _ in token_pieces(tokenizers[kind], text))
-    assert time.monotonic() - started < 30
+    assert time.process_time() - started < 30
