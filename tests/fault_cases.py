@@ -191,7 +191,7 @@ class Night:
         self.operations = faults.operations
         self.after = contents(place.root)
         self.name = latest_name(open_store(place.root)) or ""
-        self.parts = {key: data for key, data in written.items() if key.endswith(".parquet")}
+        self.parts = {key: data for key, data in written.items() if _is_part(key)}
         """Whatever part an attempt may leave, of a document that is rejected whole as well."""
         self.problems = validate(Version(place.root, self.name)).problems
 
@@ -314,9 +314,14 @@ class Night:
 
 def _ids(files: dict[str, bytes]) -> Iterator[tuple[str, str]]:
     for key, data in files.items():
-        if key.endswith(".parquet"):
+        if _is_part(key):
             for value in pq.read_table(pa.BufferReader(data)).column("id").to_pylist():
                 yield key.partition("/")[0], value
+
+
+def _is_part(key: str) -> bool:
+    """Whether a file holds rows; a report's map holds some of their ids as well."""
+    return "/data/" in key and key.endswith(".parquet")
 
 
 def _is_parquet(data: bytes) -> bool:

@@ -96,7 +96,7 @@ def test_a_view_is_no_copy_and_several_chunks_are_read_as_one():
     [
         (np.zeros(6, np.float32), 0, None, "their width is 0, expected at least 1"),
         (np.zeros(6, np.float32), -3, None, "their width is -3"),
-        (np.zeros(6), 3, None, "they are float64, expected float32 or float16"),
+        (np.zeros(6), 3, None, "they are float64, expected float32, float16, int8, uint8"),
         (np.zeros(6, np.int32), 3, None, "they are int32"),
         (np.zeros(7, np.float32), 3, None, "no whole number of vectors of width 3"),
         (np.zeros((2, 3), np.float32), 3, None, r"shape \(2, 3\) is no whole number"),

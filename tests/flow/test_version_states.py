@@ -719,7 +719,7 @@ def _rows_of(data: bytes) -> dict[tuple[str, int], Row]:
 def small_report(draft: Any, manifest: Any, *_: Any) -> None:
     """Stands in the place of one that takes longer than all else."""
     figures = {"counts": {"rows": manifest.rows}, "findings": []}
-    report = report_json(judge(draft, manifest, figures))
+    report = report_json(judge(draft.output, manifest, figures))
     draft.version.store.replace(draft.version.key(REPORT_JSON), report)
 
 
