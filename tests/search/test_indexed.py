@@ -127,15 +127,19 @@ def test_texts_are_looked_for_in_the_index_that_stands_there(make_job, tmp_path,
         export_version(root, target)
     found = search_text(root, TEXT, 8)
     assert f"searched in the index {version.url}/_index/hnsw" in caplog.text
-    assert [(hit.id, hit.place) for hit in found] == [(hit.id, hit.place) for hit in exact]
-    assert [hit.score for hit in found] == pytest.approx([hit.score for hit in exact], abs=1e-5)
+    # Its graph is built by several threads, each time another one, which may miss a row.
+    scores = {(hit.id, hit.place): hit.score for hit in exact}
+    both = {(hit.id, hit.place): hit.score for hit in found if (hit.id, hit.place) in scores}
+    assert len(found) == 8
+    assert len(both) >= 7
+    assert both == pytest.approx({place: scores[place] for place in both}, abs=1e-5)
     caplog.clear()
     assert search_text(root, TEXT, 8, exact=True) == exact
     assert "searched in the index" not in caplog.text
     said = call(
         "search", root, TEXT, "-k", "8", "--json", "--index", f"{version.url}/_index/usearch"
     )
-    assert [hit["id"] for hit in said.json] == [hit.id for hit in exact]
+    assert len({hit["id"] for hit in said.json} & {hit.id for hit in exact}) >= 7
     assert call("search", root, TEXT, "-k", "8", "--json", "--exact").json == json.loads(
         json.dumps([hit.to_dict() for hit in exact])
     )
