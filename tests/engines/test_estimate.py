@@ -35,6 +35,7 @@ def test_a_sample_that_is_everything_estimates_nothing_wrongly(make_job, tmp_pat
 
 
 @pytest.mark.parametrize("chunk", ["none", "tokens"])
+@pytest.mark.few(1)
 def test_a_sample_of_a_larger_corpus_is_near(tiny_model, tmp_path, chunk):
     corpus = write_corpus(tmp_path / "in", shards=3, rows=2000)
     settings = {"chunk": chunk, "chunk_tokens": 16} if chunk != "none" else {}

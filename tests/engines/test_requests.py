@@ -156,6 +156,7 @@ class Recorder(Nothing):
         self.shown.append(snapshot)
 
 
+@pytest.mark.soak
 def test_the_store_is_asked_for_blocks_and_not_for_progress(
     tiny_model, bucket, requests, tmp_path, monkeypatch
 ):

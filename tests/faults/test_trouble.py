@@ -127,6 +127,7 @@ def test_an_output_that_is_removed_anywhere(local, what):
 
 
 @pytest.mark.parametrize("seconds", [-86_400.0, 86_400.0])
+@pytest.mark.few(1)
 def test_a_clock_that_is_set_meanwhile(local, seconds, monkeypatch):
     """It is set at the start, when half is committed, and before the version is completed."""
     now: Callable[[], float] = time.time

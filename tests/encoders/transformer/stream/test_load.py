@@ -61,6 +61,7 @@ def test_minilm(minilm):
     ("precision", "least"),
     [pytest.param("float16", 0.9999, marks=pytest.mark.soak), ("bfloat16", 0.9995)],
 )
+@pytest.mark.soak
 def test_half_precision(precision, least, minilm):
     texts = [f"{first} {second}" for first in SENTENCES for second in SENTENCES][::4]
     expected = SentenceTransformer(minilm, device="cpu").encode(texts)
