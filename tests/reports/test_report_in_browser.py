@@ -349,7 +349,7 @@ def test_a_map_is_coloured_by_what_is_chosen_and_lists_the_rows_of_a_colour(look
     assert found["clusters"] == ["a 90", "b 90", "c 90", "none 30"]
     assert found["languages"] == ["de 100", "en 100", "null 100"]
     assert found["german"] == ["100 rows of en, the first 50 are listed.", 50, False]
-    assert len(found["years"]) == 10
+    assert len(found["years"]) == 9
 
 
 def test_a_map_lists_the_rows_that_are_tapped_or_drawn_around(looked):
