@@ -31,6 +31,12 @@ LogFormat = Annotated[
 Root = Annotated[
     str, typer.Argument(help="A dataset's root, for its newest version, or ROOT/VERSION.")
 ]
+Earlier = Annotated[
+    str, typer.Argument(help="A version, or a root for its newest one.", metavar="EARLIER")
+]
+Later = Annotated[
+    str, typer.Argument(help="The other one, of the same root or another.", metavar="LATER")
+]
 
 ENDS = (
     "Exit codes: 0 done; 2 a bad setting, input or surroundings, which another try cannot help; "

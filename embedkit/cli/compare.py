@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from embedkit.cli.arguments import Json
+from embedkit.cli.arguments import Earlier, Json, Later
 from embedkit.cli.logs import say, set_up_logs, table
 
 if TYPE_CHECKING:
@@ -25,12 +25,8 @@ _LONGEST = 100
 
 @compare.command("compare", epilog=_ENDS)
 def compare_command(
-    earlier: Annotated[
-        str, typer.Argument(help="A version, or a root for its newest one.", metavar="EARLIER")
-    ],
-    later: Annotated[
-        str, typer.Argument(help="The other one, of the same root or another.", metavar="LATER")
-    ],
+    earlier: Earlier,
+    later: Later,
     *,
     no_texts: Annotated[
         bool, typer.Option("--no-report-text", metavar="", help="Show no texts of clusters.")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from embedkit.cli.arguments import Json, Root
+from embedkit.cli.arguments import Earlier, Json, Later, Root
 from embedkit.cli.logs import columns, say, set_up_logs, table
 
 if TYPE_CHECKING:
@@ -79,12 +79,8 @@ def _progress(one: "ListedVersion") -> str:
 
 @versions.command("diff", epilog=_ENDS)
 def diff_command(
-    earlier: Annotated[
-        str, typer.Argument(help="A version, or a root for its newest one.", metavar="EARLIER")
-    ],
-    later: Annotated[
-        str, typer.Argument(help="The other one, of the same root or another.", metavar="LATER")
-    ],
+    earlier: Earlier,
+    later: Later,
     *,
     listed: Annotated[
         bool, typer.Option("--list", metavar="", help="Also list the rows that differ.")

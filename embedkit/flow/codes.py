@@ -83,7 +83,10 @@ def codes_of(
     for places, theirs in _kept_pieces(taken, kept):
         codes[places] = theirs
         made[places] = False
-    loss = loss_of(vectors if made.all() else vectors[made], how)
+    if made.all():
+        loss = loss_of(vectors, codes, how)
+    else:
+        loss = loss_of(vectors[made], codes[made], how)
     return Vectors(codes.reshape(-1), how.width), loss
 
 
@@ -98,15 +101,21 @@ def _kept_pieces(
             yield (np.cumsum(kept) - 1)[rows[kept[rows]]], vectors.matrix[kept[rows]]
 
 
-def loss_of(vectors: NDArray[np.float32], how: StoredAs) -> StorageLoss:
-    """Measures how far codes are from vectors, shape (rows, dimension)."""
+def loss_of(vectors: NDArray[np.float32], codes: NDArray[np.integer], how: StoredAs) -> StorageLoss:
+    """Measures how far codes are from the vectors that they were made of.
+
+    Args:
+        vectors: The vectors, shape (rows, dimension).
+        codes: Their codes, shape (rows, width).
+        how: How they were made.
+    """
     if not len(vectors):
         return StorageLoss()
     cosines, clipped = [], 0
     for start in range(0, len(vectors), _ROWS_AT_ONCE):
-        some = vectors[start : start + _ROWS_AT_ONCE]
-        clipped += how.clipped(some)
-        cosines.append(_cosines(some, how.floats(how.stored(some))))
+        rows = slice(start, start + _ROWS_AT_ONCE)
+        clipped += how.clipped(vectors[rows])
+        cosines.append(_cosines(vectors[rows], how.floats(codes[rows])))
     found = np.minimum(np.concatenate(cosines), 1.0)
     return StorageLoss(
         rows=len(vectors),

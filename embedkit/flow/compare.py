@@ -14,7 +14,7 @@ from embedkit.flow.diff import ComparedVersion, VersionDiff, diff_versions, reci
 from embedkit.flow.examine import examine_both, examine_rows
 from embedkit.formats.reused import ReusedRows
 from embedkit.reports.drift.earlier import Earlier, RowChanges
-from embedkit.reports.drift.figures import Drift, measure_drift, without_texts
+from embedkit.reports.drift.figures import Drift, measure_drift, not_compared, without_texts
 from embedkit.reports.examined import ExaminedRows
 
 _LOG = logging.getLogger("embedkit")
@@ -87,8 +87,10 @@ def compare_versions(
 
 def examine_with_earlier(
     version: Version, manifest: Manifest, texts: bool, known: Drift | None = None
-) -> tuple[ExaminedRows | None, Earlier | Drift | str]:
-    """Reads the rows of a version whose report is written, and of the one published before it.
+) -> tuple[ExaminedRows | None, Drift]:
+    """Reads the rows of a version whose report is written, and compares them with those before.
+
+    That is the version published before it, if there is one.
 
     Parts that both have are read once, so that a night which copies most of its parts reads few
     more than it would without.
@@ -101,8 +103,7 @@ def examine_with_earlier(
             or where that is gone, what was said of it stands.
 
     Returns:
-        What its rows say, see ``examine_rows``, and the version before it, or what is known of it,
-        or why it is not compared.
+        What its rows say, see ``examine_rows``, and how they lie to those of the version before it.
 
     Raises:
         IntegrityError: A part of the version is gone or damaged.
@@ -119,7 +120,7 @@ def examine_with_earlier(
             name = before.version.name
             rows = _changes(manifest.reused, manifest.rows, name)
             changes, stored = recipe_changes(before, ours), _stored(before, ours)
-            return later, Earlier(name, earlier, changes, rows, stored)
+            return later, measure_drift(Earlier(name, earlier, changes, rows, stored), later)
     except (GoneError, IntegrityError, RemovedError) as error:
         # Whether it is the earlier version's, reading this one alone will tell.
         why = f"the version before it cannot be read: {error}"
@@ -127,7 +128,7 @@ def examine_with_earlier(
     examined = examine_rows(version, manifest.parts, texts)
     if known is not None and known.version is not None:
         return examined, known if texts else without_texts(known)
-    return examined, why
+    return examined, not_compared(None, why)
 
 
 def _before(version: Version, manifest: Manifest, known: Drift | None) -> ComparedVersion | str:

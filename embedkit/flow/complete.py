@@ -108,7 +108,7 @@ def complete_version(
         else:
             gathered = gather(version, blocks, manifest.parts, each)
         manifest = _with_loss(manifest, gathered)
-        write_report(draft, manifest, blocks, account, numbers, each, gathered)
+        write_report(draft, manifest, gathered, account, numbers)
     remove_runs(version)
     remove_scratch(version)
     check_not_removed(version)
@@ -186,7 +186,8 @@ def _restore_texts(draft: Draft, manifest: Manifest, evaluate: Evaluate | None) 
     account = _with_version(account, draft, manifest)
     numbers = _line_numbers(draft)
     with processes(processes_for(len(blocks))) as each:
-        write_report(draft, manifest, blocks, account, numbers, each)
+        gathered = gather(version, blocks, manifest.parts, each)
+    write_report(draft, manifest, gathered, account, numbers)
 
 
 def _is_torn(version: Version, key: str) -> bool:

@@ -10,12 +10,11 @@ import numpy as np
 import pyarrow as pa
 
 from embedkit.dataset.manifest import Manifest, Part
-from embedkit.dataset.processes import Each, here
 from embedkit.dataset.rejects import read_rejects
 from embedkit.dataset.rows import read_rows
 from embedkit.dataset.version import Version, block_of
 from embedkit.flow.compare import examine_with_earlier
-from embedkit.flow.gather import Gathered, gather
+from embedkit.flow.gather import Gathered
 from embedkit.flow.line_numbers import LineNumbers, place_of
 from embedkit.flow.map import draw_map
 from embedkit.flow.near_duplicates import is_gated, near_duplicates_of
@@ -41,30 +40,24 @@ _PARTS_AT_ONCE = 4
 def write_report(
     draft: Draft,
     manifest: Manifest,
-    blocks: Sequence[str],
+    gathered: Gathered,
     account: RunAccount,
     numbers: LineNumbers,
-    each: Each = here,
-    gathered: Gathered | None = None,
 ) -> None:
-    """Adds up the statistics of all blocks in block order and writes the report, twice.
+    """Writes the report of a version, for programs and for people.
 
     Args:
         draft: The version, every block committed.
         manifest: Its manifest.
-        blocks: Its blocks, in order.
+        gathered: What its blocks say.
         account: What the run did, and the version holds.
         numbers: The lines of its inputs.
-        each: Has runs of blocks read, here or in other processes.
-        gathered: What the blocks say, where they were read before.
 
     Raises:
-        IntegrityError: A sidecar, a part or a file of rejects is damaged.
+        IntegrityError: A part or a file of rejects is damaged.
         StoreError: The store failed.
     """
     version, texts = draft.version, draft.shows_texts
-    if gathered is None:
-        gathered = gather(version, blocks, manifest.parts, each)
     near = _near_duplicates(draft, manifest)
     nearest = KnownNeighbours(version, None if draft.reuse is None else draft.reuse.version)
     report = report_of(version, manifest, gathered, account, numbers, near, nearest, texts)
@@ -117,7 +110,7 @@ def report_of(
     keys = total.keys if texts else replace(total.keys, texts=())
     counted = total.get(records.SECTION) or records.Records()
     examples = counted.examples(partial(read_rejects, version))
-    examined, earlier = examine_with_earlier(version, manifest, texts, drift)
+    examined, drift = examine_with_earlier(version, manifest, texts, drift)
     facts = Facts(
         dataset={**manifest.description, "version": version.name},
         account=replace(account, lines=numbers.counts),
@@ -132,7 +125,7 @@ def report_of(
         rows_at=partial(_told, rows, numbers, manifest.input_format, texts),
         near_duplicates=_near_with_lines(near, numbers),
         nearest=nearest,
-        earlier=earlier,
+        drift=drift,
         texts=texts,
         map=draw_map(version, manifest, examined),
     )

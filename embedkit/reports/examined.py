@@ -69,6 +69,11 @@ class ExaminedRows:
         drawn = self.sample.drawn()
         return drawn.take(drawn.usable)
 
+    @property
+    def sampled(self) -> int:
+        """Rows of the sample, those without a direction among them."""
+        return self.sample.size
+
     @lazy_property
     def distinct(self) -> SampledVectors:
         """Those of them that are the first of their text."""

@@ -17,8 +17,7 @@ from embedkit.reports.repeats import TextRepeats
 from embedkit.reports.sample import Sample
 
 if TYPE_CHECKING:
-    # They are made of what sections are, which are made of this.
-    from embedkit.reports.drift.earlier import Earlier
+    # It is made of what sections are, which are made of this.
     from embedkit.reports.drift.figures import Drift
 
 Place = Callable[[str, int, int | None], str]
@@ -64,8 +63,8 @@ class Facts:
         nearest: Finds the neighbours of the sample's rows, or knows them.
         texts: Whether the beginnings of texts are shown, if they are known.
         map: The map that was drawn of the sample, or why none was; None where it was not asked.
-        earlier: The version that was published before, what is known of it and this one, or why
-            they are not compared; None where nobody asked.
+        drift: How the vectors lie to those of the version published before; None where nobody
+            asked.
     """
 
     dataset: Mapping[str, Any]
@@ -80,7 +79,7 @@ class Facts:
     nearest: Nearest = nearest
     texts: bool = True
     map: DrawnMap | str | None = None
-    earlier: "Earlier | Drift | str | None" = None
+    drift: "Drift | None" = None
 
     @property
     def has_examined_vectors(self) -> bool:

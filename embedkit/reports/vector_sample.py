@@ -176,8 +176,7 @@ class VectorSample:
             return SampledVectors.none()
         keys = np.concatenate([piece.keys for piece in self.pieces])
         places = np.concatenate([piece.places for piece in self.pieces])
-        most = min(MOST_SAMPLED, _MOST_COMPONENTS // self.pieces[0].vectors.shape[1])
-        order = np.lexsort((places, keys))[:most]
+        order = np.lexsort((places, keys))[: self.size]
         return SampledVectors(
             keys[order],
             places[order],
@@ -191,6 +190,14 @@ class VectorSample:
                 [piece.columns for piece in self.pieces], promote_options="default"
             ).take(pa.array(order)),
         )
+
+    @property
+    def size(self) -> int:
+        """How many rows are drawn."""
+        if not self.pieces:
+            return 0
+        width: int = self.pieces[0].vectors.shape[1]
+        return min(self.taken, MOST_SAMPLED, _MOST_COMPONENTS // width)
 
     @property
     def taken(self) -> int:

@@ -16,9 +16,11 @@ from embedkit.dataset import finalize as finalize_module
 from embedkit.dataset import rows as dataset_rows
 from embedkit.dataset.finalize import finalize
 from embedkit.dataset.plan_file import VersionPlan, create_or_check_plan
+from embedkit.dataset.processes import Each, here
 from embedkit.dataset.version import Version
 from embedkit.errors import IntegrityError
 from embedkit.flow import report as report_module
+from embedkit.flow.gather import gather
 from embedkit.flow.line_numbers import LineNumbers
 from embedkit.flow.report import write_report
 from embedkit.flow.write import write_embeddings
@@ -58,7 +60,7 @@ class Written:
         splits = [block.split_id for block in blocks]
         self.manifest = finalize(self.version, splits, DRAFT)
 
-    def report(self, **settings: object) -> dict:
+    def report(self, each: Each = here) -> dict:
         output = OutputConfig(output=self.version.root, max_reject_share=1.0)
         draft = SimpleNamespace(
             version=self.version,
@@ -74,7 +76,8 @@ class Written:
             rejects=self.manifest.rejects,
         )
         numbers = LineNumbers(None, {})
-        write_report(draft, self.manifest, self.ids, account, numbers, **settings)
+        gathered = gather(self.version, self.ids, self.manifest.parts, each)
+        write_report(draft, self.manifest, gathered, account, numbers)
         data = self.version.store.read("v1/report/report.json")
         assert self.version.store.read("v1/report/report.html")
         return json.loads(data)

@@ -8,6 +8,7 @@ import pytest
 from drifting import SUBJECTS, sample
 
 from embedkit.reports.drift.earlier import Earlier, RowChanges
+from embedkit.reports.drift.figures import measure_drift, not_compared
 from embedkit.reports.examined import ExaminedRows
 from embedkit.reports.map import clusters
 from embedkit.reports.render import render_html
@@ -30,7 +31,7 @@ def examined(rows):
 
 def said(before, now, **changes):
     earlier = Earlier("v1", examined(before), (), RowChanges(1, 2, 3, 4))
-    facts = SimpleNamespace(earlier=replace(earlier, **changes), examined=examined(now))
+    facts = SimpleNamespace(drift=measure_drift(replace(earlier, **changes), examined(now)))
     return SECTION.say(Nothing(), facts)
 
 
@@ -111,7 +112,7 @@ def test_two_recipes_and_rows_that_nobody_counted(page):
 
 
 def test_without_a_version_before_it_says_why(page):
-    facts = SimpleNamespace(earlier="there is none", examined=None)
+    facts = SimpleNamespace(drift=not_compared(None, "there is none"))
     figures, findings = SECTION.say(Nothing(), facts)
     assert (figures["drift"]["version"], findings) == (None, [])
     assert "Not compared: there is none." in page(figures)
@@ -124,6 +125,6 @@ def test_what_an_earlier_report_said_stands():
     from embedkit.reports.drift.figures import Drift
 
     known = TypeAdapter(Drift).validate_python(figures["drift"])
-    facts = SimpleNamespace(earlier=known, examined=None)
+    facts = SimpleNamespace(drift=known)
     assert SECTION.say(Nothing(), facts) == (figures, findings)
     assert asdict(known) == figures["drift"]

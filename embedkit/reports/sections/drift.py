@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from embedkit.reports.drift.figures import ALIKE, Drift, measure_drift, not_compared
+from embedkit.reports.drift.figures import ALIKE, Drift
 from embedkit.reports.facts import Facts
 from embedkit.reports.phrasing import count, noun, significant
 from embedkit.reports.section import Finding, Nothing, Section
@@ -19,13 +19,8 @@ class DriftFigures:
 
 
 def _figures(statistic: Nothing, facts: Facts) -> DriftFigures:
-    earlier = facts.earlier
-    assert earlier is not None, "else the section is left out"
-    if isinstance(earlier, Drift):
-        return DriftFigures(earlier)
-    if isinstance(earlier, str):
-        return DriftFigures(not_compared(None, earlier))
-    return DriftFigures(measure_drift(earlier, facts.examined))
+    assert facts.drift is not None, "else the section is left out"
+    return DriftFigures(facts.drift)
 
 
 def _stored_alike(drift: Drift) -> bool:
@@ -55,7 +50,7 @@ def _findings(figures: DriftFigures, facts: Facts) -> Iterator[Finding]:
 
 
 def _applies(facts: Facts) -> bool:
-    return facts.earlier is not None
+    return facts.drift is not None
 
 
 SECTION = Section(__file__, Nothing, _figures, _findings, applies=_applies)

@@ -102,9 +102,7 @@ class GeometryFigures:
 
 def _figures(statistic: Nothing, facts: Facts) -> GeometryFigures:
     assert facts.examined is not None, "else the section is left out"
-    sample = facts.examined.sample.drawn()
-    usable = sample.take(sample.usable)
-    texts = usable.one_of_each(usable.texts)
+    sampled, texts = facts.examined.sampled, facts.examined.distinct
     pairs, equal = equal_vectors(texts.vectors)
     compared = texts.one_of_each(texts.documents)
     units = compared.units
@@ -114,8 +112,8 @@ def _figures(statistic: Nothing, facts: Facts) -> GeometryFigures:
     near = found.cosines[:, 0].astype(np.float64) if found else np.empty(0)
     return GeometryFigures(
         Geometry(
-            sampled=len(sample),
-            unusable=len(sample) - len(usable),
+            sampled=sampled,
+            unusable=sampled - len(facts.examined.usable),
             compared=len(compared),
             floor=quantiles_of(floor),
             floor_mean=_rounded(floor.mean()) if len(floor) else None,
