@@ -27,7 +27,7 @@ class Snapshot:
         documents_expected: Estimate of all documents.
         tokens: Tokens that encoders have finished in this run.
         tokens_expected: Estimate of the tokens that this run has to encode.
-        tokens_per_second: Over the last minute.
+        tokens_per_second: Over the last minute, or since the last answer of an encoder but one.
         busy: Share of its time that an encoder encoded, averaged over encoders.
         seconds_left: At the present rate, or None while there is none.
         tokens_before: Tokens that earlier runs of the version encoded.

@@ -58,8 +58,7 @@ class Watch:
         loads = self._loads()
         now = time.monotonic()
         tokens = sum(load.tokens for load in loads)
-        self._past = [*(past for past in self._past if past[0] > now - 60), (now, tokens)]
-        then, tokens_then = self._past[0]
+        then, tokens_then = self._begin_of_rate(now, tokens)
         rate = (tokens - tokens_then) / (now - then) if now > then else 0.0
         todo = max(0, self._expected.tokens - tokens)
         return Snapshot(
@@ -72,6 +71,20 @@ class Watch:
             seconds_left=todo / rate if rate else None,
             tokens_before=self._expected.tokens_before,
         )
+
+    def _begin_of_rate(self, now: float, tokens: int) -> tuple[float, int]:
+        """Returns when what is counted for the rate began, and the tokens at that time.
+
+        It is a minute ago, or longer if no encoder has answered since: calls that take minutes
+        come to no rate of 0 between their answers.
+        """
+        past = self._past
+        if len(past) > 1 and past[-1][1] == past[-2][1] == tokens:
+            past.pop()
+        past.append((now, tokens))
+        while past[1][0] <= now - 60 and past[1][1] < tokens:
+            past.pop(0)
+        return past[0]
 
 
 @contextmanager

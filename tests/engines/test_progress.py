@@ -90,6 +90,20 @@ def test_the_rate_is_that_of_the_last_minute(monkeypatch):
     assert late.tokens_per_second == pytest.approx(10.0)
 
 
+def test_between_answers_that_take_long_the_rate_does_not_vanish(monkeypatch):
+    run = Run(monkeypatch)
+    watch = run.watch(Expected(1000, 1_000_000))
+    rates = []
+    # A line every 30 s, an answer of 9,000 tokens every 90 s, and then none any more.
+    for second in range(0, 1801, 30):
+        run.now, run.tokens = 5000.0 + second, 9000 * min(second // 90, 10)
+        rates.append(watch.snapshot().tokens_per_second)
+    assert all(50 <= rate <= 150 for rate in rates[4:31])
+    assert rates[40:] == sorted(rates[40:], reverse=True)
+    assert 0 < rates[-1] < 15
+    assert len(watch._past) < 5
+
+
 def test_more_work_than_was_expected_leaves_no_time(monkeypatch):
     run = Run(monkeypatch)
     watch = run.watch(Expected(10, 100))
