@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from functools import partial
+from pathlib import Path
 
 import duckdb
 import numpy as np
@@ -189,8 +190,11 @@ def test_the_card_of_a_version_without_rows(version, make_job, make_block):
     assert "## Columns" not in card
 
 
-def test_nothing_but_parts_is_found_by_a_glob_over_everything(dataset):
+def test_nothing_but_parts_is_found_by_a_glob_over_data_folders(dataset):
+    """Over everything, it finds the maps of reports as well."""
     version = dataset[0]
-    found = duckdb.sql(f"SELECT count(*) FROM '{version.root}/**/*.parquet'").fetchall()
-    assert found == [(120,)]
-    assert pl.scan_parquet(f"{version.root}/**/*.parquet").select(pl.len()).collect().item() == 120
+    (report := Path(version.url) / "report").mkdir(exist_ok=True)
+    pq.write_table(pa.table({"id": ["a"], "x": [0.5], "y": [0.5]}), report / "map.parquet")
+    rows = f"{version.root}/**/data/*.parquet"
+    assert duckdb.sql(f"SELECT count(*) FROM '{rows}'").fetchall() == [(120,)]
+    assert pl.scan_parquet(rows).select(pl.len()).collect().item() == 120

@@ -319,5 +319,9 @@ def test_a_night_begins_with_the_map_of_the_night_before(tmp_path, tiny_model, s
         table = pq.read_table(pa.BufferReader(made.store.read(made.key(MAP))))
         assert table.num_rows == report["map"]["rows"] == 8
         assert table.column("lang").to_pylist() == ["de"] * 8
+        elsewhere = [
+            key for key in made.store.list(made.key("")) if not key.startswith(f"{name}/data/")
+        ]
+        assert [key for key in elsewhere if key.endswith(".parquet")] == [f"{name}/{MAP}"]
     assert [one["start"] for one in found] == [None, "v1"]
     assert [one["method"] for one in found] == ["pca", "pca"]
