@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from embedkit.lazy import lazy_property
 from embedkit.reports.map.clusters import Clusters, clusters_of
 from embedkit.reports.second_moments import SecondMoments
+from embedkit.reports.values import SOURCE, Coded, coded
 from embedkit.reports.vector_groups import VectorGroups
 from embedkit.reports.vector_sample import SampledVectors, VectorSample
 from embedkit.vectors import vectors_of
@@ -73,6 +74,17 @@ class ExaminedRows:
     def sampled(self) -> int:
         """Rows of the sample, those without a direction among them."""
         return self.sample.size
+
+    @lazy_property
+    def values(self) -> dict[str, Coded]:
+        """Which input file, and which value of metadata, each of these has, by column.
+
+        A metadata column that was not read of all of them is left out.
+        """
+        rows = self.usable
+        columns = {name: rows.columns.column(name).combine_chunks() for name in self.sample.labels}
+        columns[SOURCE] = pa.array(rows.sources, pa.string())
+        return {name: coded(column, most=len(rows)) for name, column in columns.items()}
 
     @lazy_property
     def distinct(self) -> SampledVectors:

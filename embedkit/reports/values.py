@@ -25,8 +25,10 @@ SHOWN = 10
 VALUES_OF_BLOCK = 64
 """Values of a column in one block, from more of which on none are told apart."""
 
+LONGEST_VALUE = 200
+"""Characters of the longest value that is told apart."""
+
 _MOST_VALUES = 4096
-_LONGEST_VALUE = 200
 
 _NULL = "0"
 _VALUE = "="
@@ -52,10 +54,15 @@ def grouping_columns(schema: pa.Schema) -> list[str]:
     return [SOURCE, *label_columns(schema)]
 
 
-def coded(column: pa.Array) -> Coded:
-    """Tells the values of a column apart; of a block with very many, none are."""
+def coded(column: pa.Array, most: int = VALUES_OF_BLOCK) -> Coded:
+    """Tells the values of a column apart.
+
+    Args:
+        column: The values.
+        most: How many different ones may be told apart; of more, none are.
+    """
     encoded = column.cast(pa.string()).dictionary_encode()
-    if len(encoded.dictionary) > VALUES_OF_BLOCK:
+    if len(encoded.dictionary) > most:
         return Coded((OTHERS,), np.zeros(len(column), np.int64))
     keys = [*map(key_of, encoded.dictionary.to_pylist()), _NULL]
     places = {key: place for place, key in enumerate(dict.fromkeys(keys))}
@@ -65,7 +72,7 @@ def coded(column: pa.Array) -> Coded:
 
 def key_of(value: str) -> str:
     """Returns the key of a value."""
-    return OTHERS if len(value) > _LONGEST_VALUE else _VALUE + value
+    return OTHERS if len(value) > LONGEST_VALUE else _VALUE + value
 
 
 def value_of(key: str) -> str | None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from embedkit.reports.repeats import hash64
 from embedkit.reports.sample import keys_of
+from embedkit.reports.values import LONGEST_VALUE
 from embedkit.vectors import label_columns
 
 MOST_SAMPLED = 25_000
@@ -26,8 +27,8 @@ _ALL_KEYS = 1 << 64
 _BEGINNING = 1000
 """Characters that are kept of a text."""
 
-_LONGEST_VALUE = 200
-"""Characters that are kept of a metadata value."""
+_LONGEST_VALUE = LONGEST_VALUE + 1
+"""Characters that are kept of a metadata value: one that is too long to be told apart stays so."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,6 +193,14 @@ class VectorSample:
         )
 
     @property
+    def labels(self) -> list[str]:
+        """The metadata columns that were read of all rows that were taken."""
+        names = [piece.columns.column_names for piece in self.pieces]
+        return [
+            name for name in (names[0][1:] if names else []) if all(name in one for one in names)
+        ]
+
+    @property
     def size(self) -> int:
         """How many rows are drawn."""
         if not self.pieces:
@@ -221,6 +230,21 @@ def _cut(rows: pa.Table, labels: list[str]) -> pa.Table:
             cut = pc.utf8_slice_codeunits(rows.column(name), 0, _LONGEST_VALUE)
             rows = rows.set_column(rows.schema.get_field_index(name), name, cut)
     return rows.replace_schema_metadata(None)
+
+
+def numbered(vectors: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Numbers vectors such that those with the very same components have the same number.
+
+    Args:
+        vectors: Vectors, float32, shape (n, d).
+
+    Returns:
+        A number from 0 for each, int64, shape (n,).
+    """
+    # -0.0 equals 0.0, and has other bytes.
+    whole = np.ascontiguousarray(vectors + np.float32(0))
+    rows = whole.view(np.dtype((np.void, whole.shape[1] * whole.itemsize))).reshape(-1)
+    return np.unique(rows, return_inverse=True)[1].astype(np.int64)
 
 
 def key_bound(rows: int) -> int:

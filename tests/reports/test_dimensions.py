@@ -100,11 +100,20 @@ def test_a_few_dead_dimensions_are_worth_a_note_alone(report_of):
     assert any("5 dimensions of 384" in text for text in found_of(report_of(vectors), "warning"))
 
 
+def test_more_dead_dimensions_than_others_are_named(report_of):
+    vectors = vectors_of()
+    vectors[:, 2:] = 0
+    report = report_of(vectors)
+    assert [one["dimension"] for one in report["dimensions"]["dead"]] == [*range(2, 12)]
+    assert any("10 dimensions of 12 are" in text for text in found_of(report, "warning"))
+
+
 def test_vectors_that_all_point_one_way_are_an_error(report_of):
     report = report_of(np.outer(np.arange(1, 41), [1, 2, 3]).astype(np.float32))
     assert "All 40 vectors point the same way" in found_of(report, "error")[0]
     assert report["dimensions"]["n_dead"] == 0
     assert report["dimensions"]["mean_length"] == pytest.approx(1, abs=1e-5)
+    assert report_of(np.tile(vectors_of(1), (40, 1)))["dimensions"]["n_dead"] == 0
 
 
 def test_constant_vectors_are_counted(report_of):

@@ -13,10 +13,10 @@ from embedkit.reports.facts import Facts
 from embedkit.reports.phrasing import count, noun, percent
 from embedkit.reports.second_moments import SecondMoments
 from embedkit.reports.section import Finding, Nothing, Section
+from embedkit.reports.vector_faults import ALL_BUT_CONSTANT
 
 _SHOWN = 10
 _EXPLAINED = (("p50", 0.5), ("p90", 0.9), ("p99", 0.99))
-_DEAD = 1e-4
 _DEAD_OF_MODELS = 0.01
 """Share of the dimensions that sound models may leave unused."""
 
@@ -160,9 +160,9 @@ def _figures(statistic: Nothing, facts: Facts) -> DimensionFigures:
     deviations = _deviations(moments)
     order = np.argsort(-deviations, kind="stable")
     usual = float(np.median(deviations))
-    dead = np.flatnonzero((moments.low == moments.high) | (deviations < _DEAD * usual))
+    dead = np.flatnonzero((moments.low == moments.high) | (deviations < ALL_BUT_CONSTANT * usual))
     # Of one row, or equal ones, every dimension is the same, and none is to blame for it.
-    dead = dead if moments.count > 1 and usual > 0 else dead[:0]
+    dead = dead if len(dead) < len(deviations) else dead[:0]
 
     def told(place: int) -> Dimension:
         low, high = float(moments.low[place]), float(moments.high[place])

@@ -14,7 +14,7 @@ from embedkit.reports.facts import Facts
 from embedkit.reports.nearest import Neighbours
 from embedkit.reports.phrasing import noun, percent, significant
 from embedkit.reports.section import QUANTILES, Finding, Nothing, Section, share
-from embedkit.reports.vector_sample import SampledVectors
+from embedkit.reports.vector_sample import SampledVectors, numbered
 
 NEIGHBOURS = 10
 """Neighbours of a row that are looked at."""
@@ -223,14 +223,10 @@ def equal_vectors(
     """
     if len(vectors) < 2:
         return [], 0
-    # -0.0 equals 0.0, and has other bytes.
-    whole = np.ascontiguousarray(vectors + np.float32(0))
-    rows = whole.view(np.dtype((np.void, whole.shape[1] * whole.itemsize))).reshape(-1)
-    _, first, groups, counts = np.unique(
-        rows, return_index=True, return_inverse=True, return_counts=True
-    )
-    firsts = first[groups]
-    others = np.flatnonzero(firsts != np.arange(len(rows)))
+    numbers = numbered(vectors)
+    _, first, counts = np.unique(numbers, return_index=True, return_counts=True)
+    firsts = first[numbers]
+    others = np.flatnonzero(firsts != np.arange(len(numbers)))
     return [(int(firsts[row]), int(row)) for row in others], int(counts[counts > 1].sum())
 
 
