@@ -61,7 +61,7 @@ image-%:
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $$(command -v $(PYTHON) || command -v python3) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt \
-		--editable ".[openvino,minilm,s3,gcs,gcp,yaml,onnx,train,words,evaluate,report,faiss,usearch,test,dev]"
+		--editable ".[openvino,minilm,s3,gcs,gcp,yaml,onnx,train,words,evaluate,report,faiss,usearch,languages,test,dev]"
 	touch $@
 
 $(CHECKOV)/.installed: tests/k8s/checkov.txt
