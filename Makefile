@@ -8,7 +8,7 @@ CHECKOV := .venv-checkov
 export HF_HUB_OFFLINE = 1
 include k8s/versions.env
 
-.PHONY: demo lesson test lint bench gpu gpu-bundle soak report images clean
+.PHONY: demo lesson test lint bench gpu gpu-bundle soak report docs images clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m pipelines.demo
@@ -47,6 +47,12 @@ gpu-bundle: $(INSTALLED)
 report: demo
 	$(BIN)/python -m pipelines.screenshot build/demo/python-docs build/demo/report.png
 
+# The manual as a site in build/site, and its pages that are made from the code.
+docs: $(INSTALLED)
+	$(BIN)/python -m pipelines.settings_page docs/settings.md
+	$(BIN)/python -m pipelines.figures_page docs/figures.md
+	$(BIN)/python -m zensical build --strict
+
 # The images of a Ray node, a Beam worker and a Flex Template. TORCH_INDEX, the index of torch's CPU wheels, makes
 # the cpu variant small.
 REGISTRY ?= registry.example.com/embedkit
@@ -61,7 +67,7 @@ image-%:
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $$(command -v $(PYTHON) || command -v python3) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt \
-		--editable ".[openvino,minilm,s3,gcs,gcp,yaml,onnx,train,words,evaluate,report,faiss,usearch,languages,test,dev]"
+		--editable ".[openvino,minilm,s3,gcs,gcp,yaml,onnx,train,words,evaluate,report,faiss,usearch,languages,docs,test,dev]"
 	touch $@
 
 $(CHECKOV)/.installed: tests/k8s/checkov.txt
@@ -70,4 +76,4 @@ $(CHECKOV)/.installed: tests/k8s/checkov.txt
 	touch $@
 
 clean:
-	rm -rf build $(VENV) $(CHECKOV)
+	rm -rf build .cache $(VENV) $(CHECKOV)

@@ -30,10 +30,10 @@ _IN_TURN = {
     "one Ray": (
         "actors",
         "dataflow",
+        "docs",
         "end_to_end",
         "engines",
         "test_docstrings.py",
-        "test_readme.py",
         "transforms",
     ),
     "killed processes": ("cluster", "faults"),

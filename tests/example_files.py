@@ -1,4 +1,4 @@
-"""The files that the examples of docstrings and of the README name."""
+"""The files that the examples of docstrings and of the manual name."""
 
 import json
 import shutil

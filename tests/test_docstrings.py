@@ -31,7 +31,7 @@ def test_the_door_and_what_lies_behind_it_have_examples():
     assert {"embedkit", "embedkit.search.reader"} <= set(MODULES)
 
 
-# What it says is run as part of the README as well.
+# What it says is run as part of the manual as well.
 _SLOW = {"embedkit.actors.map_batches"}
 
 
