@@ -112,5 +112,10 @@ def merged(
     return found
 
 
+def summed(ours: Mapping[str, int], theirs: Mapping[str, int]) -> dict[str, int]:
+    """Adds counts by their names, which come sorted."""
+    return {name: ours.get(name, 0) + theirs.get(name, 0) for name in sorted({*ours, *theirs})}
+
+
 def _hash(key: str) -> bytes:
     return hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16).digest()

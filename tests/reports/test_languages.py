@@ -1,7 +1,9 @@
 """Languages of texts, by file and metadata value, against what they are known to be and pandas."""
 
 import csv
+import hashlib
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
@@ -9,19 +11,15 @@ import pyarrow as pa
 import pytest
 from blocks import build_block
 from public_data import NO_PUBLIC_DATA, PUBLIC_DATA
-from reporting import examined_of
 from texts import FOREIGN, paragraphs
 
 from embedkit.config import Gate
 from embedkit.reports import languages
-from embedkit.reports.account import RunAccount
-from embedkit.reports.facts import Facts
 from embedkit.reports.gates import check_gate
+from embedkit.reports.measured import Measured
 from embedkit.reports.render import render_html
-from embedkit.reports.repeats import TextRepeats
-from embedkit.reports.sample import Sample
-from embedkit.reports.section import Nothing
 from embedkit.reports.sections import languages as section
+from embedkit.reports.sections.languages import Languages
 
 ENGLISH = [text for text in paragraphs() if len(text) > 80][:600]
 NUMBERS = [f"{n} + {n * n} = {n + n * n}" for n in range(40)]
@@ -101,7 +99,7 @@ def test_the_figures_are_those_of_pandas(make_report):
         code: int((known == code).sum()) for code in ("de", "ru", "ja")
     }
     assert 0.9 < told["en"] / (known == "en").sum() <= 1
-    assert report["languages_of"] == 500
+    assert report["language_rows"] == 500
     assert sum(one["rows"] for one in report["languages"].values()) == 500
     assert sum(one["share"] for one in report["languages"].values()) == pytest.approx(1)
     frame["language"] = languages.languages_of(texts)
@@ -133,13 +131,12 @@ def test_one_file_in_another_language_is_named(make_report, bad, language, said)
     (found,) = report["language_groups"]
     assert [(one["value"], one["language"]) for one in found["worst"]] == [("f07.jsonl", language)]
     (text,) = [one for one in said_of(report) if said in one]
-    assert text.startswith("source 'f07.jsonl' (40 sampled rows) is unlike the others: ")
+    assert text.startswith("source 'f07.jsonl' (40 rows) is unlike the others: ")
     for gate in ("language_groups.source.worst_other_share>0.9", "languages.en.share<0.95"):
         assert not check_gate(Gate.parse(gate), report).passed
     page = render_html(json.loads(json.dumps(report)))
     page = page[page.index("<h2>Languages</h2>") :]
-    assert languages.detector() in page
-    assert "480 sampled rows" in page
+    assert "characters of 480 rows, up to" in page
     assert page.index("unlike the rest") < page.index("f07.jsonl") < page.index("By input file")
 
 
@@ -185,31 +182,37 @@ def test_it_is_left_out_where_it_cannot_be_told(make_report, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     without = make_report([made])
     for report in (few, bare, without):
-        assert "languages" not in report["sections"]
-        assert "languages" not in report
+        assert (report["languages"], report["main_language"]) == ({}, None)
+        assert report["language_groups"] == []
         assert "<h2>Languages</h2>" not in render_html(json.loads(json.dumps(report)))
 
 
-def test_rows_whose_texts_were_not_read_are_left_out():
-    """As those of a part of very long ones."""
-    bare = block(ENGLISH[:60], ["bare"] * 60)
-    rows = bare.rows.drop_columns(["text"])
-    bare = type(bare)(bare.split_id, bare.seq, bare.documents, True, (), rows)
-    texts = german(60) + ENGLISH[60:120]
-    examined = examined_of(bare, block(texts, ["a"] * 60 + ["b"] * 60, seq=1))
-    facts = Facts({}, RunAccount(), Sample(), TextRepeats(), {}, examined=examined)
-    assert section.SECTION.applies(facts)
-    figures, _ = section.SECTION.say(Nothing(), facts)
-    (column,) = figures["language_groups"]
-    assert [(one["value"], one["rows"], one["language"]) for one in column["largest"]] == [
-        ("a", 60, "de"), ("b", 60, "en"),
-    ]  # fmt: skip
+def statistic_of(*blocks):
+    return sum((Languages.of(Measured(one, 256)) for one in blocks), Languages())
 
 
-def test_no_more_texts_are_read_than_are_wanted(make_report, monkeypatch):
+def test_however_blocks_are_added_the_json_is_the_same():
+    texts = [text for pair in zip(german(360), ENGLISH[:360], strict=True) for text in pair]
+    sources = [f"f{n % 7}.jsonl" for n in range(720)]
+    blocks = [block(texts[n : n + 120], sources[n : n + 120], n) for n in range(0, 720, 120)]
+    whole = asdict(statistic_of(*blocks))
+    assert asdict(statistic_of(*blocks[::-1])) == whole
+    assert asdict(statistic_of(*blocks[:2]) + statistic_of(*blocks[2:])) == whole
+    assert sum(whole["rows"].values()) == 720
+
+
+def test_of_a_block_the_rows_with_the_smallest_hashes_are_read(monkeypatch):
     monkeypatch.setattr(section, "MOST_TEXTS", 110)
-    report = make_report([block(german(100) + ENGLISH[:100], ["a"] * 100 + ["b"] * 100)])
-    assert report["languages_of"] == 110
-    assert sum(one["rows"] for one in report["language_groups"][0]["largest"]) == 110
-    # They are as good as drawn at random.
-    assert 40 < report["languages"]["de"]["rows"] < 70
+    texts = german(100) + ENGLISH[:100]
+    made = block(texts, ["a"] * 100 + ["b"] * 100)
+    ids = made.rows.column("id").to_pylist()
+    first = sorted(range(200), key=lambda place: key(ids[place]))[:110]
+    told = pd.Series(languages.languages_of([texts[place] for place in first]))
+    found = statistic_of(made)
+    assert found.rows == told.value_counts().to_dict()
+    rows = {name: sum(counts.values()) for name, counts in found.by_column["source"].items()}
+    assert rows == {"=a": sum(n < 100 for n in first), "=b": sum(n >= 100 for n in first)}
+
+
+def key(name):
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")

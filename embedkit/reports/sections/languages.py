@@ -6,22 +6,36 @@ the rest, has vectors like any other, and is found for no good reason.
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Self
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from embedkit.reports.facts import Facts
-from embedkit.reports.languages import UNSURE, can_tell_languages, detector, languages_of
+from embedkit.reports.languages import CHARACTERS, UNSURE, can_tell_languages, languages_of
+from embedkit.reports.measured import Measured
 from embedkit.reports.phrasing import noun, percent
-from embedkit.reports.section import Finding, Nothing, Section, share
-from embedkit.reports.values import LEAST_SIZE, OTHERS, SHOWN, SOURCE, Coded, value_of
+from embedkit.reports.sample import keys_of
+from embedkit.reports.section import Finding, Section, share
+from embedkit.reports.values import (
+    LEAST_SIZE,
+    OTHERS,
+    SHOWN,
+    SOURCE,
+    Coded,
+    merged,
+    summed,
+    value_of,
+)
 
-MOST_TEXTS = 10_000
-"""Rows of the sample that are looked at, which takes some 5 s."""
+MOST_TEXTS = 1024
+"""Rows of a block that are looked at, those with the smallest hash of id: it takes some 0.4 s."""
 
 FEWEST_TEXTS = 100
-"""Rows from which on they are looked at: fewer can be read, and loading the model takes 0.7 s."""
+"""Rows that a block has at least to be looked at, as the model takes 0.7 s to load."""
 
 _ALIKE = 0.8
 _UNLIKE = 0.5
@@ -47,6 +61,59 @@ _NAMES = {
     "zxx": "no language", UNSURE: "not told",
 }  # fmt: skip
 """What a person calls languages; of the rest, the code of ISO 639 is shown."""
+
+
+Counts = dict[str, int]
+"""Rows by the language of their text."""
+
+
+@dataclass(frozen=True)
+class Languages:
+    """Rows by the language of their text, of those that were looked at.
+
+    Attributes:
+        rows: All of these.
+        by_column: These by the values of some columns, see ``merged``.
+    """
+
+    rows: Counts = field(default_factory=dict)
+    by_column: dict[str, dict[str, Counts]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, measured: Measured) -> Self:
+        """Measures one block; nothing without texts or py3langid."""
+        block = measured.block.rows
+        if block.num_rows < FEWEST_TEXTS or "text" not in block.schema.names:
+            return cls()
+        if not can_tell_languages():
+            return cls()
+        rows = np.argsort(keys_of(block.column("id")), kind="stable")[:MOST_TEXTS]
+        starts = pc.utf8_slice_codeunits(block.column("text").take(pa.array(rows)), 0, CHARACTERS)
+        told = np.array(languages_of(starts.to_pylist()), object)
+        by_column = {name: _by_value(one, rows, told) for name, one in measured.values.items()}
+        return cls(_counts(told), by_column)
+
+    def __add__(self, other: Self) -> Self:
+        """Returns the statistic of both."""
+        ours, theirs = self.by_column, other.by_column
+        return type(self)(
+            summed(self.rows, other.rows),
+            {
+                name: merged(ours.get(name, {}), theirs.get(name, {}), summed)
+                for name in sorted({*ours, *theirs})
+            },
+        )
+
+
+def _counts(told: NDArray[np.object_]) -> Counts:
+    return dict(sorted(Counter(told.tolist()).items()))
+
+
+def _by_value(
+    values: Coded, rows: NDArray[np.int64], told: NDArray[np.object_]
+) -> dict[str, Counts]:
+    codes = values.codes[rows]
+    return {values.keys[code]: _counts(told[codes == code]) for code in np.unique(codes).tolist()}
 
 
 @dataclass(frozen=True)
@@ -91,7 +158,7 @@ class LanguageColumn:
 
     Attributes:
         column: Its name: ``source``, or a metadata column.
-        distinct: How many values the rows have that are told apart.
+        distinct: How many values are told apart.
         largest: The ten values with most rows.
         worst: At most ten values of 20 rows or more that are unlike the rest, the worst first:
             the share of their language is at least 0.5 above that of all others.
@@ -113,39 +180,30 @@ class LanguageFigures:
 
     Attributes:
         languages: By the code of ISO 639, ``zxx`` (no language) and ``und`` (not told), the most
-            frequent first.
-        languages_of: How many rows of the sample were looked at.
+            frequent first; none where none were measured.
+        language_rows: How many rows were looked at.
         main_language: The most frequent one that is told; None of none.
-        language_detector: What told them, with its version.
         language_groups: Columns with more than one value.
     """
 
     languages: dict[str, Language]
-    languages_of: int
+    language_rows: int
     main_language: str | None
-    language_detector: str
     language_groups: list[LanguageColumn]
 
 
-def _figures(statistic: Nothing, facts: Facts) -> LanguageFigures:
-    examined = facts.examined
-    assert examined is not None, "else the section is left out"
-    beginnings = examined.usable.beginnings
-    # A part of very long texts has none here.
-    rows = np.flatnonzero(_known(beginnings))[:MOST_TEXTS]
-    told = np.array(languages_of(beginnings[rows].tolist()), object)
-    counts = Counter(told.tolist())
-    main = None if _main(counts) == UNSURE else _main(counts)
-    columns = sorted(examined.values, key=lambda name: (name != SOURCE, name))
-    found = (_column(name, examined.values[name], rows, told) for name in columns)
+def _figures(statistic: Languages, facts: Facts) -> LanguageFigures:
+    counts = statistic.rows
+    total, main = sum(counts.values()), _main(counts)
+    columns = sorted(statistic.by_column, key=lambda name: (name != SOURCE, name))
+    found = (_column(name, statistic.by_column[name], counts) for name in columns)
     return LanguageFigures(
         languages={
-            code: Language(name_of(code), number, share(number, len(rows)))
-            for code, number in sorted(counts.items(), key=lambda one: (-one[1], one[0]))
+            code: Language(name_of(code), rows, share(rows, total))
+            for code, rows in sorted(counts.items(), key=lambda one: (-one[1], one[0]))
         },
-        languages_of=len(rows),
-        main_language=main,
-        language_detector=detector(),
+        language_rows=total,
+        main_language=None if main == UNSURE else main,
         language_groups=[one for one in found if one.distinct > 1],
     )
 
@@ -164,43 +222,33 @@ def _main(counts: Mapping[str, int]) -> str:
     return _most({code: rows for code, rows in counts.items() if code != UNSURE})
 
 
-def _column(
-    column: str, values: Coded, rows: NDArray[np.int64], told: NDArray[np.object_]
-) -> LanguageColumn:
-    codes = values.codes[rows]
-    by_key = {
-        values.keys[code]: Counter(told[codes == code].tolist())
-        for code in np.unique(codes).tolist()
-    }
-    whole = sum(by_key.values(), Counter[str]())
+def _column(column: str, by_value: Mapping[str, Counts], whole: Counts) -> LanguageColumn:
+    told = {key: counts for key, counts in by_value.items() if key != OTHERS}
+    by_size = sorted(told, key=lambda key: (-sum(told[key].values()), key))
+    groups = {key: _group(key, told[key], whole) for key in by_size}
+    large = {key: one for key, one in groups.items() if one.rows >= LEAST_SIZE}
+    unlike = (one for one in large.values() if one.share - one.rest >= _UNLIKE)
     main = _main(whole)
-    by_size = sorted(by_key.keys() - {OTHERS}, key=lambda key: (-by_key[key].total(), key))
-    groups = [_group(key, by_key[key], whole) for key in by_size]
-    large = [one for one in groups if one.rows >= LEAST_SIZE]
-    unlike = (one for one in large if one.share - one.rest >= _UNLIKE)
-    others = (
-        1 - share(by_key[key][main], one.rows)
-        for key, one in zip(by_size, groups, strict=True)
-        if one.rows >= LEAST_SIZE
-    )
+    others = (1 - share(told[key].get(main, 0), one.rows) for key, one in large.items())
     return LanguageColumn(
         column=column,
-        distinct=len(by_size),
-        largest=groups[:SHOWN],
+        distinct=len(told),
+        largest=list(groups.values())[:SHOWN],
         worst=sorted(unlike, key=lambda one: (one.rest - one.share, one.value or ""))[:SHOWN],
         worst_other_share=max(others, default=None),
     )
 
 
-def _group(key: str, counts: Counter[str], whole: Counter[str]) -> LanguageGroup:
-    language, rows = _most(counts), counts.total()
+def _group(key: str, counts: Counts, whole: Counts) -> LanguageGroup:
+    language, rows = _most(counts), sum(counts.values())
+    other = whole.get(language, 0) - counts.get(language, 0)
     return LanguageGroup(
         value=value_of(key),
         rows=rows,
         language=language,
         name=name_of(language),
-        share=share(counts[language], rows),
-        rest=share(whole[language] - counts[language], whole.total() - rows),
+        share=share(counts.get(language, 0), rows),
+        rest=share(other, sum(whole.values()) - rows),
     )
 
 
@@ -214,9 +262,7 @@ def _findings(figures: LanguageFigures, facts: Facts) -> Iterator[Finding]:
     for column in figures.language_groups:
         for group in column.worst[:_FINDINGS_OF_COLUMN]:
             value = "null" if group.value is None else repr(group.value)
-            said = (
-                f"{column.column} {value} ({noun(group.rows, 'sampled row')}) is unlike the others"
-            )
+            said = f"{column.column} {value} ({noun(group.rows, 'row')}) is unlike the others"
             if group.language == UNSURE:
                 what = "in no language that can be told"
                 ask = "Is it numbers, code or single words?"
@@ -229,18 +275,4 @@ def _findings(figures: LanguageFigures, facts: Facts) -> Iterator[Finding]:
             )
 
 
-def _applies(facts: Facts) -> bool:
-    examined = facts.examined
-    return (
-        examined is not None
-        and facts.has_examined_vectors
-        and can_tell_languages()
-        and int(_known(examined.usable.beginnings).sum()) >= FEWEST_TEXTS
-    )
-
-
-def _known(beginnings: NDArray[np.object_]) -> NDArray[np.bool_]:
-    return np.array([text is not None for text in beginnings], np.bool_)
-
-
-SECTION = Section(__file__, Nothing, _figures, _findings, columns=("embedding",), applies=_applies)
+SECTION = Section(__file__, Languages, _figures, _findings)

@@ -16,7 +16,16 @@ from embedkit.reports.measured import Measured
 from embedkit.reports.phrasing import noun, percent
 from embedkit.reports.section import Finding, Section, share
 from embedkit.reports.unicode_scripts import MIXED, NO_LETTERS, Written, written_in
-from embedkit.reports.values import LEAST_SIZE, OTHERS, SHOWN, SOURCE, Coded, merged, value_of
+from embedkit.reports.values import (
+    LEAST_SIZE,
+    OTHERS,
+    SHOWN,
+    SOURCE,
+    Coded,
+    merged,
+    summed,
+    value_of,
+)
 
 _FAULTY = "faulty"
 _ALIKE = 0.9
@@ -69,9 +78,9 @@ class Scripts:
         """Returns the statistic of both."""
         ours, theirs = self.by_column, other.by_column
         return type(self)(
-            _plus(self.rows, other.rows),
+            summed(self.rows, other.rows),
             {
-                name: merged(ours.get(name, {}), theirs.get(name, {}), _plus)
+                name: merged(ours.get(name, {}), theirs.get(name, {}), summed)
                 for name in sorted({*ours, *theirs})
             },
         )
@@ -89,10 +98,6 @@ def _counts(written: Written, groups: NDArray[np.int64], number: int) -> Iterato
     names = (*written.names, _FAULTY)
     for row in np.column_stack([cells.reshape(number, kinds), faulty]).tolist():
         yield {name: found for name, found in sorted(zip(names, row, strict=True)) if found}
-
-
-def _plus(ours: Mapping[str, int], theirs: Mapping[str, int]) -> Counts:
-    return {name: ours.get(name, 0) + theirs.get(name, 0) for name in sorted({*ours, *theirs})}
 
 
 @dataclass(frozen=True)
