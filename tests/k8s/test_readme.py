@@ -19,10 +19,10 @@ def own_overlay(tmp_path_factory: pytest.TempPathFactory) -> tuple[Document, ...
     """What the overlay of step 5 renders to."""
     folder = tmp_path_factory.mktemp("nightly").resolve()
     (folder / "job.yaml").write_text(JOB)
-    block = re.search(r"^   ```yaml\n(.*?)^   ```", MANUAL, re.MULTILINE | re.DOTALL)
+    block = re.search(r"^```yaml\n(.*?)^```", MANUAL, re.MULTILINE | re.DOTALL)
     assert block is not None
     text = block[1].replace("../k8s", os.path.relpath(K8S, folder))
-    (folder / "kustomization.yaml").write_text(re.sub("^   ", "", text, flags=re.MULTILINE))
+    (folder / "kustomization.yaml").write_text(text)
     return kustomize(folder)
 
 
