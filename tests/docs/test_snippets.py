@@ -42,8 +42,8 @@ _IN_CI = {
 
 _SAID = {
     "docs/format.md": ("38 38 0 0", "[(38, 38, 8, 95)]"),
-    "docs/notebooks.md": ("2 nothing/*.jsonl", "(38, 8)", "{1: 'empty_text'}", "3"),
-    "docs/vectors.md": ("(40, 8)",),
+    "docs/notebooks.md": ("2 model nowhere", "(38, 8)", "{1: 'empty_text'}", "3"),
+    "docs/vectors.md": ("(38, 8)",),
     "docs/extending.md": ("Short(rows=6, short=3)",),
 }
 """What the Python of a page says."""
