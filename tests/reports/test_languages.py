@@ -140,6 +140,15 @@ def test_one_file_in_another_language_is_named(make_report, bad, language, said)
     assert page.index("unlike the rest") < page.index("f07.jsonl") < page.index("By input file")
 
 
+def test_texts_that_are_not_told_do_not_hide_a_file(make_report):
+    made = corpus(german(40))
+    texts = made.rows.column("text").to_pylist()
+    texts[::4] = NUMBERS * 3
+    report = make_report([block(texts, made.rows.column("source").to_pylist())])
+    assert report["languages"]["en"]["share"] < 0.75
+    assert [text for text in said_of(report) if "75 % of it is in German" in text]
+
+
 def test_a_sound_corpus_and_one_of_many_languages_say_nothing(make_report):
     sound = make_report([corpus(ENGLISH[480:520])])
     assert sound["language_groups"][0]["worst"] == []

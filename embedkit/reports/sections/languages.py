@@ -37,7 +37,9 @@ MOST_TEXTS = 1024
 FEWEST_TEXTS = 100
 """Rows that a block has at least to be looked at, as the model takes 0.7 s to load."""
 
-_ALIKE = 0.8
+_ALIKE = 0.9
+"""Share of the rows whose language is told that are of one where another is worth a warning."""
+
 _UNLIKE = 0.5
 _FINDINGS_OF_COLUMN = 3
 
@@ -255,8 +257,8 @@ def _group(key: str, counts: Counts, whole: Counts) -> LanguageGroup:
 def _findings(figures: LanguageFigures, facts: Facts) -> Iterator[Finding]:
     if figures.main_language is None:
         return
-    main = figures.languages[figures.main_language]
-    if main.share < _ALIKE:
+    told = sum(one.rows for code, one in figures.languages.items() if code != UNSURE)
+    if figures.languages[figures.main_language].rows < _ALIKE * told:
         # Where texts are in many languages, each of them is unlike the others.
         return
     for column in figures.language_groups:
