@@ -5,6 +5,7 @@ import itertools
 import json
 import re
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 from manual import DOCS, ROOT
@@ -25,6 +26,7 @@ def _trees(*folders: str) -> Iterator[ast.AST]:
             yield from ast.walk(ast.parse(path.read_text()))
 
 
+@cache
 def reasons() -> set[str]:
     """Words of the code that stand where a reject has its reason: before what is to be said."""
     found = set()

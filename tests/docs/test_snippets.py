@@ -27,8 +27,6 @@ _OF_PIPELINES = ("docs/beam.md", "docs/ray.md")
 """Pages whose Python starts Beam or Ray: the tests below run it, and look at what comes of it."""
 
 _IN_CI = {
-    "docs/evaluation.md",
-    "docs/exit-codes.md",
     "docs/extending.md",
     "docs/format.md",
     "docs/index.md",
