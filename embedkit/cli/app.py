@@ -9,7 +9,17 @@ from typing import Annotated, Any
 import typer
 
 from embedkit import __version__
-from embedkit.cli.arguments import ENDS, Inputs, Json, LogFormat, Progress, Root
+from embedkit.cli.arguments import (
+    ENDS,
+    Documents,
+    Inputs,
+    Json,
+    LogFormat,
+    PricePerHour,
+    Progress,
+    Root,
+    TokensPerSecond,
+)
 from embedkit.cli.compare import compare
 from embedkit.cli.convert import convert
 from embedkit.cli.duplicates import duplicates
@@ -106,16 +116,31 @@ def run(
 
 @app.command(epilog=ENDS)
 @job_command
-def plan(inputs: Inputs = None, *, settings: dict[str, Any], as_json: Json = False) -> None:
-    """Say what a run would read and how long it may take; run nothing."""
+def plan(
+    inputs: Inputs = None,
+    *,
+    settings: dict[str, Any],
+    documents: Documents = None,
+    tokens_per_second: TokensPerSecond = None,
+    price_per_hour: PricePerHour = None,
+    as_json: Json = False,
+) -> None:
+    """Say what a run would read and how long it may take; run nothing.
+
+    With --documents, --tokens-per-second or --price-per-hour it also says how many hours a whole
+    run takes on --encoders, what it costs, stores and asks of a store, and what holds it up first.
+    """
     from embedkit.engines.estimate import plan_job
+    from embedkit.engines.sizing import SizingOptions
 
     set_up_logs("text")
     if "max_reject_share" in settings:
         _LOG.warning("--max-reject-share has no effect: a plan rejects nothing")
     if "fail_on" in settings:
         _LOG.warning("--fail-on has no effect: a plan has no figures")
-    estimate = plan_job(read_job(inputs or [], settings, output="."))
+    asked = SizingOptions(documents, tokens_per_second, price_per_hour)
+    job = read_job(inputs or [], settings, output=".")
+    estimate = plan_job(job, sizing=asked if asked.given else None)
     say(json.dumps(estimate.to_dict()) if as_json else estimate.to_text())
 
 

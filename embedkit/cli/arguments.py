@@ -4,6 +4,9 @@ from typing import Annotated, Literal
 
 import typer
 
+SIZING = "A run on other machines"
+"""Heading of the options that tell ``plan`` of them."""
+
 Inputs = Annotated[
     list[str] | None,
     typer.Argument(
@@ -36,6 +39,30 @@ Earlier = Annotated[
 ]
 Later = Annotated[
     str, typer.Argument(help="The other one, of the same root or another.", metavar="LATER")
+]
+Documents = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Size a run for so many records, of which the inputs are a sample.",
+        rich_help_panel=SIZING,
+    ),
+]
+TokensPerSecond = Annotated[
+    float | None,
+    typer.Option(
+        metavar="X",
+        help="Tokens per second of one encoder, as it was measured; guessed unless given.",
+        rich_help_panel=SIZING,
+    ),
+]
+PricePerHour = Annotated[
+    float | None,
+    typer.Option(
+        metavar="X",
+        help="What one encoder costs an hour, its share of a machine included, in any currency.",
+        rich_help_panel=SIZING,
+    ),
 ]
 
 ENDS = (

@@ -2,23 +2,27 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from embedkit.config import CorpusConfig, JobConfig, pairs_fault
 from embedkit.corpus.chunks import Chunker, windows_of
 from embedkit.corpus.plan import Split, estimate, plan_inputs
 from embedkit.dataset.committed import CommitRecord, committed
-from embedkit.encoders.hardware import HERE, Machine, processor_name
+from embedkit.encoders.hardware import HERE, Machine, processor_name, usable_cores
 from embedkit.encoders.host_cores import HostWork
 from embedkit.encoders.kinds import read_job_model, tokens_per_second
 from embedkit.encoders.spec import ModelSpec
 from embedkit.engines.display import clock
 from embedkit.engines.gpu_estimate import GpuEstimate, gpu_estimate
 from embedkit.engines.progress import Expected
+from embedkit.engines.sizing import Fleet, Sizing, SizingOptions, size_run, size_text
+from embedkit.engines.workload import PerDocument, workload_of
 from embedkit.errors import ConfigError
+from embedkit.flow.block_size import with_block_size
 from embedkit.flow.prepare import ChunkerFactory, Job, version_of_job, warn_of_idle_settings
 from embedkit.quantization import StoredAs
 from embedkit.tokens.tokenization import load_tokenizer
@@ -54,6 +58,7 @@ class Estimate:
         gpu: What GPUs need; None where the model runs on CPUs.
         vectors: Vectors, one for each row, word or token, estimated.
         vector_bytes: What they take on disk, which no compression makes much smaller.
+        sizing: What a whole run takes on the encoders that were asked about; None where none were.
     """
 
     files: int
@@ -73,10 +78,17 @@ class Estimate:
     gpu: GpuEstimate | None = None
     vectors: int = 0
     vector_bytes: int = 0
+    sizing: Sizing | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the estimate as JSON values, without ``gpu`` where the model runs on CPUs."""
-        return {name: value for name, value in asdict(self).items() if name != "gpu" or value}
+        """Returns the estimate as JSON values.
+
+        It has no ``gpu`` where the model runs on CPUs, and no ``sizing`` where none was asked for.
+        """
+        said = asdict(replace(self, sizing=None))
+        said["sizing"] = self.sizing.to_dict() if self.sizing else None
+        optional = ("gpu", "sizing")
+        return {name: value for name, value in said.items() if name not in optional or value}
 
     def to_text(self) -> str:
         """Returns the estimate for a person."""
@@ -104,6 +116,7 @@ class Estimate:
                 f"time       {took} on {self.device}",
                 *(self.gpu.to_text() if self.gpu else []),
                 f"model      {self.model}",
+                *(self.sizing.to_text() if self.sizing else []),
             ]
         )
 
@@ -118,15 +131,6 @@ def vector_bytes(vectors: int, dimension: int, dtype: str) -> int:
     """
     stored = StoredAs(dtype, dimension)
     return vectors * stored.width * np.dtype(stored.number).itemsize
-
-
-def size_text(size: float) -> str:
-    """Returns a number of bytes for a person, such as ``307 GB``."""
-    units = ("bytes", "kB", "MB", "GB", "TB", "PB")
-    place = 0
-    while size >= 999.5 and place < len(units) - 1:
-        size, place = size / 1000, place + 1
-    return f"{size:.3g} {units[place]}"
 
 
 class _Counter:
@@ -194,8 +198,10 @@ class _Counter:
         Texts are timed when they are tokenized once more: most words of a corpus were met before,
         of which some tokenizers make use.
         """
-        if self._model.placement.device == "cpu":
-            return None
+        return None if self._model.placement.device == "cpu" else self.timed_work()
+
+    def timed_work(self) -> HostWork:
+        """Returns the same whatever runs the model."""
         self._tokenize_kept()
         start = time.process_time()
         tokens = self._tokenize_kept()
@@ -203,6 +209,26 @@ class _Counter:
         if not tokens or (tokens < _TIMED_TOKENS and self._room > 0):
             return HostWork(self._model.vectors.dimension)
         return HostWork(self._model.vectors.dimension, self.tokens / self.rows, seconds / tokens)
+
+    def per_document(self, config: JobConfig) -> PerDocument:
+        """Returns what becomes of a document, on average.
+
+        Args:
+            config: Says what is stored of it.
+        """
+        texts, vectors = max(1, self.texts), self._model.vectors
+        return PerDocument(
+            rows=self.rows / texts,
+            vectors=self.vectors / texts,
+            bytes_per_vector=vector_bytes(1, vectors.dimension, config.vector_dtype),
+            one_vector=not vectors.many and vectors.column == "embedding",
+            text_share=self._zstd_share() if config.store_text else 0.0,
+        )
+
+    def _zstd_share(self) -> float:
+        """Returns how large texts are as zstd packs them, as a share; of none it is 1."""
+        data = "".join(self._kept).encode()
+        return len(pa.compress(data, codec="zstd", asbytes=True)) / len(data) if data else 1.0
 
     def _tokenize_kept(self) -> int:
         rows = [row for found, _ in self._rows_of(self._kept) for row in found]
@@ -213,7 +239,9 @@ def _chunker(config: CorpusConfig, model: ModelSpec) -> Chunker | None:
     return ChunkerFactory(config, model.tokenizer)() if config.has_many_rows else None
 
 
-def plan_job(config: JobConfig, machine: Machine = HERE) -> Estimate:
+def plan_job(
+    config: JobConfig, machine: Machine = HERE, sizing: SizingOptions | None = None
+) -> Estimate:
     """Estimates a job from its plan and a sample of its documents; nothing is encoded or written.
 
         >>> from embedkit import JobConfig, plan_job
@@ -224,14 +252,17 @@ def plan_job(config: JobConfig, machine: Machine = HERE) -> Estimate:
     Args:
         config: The job.
         machine: What is to run it, if that is not this machine.
+        sizing: The run that it is to be sized for; ``Estimate.sizing`` has the answer.
 
     Raises:
-        ConfigError: A setting or the model cannot be used.
+        ConfigError: A setting or the model cannot be used, or a run is to be sized whose encoders
+            are of unknown speed.
         InputError: An input cannot be used.
     """
     if fault := pairs_fault(config, config):
         raise ConfigError(fault)
     model = read_job_model(config, config, machine)
+    config = with_block_size(config, model)
     plan = plan_inputs(config)
     warn_of_idle_settings(config, model, plan)
     counter = _Counter(model, _chunker(config, model), with_vectors=True)
@@ -246,6 +277,11 @@ def plan_job(config: JobConfig, machine: Machine = HERE) -> Estimate:
     before = committed(version_of_job(config, model, plan)).values()
     left = max(0, found.tokens - sum(record.tokens for record in before))
     start = _START_SECONDS[config.engine]
+    sized = None
+    if sizing is not None:
+        work = workload_of(plan, found, config, counter.per_document(config), sizing.documents)
+        fleet = _fleet(config, model, gpu, sizing, counter.timed_work())
+        sized = size_run(work, fleet, sizing, start)
     return Estimate(
         files=plan.files,
         skipped_files=plan.skipped_files,
@@ -264,7 +300,36 @@ def plan_job(config: JobConfig, machine: Machine = HERE) -> Estimate:
         gpu=gpu,
         vectors=vectors,
         vector_bytes=vector_bytes(vectors, model.vectors.dimension, config.vector_dtype),
+        sizing=sized,
     )
+
+
+def _fleet(
+    config: JobConfig,
+    model: ModelSpec,
+    gpu: GpuEstimate | None,
+    sizing: SizingOptions,
+    host: HostWork,
+) -> Fleet:
+    """Returns the fleet that a run is to be sized for.
+
+    Raises:
+        ConfigError: How fast its encoders are was not said and is not known.
+    """
+    speed = sizing.tokens_per_second
+    if speed is None and gpu is not None:
+        speed = gpu.tokens_per_second / config.encoders_per_gpu
+    elif speed is None and model.placement.device == "cpu":
+        speed = tokens_per_second(model)
+    if speed is None:
+        raise ConfigError(
+            "nothing is known of the speed of this model on this device; measure what one encoder "
+            "does and give it as --tokens-per-second"
+        )
+    here = gpu.gpus * config.encoders_per_gpu if gpu else 1
+    encoders = config.encoders.most if config.encoders else here
+    given = sizing.tokens_per_second is not None
+    return Fleet.of(config, encoders, speed, given, host, usable_cores())
 
 
 def expected_work(

@@ -84,6 +84,12 @@ def fault_of_setting(asked: str) -> str | None:
     )
 
 
+def compares_rows(output: OutputConfig, rows: int) -> bool:
+    """Whether a version of so many new rows, of one vector each, is looked through by cells."""
+    asked = output.near_duplicates
+    return rows > FEW_ROWS and asked != "off" and (asked != "auto" or _can_cluster())
+
+
 def is_gated(output: OutputConfig) -> bool:
     """Whether a gate needs what near duplicates say, so that they are looked for every time."""
     return any(gate.path.startswith("near_duplicate") for gate in output.gates)

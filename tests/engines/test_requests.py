@@ -12,10 +12,13 @@ from running import records, tiny_job, write_jsonl
 
 from embedkit.config import JobConfig
 from embedkit.dataset.commit import commit_block
-from embedkit.dataset.version import Version
+from embedkit.dataset.manifest import read_manifest
+from embedkit.dataset.version import Version, find_version
 from embedkit.engines.display import Nothing, Snapshot
+from embedkit.engines.estimate import plan_job
 from embedkit.engines.plain import PlainWork
 from embedkit.engines.run import run_job
+from embedkit.engines.sizing import SizingOptions
 from embedkit.flow import beats
 
 _RUNNING = {
@@ -143,6 +146,37 @@ def test_a_complete_version_is_found_so_by_its_records_and_one_listing_of_each_f
         run_job(job)
     asked = [counted(requests, partial(run_job, job)) for job in (few, many)]
     assert grown(*asked, 5) == {"GET _meta/commits": 1, "GET _meta/splits": 1}
+
+
+def test_a_run_asks_and_stores_what_its_plan_tells(tiny_model, bucket, requests, tmp_path):
+    for number in range(2):
+        rows = [{"id": f"{number}-{row}", "text": f"record {row}"} for row in range(600)]
+        for place in (0, 300):
+            # A reject for each block.
+            rows[place]["text"] = ""
+        size = write_jsonl(tmp_path / "in" / f"{number}.jsonl", rows).stat().st_size
+    settings = {"split_bytes": size + 1000, "block_rows": 300, "near_duplicates": "off"}
+    settings |= {"max_reject_share": 0.5, "id_column": "id", "store_text": True}
+    job = tiny_job(tiny_model, tmp_path / "in", tmp_path, **settings)
+    job = job.model_copy(update={"output": f"s3://{bucket}/out"})
+    sized = plan_job(job, sizing=SizingOptions(tokens_per_second=1e9)).sizing
+    work, told = sized.work, sized.output_requests
+    assert (work.splits, work.blocks, work.rejecting_blocks) == (2, 4, 4)
+    asked: Counter[str] = Counter()
+    kinds = {"PUT": "put", "LIST": "list", "DELETE": "remove"}
+    for name, count in counted(requests, partial(run_job, job)).items():
+        asked[kinds.get(name.split()[0], "get")] += count
+    # Ids are looked for in the version before as well, and rows are shown from some of the parts.
+    for name in ("put", "list", "get"):
+        assert getattr(told, name) == pytest.approx(asked[name], rel=0.05)
+    version = find_version(job.output)
+    manifest = read_manifest(version)
+    assert (work.rows, work.tokens, work.blocks) == (manifest.rows, manifest.tokens, 4)
+    folders = ("data", "_meta/stats", "_meta/commits", "_meta/ids")
+    sizes = (version.store.sizes(version.key(f"{folder}/")) for folder in folders)
+    stored = sum(size for found in sizes for _, size in found)
+    # Of blocks so small much is metadata.
+    assert stored == pytest.approx(work.stored_bytes, rel=0.25)
 
 
 class Recorder(Nothing):
