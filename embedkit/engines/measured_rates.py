@@ -34,5 +34,9 @@ EXAMINE_SECONDS_PER_ROW: Final = 40e-6
 NEAR_SECONDS_PER_ROW: Final = 33.1 / 100_000
 """Of a core that looks for near duplicates: "Near duplicates among 100,000 rows"."""
 
+MAP_SECONDS: Final = 31.0
+MAP_ROWS: Final = 25_000
+"""Of a core that makes a report's first map, of so many rows of a larger version: "Maps"."""
+
 ID_BYTES_PER_RECORD: Final = 8
 """What is kept of each id, to find those that repeat."""

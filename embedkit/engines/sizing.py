@@ -446,7 +446,8 @@ def completing_seconds(work: Workload, fleet: Fleet) -> float:
     """Returns what completing a version takes when near duplicates are known."""
     cores = fleet.driver_cores
     examined = work.rows * min(1.0, MOST_BLOCKS / work.blocks)
-    seconds = work.blocks * rates.FINISH_SECONDS_PER_BLOCK
+    seconds = rates.MAP_SECONDS * min(1.0, work.rows / rates.MAP_ROWS)
+    seconds += work.blocks * rates.FINISH_SECONDS_PER_BLOCK
     seconds += work.rows * rates.FINISH_SECONDS_PER_ROW / cores
     seconds += examined * rates.EXAMINE_SECONDS_PER_ROW / min(cores, _EXAMINED_AT_ONCE)
     if work.remote_output:

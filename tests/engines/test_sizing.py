@@ -62,7 +62,7 @@ def test_hours_and_cost_by_hand():
     assert found.hours.encoding == found.hours.encoders
     assert found.hours.planning == pytest.approx(1000 * 60e-6 / 3600)
     examined = 1e9 * 2048 / 130_000
-    finishing = 130_000 * 287e-6 + 1e9 * 4.7 / 9.6e6 / 2 + examined * 40e-6 / 2
+    finishing = 31 + 130_000 * 287e-6 + 1e9 * 4.7 / 9.6e6 / 2 + examined * 40e-6 / 2
     assert found.hours.finishing == pytest.approx(finishing / 3600)
     assert found.hours.near_duplicates == 0
     total = found.hours.planning + found.hours.encoders + found.hours.finishing + 0.01
