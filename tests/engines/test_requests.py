@@ -176,8 +176,8 @@ def test_a_run_asks_and_stores_what_its_plan_tells(tiny_model, bucket, requests,
     folders = ("data", "_meta/stats", "_meta/commits", "_meta/ids")
     sizes = (version.store.sizes(version.key(f"{folder}/")) for folder in folders)
     stored = sum(size for found in sizes for _, size in found)
-    # Of blocks so small much is metadata.
-    assert stored == pytest.approx(work.stored_bytes, rel=0.25)
+    # Vectors of texts that are so alike take less than most do.
+    assert work.text_bytes < stored < work.stored_bytes
 
 
 class Recorder(Nothing):

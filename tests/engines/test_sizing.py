@@ -71,6 +71,13 @@ def test_hours_and_cost_by_hand():
     assert found.cost == pytest.approx(24 * total)
 
 
+def test_what_is_stored_by_hand():
+    beside = 55 * 10**9 + 12_000 * 130_000
+    assert WORK.stored_bytes == 1536 * 10**9 + beside
+    with_text = replace(WORK, text_bytes=7)
+    assert with_text.stored_bytes == WORK.stored_bytes + 7
+
+
 def test_ids_and_near_duplicates_are_shared_by_the_workers():
     work = replace(WORK, looks_at_ids=True, compared=True)
     found = size_run(work, FLEET, PRICED)
