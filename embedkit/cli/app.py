@@ -1,79 +1,131 @@
 """The command line: parse, call, print."""
 
-import json
-import logging
 import re
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from embedkit import __version__
-from embedkit.cli.arguments import (
-    ENDS,
-    Documents,
-    Inputs,
-    Json,
-    LogFormat,
-    PricePerHour,
-    Progress,
-    Root,
-    TokensPerSecond,
-)
-from embedkit.cli.compare import compare
-from embedkit.cli.convert import convert
-from embedkit.cli.duplicates import duplicates
-from embedkit.cli.evaluate import evaluate
 from embedkit.cli.exits import run_to_exit
-from embedkit.cli.explode import explode
-from embedkit.cli.export import export
-from embedkit.cli.jobs import ENDS_OF_RUN, run_and_say
-from embedkit.cli.logs import hits_text, say, set_up_logs, table
-from embedkit.cli.options import job_command, read_evaluation, read_job
-from embedkit.cli.prune import prune
-from embedkit.cli.publish import publish
-from embedkit.cli.report import report
-from embedkit.cli.rerank import rerank
-from embedkit.cli.status import status
-from embedkit.cli.train import train
-from embedkit.cli.versions import versions
-from embedkit.cli.words import words
+from embedkit.cli.logs import say
 from embedkit.errors import ConfigError
 
-_LOG = logging.getLogger("embedkit")
+COMMANDS = {
+    "run": ("run", "Embed a corpus, or resume where an earlier run of the same job stopped."),
+    "plan": ("run", "Say what a run would read and how long it may take; run nothing."),
+    "info": ("info", "Describe a version, or those of a root that has not published any yet."),
+    "search": ("search", "Find the rows nearest to a text; exactly, where there is no index."),
+    "validate": ("info", "Read a version back and check everything that its manifest says."),
+    "init": ("run", "Write a commented job file that fits an input and a model."),
+    "dataflow": ("pipelines", "Send a job to Dataflow."),
+    "beam-yaml": ("pipelines", "Run a pipeline written in Beam YAML."),
+    "schema": ("run", "Print the JSON schema of a job file, for editors."),
+    "train": (
+        "train",
+        "Make a model of static vectors: trained on a corpus, or distilled from another model.",
+    ),
+    "words": ("words", "Look at words: similar ones, analogies, the odd one out, a picture."),
+    "explode": (
+        "explode",
+        "Write one row per word or token of a version that has vectors of them in lists.",
+    ),
+    "duplicates": (
+        "duplicates",
+        "Find near duplicates over all rows of a complete version, and write which to keep.",
+    ),
+    "export": ("export", "Write an index of a version, or files that another system loads."),
+    "convert": (
+        "convert",
+        "Make a model directory of a file of word vectors, for run --model DIR.",
+    ),
+    "rerank": (
+        "rerank",
+        "Score pairs of a query and a text by a cross-encoder, or resume where a run stopped.",
+    ),
+    "evaluate": (
+        "evaluate",
+        "Hold a version against labels, or queries made of it, and tell what less storage costs.",
+    ),
+    "versions": ("versions", "List the versions of a root, the newest first."),
+    "diff": ("versions", "Say which rows of two versions differ, and whether their recipes do."),
+    "rejects": ("versions", "Say which records could not be embedded, by reason."),
+    "compare": (
+        "compare",
+        "Say how far the vectors of a version are from those of another one, and what is new "
+        "there.",
+    ),
+    "status": ("status", "Say how far a version is, wherever it is being written."),
+    "prune": (
+        "prune",
+        "Remove older versions of a root, and unfinished ones that nobody writes any more.",
+    ),
+    "publish": (
+        "publish",
+        "Let LATEST name a complete version: one that a gate kept back, or an older one again.",
+    ),
+    "report": (
+        "report",
+        "Make the report of a complete version anew, as another release would write it.",
+    ),
+}
+"""Every command: the module here that has it, under that module's name, and what it does."""
+
+# Base of what is wrong with a command line; typer has no public name for it in all its versions.
+_UsageError: Any = typer.BadParameter.__base__
+_SUGGESTED = re.compile(r"\. Did you mean (.+)\?$")
+
+
+class _Commands(TyperGroup):
+    """The commands, each of which is imported when it is asked for and no earlier."""
+
+    _listing = False
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        # These are for lists and for the names that a mistake may have meant.
+        self.commands = {
+            name: TyperCommand(name, help=what) for name, (_, what) in COMMANDS.items()
+        }
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if self._listing or cmd_name not in COMMANDS:
+            return super().get_command(ctx, cmd_name)
+        return command_of(cmd_name)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        with self._only_listed():
+            super().format_help(ctx, formatter)
+
+    @contextmanager
+    def _only_listed(self) -> Iterator[None]:
+        self._listing = True
+        try:
+            yield
+        finally:
+            self._listing = False
+
+
+def command_of(name: str) -> Any:
+    """Imports a command, by its name."""
+    module, _ = COMMANDS[name]
+    group = getattr(import_module(f"embedkit.cli.{module}"), module)
+    found = typer.main.get_group(group)
+    return found if group.info.name == name else found.commands[name]
+
 
 app = typer.Typer(
     name="embedkit",
+    cls=_Commands,
     help="Turns a text corpus into an embedding dataset.",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-_ENDS_OF_VALIDATE = (
-    "Exit codes: 0 all as its manifest says; 2 no such version; 4 something is not as it should "
-    "be, or the check was stopped."
-)
-app.add_typer(train)
-app.add_typer(words)
-app.add_typer(explode)
-app.add_typer(duplicates)
-app.add_typer(export)
-app.add_typer(convert)
-app.add_typer(rerank)
-app.add_typer(evaluate)
-app.add_typer(versions)
-app.add_typer(compare)
-app.add_typer(status)
-app.add_typer(prune)
-app.add_typer(publish)
-app.add_typer(report)
-# Base of what is wrong with a command line; typer has no public name for it in all its versions.
-_UsageError: Any = typer.BadParameter.__base__
-_SUGGESTED = re.compile(r"\. Did you mean (.+)\?$")
-
-# Of a command whose flags are read by what it calls.
-_PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
 
 def _say_version(asked: bool) -> None:
@@ -96,202 +148,6 @@ def _of_all_commands(
     ] = False,
 ) -> None:
     pass
-
-
-@app.command(epilog=ENDS_OF_RUN)
-@job_command
-def run(
-    inputs: Inputs = None,
-    *,
-    settings: dict[str, Any],
-    as_json: Json = False,
-    progress: Progress = "auto",
-    log_format: LogFormat = "text",
-) -> None:
-    """Embed a corpus, or resume where an earlier run of the same job stopped."""
-    set_up_logs(log_format)
-    job = read_job(inputs or [], settings)
-    run_and_say(job, as_json, progress, read_evaluation(inputs or []))
-
-
-@app.command(epilog=ENDS)
-@job_command
-def plan(
-    inputs: Inputs = None,
-    *,
-    settings: dict[str, Any],
-    documents: Documents = None,
-    tokens_per_second: TokensPerSecond = None,
-    price_per_hour: PricePerHour = None,
-    as_json: Json = False,
-) -> None:
-    """Say what a run would read and how long it may take; run nothing.
-
-    With --documents, --tokens-per-second or --price-per-hour it also says how many hours a whole
-    run takes on --encoders, what it costs, stores and asks of a store, and what holds it up first.
-    """
-    from embedkit.engines.estimate import plan_job
-    from embedkit.engines.sizing import SizingOptions
-
-    set_up_logs("text")
-    if "max_reject_share" in settings:
-        _LOG.warning("--max-reject-share has no effect: a plan rejects nothing")
-    if "fail_on" in settings:
-        _LOG.warning("--fail-on has no effect: a plan has no figures")
-    asked = SizingOptions(documents, tokens_per_second, price_per_hour)
-    job = read_job(inputs or [], settings, output=".")
-    estimate = plan_job(job, sizing=asked if asked.given else None)
-    say(json.dumps(estimate.to_dict()) if as_json else estimate.to_text())
-
-
-@app.command(epilog=ENDS)
-def info(root: Root, *, as_json: Json = False) -> None:
-    """Describe a version, or those of a root that has not published any yet."""
-    from embedkit.dataset.describe import describe
-    from embedkit.dataset.version import find_versions
-
-    set_up_logs("text")
-    described = list(map(describe, find_versions(root)))
-    if as_json:
-        say(json.dumps(described[0] if len(described) == 1 else {"versions": described}))
-    else:
-        say("\n\n".join(map(table, described)))
-
-
-@app.command(epilog=ENDS)
-def search(
-    root: Root,
-    text: Annotated[str, typer.Argument(help="What to look for.")],
-    *,
-    k: Annotated[int, typer.Option("-k", min=1, help="Number of results.")] = 10,
-    model: Annotated[
-        str | None,
-        typer.Option(help="The dataset's model, where it is no longer where the run found it."),
-    ] = None,
-    prompt_name: Annotated[
-        str | None,
-        typer.Option(help="Name of the model's prompt for the query; 'query' where it has one."),
-    ] = None,
-    prompt: Annotated[
-        str | None, typer.Option(help="Text put before the query, such as 'query: '.")
-    ] = None,
-    rerank: Annotated[
-        str | None,
-        typer.Option(help="A cross-encoder that puts the nearest rows in order by their texts."),
-    ] = None,
-    rerank_candidates: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Rows that it scores; 50, or as many as are wanted, unless given."
-        ),
-    ] = None,
-    index: Annotated[
-        str | None,
-        typer.Option(
-            metavar="DIR",
-            help="An index that export wrote; the one in the version's own folder, if there is "
-            "one, unless given.",
-        ),
-    ] = None,
-    exact: Annotated[
-        bool, typer.Option("--exact", metavar="", help="Compare all rows, and use no index.")
-    ] = False,
-    as_json: Json = False,
-) -> None:
-    """Find the rows nearest to a text; exactly, where there is no index."""
-    from embedkit.search.query import search_text
-
-    set_up_logs("text")
-    hits = search_text(
-        root,
-        text,
-        k,
-        model,
-        prompt_name,
-        prompt,
-        rerank,
-        rerank_candidates=rerank_candidates,
-        index=index,
-        exact=exact,
-    )
-    say(json.dumps([hit.to_dict() for hit in hits]) if as_json else hits_text(hits))
-
-
-@app.command(epilog=_ENDS_OF_VALIDATE)
-def validate(root: Root, *, as_json: Json = False) -> None:
-    """Read a version back and check everything that its manifest says."""
-    from embedkit.dataset.validate import validate as validate_version
-    from embedkit.dataset.version import find_version
-
-    set_up_logs("text")
-    report = validate_version(find_version(root))
-    say(json.dumps(report.to_dict()) if as_json else report.to_text())
-    if report.problems:
-        raise typer.Exit(4)
-
-
-@app.command(epilog=ENDS)
-def init(
-    inputs: Annotated[
-        list[str], typer.Argument(metavar="INPUT...", help="Files, directories, globs and URLs.")
-    ],
-    *,
-    model: Annotated[str, typer.Option(help="Model directory, or a hub id.")],
-    output: Annotated[str, typer.Option(help="Where the job is to write.")] = "embeddings",
-    job: Annotated[str, typer.Option(help="The job file to write.")] = "job.yaml",
-) -> None:
-    """Write a commented job file that fits an input and a model."""
-    from embedkit.cli.job_file import write_job_file
-
-    set_up_logs("text")
-    write_job_file(Path(job), inputs, model, output)
-    say(f"wrote {job}; look through it, then: embedkit plan {job}")
-
-
-@app.command(epilog=ENDS, context_settings=_PASSED_ON, options_metavar="[FLAG...]")
-def dataflow(context: typer.Context) -> None:
-    """Send a job to Dataflow.
-
-    Every setting of a job is a flag; all other flags are Beam's own. --write_metadata FILE writes
-    the metadata of a Flex Template instead.
-    """
-    from embedkit.engines.dataflow_flags import send_to_dataflow
-
-    set_up_logs("text")
-    say(json.dumps(send_to_dataflow(context.args)))
-
-
-@app.command(
-    "beam-yaml",
-    epilog=ENDS,
-    context_settings=_PASSED_ON,
-    options_metavar="PIPELINE.yaml [--VARIABLE VALUE...] [FLAG...]",
-)
-def beam_yaml(context: typer.Context) -> None:
-    """Run a pipeline written in Beam YAML.
-
-    A variable is what the file has in double braces; all other flags are Beam's own. --provider
-    says where the file is that a pipeline includes to have embedkit's transforms.
-    """
-    from embedkit.engines.beam_yaml import PROVIDER, run_yaml
-
-    set_up_logs("text")
-    if context.args == ["--provider"]:
-        say(str(PROVIDER))
-        return
-    if not context.args:
-        raise ConfigError("name a pipeline: embedkit beam-yaml PIPELINE.yaml")
-    # What a pipeline logs is its output.
-    logging.getLogger().setLevel(logging.INFO)
-    run_yaml(context.args[0], context.args[1:])
-
-
-@app.command(epilog=ENDS)
-def schema() -> None:
-    """Print the JSON schema of a job file, for editors."""
-    from embedkit.cli.job_schema import job_schema
-
-    say(json.dumps(job_schema(), indent=2))
 
 
 def command_line() -> int | None:

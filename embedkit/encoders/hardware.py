@@ -1,7 +1,9 @@
 """Cores, processor and GPU of this machine, for encoders of every kind."""
 
+import glob
 import math
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +11,9 @@ from pathlib import Path
 from embedkit.errors import ConfigError
 
 _CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+# Of NVIDIA's driver, as it is on servers, in WSL and on Jetson boards, and of AMD's.
+_GPU_DEVICES = ("/dev/nvidia*", "/dev/dxg", "/dev/nvhost*", "/dev/nvmap", "/dev/kfd")
+_PROCESSOR = Path("/proc/cpuinfo")
 _BF16_COMPUTE_CAPABILITY = (8, 0)
 _FLOAT8_COMPUTE_CAPABILITY = (8, 9)
 # cuBLAS has no scales by rows on GPUs of 12.0 (pytorch/pytorch, issue 192707).
@@ -46,7 +51,9 @@ class Machine:
 
 
 def gpu_here() -> Gpu | None:
-    """Returns this machine's GPU as torch finds it."""
+    """Returns this machine's GPU as torch finds it, which is not asked where there is no driver."""
+    if not _may_have_gpu():
+        return None
     import torch
 
     if not torch.cuda.is_available():
@@ -61,6 +68,16 @@ def gpu_here() -> Gpu | None:
 
 
 HERE = Machine(gpu_here, is_here=True)
+
+
+def _may_have_gpu() -> bool:
+    """Tells whether a driver of GPUs has left a trace, as any does without which torch has none.
+
+    Torch takes seconds to import, for nothing on most CPUs.
+    """
+    if sys.platform != "linux":
+        return True
+    return any(found for pattern in _GPU_DEVICES for found in glob.iglob(pattern))
 
 
 def wanted_gpu(device: str, machine: Machine) -> Gpu | None:
@@ -112,9 +129,17 @@ def usable_cores(quota: Path = _CPU_QUOTA) -> int:
 
 def processor_name() -> str:
     """Returns the processor's name, for the manifest and the report."""
-    info = Path("/proc/cpuinfo")
-    for line in info.read_text().splitlines() if info.is_file() else ():
+    return f"{_processor_says('model name') or 'cpu'} ({usable_cores()} cores)"
+
+
+def processor_abilities() -> str:
+    """Returns the processor's model and what it can do, as far as the machine says it."""
+    return f"{_processor_says('model name')}: {_processor_says('flags', 'Features')}"
+
+
+def _processor_says(*names: str) -> str:
+    for line in _PROCESSOR.read_text().splitlines() if _PROCESSOR.is_file() else ():
         key, _, value = line.partition(":")
-        if key.strip() == "model name":
-            return f"{value.strip()} ({usable_cores()} cores)"
-    return f"cpu ({usable_cores()} cores)"
+        if key.strip() in names:
+            return value.strip()
+    return ""

@@ -123,6 +123,10 @@ class ModelSpec:
         """Returns the model with other CPU threads for an encoder; None takes every core."""
         return replace(self, placement=replace(self.placement, threads=threads))
 
+    def one_by_one(self) -> Self:
+        """Returns the model for rows that come alone, so that nothing is made ready for many."""
+        return replace(self, placement=replace(self.placement, batch_tokens=1))
+
     @property
     def mixed_calls(self) -> MixedCalls:
         """Whether a call should have rows of all lengths, as this kind packs them together."""

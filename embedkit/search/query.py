@@ -164,7 +164,7 @@ class QueryEncoder:
     ) -> None:
         spec = query_model(version, manifest, model, prompt_name, prompt)
         self._tokenizer = load_tokenizer(spec.tokenizer)
-        self._client = LocalConnection(spec)()
+        self._client = LocalConnection(spec.one_by_one())()
 
     def encode(self, text: str) -> NDArray[np.float32]:
         """Returns the vector of a text, shape (dimension,).

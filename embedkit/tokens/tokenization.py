@@ -24,6 +24,7 @@ from embedkit.records import (
 )
 from embedkit.tokens.bare import BareTokenizer, bare_tokenizer
 from embedkit.tokens.characters import is_seen
+from embedkit.tokens.kept_tokenizer import FastTokenizer, keep_tokenizer, kept_tokenizer
 from embedkit.tokens.text_tokenizer import TextTokenizer, TokenizerSpec
 from embedkit.tokens.tokenizer_limits import check_tokenizer
 from embedkit.tokens.transformers_library import quiet_transformers, transformers_library
@@ -52,18 +53,18 @@ def load_tokenizer(spec: TokenizerSpec) -> TextTokenizer:
     """
     if spec.bare:
         return _of_bare(bare_tokenizer(Path(spec.directory, "tokenizer.json")), spec)
-    return text_tokenizer(read_tokenizer(spec.directory), spec)
+    kept = kept_tokenizer(spec.directory)
+    if kept is None:
+        kept = fast_tokenizer(read_tokenizer(spec.directory))
+        keep_tokenizer(spec.directory, kept)
+    return text_tokenizer(kept, spec)
 
 
-def text_tokenizer(loaded: Any, spec: TokenizerSpec) -> TextTokenizer:
-    """Makes a model's tokenizer ready for use.
+def fast_tokenizer(loaded: Any) -> FastTokenizer:
+    """Returns what a tokenizer of the transformers library comes to.
 
     Args:
         loaded: What ``read_tokenizer`` returned.
-        spec: How the model uses it.
-
-    Raises:
-        ConfigError: The maximum length leaves no room for text.
     """
     tokenizer = loaded.backend_tokenizer
     tokenizer.no_padding()
@@ -72,15 +73,35 @@ def text_tokenizer(loaded: Any, spec: TokenizerSpec) -> TextTokenizer:
         # It is for training: the same text would have other tokens each time.
         tokenizer.model.dropout = None
     tokenizer.encode_special_tokens = loaded.split_special_tokens
+    return FastTokenizer(
+        tokenizer,
+        pad_id=loaded.pad_token_id or 0,
+        special_ids=frozenset(loaded.all_special_ids),
+        truncate_left=loaded.truncation_side == "left",
+        unknown_id=_unknown_id(loaded),
+    )
+
+
+def text_tokenizer(fast: FastTokenizer, spec: TokenizerSpec) -> TextTokenizer:
+    """Makes a model's tokenizer ready for use.
+
+    Args:
+        fast: The tokenizer.
+        spec: How the model uses it.
+
+    Raises:
+        ConfigError: The maximum length leaves no room for text.
+    """
+    tokenizer = fast.tokenizer
     if spec.lower_case:
         tokenizer.normalizer = _lower_cased(tokenizer.normalizer)
     return TextTokenizer(
         tokenizer,
         spec,
-        pad_id=loaded.pad_token_id or 0,
-        special_ids=frozenset(loaded.all_special_ids),
-        truncate_left=loaded.truncation_side == "left",
-        unknown_id=_unknown_id(loaded),
+        pad_id=fast.pad_id,
+        special_ids=fast.special_ids,
+        truncate_left=fast.truncate_left,
+        unknown_id=fast.unknown_id,
     )
 
 

@@ -11,7 +11,8 @@ from every_setting import all_other, as_yaml, other
 from running import flags, one_line
 from typer.testing import CliRunner
 
-from embedkit.cli.app import Inputs, app
+from embedkit.cli.app import COMMANDS, app, command_of
+from embedkit.cli.arguments import Inputs
 from embedkit.cli.options import job_command, read_job
 from embedkit.config import JobConfig
 from embedkit.errors import ConfigError
@@ -247,8 +248,9 @@ def test_no_line_of_the_help_is_cut_off():
 
 
 def test_the_options_of_all_commands_have_sentences():
-    for name, command in typer.main.get_command(app).commands.items():
-        assert command.help, name
+    for name, (_, what) in COMMANDS.items():
+        command = command_of(name)
+        assert command.help.partition("\n\n")[0].replace("\n", " ") == what
         for parameter in command.params:
             assert parameter.help, (name, parameter.name)
             assert parameter.help.split(" \\[")[0].endswith(".")

@@ -35,7 +35,7 @@ from embedkit.errors import ConfigError
 from embedkit.tokens.pair_rules import PairRules
 from embedkit.tokens.pairs import PairTokenizer
 from embedkit.tokens.text_tokenizer import TokenizerSpec
-from embedkit.tokens.tokenization import read_tokenizer, text_tokenizer
+from embedkit.tokens.tokenization import fast_tokenizer, read_tokenizer, text_tokenizer
 
 _log = logging.getLogger(__name__)
 
@@ -99,7 +99,7 @@ def read_cross_encoder(
     )
     limit = max_tokens_of(config, saved.layout, transformer, loaded.model_max_length)
     tokenizer = text_tokenizer(
-        loaded,
+        fast_tokenizer(loaded),
         TokenizerSpec(str(root), limit, lower_case=saved.layout.lower_case, pairs=PairRules(typed)),
     )
     check_vocabulary(tokenizer, transformer, root)

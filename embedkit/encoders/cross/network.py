@@ -5,7 +5,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from embedkit.encoders.cross.spec import CrossSpec
-from embedkit.encoders.transformer.network import check_weights, load_pretrained
+from embedkit.encoders.planned_weights import check_weights
+from embedkit.encoders.transformer.network import load_pretrained
 from embedkit.errors import ConfigError
 from embedkit.tokens.transformers_library import transformers_library
 

@@ -47,7 +47,7 @@ class TransformerKind:
         return gpu_tokens_per_second(shape, spec.placement.precision, published_rates(gpu))
 
     def query_config(self, model: str, described: Mapping[str, Any]) -> ModelConfig:
-        """Returns how queries to a dataset are encoded: as its rows were, by torch in float32.
+        """Returns how queries to a dataset are encoded: as its rows were, on the CPU in float32.
 
         Those to rows of an ONNX file are encoded by it as well, which may be all there is.
 
@@ -58,6 +58,9 @@ class TransformerKind:
         # Queries may take a way of their own, with another length, pooling and file.
         own_way = "route" in described
         onnx_file = None if own_way else described.get("onnx_file")
+        # Where torch was taken on a CPU there was a reason.
+        by_torch = described["backend"] == "torch" and described.get("device") == "cpu"
+        other = "torch" if by_torch else "auto"
         return ModelConfig(
             model=model,
             route="query" if own_way else None,
@@ -67,7 +70,7 @@ class TransformerKind:
             normalize=described["normalized"],
             dimensions=described["dimension"],
             device="cpu",
-            backend="torch" if onnx_file is None else "onnx",
+            backend=other if onnx_file is None else "onnx",
             onnx_file=onnx_file,
             precision="float32",
             prompt="",

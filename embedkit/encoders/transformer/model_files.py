@@ -16,6 +16,7 @@ from embedkit.encoders.transformer.architecture import (
 )
 from embedkit.encoders.transformer.foreign_code import TOKENIZER_FILES, foreign_classes
 from embedkit.encoders.transformer.hidden_layers import HiddenLayers, read_layers
+from embedkit.encoders.transformer.kept_model import NOWHERE, ReadModel, kept_or_read
 from embedkit.encoders.transformer.model_modules import ModelLayout, read_layout
 from embedkit.encoders.transformer.module_files import POOLING_FLAGS
 from embedkit.encoders.transformer.onnx_files import OnnxFiles, onnx_files
@@ -34,7 +35,7 @@ from embedkit.encoders.weights import (
 from embedkit.errors import ConfigError, MissingSettingError
 from embedkit.tokens.span_rules import span_rules
 from embedkit.tokens.text_tokenizer import TextTokenizer, TokenizerSpec
-from embedkit.tokens.tokenization import text_tokenizer
+from embedkit.tokens.tokenization import fast_tokenizer, text_tokenizer
 
 _log = logging.getLogger(__name__)
 
@@ -60,6 +61,13 @@ def read_transformer(
         ConfigError: The model is damaged, would need foreign code, or cannot do what the job asks
             of it.
     """
+    read = kept_or_read(root, revision, config, lambda: _read(root, revision, config))
+    placement = choose_placement(config, read.spec.architecture, machine, read.can_stream)
+    return replace(read.spec, placement=placement)
+
+
+def _read(root: Path, revision: str | None, config: ModelConfig) -> ReadModel:
+    """Reads a model's files; where it is to run is left open."""
     layout = read_layout(root, config.route)
     ignored = foreign_classes(layout.transformer, config.ignore_auto_map)
     if layout.own_tokenizer is not None:
@@ -72,7 +80,7 @@ def read_transformer(
         layout = replace(layout, dense=(), normalize=False, dimensions=None)
     chosen = choose_tokenizer(config, layout.tokenizer)
     tokenizer = text_tokenizer(
-        chosen.loaded,
+        fast_tokenizer(chosen.loaded),
         TokenizerSpec(
             directory=str(chosen.directory),
             max_tokens=max_tokens_of(config, layout, transformer, chosen.loaded.model_max_length),
@@ -86,12 +94,6 @@ def read_transformer(
     _warn_of_missing_end(tokenizer, chosen.loaded.eos_token, chosen.directory)
     pooling = () if spans else _pooling(config, layout, root)
     width = _joined_width(transformer.hidden_size, layers, layout, root) * max(1, len(pooling))
-    placement = choose_placement(
-        config,
-        transformer.model_type,
-        machine,
-        can_stream=attends_by_interface(transformer, str(layout.transformer)),
-    )
     onnx = _onnx(config, layout, layers, root)
     own_files = (
         [] if onnx and not has_weights(layout.transformer) else weight_files(layout.transformer)
@@ -101,7 +103,7 @@ def read_transformer(
     mismatch = check_match(chosen, config, transformer, layout, own_files)
     others = layout.other_weights(root)
     files = [*(onnx.files if onnx else own_files), *others]
-    return TransformerSpec(
+    spec = TransformerSpec(
         identity=ModelIdentity(
             directory=str(root),
             model_id=config.model,
@@ -121,7 +123,7 @@ def read_transformer(
             # A token is its own first.
             span_pooling="first" if config.granularity == "token" else config.word_pooling,
         ),
-        placement=placement,
+        placement=NOWHERE,
         transformer=str(layout.transformer),
         architecture=transformer.model_type,
         pad_id=tokenizer.pad_id,
@@ -139,6 +141,7 @@ def read_transformer(
         onnx_precision=onnx.precision if onnx else "float32",
         beside_onnx=_below(root, [*own_files, *others]) if onnx and own_files else (),
     )
+    return ReadModel(spec, attends_by_interface(transformer, str(layout.transformer)))
 
 
 def _onnx(

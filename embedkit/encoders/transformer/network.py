@@ -1,12 +1,11 @@
 """A model as one torch module: token ids in, vectors out, not yet normalized."""
 
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from embedkit.encoders.spec import ModelSpec
+from embedkit.encoders.planned_weights import check_weights
 from embedkit.encoders.transformer.adapter import merge_adapter
 from embedkit.encoders.transformer.architecture import FindClass, model_class
 from embedkit.encoders.transformer.head import load_head
@@ -14,8 +13,7 @@ from embedkit.encoders.transformer.hidden_layers import HiddenLayers
 from embedkit.encoders.transformer.pooling import pool, without_prompt
 from embedkit.encoders.transformer.span_pooling import pool_spans
 from embedkit.encoders.transformer.spec import TransformerSpec
-from embedkit.encoders.weights import weights_hash
-from embedkit.errors import ConfigError, EncoderError
+from embedkit.errors import ConfigError
 from embedkit.errors.foreign import one_line
 from embedkit.tokens.transformers_library import quiet_transformers, transformers_library
 
@@ -127,28 +125,6 @@ def load_network(spec: TransformerSpec, attention: str = "sdpa") -> SentenceNetw
         merge_adapter(transformer, spec.adapter)
     network = SentenceNetwork(transformer, load_head(spec.identity, spec.dense), spec)
     return network.eval().requires_grad_(False)
-
-
-def check_weights(spec: ModelSpec) -> None:
-    """Checks that a model's weights are those that its job was planned with.
-
-    Raises:
-        EncoderError: They are gone, or others.
-    """
-    identity = spec.identity
-    root, base = Path(identity.directory), None if identity.base is None else Path(identity.base)
-    files = [identity.file(name) for name in identity.weights]
-    missing = [file for file in files if not file.is_file()]
-    if missing:
-        raise EncoderError(
-            f"{missing[0]}: missing; the model must be at this path on every machine"
-        )
-    found = weights_hash(files, root, base)
-    if found != spec.identity.weights_hash:
-        raise EncoderError(
-            f"{root}: the weights changed since the job was planned (sha256 {found}, expected "
-            f"{spec.identity.weights_hash}); restore them, or start the job anew"
-        )
 
 
 def load_pretrained(

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from embedkit.encoders.hardware import usable_cores
+from embedkit.encoders.planned_weights import check_weights
 from embedkit.encoders.transformer.architecture import transformer_config
 from embedkit.encoders.transformer.head import load_head
 from embedkit.encoders.transformer.model_files import first_position
-from embedkit.encoders.transformer.network import SentenceNetwork, check_weights
+from embedkit.encoders.transformer.network import SentenceNetwork
 from embedkit.encoders.transformer.spec import TransformerSpec
 from embedkit.encoders.transformer.torch_backend import TorchBackend, torch_backend
 from embedkit.encoders.transformer.trial import greatest_distance, trial_rows, trial_spans

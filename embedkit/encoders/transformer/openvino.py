@@ -5,21 +5,11 @@ from numpy.typing import NDArray
 
 from embedkit.encoders.hardware import processor_name
 from embedkit.encoders.phases import say_phase
-from embedkit.encoders.transformer.network import SentenceNetwork, load_network
-from embedkit.encoders.transformer.openvino_models import (
-    CompiledModels,
-    compiled_packing,
-    compiled_padding,
-)
-from embedkit.encoders.transformer.openvino_running import RowRunner, SpanRunner
+from embedkit.encoders.planned_weights import check_weights
+from embedkit.encoders.transformer.kept_networks import kept_networks
+from embedkit.encoders.transformer.openvino_running import RowRunner, Runner
 from embedkit.encoders.transformer.spec import TransformerSpec
-from embedkit.encoders.transformer.torch_backend import TorchBackend
-from embedkit.encoders.transformer.trial import greatest_distance, trial_rows, trial_spans
-from embedkit.errors import ConfigError
 from embedkit.vectors import TokenBatch
-
-_TOLERANCES = {"float32": 1e-3, "bfloat16": 0.1}
-_CHECK_LENGTHS = (1, 3, 7, 40, 130)
 
 
 class OpenVinoBackend:
@@ -66,53 +56,15 @@ class OpenVinoBackend:
         return self._runners[of_spans].run(batch)
 
 
-def _runner(spec: TransformerSpec, of_spans: bool) -> RowRunner | SpanRunner:
-    """Loads a model with torch, converts and compiles it in this process, and checks the result."""
-    # OpenVINO's own SDPA gives NaN where a row of the mask is empty, as fill outside every local
-    # window is. The plain form has no such rows, and is fused all the same.
-    network = load_network(spec, attention="eager")
-    say_phase("compiling the model")
+def _runner(spec: TransformerSpec, of_spans: bool) -> Runner:
+    """Compiles a model as it was converted before on this machine, or converts it now."""
+    if not of_spans:
+        kept = kept_networks(spec)
+        if kept is not None:
+            check_weights(spec)
+            say_phase("compiling the model")
+            return RowRunner(kept.compiled(spec), spec)
+    # Torch and all that goes with it, which takes seconds to import.
+    from embedkit.encoders.transformer.openvino_making import made_runner
 
-    def made(models: CompiledModels) -> RowRunner | SpanRunner:
-        return SpanRunner(models, network.spans, spec) if of_spans else RowRunner(models, spec)
-
-    def trial(lengths: list[int]) -> TokenBatch:
-        batch = trial_rows(network.transformer, spec.pad_id, lengths)
-        return trial_spans(batch) if of_spans else batch
-
-    longest = spec.tokenizer.max_tokens
-    batch = trial([min(spec.prompt_length + length, longest) for length in _CHECK_LENGTHS])
-    padding = compiled_padding(network, spec, hidden=of_spans)
-    runner = made(CompiledModels(padding))
-    _check(runner.run(batch), _with_torch(network, batch, spec), spec)
-    shape = spec.pack_shape
-    if shape is None:
-        return runner
-    packing = compiled_packing(network, spec, shape, hidden=of_spans)
-    part = max(1, shape.width // 3)
-    batch = trial([max(1, shape.width - part), part] * shape.lines)
-    expected = runner.run(batch)
-    runner = made(CompiledModels(padding, packing, shape))
-    _check(runner.run(batch), expected, spec)
-    return runner
-
-
-def _with_torch(
-    network: SentenceNetwork, batch: TokenBatch, spec: TransformerSpec
-) -> NDArray[np.float32]:
-    # All rows together, whatever the budget: fill must do no harm.
-    together = len(batch) * int(batch.lengths.max())
-    return TorchBackend(network, "cpu", together, spec.pad_id).run(batch)
-
-
-def _check(
-    vectors: NDArray[np.float32], expected: NDArray[np.float32], spec: TransformerSpec
-) -> None:
-    distance = greatest_distance(vectors, expected)
-    tolerance = _TOLERANCES[spec.placement.precision]
-    if not distance <= tolerance:
-        raise ConfigError(
-            f"{spec.identity.directory}: converted to OpenVINO, {spec.architecture} gives other "
-            f"vectors (relative distance {distance:.2g}, at most {tolerance:g} expected); "
-            "take backend torch"
-        )
+    return made_runner(spec, of_spans)

@@ -1,40 +1,16 @@
-"""Models of OpenVINO: converted from torch in this process, and compiled for this CPU."""
+"""Models of OpenVINO, compiled for this CPU."""
 
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-
 from embedkit.encoders.hardware import usable_cores
-from embedkit.encoders.transformer.network import SentenceNetwork
-from embedkit.encoders.transformer.packed import PackedNetwork
 from embedkit.encoders.transformer.packing import PackShape
 from embedkit.encoders.transformer.silent_openvino import openvino
 from embedkit.encoders.transformer.spec import TransformerSpec
-from embedkit.errors import ConfigError
-from embedkit.errors.foreign import one_line
-from embedkit.tokens.transformers_library import quiet_transformers
 
 _HINTS = {"float32": "f32", "bfloat16": "bf16"}
 STREAMS = 2
 """Batches that a compiled model computes at once, where there are as many threads."""
-
-
-class _Hidden(nn.Module):
-    """What a network computes up to its token vectors."""
-
-    def __init__(self, network: SentenceNetwork | PackedNetwork) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, *inputs: Tensor) -> Tensor:
-        """Returns token vectors, float32."""
-        return self.network.hidden(*inputs)
 
 
 @dataclass(frozen=True)
@@ -52,33 +28,24 @@ class CompiledModels:
     shape: PackShape | None = None
 
 
-def compiled_padding(network: SentenceNetwork, spec: TransformerSpec, hidden: bool) -> Any:
-    """Compiles a network for padded batches.
+@dataclass(frozen=True)
+class Networks:
+    """A model as OpenVINO has it before it is compiled, see ``CompiledModels``.
 
-    Args:
-        network: The network, whose attention is ``eager``.
-        spec: The model.
-        hidden: Whether it is to give token vectors, and not those of rows.
-
-    Raises:
-        ConfigError: It cannot be converted.
+    Attributes:
+        padding: Takes padded ids and their mask.
+        packing: Takes packs; None where there are none.
+        shape: The shape of packs.
     """
-    example = torch.ones((2, 5), dtype=torch.int64)
-    anything = openvino.PartialShape([-1, -1])
-    module = _Hidden(network).eval() if hidden else network
-    return _compiled(_converted(module, (example, example.clone()), [anything] * 2, spec), spec)
 
+    padding: Any
+    packing: Any = None
+    shape: PackShape | None = None
 
-def compiled_packing(
-    network: SentenceNetwork, spec: TransformerSpec, shape: PackShape, hidden: bool
-) -> Any:
-    """Compiles a network for packs of one shape; arguments as of ``compiled_padding``."""
-    example = torch.ones((2, 5), dtype=torch.int32)
-    packed = PackedNetwork(network, spec, shape)
-    module = (_Hidden(packed) if hidden else packed).eval()
-    fixed = (openvino.PartialShape([shape.lines, shape.width]), openvino.Type.i32)
-    inputs = (example, example.clone(), example.clone())
-    return _compiled(_converted(module, inputs, [fixed] * 3, spec), spec)
+    def compiled(self, spec: TransformerSpec) -> CompiledModels:
+        """Compiles them for the threads and the precision that a model is to run with."""
+        packing = None if self.packing is None else _compiled(self.packing, spec)
+        return CompiledModels(_compiled(self.padding, spec), packing, self.shape)
 
 
 def _compiled(model: Any, spec: TransformerSpec) -> Any:
@@ -94,30 +61,3 @@ def _compiled(model: Any, spec: TransformerSpec) -> Any:
             "ENABLE_CPU_PINNING": False,
         },
     )
-
-
-def _converted(
-    module: torch.nn.Module, example: Any, inputs: list[Any], spec: TransformerSpec
-) -> Any:
-    try:
-        with warnings.catch_warnings(), quiet_transformers(), _logs_kept(), torch.no_grad():
-            warnings.simplefilter("ignore")
-            return openvino.convert_model(module, example_input=example, input=inputs)
-    # The converter raises bare Exceptions for operations that it does not know.
-    except Exception as error:
-        raise ConfigError(
-            f"{spec.identity.directory}: {spec.architecture} cannot be converted to OpenVINO "
-            f"({one_line(error, only_first=True)}); take backend torch"
-        ) from error
-
-
-@contextmanager
-def _logs_kept() -> Iterator[None]:
-    """Gives the root logger back as it was: the converter sets it, and where it fails leaves it."""
-    root = logging.getLogger()
-    level, filters, handlers = root.level, list(root.filters), list(root.handlers)
-    try:
-        yield
-    finally:
-        root.setLevel(level)
-        root.filters[:], root.handlers[:] = filters, handlers

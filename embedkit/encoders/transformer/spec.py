@@ -82,6 +82,8 @@ class TransformerSpec(ModelSpec):
         if self.placement.backend != "openvino" or not known or not pooled:
             return None
         width = min(_WIDTH, self.tokenizer.max_tokens)
+        if self.placement.batch_tokens < width:
+            return None
         return PackShape(
             lines=max(1, min(self.placement.batch_tokens, _PACK_TOKENS) // width),
             width=width,

@@ -1,0 +1,85 @@
+"""Makes runners of OpenVINO: from torch, in this process, and tried against it."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedkit.encoders.phases import say_phase
+from embedkit.encoders.transformer.kept_networks import keep_networks
+from embedkit.encoders.transformer.network import SentenceNetwork, load_network
+from embedkit.encoders.transformer.openvino_conversion import converted_packing, converted_padding
+from embedkit.encoders.transformer.openvino_models import CompiledModels, Networks
+from embedkit.encoders.transformer.openvino_running import RowRunner, Runner
+from embedkit.encoders.transformer.openvino_spans import SpanRunner
+from embedkit.encoders.transformer.spec import TransformerSpec
+from embedkit.encoders.transformer.torch_backend import TorchBackend
+from embedkit.encoders.transformer.trial import greatest_distance, trial_rows, trial_spans
+from embedkit.errors import ConfigError
+from embedkit.vectors import TokenBatch
+
+_TOLERANCES = {"float32": 1e-3, "bfloat16": 0.1}
+_CHECK_LENGTHS = (1, 3, 7, 40, 130)
+
+
+def made_runner(spec: TransformerSpec, of_spans: bool) -> Runner:
+    """Loads a model with torch, converts and compiles it, and checks the result.
+
+    Args:
+        spec: The model.
+        of_spans: Whether it is to give vectors of spans, and not of rows.
+
+    Raises:
+        ConfigError: The weights are not those of the architecture, or the model cannot be
+            converted, or gives other vectors afterwards.
+        EncoderError: The files are not what they were when the job was planned.
+    """
+    # OpenVINO's own SDPA gives NaN where a row of the mask is empty, as fill outside every local
+    # window is. The plain form has no such rows, and is fused all the same.
+    network = load_network(spec, attention="eager")
+    say_phase("compiling the model")
+
+    def made(models: CompiledModels) -> Runner:
+        return SpanRunner(models, network.spans, spec) if of_spans else RowRunner(models, spec)
+
+    def trial(lengths: list[int]) -> TokenBatch:
+        batch = trial_rows(network.transformer, spec.pad_id, lengths)
+        return trial_spans(batch) if of_spans else batch
+
+    longest = spec.tokenizer.max_tokens
+    batch = trial([min(spec.prompt_length + length, longest) for length in _CHECK_LENGTHS])
+    networks = Networks(converted_padding(network, spec, hidden=of_spans))
+    models = networks.compiled(spec)
+    runner = made(models)
+    _check(runner.run(batch), _with_torch(network, batch, spec), spec)
+    shape = spec.pack_shape
+    if shape is not None:
+        packing = converted_packing(network, spec, shape, hidden=of_spans)
+        networks = Networks(networks.padding, packing, shape)
+        part = max(1, shape.width // 3)
+        batch = trial([max(1, shape.width - part), part] * shape.lines)
+        expected = runner.run(batch)
+        runner = made(networks.compiled(spec))
+        _check(runner.run(batch), expected, spec)
+    if not of_spans:
+        keep_networks(spec, networks)
+    return runner
+
+
+def _with_torch(
+    network: SentenceNetwork, batch: TokenBatch, spec: TransformerSpec
+) -> NDArray[np.float32]:
+    # All rows together, whatever the budget: fill must do no harm.
+    together = len(batch) * int(batch.lengths.max())
+    return TorchBackend(network, "cpu", together, spec.pad_id).run(batch)
+
+
+def _check(
+    vectors: NDArray[np.float32], expected: NDArray[np.float32], spec: TransformerSpec
+) -> None:
+    distance = greatest_distance(vectors, expected)
+    tolerance = _TOLERANCES[spec.placement.precision]
+    if not distance <= tolerance:
+        raise ConfigError(
+            f"{spec.identity.directory}: converted to OpenVINO, {spec.architecture} gives other "
+            f"vectors (relative distance {distance:.2g}, at most {tolerance:g} expected); "
+            "take backend torch"
+        )
