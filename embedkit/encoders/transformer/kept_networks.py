@@ -1,8 +1,11 @@
 """Networks of OpenVINO, kept in this machine's cache once they were converted and tried."""
 
-import logging
+import mmap
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +15,11 @@ from embedkit.encoders.transformer.openvino_models import Networks
 from embedkit.encoders.transformer.packing import PackShape
 from embedkit.encoders.transformer.silent_openvino import openvino
 from embedkit.encoders.transformer.spec import TransformerSpec
+from embedkit.errors import ConfigError
+from embedkit.errors.foreign import one_line
 
 _TOPIC = "networks"
 _LENGTH_BYTES = 8
-
-_log = logging.getLogger(__name__)
 
 
 def kept_networks(spec: TransformerSpec) -> Networks | None:
@@ -32,16 +35,74 @@ def kept_networks(spec: TransformerSpec) -> Networks | None:
     return packing and Networks(padding, packing, shape)
 
 
-def keep_networks(spec: TransformerSpec, networks: Networks) -> None:
-    """Keeps networks that were tried on this processor, or does without where that cannot be done.
+@contextmanager
+def written_networks(spec: TransformerSpec) -> Iterator["WrittenNetworks"]:
+    """Yields what writes networks of a model to files, which are gone afterwards.
 
-    Args:
-        spec: The model.
-        networks: Its networks for vectors of rows.
+    Raises:
+        ConfigError: There is no room for them.
     """
-    _keep(spec, None, networks.padding)
-    if networks.packing is not None:
-        _keep(spec, networks.shape, networks.packing)
+    try:
+        with tempfile.TemporaryDirectory(prefix="embedkit-") as folder:
+            yield WrittenNetworks(spec, Path(folder))
+    except OSError as error:
+        raise ConfigError(
+            f"the converted model cannot be written to a temporary directory ({error}); let TMPDIR "
+            "name one with room for it"
+        ) from error
+
+
+@dataclass(frozen=True)
+class WrittenNetworks:
+    """Networks of a model in files of their own.
+
+    Attributes:
+        spec: The model.
+        folder: Where the files are.
+    """
+
+    spec: TransformerSpec
+    folder: Path
+
+    def reread(self, network: Any, shape: PackShape | None = None) -> Any:
+        """Writes a network, and returns it as OpenVINO reads it.
+
+        As it was converted it rounds the last bit in another way.
+
+        Args:
+            network: The network.
+            shape: The shape of the packs that it takes; None for padded batches.
+        """
+        file = self._file(shape)
+        try:
+            openvino.save_model(network, file, compress_to_fp16=False)
+        # What it raises where the disk is full.
+        except RuntimeError as error:
+            raise OSError(one_line(error)) from error
+        return openvino.Core().read_model(file)
+
+    def keep(self, *shapes: PackShape | None) -> None:
+        """Keeps networks that were tried on this processor, by their shapes of packs."""
+        for shape in shapes:
+            described = self._file(shape).read_bytes()
+            length = len(described).to_bytes(_LENGTH_BYTES, "little")
+            with _mapped(self._file(shape).with_suffix(".bin")) as weights:
+                made_of = _made_of(self.spec, shape)
+                machine_cache().write(_TOPIC, made_of, length, described, weights)
+
+    def _file(self, shape: PackShape | None) -> Path:
+        return self.folder / ("padding.xml" if shape is None else "packing.xml")
+
+
+@contextmanager
+def _mapped(file: Path) -> Iterator[memoryview]:
+    """Yields the bytes of a file, which need not fit into the memory."""
+    with (
+        file.open("rb") as data,
+        mmap.mmap(data.fileno(), 0, access=mmap.ACCESS_READ) as pages,
+        memoryview(pages) as content,
+    ):
+        yield content
 
 
 def _kept(spec: TransformerSpec, shape: PackShape | None) -> Any:
@@ -50,23 +111,6 @@ def _kept(spec: TransformerSpec, shape: PackShape | None) -> Any:
         return None
     end = _LENGTH_BYTES + int.from_bytes(found[:_LENGTH_BYTES], "little")
     return openvino.Core().read_model(bytes(found[_LENGTH_BYTES:end]), bytes(found[end:]))
-
-
-def _keep(spec: TransformerSpec, shape: PackShape | None, network: Any) -> None:
-    cache = machine_cache()
-    if cache.directory is None:
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder, "network.xml")
-        try:
-            openvino.save_model(network, file, compress_to_fp16=False)
-        # What it raises where the disk is full.
-        except RuntimeError as error:
-            _log.info("the converted model cannot be kept (%s)", error)
-            return
-        described, weights = file.read_bytes(), file.with_suffix(".bin").read_bytes()
-    length = len(described).to_bytes(_LENGTH_BYTES, "little")
-    cache.write(_TOPIC, _made_of(spec, shape), length, described, weights)
 
 
 def _made_of(spec: TransformerSpec, shape: PackShape | None) -> dict[str, Any]:

@@ -1,10 +1,12 @@
 """Makes runners of OpenVINO: from torch, in this process, and tried against it."""
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
 from embedkit.encoders.phases import say_phase
-from embedkit.encoders.transformer.kept_networks import keep_networks
+from embedkit.encoders.transformer.kept_networks import WrittenNetworks, written_networks
 from embedkit.encoders.transformer.network import SentenceNetwork, load_network
 from embedkit.encoders.transformer.openvino_conversion import converted_packing, converted_padding
 from embedkit.encoders.transformer.openvino_models import CompiledModels, Networks
@@ -36,7 +38,17 @@ def made_runner(spec: TransformerSpec, of_spans: bool) -> Runner:
     # window is. The plain form has no such rows, and is fused all the same.
     network = load_network(spec, attention="eager")
     say_phase("compiling the model")
+    with written_networks(spec) as written:
+        runner = _tried_runner(network, spec, of_spans, written)
+        if not of_spans:
+            shape = spec.pack_shape
+            written.keep(*(None,) if shape is None else (None, shape))
+    return runner
 
+
+def _tried_runner(
+    network: SentenceNetwork, spec: TransformerSpec, of_spans: bool, written: WrittenNetworks
+) -> Runner:
     def made(models: CompiledModels) -> Runner:
         return SpanRunner(models, network.spans, spec) if of_spans else RowRunner(models, spec)
 
@@ -46,21 +58,18 @@ def made_runner(spec: TransformerSpec, of_spans: bool) -> Runner:
 
     longest = spec.tokenizer.max_tokens
     batch = trial([min(spec.prompt_length + length, longest) for length in _CHECK_LENGTHS])
-    networks = Networks(converted_padding(network, spec, hidden=of_spans))
-    models = networks.compiled(spec)
-    runner = made(models)
+    networks = Networks(written.reread(converted_padding(network, spec, hidden=of_spans)))
+    runner = made(networks.compiled(spec))
     _check(runner.run(batch), _with_torch(network, batch, spec), spec)
     shape = spec.pack_shape
-    if shape is not None:
-        packing = converted_packing(network, spec, shape, hidden=of_spans)
-        networks = Networks(networks.padding, packing, shape)
-        part = max(1, shape.width // 3)
-        batch = trial([max(1, shape.width - part), part] * shape.lines)
-        expected = runner.run(batch)
-        runner = made(networks.compiled(spec))
-        _check(runner.run(batch), expected, spec)
-    if not of_spans:
-        keep_networks(spec, networks)
+    if shape is None:
+        return runner
+    packing = written.reread(converted_packing(network, spec, shape, hidden=of_spans), shape)
+    part = max(1, shape.width // 3)
+    batch = trial([max(1, shape.width - part), part] * shape.lines)
+    expected = runner.run(batch)
+    runner = made(replace(networks, packing=packing, shape=shape).compiled(spec))
+    _check(runner.run(batch), expected, spec)
     return runner
 
 
