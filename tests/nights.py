@@ -14,7 +14,8 @@ from embedkit.encoders.kinds import read_model
 from embedkit.engines.copying import copy_unchanged
 from embedkit.engines.display import Nothing
 from embedkit.engines.id_check import with_ids_checked
-from embedkit.flow.complete import begin_account, complete_version
+from embedkit.flow.complete import complete_version
+from embedkit.flow.completed import begin_account
 from embedkit.flow.embed import embed_splits
 from embedkit.flow.map_splits import map_in_threads
 from embedkit.flow.prepare import Job, prepare

@@ -24,7 +24,7 @@ from embedkit.encoders.spec import ModelSpec
 from embedkit.errors import ConfigError
 from embedkit.errors.foreign import one_line
 from embedkit.errors.urls import holds_secret
-from embedkit.flow.complete import account_of_complete
+from embedkit.flow.completed import account_of_complete
 from embedkit.flow.prepare import Job, prepare
 from embedkit.flow.publish import raise_where_refused
 from embedkit.transforms.embed import MakeVersion

@@ -16,7 +16,6 @@ from embedkit.encoders.meter import EncoderLoad
 from embedkit.encoders.phases import phases_to
 from embedkit.encoders.spec import ModelSpec
 from embedkit.engines.display import LOADING, Display
-from embedkit.flow.embed import embed_splits
 from embedkit.flow.map_splits import OfSplit, Result, map_in_threads
 from embedkit.flow.prepare import Job
 from embedkit.flow.tally import Tally, documents_by_split
@@ -85,6 +84,8 @@ class PlainWork:
 
     def run(self, host: HostWork | None) -> None:
         """Embeds the splits, one after the other."""
+        from embedkit.flow.embed import embed_splits
+
         for _ in embed_splits(self.splits, self.job, self.client, self.tally.on_commit):
             pass
 

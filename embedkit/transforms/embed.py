@@ -11,7 +11,8 @@ from embedkit.dataset.committed import committed
 from embedkit.dataset.heartbeat import join, leave
 from embedkit.encoders.base import EncoderClient
 from embedkit.flow.beats import BeatAtCommit
-from embedkit.flow.complete import begin_account, complete_version
+from embedkit.flow.complete import complete_version
+from embedkit.flow.completed import begin_account
 from embedkit.flow.earlier_rows import EarlierRows
 from embedkit.flow.prepare import Draft
 from embedkit.flow.publish import raise_where_refused

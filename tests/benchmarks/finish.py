@@ -27,7 +27,8 @@ from embedkit.dataset.committed import CommitRecord, SplitEnd
 from embedkit.dataset.schema import PartOptions
 from embedkit.dataset.version import Version
 from embedkit.encoders.kinds import read_model
-from embedkit.flow.complete import begin_account, complete_version
+from embedkit.flow.complete import complete_version
+from embedkit.flow.completed import begin_account
 from embedkit.flow.prepare import Draft, begin_version
 from embedkit.hashes.digests import text_hash
 from embedkit.records import DOCUMENT_SCHEMA, TOKEN_FIELDS, Reject

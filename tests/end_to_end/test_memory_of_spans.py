@@ -15,7 +15,8 @@ RUN = """
 import resource, sys
 import numpy as np
 from embedkit.config import JobConfig
-from embedkit.flow.complete import begin_account, complete_version
+from embedkit.flow.complete import complete_version
+from embedkit.flow.completed import begin_account
 from embedkit.flow.embed import embed_splits
 from embedkit.flow.prepare import prepare
 

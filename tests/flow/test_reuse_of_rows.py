@@ -12,7 +12,8 @@ from running import Dataset, WideSumClient, records
 from embedkit.config import ModelConfig, OutputConfig, RecordConfig
 from embedkit.corpus.rows import blocks_from_rows, plan_rows, row_split
 from embedkit.encoders.kinds import read_job_model
-from embedkit.flow.complete import begin_account, complete_version
+from embedkit.flow.complete import complete_version
+from embedkit.flow.completed import begin_account
 from embedkit.flow.embed import embed_blocks
 from embedkit.flow.prepare import begin_version
 from embedkit.reports.account import RunAccount
