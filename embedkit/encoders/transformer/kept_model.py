@@ -24,6 +24,9 @@ _TOPIC = "models"
 NOWHERE = Placement("", "", "", 0)
 """Of a model of which it is not settled yet where and how it runs."""
 
+_OF_PLACES = {"batch_tokens", "device", "encoder_threads", "precision"}
+"""Settings that are looked at when it is settled where a model is to run."""
+
 _LOGGERS = "embedkit"
 
 
@@ -80,7 +83,8 @@ def _made_of(root: Path, revision: str | None, config: ModelConfig) -> dict[str,
     if files is None:
         return None
     code = code_state("tokenizers", "transformers", "safetensors", "onnxruntime")
-    settings = config.model_dump(mode="json")
+    # A job is one as well, with much besides that no model depends on.
+    settings = config.model_dump(mode="json", include=ModelConfig.model_fields.keys() - _OF_PLACES)
     return {
         "directory": str(root),
         "revision": revision,

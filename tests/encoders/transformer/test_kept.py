@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import pytest
 from tiny_models import CONFIGURATIONS, SENTENCES
 
 from embedkit.caches import CACHE_VARIABLE
-from embedkit.config import ModelConfig
+from embedkit.config import JobConfig, ModelConfig
 from embedkit.encoders.kinds import load_encoder, read_model
 from embedkit.encoders.transformer import kept_model, kept_networks
 from embedkit.errors import ConfigError
@@ -78,6 +79,11 @@ def test_a_model_is_what_it_was(architecture, sentence_model, monkeypatch):
     made = read_model(wanted)
     monkeypatch.setattr("embedkit.encoders.transformer.model_files._read", never)
     assert read_model(wanted) == made
+    # Where it runs, and what else a job is, are no part of it.
+    others = {"batch_tokens": 7, "inputs": ("other",), "output": "another"}
+    job = JobConfig(**wanted.model_dump() | others)
+    assert replace(read_model(job), placement=made.placement) == made
+    assert read_model(job).placement.batch_tokens == 7
     with pytest.raises(AssertionError, match="made anew"):
         read_model(wanted.model_copy(update={"max_tokens": 8}))
 
@@ -195,7 +201,7 @@ def test_a_model_of_another_release_is_read_anew(own, monkeypatch):
 
 _SEARCH = """
 import sys
-from embedkit.config import ModelConfig
+from embedkit.config import JobConfig, ModelConfig
 from embedkit.encoders.kinds import load_encoder, read_model
 from embedkit.tokens.tokenization import load_tokenizer
 from embedkit.vectors import TokenBatch
