@@ -1,7 +1,9 @@
 """Beam and Ray on this machine."""
 
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Self
 
 from embedkit.config import JobConfig
@@ -76,5 +78,9 @@ class LocalEngine:
         self._display.phase("starting Ray")
         from embedkit.engines.ray_start import ray_on_this_machine
 
+        # This process does little but wait until Ray's own have come up.
+        loading = threading.Thread(target=import_module, args=("apache_beam",), daemon=True)
+        loading.start()
         self._ray = ExitStack()
         self._ray.enter_context(ray_on_this_machine("embedkit"))
+        loading.join()
