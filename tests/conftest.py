@@ -1,10 +1,13 @@
 """Fixtures that every folder of tests shares."""
 
+import atexit
 import logging
 import os
 import re
 import secrets
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import ThreadingHTTPServer
@@ -22,6 +25,11 @@ settings.load_profile("embedkit")
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+
+if "EMBEDKIT_CACHE" not in os.environ:
+    # Of this session alone, and of all of its processes: each model is converted once.
+    os.environ["EMBEDKIT_CACHE"] = tempfile.mkdtemp(prefix="embedkit-tests-")
+    atexit.register(shutil.rmtree, os.environ["EMBEDKIT_CACHE"], ignore_errors=True)
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
