@@ -97,7 +97,7 @@ class Cache:
             self._make_room(sum(map(len, content)))
             _replace(file, (_MAGIC, hasher.digest(), *content))
         except OSError as error:
-            _log.info("%s cannot be kept (%s), and is made anew each time", file, error.strerror)
+            _log.debug("%s cannot be kept (%s), and is made anew each time", file, error.strerror)
 
     def _file(self, topic: str, made_of: Mapping[str, Any]) -> Path | None:
         if self.directory is None:
@@ -129,7 +129,7 @@ def machine_cache() -> Cache:
     if given == _OFF:
         return Cache(None)
     if given:
-        return Cache(Path(given).absolute())
+        return Cache(Path(given).expanduser().absolute())
     base = os.environ.get("XDG_CACHE_HOME", "")
     if os.path.isabs(base):
         return Cache(Path(base, "embedkit"))
@@ -144,15 +144,18 @@ def files_of(directory: Path) -> Files | None:
     contents are not read.
 
     Args:
-        directory: The directory, whose links are followed.
+        directory: The directory; files may be links.
 
     Returns:
         For each file below it size, times in nanoseconds and place on the disk; None where one is
-        so new that it might change again and look the same.
+        so new that it might change again and look the same, or where a folder is a link, behind
+        which nothing is looked at.
     """
     found: Files = {}
     newest = 0.0
-    for folder, _, names in os.walk(directory):
+    for folder, folders, names in os.walk(directory):
+        if any(os.path.islink(os.path.join(folder, name)) for name in folders):
+            return None
         for name in names:
             path = os.path.join(folder, name)
             try:

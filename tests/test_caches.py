@@ -132,6 +132,7 @@ def test_many_writers_of_one_entry_leave_a_whole_one(cache):
         ({CACHE_VARIABLE: "", "XDG_CACHE_HOME": "/xdg"}, "/xdg/embedkit"),
         ({"XDG_CACHE_HOME": "relative", "HOME": "/home/me"}, "/home/me/.cache/embedkit"),
         ({"HOME": "/home/me"}, "/home/me/.cache/embedkit"),
+        ({CACHE_VARIABLE: "~/here", "HOME": "/home/me"}, "/home/me/here"),
         ({"HOME": "relative"}, None),
     ],
 )
@@ -158,3 +159,7 @@ def test_files_that_changed_look_different_whatever_their_times_say(tmp_path, mo
     assert files_of(tmp_path) != before
     (tmp_path / "another").write_bytes(b"")
     assert len(files_of(tmp_path)) == 2
+    (tmp_path / "sub" / "link").symlink_to(tmp_path / "another")
+    assert len(files_of(tmp_path)) == 3
+    (tmp_path / "folder").symlink_to(tmp_path / "sub")
+    assert files_of(tmp_path) is None, "nobody looks at what is behind it"
