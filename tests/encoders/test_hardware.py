@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from embedkit.encoders import hardware
 from embedkit.encoders.hardware import gpu_here, usable_cores
 
 CORES = len(os.sched_getaffinity(0))
@@ -42,6 +43,7 @@ def test_without_a_quota_the_cores_of_the_process_count(tmp_path):
     ],
 )
 def test_what_a_gpu_computes_in(capability, bf16, float8, monkeypatch):
+    monkeypatch.setattr(hardware, "_GPU_DEVICES", (os.devnull,))
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.get_device_capability", lambda: capability)
     monkeypatch.setattr("torch.cuda.get_device_name", lambda: "NVIDIA H100 80GB HBM3")
@@ -49,3 +51,20 @@ def test_what_a_gpu_computes_in(capability, bf16, float8, monkeypatch):
     found = gpu_here()
     assert (found.has_bf16, found.has_float8) == (bf16, float8)
     assert (found.name, found.count) == ("NVIDIA H100 80GB HBM3", 8)
+
+
+@pytest.mark.parametrize(
+    ("platform", "traces", "asked"),
+    [("linux", (), False), ("linux", ("here",), True), ("darwin", (), True)],
+)
+def test_torch_is_asked_where_a_driver_has_left_a_trace(
+    platform, traces, asked, tmp_path, monkeypatch
+):
+    for name in traces:
+        (tmp_path / name).touch()
+    monkeypatch.setattr(hardware, "_GPU_DEVICES", (str(tmp_path / "here*"),))
+    monkeypatch.setattr("sys.platform", platform)
+    questions = []
+    monkeypatch.setattr("torch.cuda.is_available", lambda: questions.append(1))
+    assert gpu_here() is None
+    assert bool(questions) is asked
