@@ -37,6 +37,7 @@ from running import (
 
 import embedkit
 from embedkit.config import JobConfig
+from embedkit.encoders import hardware
 
 pytestmark = pytest.mark.usefixtures("logging_restored")
 
@@ -373,6 +374,7 @@ def test_plan_on_gpus_says_the_same_for_persons_and_programs(job, tmp_path, monk
         "get_device_name": "NVIDIA A100-SXM4-80GB",
         "device_count": 3,
     }
+    monkeypatch.setattr(hardware, "_GPU_DEVICES", (os.devnull,))
     for name, value in here.items():
         monkeypatch.setattr(torch.cuda, name, lambda *_, value=value: value)
     arguments = [*flags(job(tmp_path / "out", engine="local")), "--device", "cuda"]
@@ -652,4 +654,5 @@ def test_on_a_terminal_a_run_draws_a_bar_and_ends_it(job, tmp_path):
     assert bars[-1].rstrip().endswith("left")
     assert re.search(r" 100% 90/90 docs  [\d,]+ tokens/s  encoders \d+% busy  0:00 left$", bars[-1])
     assert max(map(len, bars)) <= 100
-    assert terminal.lines[terminal.lines.index(bars[-1]) + 1].startswith("version v")
+    last = max(place for place, line in enumerate(terminal.lines) if line == bars[-1])
+    assert terminal.lines[last + 1].startswith("version v")
