@@ -59,7 +59,7 @@ class TransformerKind:
         own_way = "route" in described
         onnx_file = None if own_way else described.get("onnx_file")
         # Where torch was taken on a CPU there was a reason.
-        by_torch = described["backend"] == "torch" and described.get("device") == "cpu"
+        by_torch = described.get("backend") == "torch" and described.get("device") == "cpu"
         other = "torch" if by_torch else "auto"
         return ModelConfig(
             model=model,
