@@ -39,7 +39,7 @@ _IN_CI = {
 """Pages that take a few seconds together; the soak runs the others, which run more jobs."""
 
 _SAID = {
-    "docs/format.md": ("38 38 0 0", "[(38, 38, 8, 95)]"),
+    "docs/format.md": ("38 38 0 0", "[(38, 38, 8, 95)]", "(38, 8) float32"),
     "docs/notebooks.md": ("2 model nowhere", "(38, 8)", "{1: 'empty_text'}", "3"),
     "docs/vectors.md": ("(38, 8)",),
     "docs/extending.md": ("Short(rows=6, short=3)",),
