@@ -14,7 +14,7 @@ import yaml
 from manual import DOCS, PAGES, ROOT, anchors, commands, links, snippets, spans
 
 from embedkit import __version__
-from embedkit.cli.app import app
+from embedkit.cli.app import COMMANDS, app, command_of
 from embedkit.cli.options import EVALUATION
 from embedkit.config import EvaluationConfig, JobConfig
 from embedkit.engines.dataflow_flags import parse
@@ -58,7 +58,7 @@ def every_flag() -> set[str]:
     beams = {"--write_metadata", "--provider", "--accelerator", "--min-ram", "--temp-location"}
     others = {"--help", "--install-completion", "--version"}
     return (
-        options_of(command_line())
+        {option for name in COMMANDS for option in options_of(command_of(name))}
         | settings
         | beams
         | others
@@ -188,6 +188,12 @@ def check_embedkit(arguments: list[str]) -> None:
     if name == "dataflow" and "--write_metadata" not in arguments:
         parse(arguments)
     command.make_context(name, list(arguments))
+
+
+def test_every_command_has_its_line():
+    (table,) = re.findall(r"^\| command .*?\n\n", TEXTS["docs/command-line.md"], re.M | re.S)
+    said = [line.split("|")[1] for line in table.strip().splitlines()]
+    assert set(COMMANDS) == set(re.findall(r"`([a-z-]+)`", " ".join(said)))
 
 
 @pytest.mark.parametrize(
