@@ -17,7 +17,7 @@ import logging
 from importlib import import_module
 from typing import Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Where each name is at home; __init__.pyi tells type checkers the same. None of them is the name of
 # a package of embedkit's, as importing that would put it in the place of the name: what is called

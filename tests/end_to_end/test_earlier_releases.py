@@ -4,8 +4,10 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from releases import FIXTURES, MODEL, copy_of_root, inputs_in_memory, job, releases, version_of
@@ -69,6 +71,20 @@ def test_a_complete_version_is_found_and_left_as_it_is(release, name, tmp_path):
     assert described["rejects"] == len(dataset.rejects) == done.rejects
 
 
+def alike(found: Any, expected: Any) -> bool:
+    """Whether figures are the same, but for the last digits of another machine's products."""
+    if isinstance(found, dict) and isinstance(expected, dict):
+        # Later releases may say more.
+        return found.keys() >= expected.keys() and all(
+            alike(found[name], one) for name, one in expected.items()
+        )
+    if isinstance(found, list) and isinstance(expected, list):
+        return len(found) == len(expected) and all(map(alike, found, expected))
+    if isinstance(found, float) and isinstance(expected, float):
+        return found == pytest.approx(expected, rel=1e-6, abs=1e-9)
+    return bool(found == expected)
+
+
 @pytest.mark.parametrize(("release", "name"), COMPLETE)
 def test_a_report_that_is_gone_says_again_what_its_release_said(release, name, tmp_path):
     root = copy_of_root(release, tmp_path / "root")
@@ -86,7 +102,7 @@ def test_a_report_that_is_gone_says_again_what_its_release_said(release, name, t
         said = (one["text"] for one in report["findings"] if "near duplicates" not in one["text"])
         report["findings"] = sorted(said)
     for entry in expected.keys() - {"run"}:
-        assert found[entry] == expected[entry], entry
+        assert alike(found[entry], expected[entry]), entry
 
 
 @pytest.mark.parametrize(("release", "name"), HALF_DONE)
@@ -117,8 +133,13 @@ def test_a_half_done_version_is_finished(release, name, tmp_path):
         before_sources = f"{done.version}/_meta/commits/{block}.json" in before
         found = Counter(pq.read_table(ours.folder / part["path"])["source"].to_pylist())
         assert part["sources"] == ({} if before_sources and release == "0.1.0" else found)
-    for mine, other in zip(ours.table["embedding"], theirs.table["embedding"], strict=True):
-        np.testing.assert_allclose(mine.values, other.values, atol=2e-3)
+    vectors = ours.table["embedding"]
+    # The codes of another machine's calibration may be the next ones.
+    apart = 1 if pa.types.is_integer(vectors.type.value_type) else 2e-3
+    for mine, other in zip(vectors, theirs.table["embedding"], strict=True):
+        np.testing.assert_allclose(
+            mine.values.cast("float32"), other.values.cast("float32"), atol=apart
+        )
 
 
 @pytest.mark.parametrize(("release", "name"), COMPLETE)

@@ -40,7 +40,7 @@ def test_the_overlay_of_the_manual_changes_what_it_says(own_overlay: tuple[Docum
     job = only(own_overlay, "ConfigMap")
     assert job["data"] == {"job.yaml": JOB}
     for name, pod in pods(own_overlay).items():
-        assert pod["spec"]["containers"][0]["image"] == "REGISTRY/embedkit/ray:0.1.0-gpu"
+        assert pod["spec"]["containers"][0]["image"] == "REGISTRY/embedkit/ray:0.2.0-gpu"
         named = [v["configMap"]["name"] for v in pod["spec"]["volumes"] if "configMap" in v]
         assert named == ([] if name == "submitter" else [job["metadata"]["name"]])
 
