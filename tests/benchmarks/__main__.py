@@ -1,6 +1,11 @@
-"""All benchmarks, one after the other: ``python -m tests.benchmarks [NAME ...]``."""
+"""All benchmarks, one after the other: ``python -m tests.benchmarks [NAME ...]``.
+
+Those that are guarded are compared with the history of this kind of machine; where all of them ran,
+it gets a row.
+"""
 
 import argparse
+from collections.abc import Collection
 
 from tests.benchmarks import (
     chunks,
@@ -8,6 +13,7 @@ from tests.benchmarks import (
     fill,
     finish,
     float8,
+    history,
     host,
     ids,
     memory,
@@ -15,12 +21,14 @@ from tests.benchmarks import (
     nightly,
     record,
     speed,
+    start,
     static,
     tokens,
 )
 
 _ALL = {
     "speed": speed,
+    "start": start,
     "tokens": tokens,
     "host": host,
     "memory": memory,
@@ -38,6 +46,7 @@ _NAMED = {
     "nightly": nightly,
     "near": near_duplicates,
 }
+_GUARDED = {"speed", "start", "host"}
 
 
 def main() -> None:
@@ -50,8 +59,20 @@ def main() -> None:
     unknown = [name for name in options.names if name not in _ALL | _NAMED]
     if unknown:
         parser.error(f"{unknown[0]!r} is no benchmark; expected {', '.join(_ALL | _NAMED)}")
-    for name in options.names or _ALL:
-        (_ALL | _NAMED)[name].main(options)
+    try:
+        # Before an hour of measuring, not after it.
+        history.read_history(history.HISTORY)
+        _run(options.names or _ALL, options)
+    except history.HistoryError as error:
+        parser.exit(1, f"{error}\n")
+
+
+def _run(names: Collection[str], options: argparse.Namespace) -> None:
+    found = [(_ALL | _NAMED)[name].main(options) for name in names]
+    measured = [one for one in found if isinstance(one, history.Measured)]
+    if measured:
+        whole = _GUARDED <= set(names)
+        print("", *history.guard(measured, history.HISTORY, record=whole), sep="\n")
 
 
 if __name__ == "__main__":

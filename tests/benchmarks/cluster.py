@@ -14,7 +14,7 @@ from statistics import median
 
 from tests.benchmarks.corpus import MODEL, Texts, read_texts
 from tests.benchmarks.machine import describe_machine, wait_until_quiet, watched
-from tests.benchmarks.speed import spread
+from tests.benchmarks.speed import ROUNDS, spread
 
 _PROMISED = 0.93
 _STORE_BYTES = 1 << 29
@@ -145,4 +145,4 @@ def main(options: argparse.Namespace) -> None:
     """Measures and prints."""
     texts = read_texts().repeated(options.times)
     print(describe_machine(), flush=True)
-    print(report(texts, measure(texts, options.shards, options.rounds, options.wait)))
+    print(report(texts, measure(texts, options.shards, options.rounds or ROUNDS, options.wait)))

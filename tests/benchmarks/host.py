@@ -28,6 +28,7 @@ from embedkit.reports.statistics import Sidecar
 from embedkit.tokens.tokenization import load_tokenizer, tokenize_text
 from tests.benchmarks.cards import MODELS, FreeClient, card_rates
 from tests.benchmarks.corpus import Texts, read_texts
+from tests.benchmarks.history import HOST_RATE, Measured
 from tests.benchmarks.host_once import job_of, run_flow
 from tests.benchmarks.machine import describe_machine, wait_until_quiet, watched
 from tests.benchmarks.speed import spread
@@ -176,11 +177,14 @@ def run_once(corpus: Path, folder: Path, dimension: int, workers: int, rate: flo
     return {**json.loads(printed), "foreign": usage.foreign}
 
 
-def show_flow(texts: Texts, folder: Path, options: argparse.Namespace) -> dict[str, float]:
+def show_flow(
+    texts: Texts, folder: Path, options: argparse.Namespace
+) -> tuple[dict[str, float], float]:
     """Prints what a core does of the whole flow, and its memory, over a small and a large corpus.
 
     Returns:
-        Tokens per second of a core by model, told from what the larger corpus took more.
+        Tokens per second of a core by model, told from what the larger corpus took more; largest
+        share of the machine that others used.
     """
     corpora = [
         texts.repeated(copies).write_shards(
@@ -188,7 +192,7 @@ def show_flow(texts: Texts, folder: Path, options: argparse.Namespace) -> dict[s
         )
         for copies in (_FEW, _MANY)
     ]
-    per_core = {}
+    per_core, others = {}, 0.0
     print("\n| the whole flow | tokens/s per core | peak MiB of its process | grows by |")
     print("|---|---|---|---|")
     for model, shape in MODELS.items():
@@ -198,6 +202,7 @@ def show_flow(texts: Texts, folder: Path, options: argparse.Namespace) -> dict[s
             few, many = (
                 run_once(corpus, folder, shape.hidden, options.workers, None) for corpus in corpora
             )
+            others = max(others, few["foreign"], many["foreign"])
             used = many["cpu_seconds"] - few["cpu_seconds"]
             rates.append((many["tokens"] - few["tokens"]) / used)
             peaks.append(many["peak_mib"])
@@ -209,7 +214,7 @@ def show_flow(texts: Texts, folder: Path, options: argparse.Namespace) -> dict[s
             flush=True,
         )
     print(f"It grows where {_FEW} x {texts.name} become {_MANY} x")
-    return per_core
+    return per_core, others
 
 
 def show_cores(per_core: dict[str, float], given: float | None) -> None:
@@ -248,7 +253,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def main(options: argparse.Namespace) -> None:
+def main(options: argparse.Namespace) -> Measured:
     """Measures and prints."""
     once = read_texts()
     texts = once.repeated(_COPIES)
@@ -267,9 +272,10 @@ def main(options: argparse.Namespace) -> None:
         folder = Path(name)
         corpus = texts.write_shards(folder / "corpus", _SHARDS)
         show_stages(corpus, folder)
-        per_core = show_flow(once, folder, options)
+        per_core, others = show_flow(once, folder, options)
         show_cores(per_core, options.card_tokens_per_second)
         show_busy(corpus, folder, options, per_core)
+    return Measured({HOST_RATE: per_core["MiniLM-L6"]}, others)
 
 
 if __name__ == "__main__":

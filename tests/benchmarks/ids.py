@@ -18,7 +18,7 @@ from embedkit.corpus.plan import plan_inputs
 from embedkit.dataset.version import Version
 from embedkit.flow.check_ids import IdLook, check_ids_by_workers
 from tests.benchmarks.machine import describe_machine, wait_until_quiet, watched
-from tests.benchmarks.speed import spread
+from tests.benchmarks.speed import ROUNDS, spread
 
 _WANTED = 1.7
 _STORE_BYTES = 1 << 28
@@ -121,7 +121,7 @@ def main(options: argparse.Namespace) -> None:
         start = time.perf_counter()
         check_ids(plan_inputs(config), config)
         print(f"  in the driver, on one thread: {time.perf_counter() - start:.2f} s", flush=True)
-        for number in range(options.rounds):
+        for number in range(options.rounds or ROUNDS):
             for kind, seconds in waits.items():
                 wait_until_quiet(options.wait)
                 with watched(os.getpid()) as usage:

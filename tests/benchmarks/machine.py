@@ -12,18 +12,19 @@ import psutil
 
 from embedkit.encoders.hardware import processor_name
 
-_LIBRARIES = ("torch", "openvino", "sentence-transformers", "transformers", "apache-beam", "ray")
+LIBRARIES = ("torch", "openvino", "sentence-transformers", "transformers", "apache-beam", "ray")
 _QUIET_PERCENT = 10.0
 
 
 def describe_machine() -> str:
     """Returns the machine and the libraries in two lines."""
     memory = psutil.virtual_memory().total / 2**30
-    versions = ", ".join(f"{name} {_version(name)}" for name in _LIBRARIES)
+    versions = ", ".join(f"{name} {version_of(name)}" for name in LIBRARIES)
     return f"{processor_name()}, {memory:.0f} GiB\n{versions}"
 
 
-def _version(name: str) -> str:
+def version_of(name: str) -> str:
+    """Returns the version of a distribution, or ``absent``."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
@@ -88,7 +89,7 @@ def watched(pid: int, interval: float = 0.5, sample=None) -> Iterator[Usage]:
         while not stop.wait(interval):
             look()
 
-    begun, busy = time.monotonic(), _busy_seconds()
+    begun, busy = time.monotonic(), busy_seconds()
     look()
     before = sum(used.values())
     thread = threading.Thread(target=loop, daemon=True)
@@ -100,10 +101,11 @@ def watched(pid: int, interval: float = 0.5, sample=None) -> Iterator[Usage]:
         thread.join()
         usage.seconds = time.monotonic() - begun
         own = sum(used.values()) - before
-        foreign = max(0.0, _busy_seconds() - busy - own)
+        foreign = max(0.0, busy_seconds() - busy - own)
         usage.foreign = foreign / (usage.seconds * (os.cpu_count() or 1))
 
 
-def _busy_seconds() -> float:
+def busy_seconds() -> float:
+    """Returns the seconds that all cores of the machine together have worked."""
     times = psutil.cpu_times()
     return sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0)

@@ -17,7 +17,7 @@ from embedkit.training.convert import convert_vectors
 from tests.benchmarks.corpus import MODEL, Texts, read_texts
 from tests.benchmarks.machine import describe_machine, wait_until_quiet, watched
 from tests.benchmarks.memory import memory_of
-from tests.benchmarks.speed import spread
+from tests.benchmarks.speed import ROUNDS, spread
 
 _PROMISED = 25.0
 _PROMISED_MEMORY = 1.3
@@ -78,7 +78,7 @@ def compare(texts: Texts, folder: Path, glove: str, options: argparse.Namespace)
     few = texts.every(options.every).write_shards(folder / "few", _SHARDS)
     many = texts.repeated(_REPEATED).write_shards(folder / "many", _SHARDS)
     found: dict[str, list[Run]] = {"MiniLM": [], "GloVe": []}
-    for number in range(options.rounds):
+    for number in range(options.rounds or ROUNDS):
         for name, model, corpus in (("MiniLM", MODEL, few), ("GloVe", glove, many)):
             wait_until_quiet(options.wait)
             found[name].append(run(corpus, model, folder / f"{name}-{number}"))

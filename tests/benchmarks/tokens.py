@@ -20,7 +20,7 @@ from embedkit.vectors import TokenBatch, TokenSpans
 from tests.benchmarks.corpus import MODEL, Texts, read_texts
 from tests.benchmarks.machine import describe_machine, wait_until_quiet, watched
 from tests.benchmarks.memory import memory_of
-from tests.benchmarks.speed import spread
+from tests.benchmarks.speed import ROUNDS, spread
 
 _PROMISED = 0.85
 _CALL_TOKENS = 32_768
@@ -179,6 +179,6 @@ def main(options: argparse.Namespace) -> None:
     """Measures and prints."""
     texts = read_texts().every(options.token_every)
     print(describe_machine(), flush=True)
-    encoders = measure_encoders(texts, options.rounds, options.wait)
-    runs = {} if options.alone else measure_runs(texts, options.rounds, options.wait)
+    encoders = measure_encoders(texts, options.rounds or ROUNDS, options.wait)
+    runs = {} if options.alone else measure_runs(texts, options.rounds or ROUNDS, options.wait)
     print(report(texts, encoders, runs))
