@@ -111,7 +111,7 @@ def test_the_wheel_says_what_it_is_and_for_which_pythons(wheel):
 
 def test_no_text_has_anyone_install_the_package_of_a_stranger():
     texts = [REPOSITORY / "README.md", REPOSITORY / "Makefile"]
-    for name in ("embedkit", "pipelines", "k8s", "tests"):
+    for name in ("embedkit", "pipelines", "k8s", "tests", "docs"):
         texts += [path for path in (REPOSITORY / name).rglob("*") if path.is_file()]
     wrong = re.compile(r"""install ['"]?embedkit(?![_-]batch)|[ '"]embedkit\[(?!a-z )""")
     found = {
