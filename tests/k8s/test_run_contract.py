@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 import yaml
 from manifests import Document, only, pods, render
-from typer.main import get_command
 
-from embedkit.cli.app import app
+from embedkit.cli.app import command_of
 from embedkit.cli.options import read_job
 from embedkit.config import JobConfig
 from embedkit.errors import ConfigError, GatesFailedError, RejectsExceededError, ResumableError
@@ -312,7 +311,7 @@ def test_the_run_is_one_command_that_embedkit_understands(overlay: str, tmp_path
     assert set(spec["entrypoint"]).isdisjoint(";&|<>$`\"'\\\n()")
     program, command, *arguments = shlex.split(spec["entrypoint"])
     assert (program, command) == ("embedkit", "run")
-    run = get_command(app).commands["run"]  # type: ignore[attr-defined]
+    run = command_of("run")
     given: dict[str, Any] = run.make_context("run", arguments).params
     assert given.pop("inputs") == ["/etc/embedkit/job.yaml"]
     settings = {name: given[name] for name in JobConfig.model_fields if given.get(name)}
