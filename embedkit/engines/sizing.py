@@ -5,7 +5,8 @@ rest goes at the rates of ``embedkit.engines.measured_rates``.
 """
 
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from embedkit.config import EncoderRange, JobConfig
@@ -241,16 +242,26 @@ class Sizing:
         }[self.hours.bottleneck]()
 
     def _more_encoders(self) -> str:
-        others = {"planning": self.hours.planning, "finishing": self.hours.finishing}
-        if self.fleet.workers_given or not self.fleet.processes:
-            # Else there are more workers where there are more encoders.
-            others["the host side"] = self.hours.host
-        following = max(others, key=lambda name: others[name])
-        most = self.fleet.encoders * self.hours.encoders / max(others[following], 1e-9)
+        most, following = min(self._limits())
         return (
             f"more encoders, or faster ones; from some {round_to(most, 2):,} of them on "
             f"{following} takes longer"
         )
+
+    def _limits(self) -> Iterator[tuple[float, str]]:
+        """Yields how many encoders take as long as something else, and what that is."""
+        work, fleet, hours = self.work, self.fleet, self.hours
+        spared = {"planning": 0.0, "finishing": 0.0}
+        if fleet.workers_given or not fleet.processes:
+            yield fleet.encoders * hours.encoders / hours.host, "the host side"
+        else:
+            # More encoders come with more workers, which do more than tokenize.
+            many = replace(fleet, workers=_ROOM)
+            ids = planning_seconds(work, fleet) - planning_seconds(work, many)
+            spared = {"planning": ids / _HOUR, "finishing": hours.near_duplicates}
+        for name, shared in spared.items():
+            alone = max(getattr(hours, name) - shared, _LEAST_HOURS)
+            yield fleet.encoders * (hours.encoders - shared) / alone, name
 
     def _more_cores(self) -> str:
         fleet = self.fleet

@@ -131,13 +131,25 @@ def test_the_bottleneck_is_what_takes_longest_and_its_remedy_is_said(
     assert any(line.startswith(f"bottleneck {name}, ") for line in found.to_text())
 
 
-def test_more_encoders_help_as_long_as_it_says():
-    found = size_run(WORK, replace(FLEET, workers=1000), PRICED)
+@pytest.mark.parametrize(
+    ("work", "given", "following"),
+    [
+        (WORK, True, "finishing"),
+        (replace(WORK, compared=True, looks_at_ids=True), False, "finishing"),
+        (replace(WORK, files=30_000_000), False, "planning"),
+    ],
+)
+def test_more_encoders_help_as_long_as_it_says(work, given, following):
+    """Where the job does not say how many workers there are, there are more with more encoders."""
+    each = 1000 if given else 100
+    fleet = replace(FLEET, workers=8 * each, workers_given=given)
+    found = size_run(work, fleet, PRICED)
     most = int(re.search(r"some ([\d,]+) of them", found.remedy)[1].replace(",", ""))
-    assert "finishing takes longer" in found.remedy
-    for encoders, bottleneck in ((0.9 * most, "encoders"), (1.1 * most, "finishing")):
-        fleet = replace(FLEET, workers=1000, encoders=int(encoders))
-        assert size_run(WORK, fleet, PRICED).hours.bottleneck == bottleneck
+    assert f"{following} takes longer" in found.remedy
+    for encoders, bottleneck in ((0.9 * most, "encoders"), (1.1 * most, following)):
+        workers = 8 * each if given else round(encoders * each)
+        more = replace(fleet, encoders=round(encoders), workers=workers)
+        assert size_run(work, more, PRICED).hours.bottleneck == bottleneck
 
 
 def test_requests_by_hand():
