@@ -210,6 +210,23 @@ def test_a_sample_stands_for_more_documents(job):
     assert found.cost == pytest.approx(16 * 2 * found.hours.total)
 
 
+@pytest.mark.parametrize("files_per_split", [0.6, 6])
+def test_a_small_sample_tells_how_many_splits_there_will_be(tiny_model, tmp_path, files_per_split):
+    files = [write_jsonl(tmp_path / f"{n}.jsonl", records(50, 50 * n)) for n in range(60)]
+    size = sum(file.stat().st_size for file in files) / 60
+    settings = {"split_bytes": int(files_per_split * size), "block_rows": 40}
+    options = SizingOptions(3000, 1e6)
+
+    def planned(inputs):
+        config = tiny_job(tiny_model, inputs, tmp_path / "out", **settings)
+        return plan_job(config, sizing=options).sizing.work
+
+    sample, every = planned(files[0]), planned(tmp_path)
+    assert sample.files == pytest.approx(every.files, rel=0.1)
+    assert sample.splits == pytest.approx(every.splits, rel=0.2)
+    assert sample.blocks == pytest.approx(every.blocks, rel=0.2)
+
+
 def test_workers_are_those_of_the_job_or_as_many_as_there_is_work_for(job):
     def fleet(**settings):
         options = SizingOptions(tokens_per_second=4e6)
