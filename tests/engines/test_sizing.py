@@ -141,7 +141,7 @@ def test_the_bottleneck_is_what_takes_longest_and_its_remedy_is_said(
 )
 def test_more_encoders_help_as_long_as_it_says(work, given, following):
     """Where the job does not say how many workers there are, there are more with more encoders."""
-    each = 1000 if given else 100
+    each = 1000 if given else 3
     fleet = replace(FLEET, workers=8 * each, workers_given=given)
     found = size_run(work, fleet, PRICED)
     most = int(re.search(r"some ([\d,]+) of them", found.remedy)[1].replace(",", ""))
