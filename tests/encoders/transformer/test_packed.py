@@ -85,8 +85,11 @@ def test_what_cannot_be_packed(sentence_model):
 def test_packs_keep_to_the_token_budget_and_the_models_maximum(sentence_model, minilm):
     shape = spec_of(sentence_model()).pack_shape
     assert (shape.lines, shape.width) == (2, 24)
-    shape = spec_of(sentence_model(), batch_tokens=10).pack_shape
+    shape = spec_of(sentence_model(), batch_tokens=24).pack_shape
     assert (shape.lines, shape.width) == (1, 24)
+    # A line would be more than may be computed at once, as it is where rows come alone.
+    assert spec_of(sentence_model(), batch_tokens=23).pack_shape is None
+    assert spec_of(sentence_model()).one_by_one().pack_shape is None
     shape = spec_of(minilm, batch_tokens=None).pack_shape
     assert (shape.lines, shape.width) == (4, 256)
 
