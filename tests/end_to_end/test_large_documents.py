@@ -13,11 +13,10 @@ from embedkit.corpus import blocks
 from embedkit.dataset.committed import committed
 from embedkit.dataset.validate import validate
 from embedkit.dataset.version import Version
-from embedkit.engines import run
 from embedkit.engines.run import run_job
 from embedkit.errors import ConfigError
+from embedkit.flow import complete, large_documents
 from embedkit.flow import encode as encoding
-from embedkit.flow import large_documents
 from embedkit.flow import read as reading
 from embedkit.flow.check_ids import with_known_duplicates
 from embedkit.flow.prepare import prepare
@@ -139,7 +138,7 @@ def test_a_run_that_only_completes_has_encoded_nothing(job, tmp_path, monkeypatc
     spoil(monkeypatch, tmp_path, SPOILED["two blocks"])
     with monkeypatch.context() as patched:
         patched.setattr(
-            run, "complete_version", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt)
+            complete, "complete_version", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt)
         )
         with pytest.raises(KeyboardInterrupt):
             run_job(job)

@@ -17,7 +17,7 @@ from embedkit.config import CorpusConfig, ModelConfig, OutputConfig
 from embedkit.dataset.validate import validate
 from embedkit.dataset.version import Version
 from embedkit.encoders.static.directory import write_directory
-from embedkit.engines import run as running_jobs
+from embedkit.engines import encode_splits
 from embedkit.engines.run import run_job
 from embedkit.errors import ConfigError, StoreError
 from embedkit.flow import embed
@@ -217,7 +217,7 @@ def test_a_run_that_is_resumed_keeps_its_calibration(static, tmp_path, monkeypat
 
     # What was torn away is in the parts that were committed.
     began.unlink()
-    monkeypatch.setattr(running_jobs, "calibrate", never)
+    monkeypatch.setattr(encode_splits, "calibrate", never)
     resumed = run(static, many, tmp_path / "resumed", **settings)
     assert began.read_bytes() == before
     assert resumed.part_hashes == whole.part_hashes

@@ -11,10 +11,9 @@ from running import Dataset, tiny_job, write_jsonl
 
 from embedkit.dataset.validate import validate
 from embedkit.dataset.version import latest
-from embedkit.engines import run
 from embedkit.engines.run import run_job
 from embedkit.errors import ConfigError
-from embedkit.flow import near_duplicates
+from embedkit.flow import complete, near_duplicates
 from embedkit.reports.near import cells
 
 TEXTS = [f"text number {n} of the corpus, {'vectors ' * (n % 7)}" for n in range(60)]
@@ -110,7 +109,7 @@ def test_a_run_that_is_killed_behind_the_look_ends_in_the_same_bytes(job, monkey
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(run, "complete_version", killed)
+        patched.setattr(complete, "complete_version", killed)
         run_job(job())
     (root,) = (tmp_path / "out").glob("*/_meta/near")
     assert list(root.iterdir())

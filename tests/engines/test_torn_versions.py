@@ -13,10 +13,10 @@ from typer.testing import CliRunner
 from embedkit.cli.app import app
 from embedkit.dataset.validate import validate
 from embedkit.dataset.version import Version, find_version
-from embedkit.engines import run
 from embedkit.engines.plain import PlainWork
 from embedkit.engines.run import run_job
 from embedkit.errors import ConfigError, IntegrityError
+from embedkit.flow import complete
 from embedkit.flow.prepare import prepare
 from embedkit.formats.canonical import canonical_json, sha256, with_checksum
 
@@ -139,7 +139,7 @@ def test_a_run_stopped_after_its_last_block_says_the_same_of_its_device(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(run, "complete_version", stop)
+        patched.setattr(complete, "complete_version", stop)
         with pytest.raises(KeyboardInterrupt):
             run_job(job)
     result = run_job(job)

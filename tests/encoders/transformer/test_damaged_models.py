@@ -487,10 +487,10 @@ def test_quantized_weights_and_other_kinds_of_models(model):
 
 
 def test_a_model_that_openvino_gets_wrong_is_refused(model, monkeypatch):
-    from embedkit.encoders.transformer import openvino
+    from embedkit.encoders.transformer import openvino_making
 
-    real = openvino._with_torch
-    monkeypatch.setattr(openvino, "_with_torch", lambda *given: real(*given) + 0.5)
+    real = openvino_making._with_torch
+    monkeypatch.setattr(openvino_making, "_with_torch", lambda *given: real(*given) + 0.5)
     spec = read(model, backend="openvino")
     fails_to_load(spec, ConfigError, "converted to OpenVINO, bert gives other vectors")
 
