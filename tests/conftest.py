@@ -166,13 +166,22 @@ def logging_restored() -> Iterator[None]:
         yield
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any]) -> Iterator[None]:
-    """Gives it back after what tests share, too, which is made before `logging_restored`."""
-    if fixturedef.scope == "function":
-        return (yield)
-    with _logs_kept():
-        return (yield)
+class _LogsOfShared:
+    """Gives it back after what tests share, too, which is made before `logging_restored`.
+
+    A plugin by itself: of what a whole session shares, the hooks of this file do not hear.
+    """
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[Any]) -> Iterator[None]:
+        if fixturedef.scope == "function":
+            return (yield)
+        with _logs_kept():
+            return (yield)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(_LogsOfShared())
 
 
 @pytest.fixture(scope="session")
