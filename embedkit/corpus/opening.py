@@ -12,7 +12,7 @@ from embedkit.corpus.raw_file import RawFile, input_errors
 from embedkit.corpus.splits import FileRange
 from embedkit.errors import InputError
 
-_FETCH = 8 << 20
+FETCH_BYTES = 8 << 20
 """Bytes that one request to a remote store asks for."""
 _SMALL = 1 << 16
 """A file of a store that is no larger is read by one request, and looked at once behind it."""
@@ -40,7 +40,9 @@ def open_input(file: FileRange, fetch: int | None = None) -> BinaryIO:
     """
     with input_errors(file.url, "opened", file.opened_as):
         opened = (
-            _Local(file) if os.path.isabs(file.url) else _Remote(_Requests(file), fetch or _FETCH)
+            _Local(file)
+            if os.path.isabs(file.url)
+            else _Remote(_Requests(file), fetch or FETCH_BYTES)
         )
     return cast(BinaryIO, RawFile(opened, file.opened_as))
 
@@ -177,12 +179,12 @@ class _Requests(io.RawIOBase):
         self._before: tuple[int, str, str] | None = None
         self._whole: bytes | None = None
         self._place = 0
-        if not self._by_ranges or file.size > _FETCH:
+        if not self._by_ranges or file.size > FETCH_BYTES:
             # Of a smaller one, the look behind the one request for it tells the same.
             self._look()
         if not self._by_ranges:
             self._opened = self._filesystem.open(
-                self._path, "rb", block_size=_FETCH, cache_type="none"
+                self._path, "rb", block_size=FETCH_BYTES, cache_type="none"
             )
 
     def check(self) -> None:
@@ -273,7 +275,7 @@ class _Requests(io.RawIOBase):
         if self._opened.tell() > self._place:
             self._stream()
         while (before := self._place - self._opened.tell()) > 0:
-            if not self._opened.read(min(before, _FETCH)):
+            if not self._opened.read(min(before, FETCH_BYTES)):
                 return b""
         data = self._opened.read(wanted)
         return data

@@ -29,8 +29,10 @@ from embedkit.hashes.digests import digest, hash_of
 
 __all__ = ["CorpusEstimate", "FileRange", "Plan", "Split", "estimate", "plan_corpus", "plan_inputs"]
 
-_MOST_FILES_OF_A_SPLIT = 4096
-_FILES_AT_ONCE = 32
+MOST_FILES_OF_A_SPLIT = 4096
+FILES_AT_ONCE = 32
+"""Files that are looked at at the same time."""
+
 _MOST_OF_A_THREAD = 64
 
 _log = logging.getLogger(__name__)
@@ -109,9 +111,9 @@ def _concurrently(
     check: Callable[[FileRange], _Result], files: Sequence[FileRange]
 ) -> Iterator[_Result]:
     # A file at a time, handing them to threads takes longer than looking at local ones does.
-    each = max(1, min(_MOST_OF_A_THREAD, len(files) // _FILES_AT_ONCE))
+    each = max(1, min(_MOST_OF_A_THREAD, len(files) // FILES_AT_ONCE))
     parts = [files[start : start + each] for start in range(0, len(files), each)]
-    with ThreadPoolExecutor(_FILES_AT_ONCE, thread_name_prefix="plan") as threads:
+    with ThreadPoolExecutor(FILES_AT_ONCE, thread_name_prefix="plan") as threads:
         for found in threads.map(lambda part: [check(file) for file in part], parts):
             yield from found
 
@@ -198,7 +200,7 @@ def _packed(ranges: Iterable[FileRange], split_bytes: int) -> Iterator[Split]:
     stored = [piece.stored for piece in every]
     hashes = np.fromiter(map(_place_hash, every), np.uint64, len(every))
     start = 0
-    for number, end in enumerate(borders(stored, hashes, split_bytes, _MOST_FILES_OF_A_SPLIT)):
+    for number, end in enumerate(borders(stored, hashes, split_bytes, MOST_FILES_OF_A_SPLIT)):
         yield Split(f"{number:05d}", every[start:end])
         start = end
     if not every:

@@ -19,12 +19,13 @@ from embedkit.encoders.spec import ModelSpec
 from embedkit.engines.display import clock
 from embedkit.engines.gpu_estimate import GpuEstimate, gpu_estimate
 from embedkit.engines.progress import Expected
-from embedkit.engines.sizing import Fleet, Sizing, SizingOptions, size_run, size_text
+from embedkit.engines.sizing import Fleet, Sizing, SizingOptions, size_run
 from embedkit.engines.workload import PerDocument, workload_of
 from embedkit.errors import ConfigError
 from embedkit.flow.block_size import with_block_size
 from embedkit.flow.prepare import ChunkerFactory, Job, version_of_job, warn_of_idle_settings
 from embedkit.quantization import StoredAs
+from embedkit.reports.phrasing import size
 from embedkit.tokens.tokenization import load_tokenizer
 
 _START_SECONDS = {"plain": 7.0, "local": 16.0, "ray": 16.0}
@@ -111,7 +112,7 @@ class Estimate:
                 *rejects,
                 *committed,
                 f"tokens     about {self.tokens:,}",
-                f"vectors    about {self.vectors:,}, {size_text(self.vector_bytes)} on disk",
+                f"vectors    about {self.vectors:,}, {size(self.vector_bytes)} on disk",
                 f"truncated  about {self.truncated_share:.1%} of rows",
                 f"time       {took} on {self.device}",
                 *(self.gpu.to_text() if self.gpu else []),

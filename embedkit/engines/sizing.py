@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from embedkit.config import EncoderRange, JobConfig
+from embedkit.corpus.plan import FILES_AT_ONCE
+from embedkit.dataset.stores import READERS
 from embedkit.encoders.fitting import Fitting, workers_on_cluster, workers_on_machine
 from embedkit.encoders.host_cores import HostCores, HostWork
 from embedkit.engines import measured_rates as rates
@@ -25,16 +27,12 @@ from embedkit.engines.store_requests import (
 from embedkit.engines.workload import Workload
 from embedkit.errors import ConfigError
 from embedkit.flow.examine import MOST_BLOCKS
-from embedkit.flow.gather import processes_for
+from embedkit.flow.gather import PARTS_AT_ONCE, processes_for
+from embedkit.flow.report import EXAMINED_AT_ONCE
+from embedkit.reports.phrasing import size
 
 REQUEST_SECONDS: Final = 0.1
 """Assumed of a store: what it takes to answer. The benchmark of ids waits as long for a split."""
-
-_FILES_AT_ONCE = 32
-_RECORDS_AT_ONCE = 16
-_PARTS_AT_ONCE = 8
-_EXAMINED_AT_ONCE = 4
-"""Requests that one process has under way, by what it reads."""
 
 _ROOM = 1 << 20
 """CPUs of a cluster that has as many as there is something to do for."""
@@ -355,7 +353,7 @@ class Sizing:
             f"{fleet.cores_per_encoder:.2g} cores read, tokenize and write for one",
             self._hours_text(),
             *self._cost_text(),
-            f"storage    about {size_text(work.stored_bytes)}, {round_to(work.blocks, 2):,} parts",
+            f"storage    about {size(work.stored_bytes)}, {round_to(work.blocks, 2):,} parts",
             f"requests   about {written:,} PUT and LIST, {read:,} GET, where all is on a store",
             f"bottleneck {name}, {_hours(getattr(hours, hours.bottleneck))} hours; shorter by "
             f"{self.remedy}",
@@ -386,15 +384,6 @@ def _hours(value: float) -> str:
 def round_to(value: float, figures: int) -> int:
     """Returns a value to so many figures, as more of an estimate say nothing."""
     return int(float(f"{value:.{figures}g}"))
-
-
-def size_text(size: float) -> str:
-    """Returns a number of bytes for a person, such as ``307 GB``."""
-    units = ("bytes", "kB", "MB", "GB", "TB", "PB")
-    place = 0
-    while size >= 999.5 and place < len(units) - 1:
-        size, place = size / 1000, place + 1
-    return f"{size:.3g} {units[place]}"
 
 
 def size_run(
@@ -435,7 +424,7 @@ def planning_seconds(work: Workload, fleet: Fleet) -> float:
     """Returns what passes before encoders could begin."""
     files = work.files * rates.PLAN_SECONDS_PER_FILE
     if work.remote_inputs:
-        files += gets_to_plan(work) * REQUEST_SECONDS / _FILES_AT_ONCE
+        files += gets_to_plan(work) * REQUEST_SECONDS / FILES_AT_ONCE
     return files + (id_seconds(work, fleet) if work.looks_at_ids else 0.0)
 
 
@@ -460,7 +449,7 @@ def completing_seconds(work: Workload, fleet: Fleet) -> float:
     seconds = rates.MAP_SECONDS * min(1.0, work.rows / rates.MAP_ROWS)
     seconds += work.blocks * rates.FINISH_SECONDS_PER_BLOCK
     seconds += work.rows * rates.FINISH_SECONDS_PER_ROW / cores
-    seconds += examined * rates.EXAMINE_SECONDS_PER_ROW / min(cores, _EXAMINED_AT_ONCE)
+    seconds += examined * rates.EXAMINE_SECONDS_PER_ROW / min(cores, EXAMINED_AT_ONCE)
     if work.remote_output:
         seconds += _waiting_seconds(work, cores if processes_for(work.blocks) > 1 else 1)
     return seconds
@@ -469,6 +458,6 @@ def completing_seconds(work: Workload, fleet: Fleet) -> float:
 def _waiting_seconds(work: Workload, processes: int) -> float:
     hashes, examined = hash_gets(work), examining_gets(work)
     asked = finishing_requests(work)
-    turns = (asked.get - hashes - examined) / _RECORDS_AT_ONCE / processes
-    turns += hashes / _PARTS_AT_ONCE / processes + examined / _EXAMINED_AT_ONCE + asked.list
+    turns = (asked.get - hashes - examined) / READERS / processes
+    turns += hashes / PARTS_AT_ONCE / processes + examined / EXAMINED_AT_ONCE + asked.list
     return turns * REQUEST_SECONDS

@@ -10,18 +10,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from embedkit.corpus.opening import FETCH_BYTES
 from embedkit.dataset.heartbeat import BEAT_SECONDS
 from embedkit.flow.examine import MOST_BLOCKS
+from embedkit.reports.statistics import MOST_HASHES
 
 KEYS_PER_LISTING: Final = 1000
 """Keys that one answer of a store to a listing has."""
 
-FETCH_BYTES: Final = 8 << 20
-"""Bytes of an input that one request asks for."""
-
 _GETS_TO_PLAN: Mapping[str, int] = {"parquet": 2, "json": 3, "csv": 3, "tsv": 3}
-_HASHES_IN_SIDECAR = 256
-"""Rows of a block whose texts' hashes are in its statistics; those of others are in its part."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +119,7 @@ def finishing_requests(work: StoredWork) -> Requests:
 
 def hash_gets(work: StoredWork) -> int:
     """Returns the requests by which the hashes of texts are read from parts."""
-    return 2 * work.blocks if work.block_rows > _HASHES_IN_SIDECAR else 0
+    return 2 * work.blocks if work.block_rows > MOST_HASHES else 0
 
 
 def examining_gets(work: StoredWork) -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from embedkit.config import JobConfig
-from embedkit.corpus.plan import CorpusEstimate, FileRange, Plan, Split
+from embedkit.corpus.plan import MOST_FILES_OF_A_SPLIT, CorpusEstimate, FileRange, Plan, Split
 from embedkit.dataset.store_keys import is_local
 from embedkit.engines import measured_rates as rates
 from embedkit.engines.store_requests import StoredWork
@@ -17,8 +17,6 @@ from embedkit.flow.near_duplicates import compares_rows
 
 _FILL: Final = 0.75
 """Of a split of small files, which ends somewhere in its second half."""
-
-_MOST_FILES_OF_A_SPLIT: Final = 4096
 
 
 @dataclass(frozen=True)
@@ -136,12 +134,12 @@ def _splits(plan: Plan, split_bytes: int, factor: float) -> int:
     full = [
         size
         for size, split in zip(stored, plan.splits, strict=True)
-        if 2 * size >= split_bytes or 2 * len(split.ranges) >= _MOST_FILES_OF_A_SPLIT
+        if 2 * size >= split_bytes or 2 * len(split.ranges) >= MOST_FILES_OF_A_SPLIT
     ]
     if full:
         return max(1, math.ceil(factor * sum(stored) * len(full) / max(1, sum(full))))
     by_bytes = factor * sum(stored) / (_FILL * split_bytes)
-    by_files = factor * plan.files / (_FILL * _MOST_FILES_OF_A_SPLIT)
+    by_files = factor * plan.files / (_FILL * MOST_FILES_OF_A_SPLIT)
     return max(1, math.ceil(max(by_bytes, by_files)))
 
 

@@ -27,7 +27,7 @@ from embedkit.hashes.repeats import HashFile, RepeatedHashes, range_count, repea
 from embedkit.reports.repeats import hash64
 from embedkit.reports.statistics import Sidecar, Statistics
 
-_PARTS_AT_ONCE = 8
+PARTS_AT_ONCE = 8
 """Parts that one process reads at the same time."""
 
 _FEW_BLOCKS = 4096
@@ -166,5 +166,5 @@ def _read_hashes(
             return found
         return hash64(read_rows(version, found, ["text_hash"]).column("text_hash"))
 
-    with ThreadPoolExecutor(_PARTS_AT_ONCE, thread_name_prefix="parts") as pool:
+    with ThreadPoolExecutor(PARTS_AT_ONCE, thread_name_prefix="parts") as pool:
         yield from pool.map(read, hashes)

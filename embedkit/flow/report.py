@@ -33,7 +33,7 @@ from embedkit.reports.sample import Sample, Wanted, excerpt, read_sample
 from embedkit.reports.sections import records
 
 _TOLD = ("id", "source", "row_index", "n_tokens")
-_PARTS_AT_ONCE = 4
+EXAMINED_AT_ONCE = 4
 """Parts whose rows are read at the same time; each takes some MB for what it reads ahead."""
 
 
@@ -163,7 +163,7 @@ class _Rows:
     def read(self, wanted: Sequence[Wanted]) -> Iterator[pa.Table]:
         """Reads rows of blocks, see ``ReadRows``."""
         if wanted:
-            with ThreadPoolExecutor(_PARTS_AT_ONCE, thread_name_prefix="parts") as pool:
+            with ThreadPoolExecutor(EXAMINED_AT_ONCE, thread_name_prefix="parts") as pool:
                 yield from pool.map(self._read, wanted)
 
     def _read(self, wanted: Wanted) -> pa.Table:

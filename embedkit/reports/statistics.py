@@ -22,7 +22,7 @@ from embedkit.vectors import EmbeddingBlock, value_column
 
 Sections = Sequence[Section[Any, Any]]
 
-_MOST_HASHES = 256
+MOST_HASHES = 256
 _ROW_KEYS = TypeAdapter(RowKeys)
 
 
@@ -160,7 +160,7 @@ class Sidecar:
     def of(cls, block: EmbeddingBlock, max_tokens: int, keep_texts: bool = False) -> Self:
         """Measures one block, see ``Statistics.of``."""
         rows = block.rows.num_rows
-        hashes = hash64(block.rows.column("text_hash")) if rows <= _MOST_HASHES else None
+        hashes = hash64(block.rows.column("text_hash")) if rows <= MOST_HASHES else None
         statistics = Statistics.of(block, max_tokens, keep_texts)
         return cls(block.documents, rows, statistics, hashes)
 

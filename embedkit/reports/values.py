@@ -2,8 +2,8 @@
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, field
+from typing import Self, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -119,3 +119,31 @@ def summed(ours: Mapping[str, int], theirs: Mapping[str, int]) -> dict[str, int]
 
 def _hash(key: str) -> bytes:
     return hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+@dataclass(frozen=True)
+class RowsByKind:
+    """Rows by what kind they are, such as by their language, of a block or of many.
+
+    Attributes:
+        rows: All rows, by the name of their kind.
+        by_column: Rows by the values of some columns, see ``merged``.
+    """
+
+    rows: dict[str, int] = field(default_factory=dict)
+    by_column: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
+
+    def __add__(self, other: Self) -> Self:
+        """Returns the statistic of both."""
+        ours, theirs = self.by_column, other.by_column
+        return type(self)(
+            summed(self.rows, other.rows),
+            {
+                name: merged(ours.get(name, {}), theirs.get(name, {}), summed)
+                for name in sorted({*ours, *theirs})
+            },
+        )
+
+    def columns(self) -> list[str]:
+        """Returns the columns whose values are told apart, the source first."""
+        return sorted(self.by_column, key=lambda name: (name != SOURCE, name))

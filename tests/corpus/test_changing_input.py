@@ -198,7 +198,7 @@ def test_no_request_mixes_two_objects_of_s3(
 ) -> None:
     import boto3
 
-    monkeypatch.setattr("embedkit.corpus.opening._FETCH", 100_000)
+    monkeypatch.setattr("embedkit.corpus.opening.FETCH_BYTES", 100_000)
     client = boto3.client("s3", endpoint_url=s3_server)
     client.put_object(Bucket=bucket, Key="a.jsonl", Body=content("jsonl"))
 

@@ -204,7 +204,7 @@ def test_small_files_share_a_split(tmp_path: Path) -> None:
 
 
 def test_no_split_holds_too_many_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("embedkit.corpus.plan._MOST_FILES_OF_A_SPLIT", 7)
+    monkeypatch.setattr("embedkit.corpus.plan.MOST_FILES_OF_A_SPLIT", 7)
     for n in range(30):
         write(tmp_path / f"{n:03d}.txt", "")
     plan = plan_corpus(corpus_config(tmp_path))

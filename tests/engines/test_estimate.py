@@ -17,8 +17,8 @@ from embedkit.encoders.kinds import read_model, tokens_per_second
 from embedkit.engines import estimate, gpu_estimate
 from embedkit.engines.estimate import expected_work, plan_job, vector_bytes
 from embedkit.engines.run import run_job
-from embedkit.engines.sizing import size_text
 from embedkit.flow.prepare import prepare
+from embedkit.reports.phrasing import size as size_text
 from embedkit.vectors import vectors_of
 
 

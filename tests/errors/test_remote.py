@@ -179,7 +179,7 @@ class SaysSo(WithoutRanges):
 
 @pytest.mark.parametrize("kind", [WithoutRanges, SaysSo])
 def test_a_web_server_without_ranges_is_read_in_one_stream(kind, monkeypatch):
-    monkeypatch.setattr("embedkit.corpus.opening._FETCH", 1000)
+    monkeypatch.setattr("embedkit.corpus.opening.FETCH_BYTES", 1000)
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), kind)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     url = f"http://127.0.0.1:{server.server_port}/a.jsonl"

@@ -68,8 +68,8 @@ def kept_or_read(
             logging.getLogger(logger).log(level, "%s", line)
         return kept
     with _lines_of_this_thread() as said:
-        made = replace(read(), said=tuple(said))
-    # Of an adapter, and of a hub's model, other directories are a part as well.
+        made = read()
+    # Of an adapter another directory is a part as well.
     if made.spec.identity.base is None:
         made = replace(made, said=tuple(said))
         written = _codec().dump_json(made)

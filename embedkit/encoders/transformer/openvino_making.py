@@ -9,7 +9,7 @@ from embedkit.encoders.phases import say_phase
 from embedkit.encoders.transformer.kept_networks import WrittenNetworks, written_networks
 from embedkit.encoders.transformer.network import SentenceNetwork, load_network
 from embedkit.encoders.transformer.openvino_conversion import converted_packing, converted_padding
-from embedkit.encoders.transformer.openvino_models import CompiledModels, Networks
+from embedkit.encoders.transformer.openvino_models import Networks
 from embedkit.encoders.transformer.openvino_running import RowRunner, Runner
 from embedkit.encoders.transformer.openvino_spans import SpanRunner
 from embedkit.encoders.transformer.spec import TransformerSpec
@@ -49,8 +49,9 @@ def made_runner(spec: TransformerSpec, of_spans: bool) -> Runner:
 def _tried_runner(
     network: SentenceNetwork, spec: TransformerSpec, of_spans: bool, written: WrittenNetworks
 ) -> Runner:
-    def made(models: CompiledModels) -> Runner:
-        return SpanRunner(models, network.spans, spec) if of_spans else RowRunner(models, spec)
+    def made(networks: Networks) -> Runner:
+        compiled = networks.compiled(spec)
+        return SpanRunner(compiled, network.spans, spec) if of_spans else RowRunner(compiled, spec)
 
     def trial(lengths: list[int]) -> TokenBatch:
         batch = trial_rows(network.transformer, spec.pad_id, lengths)
@@ -59,7 +60,7 @@ def _tried_runner(
     longest = spec.tokenizer.max_tokens
     batch = trial([min(spec.prompt_length + length, longest) for length in _CHECK_LENGTHS])
     networks = Networks(written.reread(converted_padding(network, spec, hidden=of_spans)))
-    runner = made(networks.compiled(spec))
+    runner = made(networks)
     _check(runner.run(batch), _with_torch(network, batch, spec), spec)
     shape = spec.pack_shape
     if shape is None:
@@ -68,7 +69,7 @@ def _tried_runner(
     part = max(1, shape.width // 3)
     batch = trial([max(1, shape.width - part), part] * shape.lines)
     expected = runner.run(batch)
-    runner = made(replace(networks, packing=packing, shape=shape).compiled(spec))
+    runner = made(replace(networks, packing=packing, shape=shape))
     _check(runner.run(batch), expected, spec)
     return runner
 

@@ -14,23 +14,8 @@ STREAMS = 2
 
 
 @dataclass(frozen=True)
-class CompiledModels:
-    """A model, compiled for padded batches and, where it can read them, for packs.
-
-    Attributes:
-        padding: Takes padded ids and their mask.
-        packing: Takes packs; None where there are none.
-        shape: The shape of packs.
-    """
-
-    padding: Any
-    packing: Any = None
-    shape: PackShape | None = None
-
-
-@dataclass(frozen=True)
 class Networks:
-    """A model as OpenVINO has it before it is compiled, see ``CompiledModels``.
+    """A model as OpenVINO has it, for padded batches and, where it can read them, for packs.
 
     Attributes:
         padding: Takes padded ids and their mask.
@@ -42,10 +27,10 @@ class Networks:
     packing: Any = None
     shape: PackShape | None = None
 
-    def compiled(self, spec: TransformerSpec) -> CompiledModels:
-        """Compiles them for the threads and the precision that a model is to run with."""
+    def compiled(self, spec: TransformerSpec) -> "Networks":
+        """Returns them compiled for the threads and the precision that a model is to run with."""
         packing = None if self.packing is None else _compiled(self.packing, spec)
-        return CompiledModels(_compiled(self.padding, spec), packing, self.shape)
+        return Networks(_compiled(self.padding, spec), packing, self.shape)
 
 
 def _compiled(model: Any, spec: TransformerSpec) -> Any:

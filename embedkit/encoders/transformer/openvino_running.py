@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedkit.encoders.transformer.batching import padded, token_batches
-from embedkit.encoders.transformer.openvino_models import CompiledModels
+from embedkit.encoders.transformer.openvino_models import Networks
 from embedkit.encoders.transformer.packing import PackShape, packs
 from embedkit.encoders.transformer.silent_openvino import openvino
 from embedkit.encoders.transformer.spec import TransformerSpec
@@ -67,15 +67,15 @@ class RowRunner:
     """Computes vectors of rows.
 
     Args:
-        models: Models that pool.
+        networks: Compiled ones that pool.
         spec: The model.
     """
 
-    def __init__(self, models: CompiledModels, spec: TransformerSpec) -> None:
-        self._queues = {False: _queue(models.padding)}
-        if models.packing is not None:
-            self._queues[True] = _queue(models.packing)
-        self._shape = models.shape
+    def __init__(self, networks: Networks, spec: TransformerSpec) -> None:
+        self._queues = {False: _queue(networks.padding)}
+        if networks.packing is not None:
+            self._queues[True] = _queue(networks.packing)
+        self._shape = networks.shape
         self._spec = spec
         self.computed_tokens = 0
 

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from embedkit.encoders.transformer.network import SpanHead
-from embedkit.encoders.transformer.openvino_models import STREAMS, CompiledModels
+from embedkit.encoders.transformer.openvino_models import STREAMS, Networks
 from embedkit.encoders.transformer.openvino_running import Piece, pieces
 from embedkit.encoders.transformer.span_pooling import SpanTokens, span_tokens
 from embedkit.encoders.transformer.spec import TransformerSpec
@@ -30,20 +30,20 @@ class SpanRunner:
     """Computes vectors of spans, which are pooled here from the token vectors of a model.
 
     Args:
-        models: Models that give token vectors.
+        networks: Compiled ones that give token vectors.
         head: What comes after them.
         spec: The model.
     """
 
-    def __init__(self, models: CompiledModels, head: SpanHead, spec: TransformerSpec) -> None:
-        compiled = {False: models.padding, True: models.packing}
+    def __init__(self, networks: Networks, head: SpanHead, spec: TransformerSpec) -> None:
+        compiled = {False: networks.padding, True: networks.packing}
         # One more than are computed at once: the next begins while one's vectors are taken.
         self._free: dict[bool, list[Any]] = {
             packed: [model.create_infer_request() for _ in range(STREAMS + 1)]
             for packed, model in compiled.items()
             if model is not None
         }
-        self._shape = models.shape
+        self._shape = networks.shape
         self._head = head
         self._spec = spec
         self.computed_tokens = 0

@@ -6,7 +6,7 @@ the rest, has vectors like any other, and is found for no good reason.
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
@@ -24,10 +24,8 @@ from embedkit.reports.values import (
     LEAST_SIZE,
     OTHERS,
     SHOWN,
-    SOURCE,
     Coded,
-    merged,
-    summed,
+    RowsByKind,
     value_of,
 )
 
@@ -69,17 +67,8 @@ Counts = dict[str, int]
 """Rows by the language of their text."""
 
 
-@dataclass(frozen=True)
-class Languages:
-    """Rows by the language of their text, of those that were looked at.
-
-    Attributes:
-        rows: All of these.
-        by_column: These by the values of some columns, see ``merged``.
-    """
-
-    rows: Counts = field(default_factory=dict)
-    by_column: dict[str, dict[str, Counts]] = field(default_factory=dict)
+class Languages(RowsByKind):
+    """Rows by the language of their text, of those that were looked at."""
 
     @classmethod
     def of(cls, measured: Measured) -> Self:
@@ -94,17 +83,6 @@ class Languages:
         told = np.array(languages_of(starts.to_pylist()), object)
         by_column = {name: _by_value(one, rows, told) for name, one in measured.values.items()}
         return cls(_counts(told), by_column)
-
-    def __add__(self, other: Self) -> Self:
-        """Returns the statistic of both."""
-        ours, theirs = self.by_column, other.by_column
-        return type(self)(
-            summed(self.rows, other.rows),
-            {
-                name: merged(ours.get(name, {}), theirs.get(name, {}), summed)
-                for name in sorted({*ours, *theirs})
-            },
-        )
 
 
 def _counts(told: NDArray[np.object_]) -> Counts:
@@ -197,8 +175,7 @@ class LanguageFigures:
 def _figures(statistic: Languages, facts: Facts) -> LanguageFigures:
     counts = statistic.rows
     total, main = sum(counts.values()), _main(counts)
-    columns = sorted(statistic.by_column, key=lambda name: (name != SOURCE, name))
-    found = (_column(name, statistic.by_column[name], counts) for name in columns)
+    found = (_column(name, statistic.by_column[name], counts) for name in statistic.columns())
     return LanguageFigures(
         languages={
             code: Language(name_of(code), rows, share(rows, total))

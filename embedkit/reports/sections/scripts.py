@@ -5,7 +5,7 @@ vectors like any other, which searches then find for no good reason.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
@@ -20,10 +20,8 @@ from embedkit.reports.values import (
     LEAST_SIZE,
     OTHERS,
     SHOWN,
-    SOURCE,
     Coded,
-    merged,
-    summed,
+    RowsByKind,
     value_of,
 )
 
@@ -50,17 +48,8 @@ Counts = dict[str, int]
 """Rows by the script of their text, and those that are ``faulty``, which have a script as well."""
 
 
-@dataclass(frozen=True)
-class Scripts:
-    """Rows by the script of their text.
-
-    Attributes:
-        rows: All rows.
-        by_column: Rows by the values of some columns, see ``merged``.
-    """
-
-    rows: Counts = field(default_factory=dict)
-    by_column: dict[str, dict[str, Counts]] = field(default_factory=dict)
+class Scripts(RowsByKind):
+    """Rows by the script of their text."""
 
     @classmethod
     def of(cls, measured: Measured) -> Self:
@@ -72,17 +61,6 @@ class Scripts:
         (rows,) = _counts(written, np.zeros(len(written.codes), np.int64), 1)
         return cls(
             rows, {name: _by_value(values, written) for name, values in measured.values.items()}
-        )
-
-    def __add__(self, other: Self) -> Self:
-        """Returns the statistic of both."""
-        ours, theirs = self.by_column, other.by_column
-        return type(self)(
-            summed(self.rows, other.rows),
-            {
-                name: merged(ours.get(name, {}), theirs.get(name, {}), summed)
-                for name in sorted({*ours, *theirs})
-            },
         )
 
 
@@ -183,10 +161,9 @@ def _figures(statistic: Scripts, facts: Facts) -> ScriptFigures:
     by_rows = sorted(
         statistic.rows, key=lambda name: (name == _FAULTY, -statistic.rows[name], name)
     )
-    columns = sorted(statistic.by_column, key=lambda name: (name != SOURCE, name))
     found = (
         _column(name, statistic.by_column[name], statistic.rows, main)
-        for name in columns
+        for name in statistic.columns()
         if main is not None
     )
     return ScriptFigures(
