@@ -185,7 +185,8 @@ def _suspects(
         done = hashed_splits(version, keys)
         left = [split for split in plan.splits if split.split_id not in done]
         if left:
-            _LOG.info("looking for repeated ids in %d of %d splits", len(left), len(plan.splits))
+            if done:
+                _LOG.info("%d of %d splits were looked at before", len(done), len(plan.splits))
             for _ in map_splits(look_at, [IdLook(split) for split in left]):
                 pass
             done = hashed_splits(version, keys)
