@@ -49,17 +49,19 @@ class Night:
         return committed(self.job.version)
 
 
-def begin(config: JobConfig) -> tuple[Job, tuple[Split, ...]]:
-    """Settles a job over vectors of four components, and says what is to be copied or read."""
+def begin(
+    config: JobConfig, dimension: int = 4, normalize: bool = False
+) -> tuple[Job, tuple[Split, ...]]:
+    """Settles a job over vectors of few components, and says what is to be copied or read."""
     model = read_model(config)
-    vectors = replace(model.vectors, dimension=4, normalize=False)
+    vectors = replace(model.vectors, dimension=dimension, normalize=normalize)
     job = prepare(config, replace(model, vectors=vectors))
     return with_ids_checked(job, job.plan.splits, map_in_threads, Nothing())
 
 
-def run(config: JobConfig, make_client: Callable[[], Any] = SumClient) -> Night:
+def run(config: JobConfig, make_client: Callable[[], Any] = SumClient, **vectors: Any) -> Night:
     """Runs a job: copies, embeds what is left, completes the version."""
-    job, splits = begin(config)
+    job, splits = begin(config, **vectors)
     account = begin_account(committed(job.version).values())
     _, left = copy_unchanged(job, splits, map_in_threads, Nothing())
     client = make_client()

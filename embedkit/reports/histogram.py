@@ -94,4 +94,7 @@ class Histogram:
 def lowest_values(bins: NDArray[np.int64]) -> NDArray[np.float64]:
     """Returns the lowest value of each bin; a bin ends where the next number's begins."""
     bits: NDArray[np.uint32] = bins.astype(np.uint32) << np.uint32(_SHIFT)
-    return bits.view(np.float32).astype(np.float64)
+    values = bits.view(np.float32).astype(np.float64)
+    # Where the last bin of finite numbers ends.
+    values[np.isposinf(values)] = 2.0**128
+    return values

@@ -140,7 +140,8 @@ class _Sums:
     def __init__(self, groups: int, width: int) -> None:
         self._groups = groups
         self._totals = np.zeros((groups, width), np.int64)
-        self._lengths = np.zeros(groups, np.int64)
+        # Of Python's own numbers: vectors that are not normalized may be longer than int64 tells.
+        self._lengths = np.zeros(groups, object)
         self._off = np.zeros(groups, np.int64)
 
     def add(
@@ -150,7 +151,7 @@ class _Sums:
         # Whole numbers: a matrix product of them is exact, in whatever order it adds.
         chosen = (codes == np.arange(self._groups)[:, None]).astype(np.float64)
         self._totals += (chosen @ units).astype(np.int64)
-        np.add.at(self._lengths, codes, np.rint(lengths * ONE).astype(np.int64))
+        np.add.at(self._lengths, codes, [int(length) for length in np.rint(lengths * ONE)])
         np.add.at(self._off, codes, np.abs(lengths - 1) > NORM_TOLERANCE)
 
     def by_key(

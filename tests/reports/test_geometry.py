@@ -89,6 +89,22 @@ def test_two_nn_is_the_line_that_scikit_learn_fits():
     assert two_nn(units, nearest(units, 10)) == pytest.approx(line.coef_[0], rel=1e-3)
 
 
+def test_vectors_that_float32_hardly_tells_apart_have_a_finite_dimension():
+    random = np.random.default_rng(1)
+    point = random.normal(size=16)
+    near = point + random.normal(size=(400, 16)) * np.float32(1e-6)
+    vectors = np.concatenate([near, near[:40] * (1 + 1e-7)])
+    units = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    # Their cosines are all 1, so that any two others may be called the nearest: equal ones as well.
+    others = np.stack([random.permutation(440), np.roll(np.arange(440), 400)], axis=1)
+    found = Neighbours(np.ones((440, 2), "f4"), others.astype("i4"))
+    with np.errstate(all="raise"):
+        dimension = two_nn(units, found)
+    assert dimension is None or 0 < dimension < np.inf
+    swapped = Neighbours(found.cosines, others[:, ::-1].astype("i4"))
+    assert two_nn(units, swapped) == dimension
+
+
 def test_few_rows_or_equal_ones_have_no_dimension():
     assert two_nn(units_of(20), nearest(units_of(20), 2)) is None
     equal = np.tile(np.float32([[0.6, 0.8]]), (50, 1))

@@ -64,6 +64,8 @@ def test_bins_follow_each_other_without_a_gap():
     bins = Histogram.of(np.array([0.0, 1e-30, 1.0, 3e9])).bins
     assert (np.diff(lowest_values(np.arange(bins[-1] - 5000, bins[-1]))) > 0).all()
     assert lowest_values(bins)[0] == 0
+    longest = Histogram.of(np.array([1e300])).bins
+    assert lowest_values(longest + 1)[0] == 2.0**128
 
 
 def test_nothing_counted():

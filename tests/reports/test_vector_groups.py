@@ -182,6 +182,13 @@ def test_of_nothing_there_is_no_mean():
     )
 
 
+def test_lengths_that_int64_does_not_tell():
+    vectors = np.full((40, WIDTH), 1e30, np.float32)
+    (sums,) = of(block(vectors, ["a"] * 40)).by_column["source"].values()
+    expected = np.linalg.norm(vectors.astype(np.float64), axis=1).mean()
+    assert sums.mean_length == pytest.approx(expected)
+
+
 def test_codes_are_not_held_against_a_length_of_one(make_report):
     vectors = vectors_about(np.eye(WIDTH)[0], 60)
     vectors[:30] *= 1.01

@@ -172,7 +172,8 @@ def two_nn(units: NDArray[np.float32], found: Neighbours | None) -> float | None
     """
     if found is None or found.rows.shape[1] < 2:
         return None
-    distances = [_distances(units, found.rows[:, place]) for place in (0, 1)]
+    # Cosines close to 1 lose the digits that say which of two neighbours is the nearer one.
+    distances = np.sort([_distances(units, found.rows[:, place]) for place in (0, 1)], axis=0)
     # In float32, whose vectors these are, closer ones cannot be told from equal ones.
     apart = distances[0] > 1e-6
     ratios = np.sort(np.log(distances[1][apart] / distances[0][apart]))
