@@ -57,7 +57,7 @@ from embedkit.errors import (
     RemovedError,
     ResumableError,
 )
-from embedkit.flow import beats, complete, prepare
+from embedkit.flow import beats, complete, prepare, report
 from embedkit.flow.publish_by_hand import publish_version
 from embedkit.flow.verdict import REPORT_JSON, judge
 from embedkit.reports.report import report_json
@@ -719,8 +719,8 @@ def _rows_of(data: bytes) -> dict[tuple[str, int], Row]:
 def small_report(draft: Any, manifest: Any, *_: Any) -> None:
     """Stands in the place of one that takes longer than all else."""
     figures = {"counts": {"rows": manifest.rows}, "findings": []}
-    report = report_json(judge(draft.output, manifest, figures))
-    draft.version.store.replace(draft.version.key(REPORT_JSON), report)
+    data = report_json(judge(draft.output, manifest, figures))
+    draft.version.store.replace(draft.version.key(REPORT_JSON), data)
 
 
 @pytest.fixture
@@ -755,7 +755,8 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> type[Versions]:
         monkeypatch.setattr(module, "time", CLOCK)
     # A process that a test has killed runs on.
     monkeypatch.setattr(removal, "_machine", lambda: "")
-    monkeypatch.setattr(complete, "write_report", small_report)
+    for module in (complete, report):
+        monkeypatch.setattr(module, "write_report", small_report)
     monkeypatch.setattr(prepare, "create_or_check_plan", begin)
     monkeypatch.setattr(prepare, "find_reuse", find)
 

@@ -12,13 +12,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
 from tiny_models import CONFIGURATIONS, SENTENCES
+from transformers import AutoModel
 
 from embedkit.caches import CACHE_VARIABLE
 from embedkit.config import JobConfig, ModelConfig
 from embedkit.encoders.kinds import load_encoder, read_model
 from embedkit.encoders.transformer import kept_model, kept_networks
-from embedkit.errors import ConfigError
+from embedkit.errors import ConfigError, EncoderError
 from embedkit.tokens import tokenization
 from embedkit.tokens.tokenization import load_tokenizer
 from embedkit.vectors import TokenBatch
@@ -133,6 +136,8 @@ def test_networks_give_the_same_bytes_as_those_made_now(sentence_model, cache, m
     assert spec.pack_shape is not None
     batch = tokens_of(spec)
     made = load_encoder(spec).encode(batch)
+    by_torch = read_model(config(spec.identity.directory, backend="torch"))
+    assert np.abs(load_encoder(by_torch).encode(batch) - made).max() < 1e-5
     assert len(kept(cache, "networks")) == 2
     monkeypatch.setattr("embedkit.encoders.transformer.openvino_making.made_runner", never)
     assert load_encoder(spec).encode(batch).tobytes() == made.tobytes()
@@ -188,6 +193,35 @@ def test_networks_that_compute_something_else(own, settings):
     load_encoder(read_model(config(own, pooling="mean")))
     assert kept_networks.kept_networks(read_model(config(own, pooling="mean"))) is not None
     assert kept_networks.kept_networks(read_model(config(own, **wanted))) is None
+
+
+def test_networks_of_other_weights_are_not_used(own):
+    spec = read_model(config(own, pooling="mean"))
+    load_encoder(spec)
+    file = own / "model.safetensors"
+    tensors = load_file(file)
+    save_file({name: one + 0.01 for name, one in tensors.items()}, file, {"format": "pt"})
+    other = read_model(config(own, pooling="mean"))
+    assert other.transformer == spec.transformer
+    assert kept_networks.kept_networks(other) is None
+    with pytest.raises(EncoderError, match="the weights changed since the job was planned"):
+        load_encoder(spec)
+
+
+def test_nothing_is_kept_of_an_adapter_whose_model_lies_elsewhere(own, cache, tmp_path):
+    layers = {"r": 4, "target_modules": ["query", "value"]}
+    adapted = get_peft_model(AutoModel.from_pretrained(own), LoraConfig(**layers))
+    adapted.save_pretrained(tmp_path / "adapter")
+    wanted = config(tmp_path / "adapter", pooling="mean", backend="torch")
+    before = read_model(wanted)
+    assert before.identity.base == str(own)
+    assert not kept(cache, "models")
+    save_file(
+        {name: one + 0.01 for name, one in load_file(own / "model.safetensors").items()},
+        own / "model.safetensors",
+        {"format": "pt"},
+    )
+    assert read_model(wanted).identity.weights_hash != before.identity.weights_hash
 
 
 def test_a_model_of_another_release_is_read_anew(own, monkeypatch):
