@@ -9,7 +9,7 @@ from embedkit.encoders.transformer.network import SentenceNetwork, asking_for, h
 from embedkit.encoders.transformer.packing import PackShape
 from embedkit.encoders.transformer.spec import TransformerSpec
 
-_COUNT_FROM_FILL = frozenset({"roberta", "xlm-roberta"})
+_COUNT_FROM_FILL = frozenset({"mpnet", "roberta", "xlm-roberta"})
 _FAR = -1e9
 _TINY = 1e-9
 
@@ -28,7 +28,7 @@ class PackedNetwork(nn.Module):
         self.network = network
         transformer: Any = network.transformer
         shifted = spec.architecture in _COUNT_FROM_FILL
-        self._first_position = transformer.config.pad_token_id + 1 if shifted else 0
+        self._first_position = transformer.embeddings.padding_idx + 1 if shifted else 0
         self._rows = shape.lines * shape.line_rows
         self._first_token_only = spec.pooling == ("cls",)
         self._dimension = spec.vectors.dimension

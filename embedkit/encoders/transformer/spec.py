@@ -10,8 +10,8 @@ from embedkit.encoders.transformer.hidden_layers import HiddenLayers
 from embedkit.encoders.transformer.onnx_files import OnnxPrecision
 from embedkit.encoders.transformer.packing import PackShape
 
-PACKED_ARCHITECTURES = frozenset({"bert", "distilbert", "roberta", "xlm-roberta"})
-"""Model types that know a token's place from an input alone, so that rows may stand anywhere."""
+PACKED_ARCHITECTURES = frozenset({"bert", "distilbert", "mpnet", "roberta", "xlm-roberta"})
+"""Model types that know a token's place in its row from an input, and of others how far they are."""
 
 _WIDTH = 256
 # Twice as many leave the caches, half as many read the weights too often.
