@@ -2,9 +2,12 @@
 
 import heapq
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from itertools import chain
+from itertools import count as count_from
 from numbers import Integral
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -16,6 +19,7 @@ from embedkit.config import RESERVED_COLUMNS
 from embedkit.dataset.manifest import Manifest, Part, read_manifest
 from embedkit.dataset.rows import opened_part, read_columns
 from embedkit.dataset.version import Version
+from embedkit.encoders.hardware import usable_cores
 from embedkit.errors import ConfigError
 from embedkit.records import LINE_FIELD, UNKNOWN_FIELD, counts_unknown
 from embedkit.vectors import vectors_of
@@ -23,6 +27,8 @@ from embedkit.vectors import vectors_of
 METRICS = ("cosine", "dot", "euclidean", "manhattan")
 ROWS_AT_ONCE = 4096
 QUERIES_AT_ONCE = 1024
+_FEW_QUERIES = 4
+_PARTS_AT_ONCE = 8
 
 _PLACE = ("id", "doc_id", "source", "row_index", "char_start", "char_end")
 
@@ -138,11 +144,18 @@ def search(version: Version, queries: NDArray[np.float32], k: int) -> list[list[
     queries = checked_queries(queries, k, manifest)
     scorer = _Scorer(queries, manifest.description["metric"])
     best = _Best(len(queries), k)
-    for number, part in enumerate(manifest.parts):
+
+    def compare(number: int, part: Part) -> None:
         first_row = 0
         for ids, vectors in _vectors(version, part):
             best.add(scorer, ids, vectors, number, first_row)
             first_row += len(ids)
+
+    # A thread decodes some 350 MB/s, which is less than it compares.
+    count = min(usable_cores(), _PARTS_AT_ONCE, max(1, len(manifest.parts)))
+    with ThreadPoolExecutor(count, thread_name_prefix="search") as threads:
+        for _ in threads.map(compare, count_from(0), manifest.parts):
+            pass
     return read_hits(version, manifest, best.hits)
 
 
@@ -191,7 +204,7 @@ class _Scorer:
             return np.stack([self.exact(vectors, n) for n in numbers]), np.zeros(count)
         vectors = vectors.astype(np.float32, copy=False)
         lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
-        scores: NDArray[np.float32] = self._fast_queries[group] @ vectors.T
+        scores = _products(self._fast_queries[group], vectors)
         longest = 1.0
         if self._metric == "cosine":
             scores /= np.where(lengths > 0, lengths, 1)
@@ -217,12 +230,23 @@ class _Scorer:
         return scores
 
 
+def _products(queries: NDArray[np.float32], rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Returns the dot product of each query with each row, shape (queries, rows)."""
+    if len(queries) > _FEW_QUERIES:
+        return queries @ rows.T
+    # Threads of BLAS have too little to do here, and spin in the way of those that decode.
+    return np.stack([np.einsum("d,nd->n", query, rows) for query in queries])
+
+
 class _Best:
-    """The best candidates of every query so far."""
+    """The best candidates of every query so far; several threads may add to it."""
 
     def __init__(self, queries: int, k: int) -> None:
         self.hits: list[list[Candidate]] = [[] for _ in range(queries)]
+        # The score that a row must have to be among them.
+        self._least = np.full(queries, -np.inf)
         self._k = k
+        self._lock = Lock()
 
     def add(
         self,
@@ -236,25 +260,29 @@ class _Best:
         for start in range(0, len(self.hits), QUERIES_AT_ONCE):
             group = slice(start, start + QUERIES_AT_ONCE)
             scores, errors = scorer.fast(vectors, group)
-            for query, (row_scores, error) in enumerate(zip(scores, errors, strict=True), start):
-                rows = self._contenders(query, row_scores, float(error))
-                if not len(rows):
-                    continue
-                exact = scorer.exact(vectors[rows], query)
-                near = [
+            # After some rows few others are among the best of any query.
+            near = np.fmax.reduce(scores, axis=1) >= self._least[group] - errors
+            for query in np.flatnonzero(near).tolist():
+                rows = self._contenders(start + query, scores[query], float(errors[query]))
+                exact = scorer.exact(vectors[rows], start + query)
+                candidates = [
                     Candidate(-score, ids[row].as_py(), part, first_row + row)
                     for row, score in zip(rows.tolist(), exact.tolist(), strict=True)
                 ]
-                self.hits[query] = heapq.nsmallest(self._k, [*self.hits[query], *near])
+                self._keep(start + query, candidates)
+
+    def _keep(self, query: int, candidates: list[Candidate]) -> None:
+        with self._lock:
+            hits = heapq.nsmallest(self._k, [*self.hits[query], *candidates])
+            self.hits[query] = hits
+            if len(hits) == self._k:
+                self._least[query] = -hits[-1].distance
 
     def _contenders(
         self, query: int, scores: NDArray[np.float32], error: float
     ) -> NDArray[np.intp]:
         """Returns the rows that may be among the best, given the error of their scores."""
-        hits = self.hits[query]
-        threshold = -np.inf
-        if len(hits) == self._k:
-            threshold = -hits[-1].distance - error
+        threshold = float(self._least[query]) - error
         if len(scores) > self._k:
             place = len(scores) - self._k
             threshold = max(threshold, float(np.partition(scores, place)[place]) - 2 * error)

@@ -85,6 +85,7 @@ def test_against_duckdb(build, make_block):
 def test_equal_scores_come_in_the_order_of_their_ids(build, make_block, monkeypatch):
     """Equal vectors in every place of several parts: scores must be equal to the last bit."""
     monkeypatch.setattr(exact, "ROWS_AT_ONCE", 13)
+    monkeypatch.setattr(exact, "usable_cores", lambda: 4)
     one = make_block(rows=1, dimension=DIMENSION).vectors.matrix[0]
     blocks = []
     for split in range(3):
