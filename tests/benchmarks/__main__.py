@@ -20,6 +20,7 @@ from tests.benchmarks import (
     near_duplicates,
     nightly,
     record,
+    scale,
     speed,
     start,
     static,
@@ -38,13 +39,14 @@ _ALL = {
     "static": static,
     "chunks": chunks,
 }
-# They take an hour, 350,000 files, and what changes with its code alone, so only by their names.
+# They take an hour, a million files, and what changes with its code alone, so only by their names.
 _NAMED = {
     "record": record,
     "finish": finish,
     "float8": float8,
     "nightly": nightly,
     "near": near_duplicates,
+    "scale": scale,
 }
 _GUARDED = {"speed", "start", "host"}
 

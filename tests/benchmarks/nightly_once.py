@@ -66,6 +66,7 @@ def main(
     )  # fmt: skip
     model = read_model(config)
     step("model")
+    model_seconds = time.perf_counter() - started
     job = prepare(config, model)
     step("plan")
     job, splits = with_ids_checked(job, job.plan.splits, map_in_threads, Nothing())
@@ -82,6 +83,7 @@ def main(
     step("complete")
     found = {
         "seconds": time.perf_counter() - started,
+        "model_seconds": model_seconds,
         "steps": spent,
         "splits": len(splits),
         "read": len(left),
@@ -90,6 +92,7 @@ def main(
         "tokens": account.tokens,
         "tokens_encoded": account.tokens_encoded,
         "peak_mib": before_end,
+        "peak_whole_mib": peak_mib(),
     }
     print(json.dumps(found))
 
