@@ -1,4 +1,4 @@
-"""What grows with a corpus, and what must not: rates and memory, planning of files, exact search."""
+"""What grows with a corpus, and what must not: rates, memory, planning of files, exact search."""
 
 import argparse
 import json
@@ -51,8 +51,9 @@ def measure_runs(folder: Path, sizes: list[int]) -> Path | None:
     """Measures runs around an encoder that costs nothing, and returns the last version's root."""
     print("\nShort records around an encoder that costs nothing, `--engine plain`:")
     print(
-        "| records | documents/s | of the first | of a core, up to the last commit | of the first | "
-        "peak MiB up to it | of the whole run | used by others |\n|---|---|---|---|---|---|---|---|"
+        "| records | documents/s | of the first | of a core, up to the last commit | of the "
+        "first | peak MiB up to it | of the whole run | used by others |"
+        "\n|---|---|---|---|---|---|---|---|"
     )
     first: Any = None
     root = None

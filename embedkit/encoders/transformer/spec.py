@@ -11,7 +11,7 @@ from embedkit.encoders.transformer.onnx_files import OnnxPrecision
 from embedkit.encoders.transformer.packing import PackShape
 
 PACKED_ARCHITECTURES = frozenset({"bert", "distilbert", "mpnet", "roberta", "xlm-roberta"})
-"""Model types that know a token's place in its row from an input, and of others how far they are."""
+"""Model types that know from an input where in its row a token is, or how far from another."""
 
 _WIDTH = 256
 # Twice as many leave the caches, half as many read the weights too often.
