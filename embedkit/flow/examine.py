@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from embedkit.blas import blas_on_one_thread
 from embedkit.dataset.manifest import Part, shared_parts
 from embedkit.dataset.rows import opened_part
 from embedkit.dataset.stores import in_order
@@ -113,10 +114,11 @@ def _examined(
 
     total = ExaminedRows()
     readers = min(_MOST_READERS, usable_cores())
-    for _, found in in_order(read, chosen, readers):
-        if found is None:
-            return None
-        total += found
+    with blas_on_one_thread():
+        for _, found in in_order(read, chosen, readers):
+            if found is None:
+                return None
+            total += found
     return total
 
 

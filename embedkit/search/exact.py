@@ -3,6 +3,7 @@
 import heapq
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from itertools import chain
 from itertools import count as count_from
@@ -15,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from embedkit.blas import blas_on_one_thread
 from embedkit.config import RESERVED_COLUMNS
 from embedkit.dataset.manifest import Manifest, Part, read_manifest
 from embedkit.dataset.rows import opened_part, read_columns
@@ -27,7 +29,6 @@ from embedkit.vectors import vectors_of
 METRICS = ("cosine", "dot", "euclidean", "manhattan")
 ROWS_AT_ONCE = 4096
 QUERIES_AT_ONCE = 1024
-_FEW_QUERIES = 4
 _PARTS_AT_ONCE = 8
 
 _PLACE = ("id", "doc_id", "source", "row_index", "char_start", "char_end")
@@ -153,7 +154,10 @@ def search(version: Version, queries: NDArray[np.float32], k: int) -> list[list[
 
     # A thread decodes some 350 MB/s, which is less than it compares.
     count = min(usable_cores(), _PARTS_AT_ONCE, max(1, len(manifest.parts)))
-    with ThreadPoolExecutor(count, thread_name_prefix="search") as threads:
+    with (
+        blas_on_one_thread() if count > 1 else nullcontext(),
+        ThreadPoolExecutor(count, thread_name_prefix="search") as threads,
+    ):
         for _ in threads.map(compare, count_from(0), manifest.parts):
             pass
     return read_hits(version, manifest, best.hits)
@@ -204,7 +208,7 @@ class _Scorer:
             return np.stack([self.exact(vectors, n) for n in numbers]), np.zeros(count)
         vectors = vectors.astype(np.float32, copy=False)
         lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
-        scores = _products(self._fast_queries[group], vectors)
+        scores: NDArray[np.float32] = (vectors @ self._fast_queries[group].T).T
         longest = 1.0
         if self._metric == "cosine":
             scores /= np.where(lengths > 0, lengths, 1)
@@ -228,14 +232,6 @@ class _Scorer:
             case _:
                 scores = (rows * wanted).sum(axis=1) / _lengths(rows)
         return scores
-
-
-def _products(queries: NDArray[np.float32], rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Returns the dot product of each query with each row, shape (queries, rows)."""
-    if len(queries) > _FEW_QUERIES:
-        return queries @ rows.T
-    # Threads of BLAS have too little to do here, and spin in the way of those that decode.
-    return np.stack([np.einsum("d,nd->n", query, rows) for query in queries])
 
 
 class _Best:
