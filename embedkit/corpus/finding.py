@@ -185,7 +185,7 @@ class Search:
         folder, name = os.path.split(path)
         # Of many files in a folder, each link counts, and else where the folder is.
         real = os.path.realpath(path) if os.path.islink(path) else f"{self._real(folder)}/{name}"
-        return bool(os.path.commonpath([real, root]) != root)
+        return real != root and not real.startswith(root.rstrip("/") + "/")
 
 
 def _kind(place: Location) -> str | None:

@@ -53,18 +53,36 @@ def first_bytes(file: FileRange) -> bytes:
     Raises:
         InputError: It is gone or cannot be read.
     """
+    local = os.path.isabs(file.url)
     with input_errors(file.url, "opened", file.opened_as):
-        if not os.path.isabs(file.url) and _gives_ranges(place := locate(file.opened_as)):
+        if local and (found := _local_head(file)) is not None:
+            return found
+        if not local and _gives_ranges(place := locate(file.opened_as)):
             # Whether it is what was listed is seen when it is read.
             end = min(_FIRST_BYTES, file.size)
             head: bytes = place.filesystem.cat_file(place.path, start=0, end=end)
             return head
-        opened = _Local(file) if os.path.isabs(file.url) else _Remote(_Requests(file), _FIRST_BYTES)
+        opened = _Local(file) if local else _Remote(_Requests(file), _FIRST_BYTES)
     raw = RawFile(opened, file.opened_as)
     try:
         return raw.read(_FIRST_BYTES)
     finally:
         raw.close()
+
+
+def _local_head(file: FileRange) -> bytes | None:
+    """Returns the beginning of a local file by as few calls as there can be; None if that fails.
+
+    Of a million small files, each call more takes seconds.
+    """
+    descriptor = _open_without_waiting(file.url, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _check_is_planned(file, os.fstat(descriptor))
+        return os.read(descriptor, _FIRST_BYTES)
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
 
 
 def is_one_request(file: FileRange) -> bool:
@@ -124,9 +142,7 @@ class _Local(io.FileIO):
         self._file = file
         self._status = os.fstat(self.fileno())
         try:
-            if not stat.S_ISREG(self._status.st_mode):
-                raise InputError(f"{file.url}: not a regular file any more; restore the file")
-            _check_planned(file, self._status.st_size, local_etag(self._status))
+            _check_is_planned(file, self._status)
         except InputError:
             self.close()
             raise
@@ -149,6 +165,12 @@ class _Local(io.FileIO):
             )
         if (there.st_dev, there.st_ino) != (here.st_dev, here.st_ino):
             raise _changed(self._file, "changed (another file took its place)")
+
+
+def _check_is_planned(file: FileRange, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise InputError(f"{file.url}: not a regular file any more; restore the file")
+    _check_planned(file, status.st_size, local_etag(status))
 
 
 def _open_without_waiting(path: str, flags: int) -> int:
