@@ -75,6 +75,16 @@ def test_a_tokenizer_is_what_it_was(architecture, sentence_model, cache, monkeyp
     assert made.tokenizer.encode_special_tokens == found.tokenizer.encode_special_tokens
 
 
+def test_a_tokenizer_that_reads_special_tokens_as_text(own, monkeypatch):
+    file = own / "tokenizer_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"split_special_tokens": True}))
+    spec = read_model(config(own, backend="torch", pooling="mean")).tokenizer
+    made = load_tokenizer(spec)
+    assert made.tokenizer.encode_special_tokens
+    monkeypatch.setattr(tokenization, "read_tokenizer", never)
+    assert load_tokenizer(spec).tokenizer.encode_special_tokens
+
+
 @pytest.mark.parametrize("architecture", sorted(CONFIGURATIONS))
 @pytest.mark.few(4)
 def test_a_model_is_what_it_was(architecture, sentence_model, monkeypatch):
