@@ -1,8 +1,9 @@
 """Products of matrices by threads of our own."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from threading import Event, Lock, Thread
+from threading import Lock
 
 from threadpoolctl import threadpool_limits
 
@@ -13,39 +14,24 @@ class _Limit:
     def __init__(self) -> None:
         self._lock = Lock()
         self._wanted = 0
-        self._enough = Event()
-        self._holder: Thread | None = None
 
     def enter(self) -> None:
         """Says that one more wants it."""
         with self._lock:
+            if not self._wanted:
+                # Only the thread that set a limit can give back what was.
+                self._holder = ThreadPoolExecutor(1, thread_name_prefix="blas")
+                limit = self._holder.submit(threadpool_limits, limits=1, user_api="blas")
+                self._limits = limit.result()
             self._wanted += 1
-            if self._wanted > 1:
-                return
-            held, self._enough = Event(), Event()
-            # Only the thread that set a limit can give back what was.
-            self._holder = Thread(target=self._hold, args=(held, self._enough), daemon=True)
-            self._holder.start()
-            held.wait()
 
     def leave(self) -> None:
         """Says that one of them wants it no more."""
         with self._lock:
             self._wanted -= 1
-            if self._wanted or self._holder is None:
-                return
-            self._enough.set()
-            self._holder.join()
-            self._holder = None
-
-    @staticmethod
-    def _hold(held: Event, enough: Event) -> None:
-        try:
-            with threadpool_limits(limits=1, user_api="blas"):
-                held.set()
-                enough.wait()
-        finally:
-            held.set()
+            if not self._wanted:
+                self._holder.submit(self._limits.restore_original_limits).result()
+                self._holder.shutdown()
 
 
 _LIMIT = _Limit()

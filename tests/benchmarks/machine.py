@@ -1,12 +1,17 @@
 """The machine that is measured: its name, its libraries, and what else runs on it."""
 
 import importlib.metadata
+import json
 import os
+import resource
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import psutil
 
@@ -109,3 +114,26 @@ def busy_seconds() -> float:
     """Returns the seconds that all cores of the machine together have worked."""
     times = psutil.cpu_times()
     return sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0)
+
+
+def run_once(module: str, *arguments: object) -> Any:
+    """Measures something in a process of its own.
+
+    Args:
+        module: Runs it, and prints one JSON object.
+        arguments: What it is given.
+
+    Returns:
+        What it printed; and, unless it says so itself, its seconds as ``wall``, those of all cores
+        as ``cpu``, its start included, and the share that others used as ``foreign``.
+    """
+    command = [sys.executable, "-m", module, *map(str, arguments)]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with watched(process.pid) as usage:
+        printed, said = process.communicate()
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}: {said[-2000:]}")
+    used = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+    return {"wall": usage.seconds, "cpu": used, "foreign": usage.foreign, **json.loads(printed)}

@@ -3,9 +3,6 @@
 import argparse
 import gzip
 import json
-import resource
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from functools import partial
@@ -15,7 +12,7 @@ from typing import Any
 import zstandard
 
 from tests.benchmarks.corpus import read_texts
-from tests.benchmarks.machine import describe_machine, wait_until_quiet, watched
+from tests.benchmarks.machine import describe_machine, run_once, wait_until_quiet
 
 _CHARACTERS = 160
 _SHARDS = 16
@@ -68,17 +65,9 @@ def run(
     split_bytes: int = 32 << 20,
 ) -> Any:  # fmt: skip
     """Runs one night in a process of its own, see ``nightly_once``; its start counts."""
-    command = [sys.executable, "-m", "tests.benchmarks.nightly_once", str(corpus), str(output)]
-    command += [version, scope, encoder, str(split_bytes)]
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    with watched(process.pid) as usage:
-        printed, said = process.communicate()
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    used = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
-    if process.returncode:
-        raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}: {said[-2000:]}")
-    return {**json.loads(printed), "wall": usage.seconds, "cpu": used, "foreign": usage.foreign}
+    return run_once(
+        "tests.benchmarks.nightly_once", corpus, output, version, scope, encoder, split_bytes
+    )
 
 
 def show(what: str, found: Any, full: Any) -> None:

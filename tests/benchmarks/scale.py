@@ -3,16 +3,13 @@
 import argparse
 import json
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.corpus import read_texts
-from tests.benchmarks.machine import describe_machine, wait_until_quiet, watched
+from tests.benchmarks.machine import describe_machine, run_once, wait_until_quiet
 from tests.benchmarks.nightly import run
 
 _CHARACTERS = 60
@@ -76,8 +73,7 @@ def measure_runs(folder: Path, sizes: list[int]) -> Path | None:
 def measure_planning(folder: Path, count: int) -> None:
     """Measures how long it takes to plan a job of many small files."""
     corpus = write_files(folder / "files", count)
-    command = [sys.executable, "-m", "tests.benchmarks.scale_once", "plan"]
-    found = _once([*command, str(corpus), str(folder / "planned")])
+    found = run_once("tests.benchmarks.scale_once", "plan", corpus, folder / "planned")
     print(
         f"\nPlanning {count:,} files of one record: {found['seconds']:.1f} s, "
         f"{found['cpu']:.1f} CPU s, {found['splits']:,} splits, peak {found['peak_mib']:,.0f} MiB, "
@@ -91,8 +87,7 @@ def measure_search(root: Path) -> None:
     found: dict[str, list[Any]] = {"read": [], "1": [], str(_QUERIES): []}
     for _ in range(_ROUNDS):
         for what, rounds in found.items():
-            command = [sys.executable, "-m", "tests.benchmarks.scale_once", "search", str(root)]
-            rounds.append(_once([*command, what, str(_K)]))
+            rounds.append(run_once("tests.benchmarks.scale_once", "search", root, what, _K))
     seconds = {
         what: statistics.median(one["seconds"] for one in rounds) for what, rounds in found.items()
     }
@@ -104,15 +99,6 @@ def measure_search(root: Path) -> None:
         peak = max(one["peak_mib"] for one in rounds)
         share = seconds[what] / seconds["read"]
         print(f"| {name} | {seconds[what]:.2f} | {share:.2f}x | {cpu:.2f} | {peak:,.0f} |")
-
-
-def _once(command: list[str]) -> Any:
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    with watched(process.pid) as usage:
-        printed, said = process.communicate()
-    if process.returncode:
-        raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}: {said[-2000:]}")
-    return {**json.loads(printed), "foreign": usage.foreign}
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -141,5 +127,4 @@ if __name__ == "__main__":
     add_options(arguments)
     arguments.add_argument("--wait", type=float, default=60.0)
     print(describe_machine())
-    started = time.perf_counter()
     main(arguments.parse_args())

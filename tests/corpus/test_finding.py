@@ -161,6 +161,14 @@ def test_links_are_not_followed_out_of_the_corpus(
     assert read_corpus(linked / "more").texts == ["private two"]
 
 
+def test_a_folder_whose_name_begins_like_the_corpus_is_not_in_it(tmp_path: Path) -> None:
+    write(tmp_path / "corpus" / "a.txt", "inside")
+    write(tmp_path / "corpus-2" / "b.txt", "outside")
+    (tmp_path / "corpus" / "link.txt").symlink_to(tmp_path / "corpus-2" / "b.txt")
+    (tmp_path / "corpus" / "folder").symlink_to(tmp_path / "corpus-2")
+    assert read_corpus(tmp_path / "corpus").texts == ["inside"]
+
+
 def test_links_out_of_the_corpus_on_request(linked: Path) -> None:
     found = sorted(read_corpus(linked, follow_symlinks=True).texts)
     # The folder of keys is reached by two links, and read once; a device is never read.
