@@ -145,11 +145,11 @@ class HereExecutor:
     def __exit__(self, *error: object) -> None:
         pass
 
-    def submit(self, call: Callable[..., Any], *args: object) -> Future[Any]:
+    def submit(self, call: Callable[..., Any], *args: object, **named: object) -> Future[Any]:
         """Calls, and keeps what came of it."""
         future: Future[Any] = Future()
         try:
-            future.set_result(call(*args))
+            future.set_result(call(*args, **named))
         except Exception as error:  # noqa: BLE001 - whoever asks for the result gets it
             future.set_exception(error)
         return future
