@@ -77,8 +77,8 @@ class EarlierRows:
         self._copies = PartCopies(reuse.version)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Leaves behind what was read."""
-        return type(self), (self._reuse,)
+        """Leaves behind what was read, and the splits, which no row is looked up in."""
+        return type(self), (self._reuse.without_splits(),)
 
     @lazy_property
     def parts(self) -> tuple[Part, ...]:
