@@ -12,6 +12,7 @@ from tests.benchmarks import (
     cluster,
     fill,
     finish,
+    fleet,
     float8,
     history,
     host,
@@ -19,6 +20,7 @@ from tests.benchmarks import (
     memory,
     near_duplicates,
     nightly,
+    raylets,
     record,
     scale,
     speed,
@@ -47,6 +49,8 @@ _NAMED = {
     "nightly": nightly,
     "near": near_duplicates,
     "scale": scale,
+    "raylets": raylets,
+    "fleet": fleet,
 }
 _GUARDED = {"speed", "start", "host"}
 

@@ -57,7 +57,7 @@ class Found:
         seconds: That time.
         splits: Splits per second.
         cores: Cores that each kind of process used.
-        start_cpu: CPU seconds of the driver for each worker that it started.
+        start_cpu: CPU seconds of the driver for each worker that it started before.
         memory: MiB of the driver then, at the first commits and at most.
         busy: Share of their time that cards were busy.
         idle: Share of their time that workers had no split.
@@ -102,6 +102,8 @@ def cluster_of(encoders: int, workers: int) -> Iterator[tuple[str, list[int]]]:
 def measure(case: Case, workers_each: int, block_seconds: float, folder: Path) -> Found:
     """Runs the driver once."""
     workers = workers_each * case.encoders
+    if case.splits < 2 * workers:
+        raise ValueError(f"{case.splits} splits are too few for {workers} workers")
     corpus, output = folder / "corpus.jsonl", folder / "output"
     corpus.write_text("".join(f'{{"text": "document {n} of a sample"}}\n' for n in range(1000)))
     with cluster_of(case.encoders, workers) as (address, servers), watched(os.getpid()) as usage:
@@ -134,7 +136,7 @@ def found_in(
         seconds=seconds,
         splits=(len(commits) - workers) / _BLOCKS / seconds,
         cores=samples.cores(begin, end),
-        start_cpu=(samples.driver_cpu(begin) - said["cpu_before_workers"]) / workers,
+        start_cpu=said["start_cpu"] / workers,
         memory=samples.driver_memory(begin, end),
         busy=said["busy"],
         idle=said["idle"],
@@ -169,7 +171,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fleet", type=_case, nargs="*", metavar="ENCODERS:DOCUMENTS:SPLITS",
         default=[
-            Case(16, 1_000_000, 160), Case(64, 10_000, 320), Case(64, 100_000, 320),
+            Case(16, 1_000_000, 80), Case(64, 10_000, 320), Case(64, 100_000, 320),
             Case(64, 1_000_000, 320), Case(64, 10_000_000, 1_280),
         ],
         help="what one driver is measured over",
@@ -178,7 +180,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--fleet-workers", type=int, default=2, help="workers for each of the encoders"
     )
     parser.add_argument(
-        "--fleet-rate", type=float, default=1e6, help="tokens per second of a card, of full blocks"
+        "--fleet-rate", type=float, default=5e5, help="tokens per second of a card, of full blocks"
     )
 
 

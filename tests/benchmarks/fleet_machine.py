@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
@@ -19,6 +20,7 @@ from embedkit.dataset.version import Version
 from embedkit.encoders.meter import EncoderLoad
 
 DIMENSION = 384
+_GATE_SECONDS = 0.5
 ROW_TOKENS = 128
 
 
@@ -115,11 +117,13 @@ class Work(beam.DoFn):
 
     Attributes:
         version: Where the commit records go.
+        gate: A file that is there when all workers are, for which each waits with its first split.
         blocks: Blocks of a split.
         rows: Documents of a block.
     """
 
     version: Version
+    gate: Path
     blocks: int
     rows: int
 
@@ -134,6 +138,8 @@ class Work(beam.DoFn):
             HERE.claims.append(time.monotonic() - asked)
             if claim is None:
                 return
+            while not self.gate.exists():
+                time.sleep(_GATE_SECONDS)
             for seq in range(self.blocks):
                 block = _Block(claim.split.split_id, seq, seq * self.rows)
                 source.begin(block.block_id)

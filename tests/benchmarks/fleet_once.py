@@ -29,6 +29,7 @@ from embedkit.engines import ray_worker
 from embedkit.engines.display import Lines
 from embedkit.engines.encode_splits import encode_splits
 from embedkit.engines.ray_cluster import RayCluster
+from embedkit.engines.ray_supervisor import Supervisor
 from embedkit.flow.beats import beating
 from embedkit.flow.completed import begin_account
 from embedkit.flow.prepare import Job, prepare
@@ -36,6 +37,7 @@ from tests.benchmarks.corpus import MODEL
 from tests.benchmarks.fleet_machine import DIMENSION, Machine, Work
 
 _CARDS_EACH = 8
+_GATE_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -135,17 +137,28 @@ class _Simulated(beam.PTransform):
 
 
 class _Driver(RayCluster):
-    """The engine, which notes when the encoders are there and the workers begin to be started."""
+    """The engine, which notes what it took to start all workers, and has them begin together."""
 
-    began: tuple[float, float] = (0.0, 0.0)
+    start_cpu = start_seconds = 0.0
+    gate: Path
+    workers: int
 
     @contextmanager
     def begin(
         self, job: Job, splits: Sequence[Split], committed: Mapping[str, CommitRecord]
     ) -> Iterator[Any]:
         with super().begin(job, splits, committed) as work:
-            self.began = time.time(), time.process_time()
+            watch = threading.Thread(target=self._open_gate, args=(work.supervisor,), daemon=True)
+            watch.start()
             yield work
+
+    def _open_gate(self, supervisor: Supervisor) -> None:
+        begun, used = time.monotonic(), time.process_time()
+        while len(supervisor.state.started) < self.workers:
+            time.sleep(_GATE_SECONDS)
+        self.start_cpu = time.process_time() - used
+        self.start_seconds = time.monotonic() - begun
+        self.gate.touch()
 
 
 def job_of(shape: Shape) -> Job:
@@ -170,8 +183,10 @@ def main(shape: Shape) -> None:
     """Runs the driver up to its last commit and prints what it knows of the run."""
     job, display = job_of(shape), Lines()
     Path(job.version.url, "_meta", "commits").mkdir(parents=True, exist_ok=True)
-    work = Work(job.version, shape.blocks, shape.rows)
+    gate = Path(shape.output, "gate")
+    work = Work(job.version, gate, shape.blocks, shape.rows)
     with _Driver(job.config, display) as engine:
+        engine.gate, engine.workers = gate, shape.workers
         machines = _Machines(shape)
         with (
             patch.object(encoder_pool, "encoder_class", lambda model: machines),
@@ -185,8 +200,8 @@ def main(shape: Shape) -> None:
             account = encode_splits(job, {}, begin_account([]), engine, display)
         claims = sorted(one for found in machines.claims() for one in found)
     found = {
-        "began": engine.began[0],
-        "cpu_before_workers": engine.began[1],
+        "start_cpu": engine.start_cpu,
+        "start_seconds": engine.start_seconds,
         "busy": account.encoder_busy_share,
         "idle": account.worker_idle_share,
         "claim_seconds": claims[len(claims) // 2],

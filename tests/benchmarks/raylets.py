@@ -34,6 +34,9 @@ _BLOCK_ROWS = 1_024
 _SPLITS = 32
 _SECONDS = 0.5
 _FULL = 0.9
+_WARM = 4
+"""One block in so many is committed before it counts: each worker meets the words anew."""
+
 _KINDS = {"ray::BeamWorker": "workers", "ray::EncoderActor": "encoders", "ray::SplitQueue": "queue"}
 _DRIVER, _RAY = "driver", "Ray"
 
@@ -48,7 +51,7 @@ class Commit:
 
 @dataclass(frozen=True)
 class Run:
-    """One run, between its first commits and its last.
+    """One run, from a quarter of its commits to the last.
 
     Attributes:
         rate: Documents per second.
@@ -123,10 +126,6 @@ class Samples:
         found = grown(self.idle, begin, end)
         return sum(found[str(core)] for core in sorted(map(int, found))[:count]) / count
 
-    def driver_cpu(self, moment: float) -> float:
-        """Returns the CPU seconds of the driver up to a moment."""
-        return max((used[_DRIVER] for time, used in self.used if time <= moment), default=0.0)
-
     def driver_memory(self, begin: float, end: float) -> tuple[float, float]:
         """Returns the MiB of the driver at a moment, and at most from there to another."""
         found = [size for time, size in self.memory if begin <= time <= end + _SECONDS]
@@ -190,12 +189,13 @@ def commits_below(output: Path) -> list[Commit]:
     return sorted(found, key=lambda one: one.time)
 
 
-def between(commits: Sequence[Commit], workers: int) -> tuple[float, float, int]:
+def between(commits: Sequence[Commit], before: int) -> tuple[float, float, int]:
     """Returns when the steady part of a run began and ended, and the documents committed in it.
 
-    It begins when as many blocks are committed as there are workers, as all of them began at once.
+    It begins when so many blocks are committed: as many as there are workers at least, as all of
+    them began at once.
     """
-    first, rest = commits[workers - 1], commits[workers:]
+    first, rest = commits[before - 1], commits[before:]
     return first.time, rest[-1].time, sum(one.documents for one in rest)
 
 
@@ -235,7 +235,8 @@ def run_once(count: int, corpus: Path, output: Path) -> Run:
             _, said = process.communicate()
     if process.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}:\n{said}")
-    begin, end, documents = between(commits_below(output), _WORKERS * count)
+    commits = commits_below(output)
+    begin, end, documents = between(commits, max(_WORKERS * count, len(commits) // _WARM))
     cores = samples.cores(begin, end)
     at_work = (cores["workers"] + cores["encoders"]) * (end - begin)
     idle = samples.idle_share(count, begin, end)
@@ -268,8 +269,8 @@ def report(texts: Texts, found: dict[int, list[Run]]) -> str:
     lines = [
         "",
         f"Raylets of one core each around encoders that cost nothing, on {texts.name}: "
-        f"{len(texts.texts):,} documents, {_WORKERS} workers a raylet, from the first commits to "
-        f"the last; {os.cpu_count()} cores:",
+        f"{len(texts.texts):,} documents, {_WORKERS} workers a raylet, from a quarter of the "
+        f"commits to the last; {os.cpu_count()} cores:",
         "",
         "| raylets | documents/s: median (lowest to highest) | of half as many | documents per CPU "
         f"s of workers and encoders | of half as many | cores used by {', '.join(kinds)} | "
