@@ -42,6 +42,11 @@ _POINTER = b"version https://git-lfs.github.com/spec/v1\n"
 _LARGER_THAN_POINTERS = 1024
 _NO_SIZE = (1 << 64) - 1
 _TAR = slice(257, 262)
+_PARQUET = b"PAR1"
+_ORC = b"ORC"
+_REST_OF_FRAME = b"\x2a\x4d\x18"
+_OLD_XZ = b"\x5d"
+_BEGINNINGS = (_PARQUET, _ORC, *(mark for mark, _ in (*_COMPRESSED, *_NOT_READ)))
 _TELLING = 16
 """Fewer bytes tell no encoding."""
 _CONTROLS = frozenset(range(32)) - frozenset(b"\t\n\r\f\x1b")
@@ -69,6 +74,8 @@ def with_true_compression(file: FileRange, config: CorpusConfig) -> FileRange:
             "lfs pull"
         )
     if file.format == "parquet":
+        return file
+    if file.compression == "none" and not _may_be_other_than_text(head):
         return file
     _check_is_read(file, head)
     found = _compression(head)
@@ -135,15 +142,25 @@ def check_marked(file: FileRange, head: bytes) -> None:
         )
 
 
+def _may_be_other_than_text(head: bytes) -> bool:
+    """Tells by little work whether any of the marks of compressions and others can be there."""
+    return (
+        head.startswith(_BEGINNINGS)
+        or head[1:4] == _REST_OF_FRAME
+        or head[:1] == _OLD_XZ
+        or head[_TAR] == b"ustar"
+    )
+
+
 def _check_is_read(file: FileRange, head: bytes) -> None:
     kind = next((name for mark, name in _NOT_READ if head.startswith(mark)), None)
     if head[_TAR] == b"ustar":
         kind = "a tar archive"
-    if head.startswith(b"ORC") and not _is_text(head):
+    if head.startswith(_ORC) and not _is_text(head):
         kind = "an ORC file"
     if kind:
         raise InputError(f"{file.url}: is {kind}, which is not read; unpack or convert it first")
-    if head.startswith(b"PAR1"):
+    if head.startswith(_PARQUET):
         raise InputError(
             f"{file.url}: is a Parquet file by its content; name it .parquet, or give "
             "--format parquet"
@@ -156,7 +173,7 @@ def _compression(head: bytes) -> str | None:
         return None
     if found is None and _is_old_xz(head):
         return "xz"
-    if head[1:4] == b"\x2a\x4d\x18" and 0x50 <= head[0] <= 0x5F:
+    if head[1:4] == _REST_OF_FRAME and 0x50 <= head[0] <= 0x5F:
         # A frame that readers pass over, as some tools put before the first one.
         return "zstd"
     return found
@@ -172,7 +189,7 @@ def _is_beginning(head: bytes, compression: str) -> bool:
 
 def _is_old_xz(head: bytes) -> bool:
     """Tells the .lzma form, which has no mark: usual settings, a dictionary and a likely size."""
-    if len(head) < 14 or head[0] != 0x5D or head[13] != 0:
+    if len(head) < 14 or not head.startswith(_OLD_XZ) or head[13] != 0:
         return False
     dictionary = int.from_bytes(head[1:5], "little")
     size = int.from_bytes(head[5:13], "little")

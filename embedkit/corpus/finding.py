@@ -6,7 +6,7 @@ import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from embedkit.corpus.locations import Location
 from embedkit.corpus.names import has_magic
@@ -16,8 +16,7 @@ from embedkit.corpus.tables import Folders, check_no_table
 from embedkit.errors import InputError
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(NamedTuple):
     """A file.
 
     Attributes:
@@ -60,7 +59,8 @@ class Search:
     def __post_init__(self) -> None:
         self._folders = Folders(self.place)
         self._seen: set[str] = set()
-        self._real = cache(os.path.realpath)
+        self._real_root = cache(lambda: os.path.realpath(self.root))
+        self._folder_leads_out = cache(self._folder_is_outside)
 
     def files(self) -> Iterator[Found]:
         """Yields the inputs.
@@ -117,7 +117,7 @@ class Search:
 
     def _listed(self, name: str, info: dict[str, Any]) -> Iterator[Found]:
         if self.place.is_local:
-            if self._leads_out(name):
+            if self._leads_out(name, info["islink"]):
                 self.left.add(name)
                 return
             # Listings do not follow links, and a corpus may be a folder of them.
@@ -152,7 +152,8 @@ class Search:
 
     def _walk(self, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
         if self.place.is_local:
-            yield from ((name, {}) for name in sorted(self._local_files(path)))
+            names = sorted(self._local_files(path))
+            yield from ((name, {"islink": is_link}) for name, is_link in names)
             return
         found = self.place.filesystem.find(path, detail=True)
         self._folders.know(found, path)
@@ -160,32 +161,52 @@ class Search:
             if not _is_folder_mark(name) and name != path:
                 yield name, info
 
-    def _local_files(self, path: str) -> Iterator[str]:
-        """Finds files by links too, each folder once; a folder that may not be read is an error."""
+    def _local_files(self, path: str) -> Iterator[tuple[str, bool]]:
+        """Finds files, and tells which are links; each folder once, by links too.
 
-        def refused(error: OSError) -> None:
-            raise error
-
-        for folder, folders, names in os.walk(path, onerror=refused, followlinks=True):
+        A folder that may not be read is an error.
+        """
+        folders = [path]
+        while folders:
+            folder = folders.pop()
             real = os.path.realpath(folder)
-            folders.sort()
             if real in self._seen:
-                folders.clear()
-            elif self._leads_out(folder):
-                folders.clear()
+                continue
+            if self._leads_out(folder, os.path.islink(folder)):
                 self.left.add(folder)
-            else:
-                self._seen.add(real)
-                yield from (os.path.join(folder, name) for name in names)
+                continue
+            self._seen.add(real)
+            inside = []
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if _is_folder(entry):
+                        inside.append(entry.path)
+                    else:
+                        yield entry.path, entry.is_symlink()
+            folders += sorted(inside, reverse=True)
 
-    def _leads_out(self, path: str) -> bool:
+    def _leads_out(self, path: str, is_link: bool) -> bool:
         if self.follow_links or path == self.root:
             return False
-        root = self._real(self.root)
-        folder, name = os.path.split(path)
-        # Of many files in a folder, each link counts, and else where the folder is.
-        real = os.path.realpath(path) if os.path.islink(path) else f"{self._real(folder)}/{name}"
-        return real != root and not real.startswith(root.rstrip("/") + "/")
+        if is_link:
+            return not self._is_below_root(os.path.realpath(path))
+        # Where a folder is tells it of all that are in it.
+        return self._folder_leads_out(path.rpartition("/")[0] or "/")
+
+    def _folder_is_outside(self, folder: str) -> bool:
+        return not self._is_below_root(os.path.realpath(folder))
+
+    def _is_below_root(self, real: str) -> bool:
+        root = self._real_root()
+        return real == root or real.startswith(root.rstrip("/") + "/")
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        # So of a link to itself.
+        return False
 
 
 def _kind(place: Location) -> str | None:

@@ -48,6 +48,8 @@ class Location:
     def url_of(self, path: str) -> str:
         """Returns what a path on the file system is called: without any secret."""
         url = self.secret_url_of(path)
+        if self.is_local:
+            return url
         # What a store lists are names, whatever marks they have.
         return public_url(url) if self.is_http else without_user(url)
 

@@ -1,6 +1,7 @@
 """Tells a file's format and compression from its name, and whether it is an input at all."""
 
 import os
+from functools import lru_cache
 
 FORMATS = {
     ".txt": "text",
@@ -30,14 +31,14 @@ NOT_READ = (".lz4", ".snappy", ".sz", ".br", ".zip", ".7z", ".rar", ".tar", ".tg
 _HIDDEN = (".", "_", "~$")
 _UNFINISHED = (
     ".tmp", ".temp", ".lock", ".lck", ".crdownload", ".incomplete", ".swp", ".swo", "~", "#",
+    "_$folder$",
 )  # fmt: skip
-"""How the names of locks, backups and half-written files end."""
+"""How the names of locks, backups and half-written files end, and marks of folders."""
 _OF_SYSTEMS = (
     "thumbs.db", "desktop.ini", "dataset_info.json", "dataset_infos.json", "dataset_dict.json",
 )  # fmt: skip
 """What file browsers leave in folders, and Hugging Face datasets beside their data."""
 _FOLDERS_OF_SYSTEMS = ("@eadir", "#recycle", "#snapshot", "$recycle.bin", "lost+found")
-_FOLDER_MARK = "_$folder$"
 
 
 def format_and_compression(name: str) -> tuple[str | None, str]:
@@ -46,6 +47,14 @@ def format_and_compression(name: str) -> tuple[str | None, str]:
     Args:
         name: A path, or a URL without its query.
     """
+    last = name.rpartition("/")[2]
+    dot = last.find(".")
+    # The rest of the stem tells nothing, and the same suffixes come a million times.
+    return _of_suffixes(last if dot < 1 else last[0] + last[dot:])
+
+
+@lru_cache
+def _of_suffixes(name: str) -> tuple[str | None, str]:
     stem, suffix = os.path.splitext(name.lower())
     compression = COMPRESSIONS.get(suffix, "none")
     if compression != "none":
@@ -60,15 +69,19 @@ def is_input_by_name(inside: str, any_format: bool) -> bool:
         inside: Its path below where the search began.
         any_format: Whether files without a suffix that tells a format are inputs as well.
     """
-    parts = inside.strip("/").split("/")
-    if any(part.startswith(_HIDDEN) for part in parts):
+    folder, _, name = inside.strip("/").rpartition("/")
+    if name.startswith(_HIDDEN) or _holds_no_inputs(folder):
         return False
-    if any(part.lower() in _FOLDERS_OF_SYSTEMS for part in parts[:-1]):
-        return False
-    name = parts[-1].lower()
-    if name.endswith((*_UNFINISHED, _FOLDER_MARK)) or name in _OF_SYSTEMS:
+    name = name.lower()
+    if name.endswith(_UNFINISHED) or name in _OF_SYSTEMS:
         return False
     return any_format or format_and_compression(name)[0] is not None
+
+
+@lru_cache
+def _holds_no_inputs(folder: str) -> bool:
+    parts = folder.split("/")
+    return any(part.startswith(_HIDDEN) or part.lower() in _FOLDERS_OF_SYSTEMS for part in parts)
 
 
 def is_unicode(text: str) -> bool:

@@ -3,6 +3,7 @@
 import io
 import os
 import stat
+from contextlib import suppress
 from typing import Any, BinaryIO, cast
 
 from fsspec.asyn import AsyncFileSystem
@@ -54,9 +55,11 @@ def first_bytes(file: FileRange) -> bytes:
         InputError: It is gone or cannot be read.
     """
     local = os.path.isabs(file.url)
+    if local:
+        # What fails is tried once more, where it is said what.
+        with suppress(OSError):
+            return _local_head(file)
     with input_errors(file.url, "opened", file.opened_as):
-        if local and (found := _local_head(file)) is not None:
-            return found
         if not local and _gives_ranges(place := locate(file.opened_as)):
             # Whether it is what was listed is seen when it is read.
             end = min(_FIRST_BYTES, file.size)
@@ -70,8 +73,8 @@ def first_bytes(file: FileRange) -> bytes:
         raw.close()
 
 
-def _local_head(file: FileRange) -> bytes | None:
-    """Returns the beginning of a local file by as few calls as there can be; None if that fails.
+def _local_head(file: FileRange) -> bytes:
+    """Returns the beginning of a local file by as few calls as there can be.
 
     Of a million small files, each call more takes seconds.
     """
@@ -79,8 +82,6 @@ def _local_head(file: FileRange) -> bytes | None:
     try:
         _check_is_planned(file, os.fstat(descriptor))
         return os.read(descriptor, _FIRST_BYTES)
-    except OSError:
-        return None
     finally:
         os.close(descriptor)
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
 from typing import TypeVar
 
 import numpy as np
@@ -134,7 +135,7 @@ def _check(file: FileRange, config: CorpusConfig) -> _Checked:
         return _Checked((file,))
     if file.format == "text":
         _check_text(file, config)
-    return _Checked(tuple(_byte_ranges(file, config)))
+    return _Checked(_byte_ranges(file, config))
 
 
 def _without_other_json(listing: Listing, config: CorpusConfig) -> Listing:
@@ -179,15 +180,15 @@ def _check_text(file: FileRange, config: CorpusConfig) -> None:
             )
 
 
-def _byte_ranges(file: FileRange, config: CorpusConfig) -> Iterator[FileRange]:
+def _byte_ranges(file: FileRange, config: CorpusConfig) -> tuple[FileRange, ...]:
     whole = file.format == "text" and config.text_unit == "file"
     count = -(-file.size // config.split_bytes)
     if file.compression != "none" or whole or count <= 1 or not is_plain(file, config):
-        yield file
-        return
-    for number in range(count):
-        start, end = number * file.size // count, (number + 1) * file.size // count
-        yield replace(file, start=start, end=end, stored=end - start)
+        return (file,)
+    places = [number * file.size // count for number in range(count + 1)]
+    return tuple(
+        replace(file, start=start, end=end, stored=end - start) for start, end in pairwise(places)
+    )
 
 
 def _packed(ranges: Iterable[FileRange], split_bytes: int) -> Iterator[Split]:

@@ -30,6 +30,7 @@ class Folders:
         self._checked: set[str] = set()
         self.exists = cache(self._exists)
         self._is_version = cache(self._version)
+        self._is_in_version = cache(self._in_version)
 
     def know(self, names: Iterable[str], root: str) -> None:
         """Notes all files below a folder."""
@@ -67,12 +68,15 @@ class Folders:
     def is_own(self, name: str, root: str) -> bool:
         """Tells whether a file was written by embedkit, into a version at or below a root."""
         folder, _, last = name.rpartition("/")
+        return self._is_in_version(folder, root) or (
+            last == "LATEST" and self._is_version(f"{folder}/{self._beginning(name)}")
+        )
+
+    def _in_version(self, folder: str, root: str) -> bool:
         version = folder
-        if os.path.basename(folder) in _FOLDERS_OF_A_VERSION:
+        if folder.rpartition("/")[2] in _FOLDERS_OF_A_VERSION:
             version = folder.rpartition("/")[0]
-        if len(version) >= len(root.rstrip("/")) and self._is_version(version):
-            return True
-        return last == "LATEST" and self._is_version(f"{folder}/{self._beginning(name)}")
+        return len(version) >= len(root.rstrip("/")) and self._is_version(version)
 
     def _beginning(self, name: str) -> str:
         data: bytes = self._place.filesystem.cat_file(name, 0, 200)

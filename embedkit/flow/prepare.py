@@ -310,7 +310,9 @@ def begin_version(
         join(version)
     for torn in mend(version):
         _LOG.warning("%s", torn)
-    plan = standing_plan(version, standing).with_secrets(plan)
+    # To read what was written here once more takes as long as planning does.
+    if standing is not ours:
+        plan = standing_plan(version, standing).with_secrets(plan)
     description = describe_vectors(model, model_config, standing.fingerprint, identity.vectors)
     description |= {"vector_dtype": output.vector_dtype, "stores_text": output.store_text}
     if (trial := _trial(records)) is not None:

@@ -29,6 +29,13 @@ def test_the_checksum_is_that_of_what_the_library_writes(record):
     assert checksum_in_holds(canonical_json(with_checksum(record)))
 
 
+@pytest.mark.parametrize("rows", [0, 1, 9_999, 10_000, 10_001])
+@pytest.mark.parametrize("last", [["a", 1], [], [[1]], {"a": []}, None, "],\n    ["])
+def test_lists_of_many_lists(rows, last):
+    many = {"rows": [[f"],\n      [{number}", number, None] for number in range(rows)] + [last]}
+    assert with_checksum(many)[CHECKSUM] == sha256(canonical_json(many)).hexdigest()
+
+
 def test_tuples_are_lists():
     nested = {"a": ((1, "x", None), (), ((2,), {"b": ()}))}
     lists = json.loads(json.dumps(nested))
