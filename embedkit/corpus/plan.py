@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from embedkit.collector import no_collections
 from embedkit.config import CorpusConfig
 from embedkit.corpus.columns import Columns, required_columns
 from embedkit.corpus.contents import with_true_compression
@@ -60,6 +61,7 @@ def plan_corpus(config: CorpusConfig) -> Plan:
     return check_ids(plan_inputs(config), config)
 
 
+@no_collections()
 def plan_inputs(config: CorpusConfig) -> Plan:
     """Settles what a run reads, the same on every machine.
 

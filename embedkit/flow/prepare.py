@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from embedkit import __version__
+from embedkit.collector import no_collections
 from embedkit.config import (
     CorpusConfig,
     EngineConfig,
@@ -264,6 +265,7 @@ def warn_of_idle_settings(config: JobConfig, model: ModelSpec, plan: Plan) -> No
         _LOG.warning(sentence)
 
 
+@no_collections()
 def begin_version(
     model_config: ModelConfig,
     model: ModelSpec,
