@@ -19,7 +19,7 @@ from pathlib import Path
 from tests.benchmarks.fleet_machine import ROW_TOKENS
 from tests.benchmarks.fleet_once import Shape
 from tests.benchmarks.machine import describe_machine, wait_until_quiet, watched
-from tests.benchmarks.raylets import Samples, between, commits_below, node_pid, sampled
+from tests.benchmarks.raylets import Samples, between, commits_below, sampled, servers_of
 
 _ROOT = Path(__file__).parents[2]
 _STORE_BYTES = 1 << 28
@@ -92,7 +92,7 @@ def cluster_of(encoders: int, workers: int) -> Iterator[tuple[str, list[int]]]:
         initialize_head=True, head_node_args={"object_store_memory": _STORE_BYTES} | resources
     )
     try:
-        yield cluster.address, [node_pid(node) for node in cluster.list_all_nodes()]
+        yield cluster.address, servers_of(cluster)
     finally:
         cluster.shutdown()
         for name, value in before.items():

@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import psutil
 
@@ -37,7 +38,12 @@ _FULL = 0.9
 _WARM = 4
 """One block in so many is committed before it counts: each worker meets the words anew."""
 
-_KINDS = {"ray::BeamWorker": "workers", "ray::EncoderActor": "encoders", "ray::SplitQueue": "queue"}
+_KINDS = {
+    "ray::BeamWorker": "workers",
+    "ray::EncoderActor": "encoders",
+    "ray::SplitQueue": "queue",
+    "ray::Machine": "machines",
+}
 _DRIVER, _RAY = "driver", "Ray"
 
 
@@ -90,17 +96,21 @@ def raylets(count: int) -> Iterator[tuple[str, list[int]]]:
                 cluster.add_node(num_cpus=1, **settings)
             finally:
                 os.sched_setaffinity(0, cores)
-        yield cluster.address, [node_pid(node) for node in cluster.list_all_nodes()]
+        yield cluster.address, servers_of(cluster)
     finally:
         cluster.shutdown()
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
-def node_pid(node: object) -> int:
-    """Returns the process id of a node's raylet."""
-    pid: int = node.all_processes["raylet"][0].process.pid  # type: ignore[attr-defined]
-    return pid
+def servers_of(cluster: Any) -> list[int]:
+    """Returns the process ids of a cluster's servers, whose children are all others of Ray's."""
+    return [
+        server.process.pid
+        for node in cluster.list_all_nodes()
+        for kind in ("gcs_server", "raylet")
+        for server in node.all_processes.get(kind, ())
+    ]
 
 
 @dataclass
@@ -196,7 +206,7 @@ def between(commits: Sequence[Commit], before: int) -> tuple[float, float, int]:
     them began at once.
     """
     first, rest = commits[before - 1], commits[before:]
-    return first.time, rest[-1].time, sum(one.documents for one in rest)
+    return first.time, rest[-1].time, documents_of(rest)
 
 
 def bottleneck(cores: Mapping[str, float], idle: float) -> str:
@@ -216,8 +226,13 @@ def bottleneck(cores: Mapping[str, float], idle: float) -> str:
     return f"cores, of which {largest} use {cores[largest] / sum(cores.values()):.0%}"
 
 
-def run_once(count: int, corpus: Path, output: Path) -> Run:
-    """Runs the command line once on so many raylets."""
+def documents_of(commits: Sequence[Commit]) -> int:
+    """Returns the documents of all commits."""
+    return sum(one.documents for one in commits)
+
+
+def run_once(count: int, corpus: Path, documents: int, output: Path) -> Run:
+    """Runs the command line on so many raylets until all documents are committed."""
     split = sum(file.stat().st_size for file in corpus.iterdir()) // _SPLITS
     command = [str(Path(sys.executable).parent / "embedkit"), "run", str(corpus)]
     command += ["--model", MODEL, "--output", str(output), "--progress", "none"]
@@ -232,15 +247,19 @@ def run_once(count: int, corpus: Path, output: Path) -> Run:
             command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         )
         with sampled(process.pid, servers) as samples:
+            while process.poll() is None and documents_of(commits_below(output)) < documents:
+                time.sleep(_SECONDS)
+            # What follows, the report above all, is not of the raylets.
+            process.terminate()
             _, said = process.communicate()
-    if process.returncode:
+    if documents_of(commits_below(output)) < documents:
         raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}:\n{said}")
     commits = commits_below(output)
-    begin, end, documents = between(commits, max(_WORKERS * count, len(commits) // _WARM))
+    begin, end, counted = between(commits, max(_WORKERS * count, len(commits) // _WARM))
     cores = samples.cores(begin, end)
     at_work = (cores["workers"] + cores["encoders"]) * (end - begin)
     idle = samples.idle_share(count, begin, end)
-    return Run(documents / (end - begin), cores, documents / at_work, idle, usage.foreign)
+    return Run(counted / (end - begin), cores, counted / at_work, idle, usage.foreign)
 
 
 def measure(texts: Texts, counts: list[int], rounds: int, wait: float) -> dict[int, list[Run]]:
@@ -251,7 +270,8 @@ def measure(texts: Texts, counts: list[int], rounds: int, wait: float) -> dict[i
         for number in range(rounds):
             for count in counts[:: -1 if number % 2 else 1]:
                 wait_until_quiet(wait)
-                run = run_once(count, corpus, Path(folder) / f"{number}-{count}")
+                output = Path(folder) / f"{number}-{count}"
+                run = run_once(count, corpus, len(texts.texts), output)
                 found[count].append(run)
                 print(
                     f"  round {number + 1}  {count} raylets{run.rate:>9,.0f} documents/s, "
