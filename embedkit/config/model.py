@@ -90,10 +90,10 @@ class ModelConfig(TokenizerConfig):
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="Where the model runs; auto takes a GPU when there is one."
     )
-    precision: Literal["auto", "float32", "bfloat16", "float16", "float8"] = Field(
+    precision: Literal["auto", "float32", "bfloat16", "float16", "float8", "int8"] = Field(
         "auto",
         description="Arithmetic of the model; auto takes bfloat16 where the hardware has it. "
-        "float8 is the linear layers', on newer GPUs.",
+        "float8 is the linear layers', on newer GPUs; int8 is theirs on CPUs, by openvino.",
     )
     ignore_auto_map: bool = Field(
         False,

@@ -6,6 +6,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from embedkit.encoders.spec import LayerRanges
 from embedkit.vectors import TokenBatch
 
 
@@ -47,6 +48,14 @@ class Encoder(Protocol):
             spans, one for each of them, shape (spans, dimension). A vector that is not finite even
             when computed alone in float32 is returned as it came out.
         """
+        ...
+
+
+class ObservedEncoder(Encoder, Protocol):
+    """An encoder in float32 that sees what the layers of its model are given."""
+
+    def ranges(self) -> LayerRanges:
+        """Returns what was seen so far, and sees no more."""
         ...
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from embedkit.config import ModelConfig, RecordConfig
-from embedkit.encoders.base import Encoder
+from embedkit.encoders.base import Encoder, ObservedEncoder
 from embedkit.encoders.cross.kind import CrossKind, is_classifier, is_cross_encoder
 from embedkit.encoders.hardware import HERE, Machine
 from embedkit.encoders.model_source import model_directory
@@ -179,6 +179,19 @@ def load_encoder(spec: ModelSpec) -> Encoder:
         EncoderError: The files are not what they were when the job was planned.
     """
     return _kind(spec).load(spec)
+
+
+def load_observed(spec: ModelSpec) -> ObservedEncoder:
+    """Loads a model in float32 that sees what its layers are given, as int8 needs to be told.
+
+    Args:
+        spec: A model that needs ranges.
+
+    Raises:
+        ConfigError: The weights are not those of the model.
+        EncoderError: The files are not what they were when the job was planned.
+    """
+    return TransformerKind().observe(spec)
 
 
 def tokens_per_second(spec: ModelSpec, gpu: str = "") -> float | None:

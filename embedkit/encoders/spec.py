@@ -8,6 +8,10 @@ from embedkit.encoders.weights import weight_file
 from embedkit.tokens.text_tokenizer import TokenizerSpec
 from embedkit.vectors import ValueColumn
 
+LayerRanges = tuple[tuple[str, float, float, str], ...]
+"""Layers by their names: how often each component of what they are given is halved, a hexadecimal
+digit each, and before that the least and the greatest value that comes of it."""
+
 MixedCalls = bool | Literal["full"]
 """Whether calls have rows of all lengths; ``full`` where all but the last are to be full too."""
 
@@ -85,10 +89,11 @@ class Placement:
     Attributes:
         backend: The library that runs it, by the name of its distribution, such as ``torch``.
         device: ``cpu`` or ``cuda``.
-        precision: ``float32``, ``bfloat16``, ``float16`` or ``float8``.
+        precision: ``float32``, ``bfloat16``, ``float16``, ``float8`` or ``int8``.
         batch_tokens: Most tokens that are computed at once, fill included.
         threads: CPU threads of an encoder; None takes every core that its process may use.
         unpadded: Whether rows stand one after the other in a stream, and not in padded batches.
+        ranges: What layers of int8 are given, as a sample of the corpus showed it.
     """
 
     backend: str
@@ -97,6 +102,7 @@ class Placement:
     batch_tokens: int
     threads: int | None = None
     unpadded: bool = False
+    ranges: LayerRanges = ()
 
 
 @dataclass(frozen=True)
@@ -122,6 +128,15 @@ class ModelSpec:
     def with_threads(self, threads: int | None) -> Self:
         """Returns the model with other CPU threads for an encoder; None takes every core."""
         return replace(self, placement=replace(self.placement, threads=threads))
+
+    def with_ranges(self, ranges: LayerRanges) -> Self:
+        """Returns the model with what its layers of int8 are given."""
+        return replace(self, placement=replace(self.placement, ranges=ranges))
+
+    @property
+    def needs_ranges(self) -> bool:
+        """Whether a sample of the corpus is yet to show what its layers of int8 are given."""
+        return self.placement.precision == "int8" and not self.placement.ranges
 
     def one_by_one(self) -> Self:
         """Returns the model for rows that come alone, so that nothing is made ready for many."""

@@ -177,6 +177,7 @@ def check_for_dataflow(job: JobConfig, workers: DataflowConfig, options: Pipelin
         *_path_problems(job),
         *_image_problems(options),
         *_accelerator_problems(job, workers, options),
+        *_precision_problems(job),
     ]
     if problems:
         raise ConfigError("; ".join(problems))
@@ -259,6 +260,14 @@ def _accelerator_problems(
         yield (
             "device is cuda, but the workers have no GPU; give --accelerator, such as "
             f"'type:nvidia-l4;count:1;{_DRIVER}'"
+        )
+
+
+def _precision_problems(job: JobConfig) -> Iterator[str]:
+    if job.precision == "int8":
+        yield (
+            "precision is int8, for which a run measures a sample of its corpus before it starts "
+            "encoders, and Dataflow starts them itself; take bfloat16 or float32"
         )
 
 

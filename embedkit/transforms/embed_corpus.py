@@ -122,6 +122,11 @@ class EmbedCorpus(BlockTransform):
 
     def _draft(self, plan: Plan) -> Draft:
         model = read_job_model(self.model, self.records)
+        if model.needs_ranges:
+            raise ConfigError(
+                "precision is int8, for which embedkit run measures a sample of its corpus; take "
+                "another precision in a pipeline of your own, such as bfloat16 or float32"
+            )
         return begin_version(self.model, model, plan, self.records, self.output)
 
     def _completed(

@@ -373,6 +373,7 @@ CONTRADICTIONS: list[tuple[dict[str, Any], DataflowConfig, tuple[str, ...], str]
     ({"device": "cuda"}, NO_GPU, (), "the workers have no GPU; give --accelerator"),
     ({"backend": "openvino"}, ON_GPU, (), "backend openvino runs on CPUs"),
     ({"backend": "onnx"}, ON_GPU, (), "backend onnx runs on CPUs"),
+    ({"precision": "int8"}, NO_GPU, (), "precision is int8, for which a run measures a sample"),
     ({"inputs": ("docs/*.jsonl",)}, NO_GPU, (), "inputs docs/*.jsonl: is on this machine"),
     ({"inputs": ("memory://x",)}, NO_GPU, (), "inputs memory://x: is on this machine"),
     ({"output": "file:///out"}, NO_GPU, (), "output file:///out: is on this machine"),

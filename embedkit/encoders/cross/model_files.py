@@ -177,7 +177,7 @@ def _placement(config: ModelConfig, architecture: str, machine: Machine) -> Plac
         raise ConfigError(
             f"backend {config.backend} runs no cross-encoders; take backend torch, or leave it out"
         )
-    if config.precision == "float8":
-        raise ConfigError("precision float8 is not for cross-encoders; take bfloat16")
+    if config.precision in ("float8", "int8"):
+        raise ConfigError(f"precision {config.precision} is not for cross-encoders; take bfloat16")
     on_torch: dict[str, Any] = {"backend": "torch"}
     return choose_placement(config.model_copy(update=on_torch), architecture, machine)

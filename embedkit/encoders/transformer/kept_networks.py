@@ -122,6 +122,7 @@ def _made_of(spec: TransformerSpec, shape: PackShape | None) -> dict[str, Any]:
         "dimension": spec.vectors.dimension,
         "packs": None if shape is None else [shape.lines, shape.width, shape.line_rows],
         "precision": spec.placement.precision,
+        "ranges": spec.placement.ranges,
         "processor": processor_abilities(),
         "instructions": os.environ.get("ONEDNN_MAX_CPU_ISA", ""),
         "code": code_state("openvino", "torch", "transformers"),

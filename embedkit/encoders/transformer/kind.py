@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from embedkit.config import ModelConfig
-from embedkit.encoders.base import Encoder
+from embedkit.encoders.base import Encoder, ObservedEncoder
 from embedkit.encoders.gpus import published_rates
 from embedkit.encoders.hardware import Machine
+from embedkit.encoders.spec import ModelSpec
 from embedkit.encoders.transformer.spec import TransformerSpec
 
 
@@ -32,6 +33,13 @@ class TransformerKind:
         from embedkit.encoders.transformer.load import load_transformer
 
         return load_transformer(spec)
+
+    def observe(self, spec: ModelSpec) -> ObservedEncoder:
+        """Loads a model that sees what its layers are given, see ``load_observed``."""
+        from embedkit.encoders.transformer.load import observed_transformer
+
+        assert isinstance(spec, TransformerSpec), "no other kind has int8"
+        return observed_transformer(spec)
 
     def tokens_per_second(self, spec: TransformerSpec, gpu: str = "") -> float:
         """Guesses an encoder's speed on this machine's CPU, or on a GPU, which is not measured."""

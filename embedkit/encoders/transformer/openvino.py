@@ -9,6 +9,7 @@ from embedkit.encoders.planned_weights import check_weights
 from embedkit.encoders.transformer.kept_networks import kept_networks
 from embedkit.encoders.transformer.openvino_running import RowRunner, Runner
 from embedkit.encoders.transformer.spec import TransformerSpec
+from embedkit.errors import ConfigError
 from embedkit.vectors import TokenBatch
 
 
@@ -58,6 +59,11 @@ class OpenVinoBackend:
 
 def _runner(spec: TransformerSpec, of_spans: bool) -> Runner:
     """Compiles a model as it was converted before on this machine, or converts it now."""
+    if spec.needs_ranges:
+        raise ConfigError(
+            "precision is int8, for which embedkit run measures a sample of its corpus; take "
+            "another precision here, such as bfloat16 or float32"
+        )
     if not of_spans:
         kept = kept_networks(spec)
         if kept is not None:

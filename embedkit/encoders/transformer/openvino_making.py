@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedkit.encoders.phases import say_phase
+from embedkit.encoders.transformer.int8 import to_int8
 from embedkit.encoders.transformer.kept_networks import WrittenNetworks, written_networks
 from embedkit.encoders.transformer.network import SentenceNetwork, load_network
 from embedkit.encoders.transformer.openvino_conversion import converted_packing, converted_padding
@@ -18,7 +19,7 @@ from embedkit.encoders.transformer.trial import greatest_distance, trial_rows, t
 from embedkit.errors import ConfigError
 from embedkit.vectors import TokenBatch
 
-_TOLERANCES = {"float32": 1e-3, "bfloat16": 0.1}
+_TOLERANCES = {"float32": 1e-3, "bfloat16": 0.1, "int8": 0.2}
 _CHECK_LENGTHS = (1, 3, 7, 40, 130)
 
 
@@ -37,6 +38,8 @@ def made_runner(spec: TransformerSpec, of_spans: bool) -> Runner:
     # OpenVINO's own SDPA gives NaN where a row of the mask is empty, as fill outside every local
     # window is. The plain form has no such rows, and is fused all the same.
     network = load_network(spec, attention="eager")
+    if spec.placement.precision == "int8":
+        to_int8(network.transformer, spec.placement.ranges)
     say_phase("compiling the model")
     with written_networks(spec) as written:
         runner = _tried_runner(network, spec, of_spans, written)

@@ -5,10 +5,10 @@ from typing import Any
 
 from embedkit.encoders.hardware import usable_cores
 from embedkit.encoders.transformer.packing import PackShape
+from embedkit.encoders.transformer.placement import openvino_has_bf16
 from embedkit.encoders.transformer.silent_openvino import openvino
 from embedkit.encoders.transformer.spec import TransformerSpec
 
-_HINTS = {"float32": "f32", "bfloat16": "bf16"}
 STREAMS = 2
 """Batches that a compiled model computes at once, where there are as many threads."""
 
@@ -39,10 +39,16 @@ def _compiled(model: Any, spec: TransformerSpec) -> Any:
         model,
         "CPU",
         {
-            "INFERENCE_PRECISION_HINT": _HINTS[spec.placement.precision],
+            "INFERENCE_PRECISION_HINT": _hint(spec.placement.precision),
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": min(STREAMS, threads),
             # Several encoders of one machine would be pinned to the same cores.
             "ENABLE_CPU_PINNING": False,
         },
     )
+
+
+def _hint(precision: str) -> str:
+    """Returns what is computed in that says nothing else of itself, as layers of int8 do."""
+    half = precision == "bfloat16" or (precision == "int8" and openvino_has_bf16())
+    return "bf16" if half else "f32"

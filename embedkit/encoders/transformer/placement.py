@@ -6,7 +6,7 @@ import logging
 import os
 
 from embedkit.config import ModelConfig
-from embedkit.encoders.hardware import Gpu, Machine, wanted_gpu
+from embedkit.encoders.hardware import Gpu, Machine, processor_abilities, wanted_gpu
 from embedkit.encoders.spec import Placement
 from embedkit.errors import ConfigError
 
@@ -33,6 +33,10 @@ _ISAS_WITHOUT_BF16 = frozenset(
     {"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX512_CORE", "AVX512_CORE_VNNI"}
 )
 """Values of oneDNN's ONEDNN_MAX_CPU_ISA that forbid bf16 units, also where the CPU has them."""
+
+_ISAS_WITHOUT_INT8 = frozenset({"SSE41", "AVX", "AVX2", "AVX512_CORE"})
+_INT8_UNITS = frozenset({"avx_vnni", "avx512_vnni", "amx_int8", "i8mm", "asimddp"})
+"""Flags of processors that add products of 8 bits in 32."""
 
 
 def choose_placement(
@@ -116,6 +120,12 @@ def _backend(config: ModelConfig, device: str, architecture: str) -> str:
 def _precision(config: ModelConfig, backend: str, gpu: Gpu | None, machine: Machine) -> str:
     if backend == "openvino":
         return _openvino_precision(config, machine)
+    if config.precision == "int8":
+        raise ConfigError(
+            f"precision is int8, which backend openvino alone has, on cpu, but {backend} is to run "
+            f"the model on {'cpu' if gpu is None else 'cuda'}; give --backend openvino and "
+            "--device cpu, or take another precision"
+        )
     if backend == ONNXRUNTIME:
         if config.precision not in ("auto", "float32"):
             raise ConfigError(
@@ -144,7 +154,10 @@ def _openvino_precision(config: ModelConfig, machine: Machine) -> str:
         )
     if not machine.is_here:
         return "float32" if config.precision == "auto" else config.precision
-    able = _openvino_has_bf16()
+    if config.precision == "int8":
+        _warn_of_slow_int8()
+        return "int8"
+    able = openvino_has_bf16()
     if config.precision == "bfloat16" and not able:
         raise ConfigError(
             "precision is bfloat16, but this processor has no bf16 units; take precision float32"
@@ -152,11 +165,21 @@ def _openvino_precision(config: ModelConfig, machine: Machine) -> str:
     return "bfloat16" if able and config.precision != "float32" else "float32"
 
 
-def _openvino_has_bf16() -> bool:
+def openvino_has_bf16() -> bool:
+    """Tells whether OpenVINO computes in bfloat16 on this processor."""
     from embedkit.encoders.transformer.silent_openvino import openvino
 
     units = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return "BF16" in units and _may_use_bf16_units()
+
+
+def _warn_of_slow_int8() -> None:
+    """Says where int8 gains nothing, as a processor has to take its products apart."""
+    allowed = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() not in _ISAS_WITHOUT_INT8
+    if not allowed or not _INT8_UNITS.intersection(processor_abilities().split()):
+        _log.warning(
+            "this processor has no units for products of int8 (VNNI), so float32 is faster here"
+        )
 
 
 def _torch_has_bf16() -> bool:

@@ -4,6 +4,7 @@ import time
 from dataclasses import dataclass
 
 from embedkit.encoders.gpus import GpuRates
+from embedkit.encoders.transformer.placement import openvino_has_bf16
 from embedkit.encoders.transformer.spec import TransformerSpec
 from embedkit.tokens.transformers_library import transformers_library
 
@@ -57,7 +58,12 @@ class TransformerShape:
 
 
 def cpu_tokens_per_second(shape: TransformerShape, precision: str) -> float:
-    """Guesses the speed on this CPU from the model's shape and how fast matrix products are now."""
+    """Guesses the speed on this CPU from the model's shape and how fast matrix products are now.
+
+    Torch has no products of int8 on CPUs; they are taken for no faster than those of bfloat16.
+    """
+    if precision == "int8":
+        precision = "bfloat16" if openvino_has_bf16() else "float32"
     rate = _matrix_product_rate(precision, shape.hidden, shape.inner)
     return _SHARE_OF_PEAK * rate / shape.flops
 

@@ -241,6 +241,7 @@ def test_prompts_templates_and_other_modules_are_refused(models, tmp_path):
         ({"layers": "-2"}, "layers: a cross-encoder scores by its last layer"),
         ({"backend": "openvino"}, "backend openvino runs no cross-encoders"),
         ({"precision": "float8"}, "precision float8 is not for cross-encoders"),
+        ({"precision": "int8"}, "precision int8 is not for cross-encoders"),
         ({"max_tokens": 4}, "leaves no room for two texts"),
     ],
 )

@@ -100,6 +100,40 @@ def test_float8_is_refused_where_there_is_none(gpu, wishes, problem):
         placed(lambda: gpu, precision="float8", **wishes)
 
 
+@pytest.mark.parametrize(
+    ("gpu", "wishes", "runs"),
+    [
+        (NEW, {}, "torch is to run the model on cuda"),
+        (NEW, {"device": "cuda"}, "torch is to run the model on cuda"),
+        (None, {"backend": "torch"}, "torch is to run the model on cpu"),
+        (None, {"backend": "onnx"}, "onnxruntime is to run the model on cpu"),
+    ],
+)
+def test_int8_is_refused_where_there_is_none(gpu, wishes, runs):
+    with pytest.raises(ConfigError, match=f"precision is int8, .*{runs}; give --backend openvino"):
+        placed(lambda: gpu, precision="int8", **wishes)
+
+
+@pytest.mark.parametrize(
+    ("flags", "most", "slow"),
+    [
+        ("avx2 fma", "", True),
+        ("avx2 avx_vnni", "", False),
+        ("avx512f avx512_vnni", "", False),
+        ("avx512f avx512_vnni", "AVX512_CORE", True),
+    ],
+)
+def test_int8_on_a_processor_without_units_for_it_is_said_to_be_slow(
+    flags, most, slow, monkeypatch, caplog
+):
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", most)
+    monkeypatch.setattr(placement, "processor_abilities", lambda: f"Some CPU: {flags}")
+    for wishes in ({}, {"backend": "openvino"}):
+        found = placed(lambda: None, precision="int8", **wishes)
+        assert (found.backend, found.device, found.precision) == ("openvino", "cpu", "int8")
+    assert ("no units for products of int8" in caplog.text) == slow
+
+
 def test_without_a_gpu_the_cpu_is_taken_unless_one_is_asked_for():
     assert placed(lambda: None, precision="float32").device == "cpu"
     assert not placed(lambda: None, precision="float32").unpadded
@@ -117,9 +151,13 @@ def test_a_processor_that_cannot_be_asked_computes_in_float32_unless_it_is_told(
         raise AssertionError("asked this machine's processor about another's")
 
     monkeypatch.setattr(placement, "_torch_has_bf16", ask)
-    monkeypatch.setattr(placement, "_openvino_has_bf16", ask)
+    monkeypatch.setattr(placement, "openvino_has_bf16", ask)
+    monkeypatch.setattr(placement, "_warn_of_slow_int8", ask)
     elsewhere = placed(lambda: None, is_here=False, backend=backend)
     assert (elsewhere.device, elsewhere.precision) == ("cpu", "float32")
     asked = placed(lambda: None, is_here=False, backend=backend, precision="bfloat16")
     assert asked.precision == "bfloat16"
+    if backend == "openvino":
+        rounded = placed(lambda: None, is_here=False, backend=backend, precision="int8")
+        assert rounded.precision == "int8"
     assert placed(lambda: NEW, is_here=False, backend="torch").precision == "bfloat16"
