@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from embedkit.dataset.code_snippets import facts_of_codes, snippets_of_codes
+from embedkit.dataset.code_snippets import facts_of_codes, facts_of_int8, snippets_of_codes
 from embedkit.dataset.manifest import Manifest
 from embedkit.dataset.parquet import readable
 from embedkit.dataset.rejects import DAMAGED_FILE
@@ -175,6 +175,7 @@ def _facts(manifest: Manifest) -> Iterable[tuple[str, ...]]:
         if described.get(name) not in (None, ""):
             yield name.replace("_", " "), _literal(described[name]), ""
     yield from facts_of_codes(described)
+    yield from facts_of_int8(described)
     chunk = described.get("ingredients", {}).get("chunk")
     if chunk in _CHUNKS:
         yield "chunk", _literal(chunk), _CHUNKS[chunk]

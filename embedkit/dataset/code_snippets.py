@@ -86,3 +86,14 @@ def facts_of_codes(described: Mapping[str, Any]) -> Iterator[tuple[str, str, str
             f"of {loss['rows_measured']:,} rows"
         )
         yield "cosine", f"{loss['mean_cosine']:.6f}", meaning
+
+
+def facts_of_int8(described: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Yields what a model in int8 costs: a name, a value and what it means."""
+    loss = described.get("int8") or {}
+    if loss.get("mean_cosine") is not None:
+        meaning = (
+            f"mean, between vectors in int8 and float32; at least {loss['least_cosine']:.6f}, of "
+            f"{loss['compared']:,} that were computed both ways"
+        )
+        yield "computed in int8", f"{loss['mean_cosine']:.6f}", meaning

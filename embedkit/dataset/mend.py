@@ -139,7 +139,7 @@ class _Mending:
         ):
             # The checksum in it is that of the manifest which was there.
             self._remove(version.success_key, None)
-        for key in (version.device_key, version.calibration_key):
+        for key in (version.device_key, version.calibration_key, version.ranges_key):
             if self._is_torn(key):
                 self._remove(key, "not a JSON object")
         fault = mend_number(version)

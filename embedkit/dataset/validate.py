@@ -193,6 +193,8 @@ class _Check:
         found -= {version.published_key, version.device_key, version.duplicates_key}
         if "calibration" in manifest.description:
             expected.add(version.calibration_key)
+        if "int8" in manifest.description:
+            expected.add(version.ranges_key)
         # Of a worker that was late.
         found -= {version.heartbeat_key, version.growing_key}
         for key in sorted(expected - found):
@@ -241,12 +243,12 @@ class _Check:
         fault = self._fault_in(version.device_key, partial(_fault_of_device, expected=device))
         if fault is not None:
             self.add(version.device_key, fault)
-        said = manifest.description.get("calibration") or {}
-        fault = self._fault_in(
-            version.calibration_key, partial(_fault_of_calibration, expected=said.get("sha256"))
-        )
-        if fault is not None:
-            self.add(version.calibration_key, fault)
+        kept = {"calibration": version.calibration_key, "int8": version.ranges_key}
+        for name, key in kept.items():
+            expected = (manifest.description.get(name) or {}).get("sha256")
+            fault = self._fault_in(key, partial(_fault_of_calibration, expected=expected))
+            if fault is not None:
+                self.add(key, fault)
         number = fault_of_number(version)
         if number is not None:
             self.add(*number, AGAIN)

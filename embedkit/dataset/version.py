@@ -118,6 +118,11 @@ class Version:
         return self.key("_meta/calibration.json")
 
     @property
+    def ranges_key(self) -> str:
+        """What layers of int8 are given, where its vectors are of this precision."""
+        return self.key("_meta/ranges.json")
+
+    @property
     def heartbeat_key(self) -> str:
         """Who writes the version, while somebody does."""
         return self.key("_meta/heartbeat.json")
