@@ -1,4 +1,4 @@
-"""The sample that codes are calibrated with, read on an engine's workers before any is made."""
+"""The sample that codes and int8 are calibrated with, read on an engine's workers before."""
 
 from collections.abc import Mapping
 
@@ -9,7 +9,7 @@ from embedkit.dataset.finalize import Totals
 from embedkit.engines.display import Display
 from embedkit.flow.calibrate import needs_calibration, sample_by_workers
 from embedkit.flow.map_splits import MapSplits
-from embedkit.flow.prepare import Job
+from embedkit.flow.prepare import Job, with_standing_ranges
 from embedkit.quantization import CALIBRATED
 
 
@@ -30,7 +30,7 @@ def check_codes(job: Job, *committed: Mapping[str, CommitRecord]) -> None:
 
 
 def sample_texts(job: Job, map_splits: MapSplits, display: Display) -> TextSample | None:
-    """Samples the texts of a corpus where nothing says yet how its codes are made.
+    """Samples the texts of a corpus where nothing says yet how its vectors are rounded.
 
     Args:
         job: The job; splits that are done count as well.
@@ -40,7 +40,32 @@ def sample_texts(job: Job, map_splits: MapSplits, display: Display) -> TextSampl
     Raises:
         InputError: A file cannot be read, or is not the one that was planned.
     """
-    if not needs_calibration(job):
+    if not (job.model.needs_ranges or needs_calibration(job)):
         return None
-    display.phase("choosing texts to calibrate codes with")
+    display.phase("choosing texts to calibrate with")
     return sample_by_workers(job, job.config, map_splits)
+
+
+def with_ranges(
+    job: Job, sample: TextSample | None, map_splits: MapSplits, display: Display
+) -> Job:
+    """Returns a job that knows what layers of int8 are given, measured now if nothing says it yet.
+
+    Args:
+        job: The job.
+        sample: What ``sample_texts`` returned.
+        map_splits: Reaches the engine's workers.
+        display: Shows what the run is at.
+
+    Raises:
+        ConfigError: There is no text to measure with, or the model cannot run in int8.
+        EncoderError: The model's files are not what they were.
+        StoreError: The store failed.
+    """
+    if sample is None or not job.model.needs_ranges:
+        return job
+    display.phase("measuring layers for int8")
+    from embedkit.flow.layer_ranges import measure_ranges
+
+    measure_ranges(job, sample.texts, map_splits, job.config.call_tokens)
+    return with_standing_ranges(job)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from embedkit.dataset.committed import CommitRecord, done_splits
 from embedkit.dataset.device import record_device
 from embedkit.encoders.hardware import processor_name
-from embedkit.engines.calibration import check_codes, sample_texts
+from embedkit.engines.calibration import check_codes, sample_texts, with_ranges
 from embedkit.engines.copying import copy_unchanged
 from embedkit.engines.display import Display
 from embedkit.engines.engine import RunningEngine
@@ -14,7 +14,7 @@ from embedkit.engines.estimate import expected_work
 from embedkit.engines.id_check import with_ids_checked
 from embedkit.engines.progress import Watch, shown
 from embedkit.flow.account import with_loads
-from embedkit.flow.calibrate import calibrate
+from embedkit.flow.calibrate import calibrate, needs_calibration
 from embedkit.flow.earlier_rows import EarlierRows
 from embedkit.flow.prepare import Job
 from embedkit.reports.account import RunAccount
@@ -63,9 +63,10 @@ def encode_splits(
         display.phase(f"looking at the rows of version {job.reuse.version.name}")
         EarlierRows(job.reuse).write_index(engine.map_splits)
     sample = sample_texts(job, engine.map_splits, display)
+    job = with_ranges(job, sample, engine.map_splits, display)
     with engine.begin(job, splits, before) as work:
         record_device(job.version, work.device)
-        if sample is not None:
+        if sample is not None and needs_calibration(job):
             display.phase("calibrating codes")
             calibrate(job, sample.texts, work.connect, job.config.call_tokens)
         expected = expected_work(job, splits, before)

@@ -123,7 +123,7 @@ def calibrate(
     """
     vectors = np.empty((0, draft.model.vectors.dimension), np.float32)
     if texts:
-        block = DocumentBlock("00000", 0, len(texts), True, (), _rows(draft, texts))
+        block = DocumentBlock("00000", 0, len(texts), True, (), sampled_rows(draft, texts))
         found = encode_tokens(
             tokenize_rows(block, load_row_tokenizer(draft.model.tokenizer)),
             connect(),
@@ -142,8 +142,14 @@ def calibrate(
     create_calibration(draft.version, calibration)
 
 
-def _rows(draft: Draft, texts: Mapping[str, str]) -> pa.RecordBatch:
-    """Returns the rows that documents of such texts have, chunks where the version has these."""
+def sampled_rows(draft: Draft, texts: Mapping[str, str], enough: int = SAMPLED) -> pa.RecordBatch:
+    """Returns the rows that documents of such texts have, chunks where the version has these.
+
+    Args:
+        draft: The version.
+        texts: Beginnings of whole texts by the hashes of them.
+        enough: Chunks after which no further text is chunked.
+    """
     count = len(texts)
     names = pa.array(texts.keys(), pa.string())
     zeros = pa.array(np.zeros(count, np.int32))
@@ -168,6 +174,6 @@ def _rows(draft: Draft, texts: Mapping[str, str]) -> pa.RecordBatch:
     batches: list[pa.RecordBatch] = []
     for start in range(0, count, _DOCUMENTS_AT_ONCE):
         batches.append(chunk_documents(documents.slice(start, _DOCUMENTS_AT_ONCE), chunker))
-        if sum(batch.num_rows for batch in batches) >= SAMPLED:
+        if sum(batch.num_rows for batch in batches) >= enough:
             break
     return pa.Table.from_batches(batches).combine_chunks().to_batches()[0]

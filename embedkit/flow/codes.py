@@ -115,7 +115,7 @@ def loss_of(vectors: NDArray[np.float32], codes: NDArray[np.integer], how: Store
     for start in range(0, len(vectors), _ROWS_AT_ONCE):
         rows = slice(start, start + _ROWS_AT_ONCE)
         clipped += how.clipped(vectors[rows])
-        cosines.append(_cosines(vectors[rows], how.floats(codes[rows])))
+        cosines.append(cosines_of(vectors[rows], how.floats(codes[rows])))
     found = np.minimum(np.concatenate(cosines), 1.0)
     return StorageLoss(
         rows=len(vectors),
@@ -127,7 +127,7 @@ def loss_of(vectors: NDArray[np.float32], codes: NDArray[np.integer], how: Store
     )
 
 
-def _cosines(vectors: NDArray[np.float32], back: NDArray[np.float32]) -> NDArray[np.float64]:
+def cosines_of(vectors: NDArray[np.float32], back: NDArray[np.float32]) -> NDArray[np.float64]:
     """Returns the cosines of rows, those left out that have no direction."""
     ours, theirs = vectors.astype(np.float64), back.astype(np.float64)
     lengths = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)

@@ -11,6 +11,7 @@ from embedkit.dataset.committed import committed, committed_blocks
 from embedkit.dataset.device import recorded_device
 from embedkit.dataset.finalize import finalize
 from embedkit.dataset.hash_runs import remove_runs
+from embedkit.dataset.layer_ranges import described_ranges
 from embedkit.dataset.manifest import Manifest, Part, read_manifest, seal
 from embedkit.dataset.mend import lists_others
 from embedkit.dataset.processes import processes
@@ -22,7 +23,7 @@ from embedkit.flow.earlier_rows import EarlierRows
 from embedkit.flow.evaluated import Evaluate, evaluated
 from embedkit.flow.gather import Gathered, gather, processes_for
 from embedkit.flow.large_documents import reject_whole_documents
-from embedkit.flow.prepare import Draft
+from embedkit.flow.prepare import Draft, with_standing_ranges
 from embedkit.flow.publish import publish_or_refuse
 from embedkit.flow.report import write_report
 from embedkit.flow.scratch import remove_scratch
@@ -59,6 +60,7 @@ def complete_version(
         ResumableError: Something is missing yet.
         IntegrityError: The version does not add up.
     """
+    draft = with_standing_ranges(draft)
     version = draft.version
     if version.is_complete():
         manifest = read_manifest(version)
@@ -72,6 +74,8 @@ def complete_version(
     described = {**draft.description, "device_name": device}
     if draft.calibration is not None and read_calibration(version) is not None:
         described["calibration"] = described_calibration(version)
+    if (ranges := described_ranges(version)) is not None:
+        described["int8"] = ranges
     blocks = committed_blocks(version)
     with processes(1 if survey else processes_for(len(blocks))) as each:
         if survey is None and draft.records.has_many_rows:

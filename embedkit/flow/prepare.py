@@ -5,7 +5,7 @@ import json
 import logging
 from collections.abc import Callable, Set
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from embedkit import __version__
 from embedkit.collector import no_collections
@@ -29,6 +29,7 @@ from embedkit.dataset.calibration import (
     take_calibration,
 )
 from embedkit.dataset.heartbeat import join
+from embedkit.dataset.layer_ranges import read_ranges, take_ranges
 from embedkit.dataset.mend import mend
 from embedkit.dataset.plan_file import VersionPlan, create_or_check_plan, standing_plan
 from embedkit.dataset.recipe import (
@@ -155,6 +156,9 @@ class Draft:
         if not self.records.has_many_rows:
             return None
         return ChunkerFactory(self.records, self.model.tokenizer)
+
+
+_Draft = TypeVar("_Draft", bound=Draft)
 
 
 @dataclass(frozen=True)
@@ -326,7 +330,7 @@ def begin_version(
     if not version.is_complete():
         found = find_reuse(version, ours, output, plan, refusals.append)
         reuse = _calibrated(version, _held(version, found), output, refusals)
-    return Draft(
+    draft = Draft(
         records,
         output,
         model,
@@ -337,6 +341,35 @@ def begin_version(
         reuse,
         not_reused=next(iter(refusals), None),
     )
+    return with_standing_ranges(draft)
+
+
+def with_standing_ranges(draft: _Draft) -> _Draft:
+    """Returns a draft that knows what layers of int8 are given, where its version says so.
+
+    It says what the one says that vectors are taken over from, unless it was begun with others.
+
+    They are no part of the recipe: the sample that shows them is of the inputs, and nothing of a
+    version is named by what is measured once it was begun.
+
+    Raises:
+        IntegrityError: What says it is damaged.
+        StoreError: The store failed.
+    """
+    if not draft.model.needs_ranges:
+        return draft
+    if draft.reuse is not None:
+        take_ranges(draft.version, draft.reuse.version)
+    found = read_ranges(draft.version)
+    if found is None:
+        return draft
+    ranges = {"ranges": found.digest}
+    description = {**draft.description, "numerics": {**draft.description["numerics"], **ranges}}
+    reuse = draft.reuse
+    if reuse is not None and reuse.numerics is not None:
+        reuse = replace(reuse, numerics={**reuse.numerics, **ranges})
+    model = draft.model.with_ranges(found.ranges)
+    return replace(draft, model=model, description=description, reuse=reuse)
 
 
 def _held(version: Version, reuse: Reuse | None) -> Reuse | None:
