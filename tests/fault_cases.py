@@ -293,7 +293,8 @@ class Night:
             parts = {key: data for key, data in found.items() if "/data/" in key}
             assert parts == {key: data for key, data in self.after.items() if "/data/" in key}
         assert latest_name(open_store(self.place.root)) == self.name
-        assert validate(Version(self.place.root, self.name)).problems == ()
+        problems = validate(Version(self.place.root, self.name)).problems
+        assert problems == (), problems
 
     def _rows(self, files: dict[str, bytes]) -> pa.Table:
         own = f"{self.name}/data/"
