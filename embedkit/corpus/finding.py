@@ -144,7 +144,7 @@ class Search:
         # Then the files in folders are matches themselves.
         deep = pattern.endswith("/**")
         for name, info in sorted(filesystem.glob(pattern, detail=True).items()):
-            if info["type"] == "directory" or (self.place.is_local and os.path.isdir(name)):
+            if info["type"] == "directory" or (info.get("islink") and os.path.isdir(name)):
                 if not deep:
                     yield from self._walk(name)
             elif not _is_folder_mark(name):

@@ -22,9 +22,9 @@ from tests.benchmarks.corpus import MODEL
 from tests.benchmarks.host_once import peak_mib
 
 
-def planned(corpus: str, output: str) -> dict[str, Any]:
-    """Plans a job of all files in the folders of a folder."""
-    config = JobConfig(inputs=(f"{corpus}/**/*.jsonl",), model=MODEL, output=output, version="v1")
+def planned(inputs: str, output: str) -> dict[str, Any]:
+    """Plans a job of the files of a folder or a pattern."""
+    config = JobConfig(inputs=(inputs,), model=MODEL, output=output, version="v1")
     model = read_model(config)
     started, cpu = time.perf_counter(), time.process_time()
     job = prepare(config, model)
