@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from embedkit.config import JobConfig
+from embedkit.flow import embed
 from embedkit.vectors import TokenBatch
 
 WORDS = (
@@ -243,6 +246,25 @@ def last_error(log: str) -> str:
     last = json.loads(log.splitlines()[-1])
     assert (last["level"], "traceback" in last) == ("error", False), log
     return one_line(last["message"])
+
+
+class Killed(BaseException):
+    """Passes every handler of errors, as a signal does."""
+
+
+@contextmanager
+def killed_after_blocks(monkeypatch: pytest.MonkeyPatch, blocks: int) -> Iterator[None]:
+    """Ends the run of the body when it is to write one block more; fails if that does not come."""
+    write, done = embed.write_embeddings, itertools.count()
+
+    def write_or_end(*arguments: Any, **named: Any) -> Any:
+        if next(done) == blocks:
+            raise Killed("as if killed")
+        return write(*arguments, **named)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(embed, "write_embeddings", write_or_end)
+        yield
 
 
 def job_maker(model: str, folder: Path) -> Callable[..., JobConfig]:

@@ -1,6 +1,5 @@
 """The calibration of a version: made once, before its first code, and never changed."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Final, Self
@@ -15,8 +14,8 @@ from embedkit.dataset.rows import schema_of
 from embedkit.dataset.stores import create, read_if_there
 from embedkit.dataset.version import Version
 from embedkit.errors import IntegrityError
-from embedkit.formats.canonical import sha256, with_checksum
-from embedkit.formats.json_record import Count, JsonRecord
+from embedkit.formats.canonical import sha256
+from embedkit.formats.json_record import Count, LongRecord
 from embedkit.lazy import lazy_property
 from embedkit.quantization import Calibration, Ranges, StoredAs
 from embedkit.vectors import stored_as
@@ -33,7 +32,7 @@ _Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 @dataclass(frozen=True)
-class CalibrationRecord(JsonRecord):
+class CalibrationRecord(LongRecord):
     """What stands in ``_meta/calibration.json``.
 
     Attributes:
@@ -68,10 +67,6 @@ class CalibrationRecord(JsonRecord):
             raise ValueError(f"ranges of other than {self.dimension} components")
         low, high = (np.array(values, np.float32) for values in (self.low, self.high))
         return Calibration(Ranges(low, high), self.rows)
-
-    def to_json(self) -> bytes:
-        """Serializes the record on one line, with a checksum of it."""
-        return json.dumps(with_checksum(self.to_dict()), sort_keys=True).encode() + b"\n"
 
 
 class StandingCalibration:

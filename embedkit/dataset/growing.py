@@ -4,7 +4,6 @@ It is replaced while the version grows and gone once that is complete, when the 
 same. Every part that it names was committed before, so a listing that is old is still true.
 """
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -16,8 +15,7 @@ from embedkit.dataset.schema import FORMAT
 from embedkit.dataset.stores import read_if_there
 from embedkit.dataset.version import Version, block_of, block_order
 from embedkit.errors import IntegrityError
-from embedkit.formats.canonical import with_checksum
-from embedkit.formats.json_record import Count, JsonRecord
+from embedkit.formats.json_record import Count, JsonRecord, LongRecord
 
 _MOMENTS = 20
 _AT_ONCE = 1024
@@ -35,7 +33,7 @@ class Moment(JsonRecord):
 
 
 @dataclass(frozen=True)
-class GrowingListing(JsonRecord):
+class GrowingListing(LongRecord):
     """What of a version is committed so far.
 
     Attributes:
@@ -84,10 +82,6 @@ class GrowingListing(JsonRecord):
     def block_ids(self) -> set[str]:
         """The blocks that it counts."""
         return {block_of(part.path) or "" for part in self.parts} | set(self.without_rows)
-
-    def to_json(self) -> bytes:
-        """Serializes the listing on one line, with a checksum of it."""
-        return json.dumps(with_checksum(self.to_dict()), sort_keys=True).encode()
 
 
 def growing_listing(version: Version) -> GrowingListing | None:

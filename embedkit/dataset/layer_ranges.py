@@ -1,6 +1,5 @@
 """What layers of int8 are given in a version: measured once, before its first vector."""
 
-import json
 from dataclasses import dataclass
 from typing import Annotated, Final
 
@@ -9,8 +8,8 @@ from pydantic import Field
 from embedkit.dataset.stores import create, read_if_there
 from embedkit.dataset.version import Version
 from embedkit.errors import IntegrityError
-from embedkit.formats.canonical import canonical_json, sha256, with_checksum
-from embedkit.formats.json_record import Count, JsonRecord
+from embedkit.formats.canonical import canonical_json, sha256
+from embedkit.formats.json_record import Count, LongRecord
 from embedkit.hashes.digests import digest
 
 METHOD: Final = (
@@ -24,7 +23,7 @@ _Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 @dataclass(frozen=True)
-class RangesRecord(JsonRecord):
+class RangesRecord(LongRecord):
     """What stands in ``_meta/ranges.json``.
 
     Attributes:
@@ -49,10 +48,6 @@ class RangesRecord(JsonRecord):
     def digest(self) -> str:
         """Hash of the ranges alone."""
         return digest(canonical_json(self.ranges).decode())
-
-    def to_json(self) -> bytes:
-        """Serializes the record on one line, with a checksum of it."""
-        return json.dumps(with_checksum(self.to_dict()), sort_keys=True).encode() + b"\n"
 
 
 def create_ranges(version: Version, record: RangesRecord) -> None:

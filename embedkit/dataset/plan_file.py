@@ -10,8 +10,7 @@ from embedkit.dataset.recipe import fingerprint, naming
 from embedkit.dataset.stores import create
 from embedkit.dataset.version import Version
 from embedkit.errors import ConfigError, IntegrityError, RemovedError
-from embedkit.formats.canonical import with_checksum
-from embedkit.formats.json_record import JsonRecord
+from embedkit.formats.json_record import LongRecord
 
 _MOST_NAMED = 10
 _MOST_SHOWN = 100
@@ -19,7 +18,7 @@ _NO_PLAN = "restore it, or remove it and run the version's own job again, which 
 
 
 @dataclass(frozen=True)
-class VersionPlan(JsonRecord):
+class VersionPlan(LongRecord):
     """What a version was begun with.
 
     Attributes:
@@ -52,10 +51,6 @@ class VersionPlan(JsonRecord):
             return {source: f"{size} bytes ({etag})" for source, _, size, etag, *_ in files}
         except (TypeError, ValueError):
             return {}
-
-    def to_json(self) -> bytes:
-        """Serializes the plan, with a checksum of it, on one line: it may name many files."""
-        return json.dumps(with_checksum(self.to_dict()), sort_keys=True).encode()
 
 
 @dataclass(frozen=True)

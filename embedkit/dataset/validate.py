@@ -246,7 +246,7 @@ class _Check:
         kept = {"calibration": version.calibration_key, "int8": version.ranges_key}
         for name, key in kept.items():
             expected = (manifest.description.get(name) or {}).get("sha256")
-            fault = self._fault_in(key, partial(_fault_of_calibration, expected=expected))
+            fault = self._fault_in(key, partial(_fault_of_hash, expected=expected))
             if fault is not None:
                 self.add(key, fault)
         number = fault_of_number(version)
@@ -385,7 +385,7 @@ def _fault_of_device(data: bytes, expected: str | None) -> str | None:
     return f"says {said!r}, but the manifest {expected!r}"
 
 
-def _fault_of_calibration(data: bytes, expected: str | None) -> str | None:
+def _fault_of_hash(data: bytes, expected: str | None) -> str | None:
     return None if sha256(data) == expected else CHANGED
 
 

@@ -4,6 +4,7 @@ A field with a default may be missing: the record was written before there was s
 field that this release does not know is kept, and stands again in what is written of the record.
 """
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Self
@@ -94,6 +95,15 @@ class JsonRecord:
         except ValidationError as error:
             raise ValueError(_fault(error)) from error
         return record
+
+
+@dataclass(frozen=True)
+class LongRecord(JsonRecord):
+    """A record that may list very many things, and so is written on one line."""
+
+    def to_json(self) -> bytes:
+        """Serializes the record on one line, with a checksum of it."""
+        return json.dumps(with_checksum(self.to_dict()), sort_keys=True).encode() + b"\n"
 
 
 _ADAPTERS: dict[type, TypeAdapter[Any]] = {}

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -68,6 +68,24 @@ def family(pid: int) -> list[psutil.Process]:
 
 
 @contextmanager
+def every(seconds: float, look: Callable[[], None]) -> Iterator[None]:
+    """Calls something at intervals, by a thread of its own, while the body runs."""
+    stop = threading.Event()
+
+    def loop() -> None:
+        while not stop.wait(seconds):
+            look()
+
+    thread = threading.Thread(target=loop, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+@contextmanager
 def watched(pid: int, interval: float = 0.5, sample=None) -> Iterator[Usage]:
     """Watches a process with its descendants while the body runs.
 
@@ -76,7 +94,7 @@ def watched(pid: int, interval: float = 0.5, sample=None) -> Iterator[Usage]:
         interval: Seconds between samples.
         sample: Called with the processes; returns quantities by name, whose peaks are kept.
     """
-    usage, stop = Usage(), threading.Event()
+    usage = Usage()
     used: dict[int, float] = {}
 
     def look() -> None:
@@ -90,20 +108,13 @@ def watched(pid: int, interval: float = 0.5, sample=None) -> Iterator[Usage]:
         for name, value in (sample(processes) if sample else {}).items():
             usage.peaks[name] = max(usage.peaks.get(name, 0.0), value)
 
-    def loop() -> None:
-        while not stop.wait(interval):
-            look()
-
     begun, busy = time.monotonic(), busy_seconds()
     look()
     before = sum(used.values())
-    thread = threading.Thread(target=loop, daemon=True)
-    thread.start()
     try:
-        yield usage
+        with every(interval, look):
+            yield usage
     finally:
-        stop.set()
-        thread.join()
         usage.seconds = time.monotonic() - begun
         own = sum(used.values()) - before
         foreign = max(0.0, busy_seconds() - busy - own)

@@ -9,7 +9,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +21,7 @@ from typing import Any
 import psutil
 
 from tests.benchmarks.corpus import MODEL, Texts, read_texts
-from tests.benchmarks.machine import describe_machine, family, wait_until_quiet, watched
+from tests.benchmarks.machine import describe_machine, every, family, wait_until_quiet, watched
 from tests.benchmarks.speed import ROUNDS, spread
 
 _WANTED = 1.8
@@ -155,7 +154,7 @@ def grown(
 @contextmanager
 def sampled(driver: int, servers: Sequence[int]) -> Iterator[Samples]:
     """Samples what a driver, its workers and encoders, and Ray use while the body runs."""
-    samples, stop, ended = Samples(), threading.Event(), dict[int, tuple[str, float]]()
+    samples, ended = Samples(), dict[int, tuple[str, float]]()
 
     def look() -> None:
         own = [(one, _DRIVER) for one in family(driver)]
@@ -175,18 +174,11 @@ def sampled(driver: int, servers: Sequence[int]) -> Iterator[Samples]:
         cores = psutil.cpu_times(percpu=True)
         samples.idle.append((now, Counter({str(n): one.idle for n, one in enumerate(cores)})))
 
-    def loop() -> None:
-        while not stop.wait(_SECONDS):
-            look()
-
     look()
-    thread = threading.Thread(target=loop, daemon=True)
-    thread.start()
     try:
-        yield samples
+        with every(_SECONDS, look):
+            yield samples
     finally:
-        stop.set()
-        thread.join()
         look()
 
 

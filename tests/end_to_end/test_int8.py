@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from running import Dataset, records, tiny_job, write_jsonl
+from running import Dataset, killed_after_blocks, records, tiny_job, write_jsonl
 
 from embedkit.config import EvaluationConfig, ModelConfig, OutputConfig
 from embedkit.dataset.layer_ranges import RangesRecord
@@ -13,7 +13,7 @@ from embedkit.dataset.validate import validate
 from embedkit.dataset.version import Version
 from embedkit.engines.run import run_job
 from embedkit.errors import ConfigError
-from embedkit.flow import embed, layer_ranges
+from embedkit.flow import layer_ranges
 from embedkit.flow.map_splits import map_in_threads
 from embedkit.flow.prepare import prepare
 from embedkit.search.evaluate.evaluate import evaluate_version
@@ -22,10 +22,6 @@ from embedkit.transforms.embed_corpus import EmbedCorpus
 
 ROWS = 140
 SETTINGS = {"precision": "int8", "backend": "auto", "id_column": "id", "max_tokens": 16}
-
-
-class Killed(BaseException):
-    """Passes every handler of errors, as a signal does."""
 
 
 def never(*_, **__):
@@ -83,18 +79,8 @@ def test_what_it_costs_is_measured_and_said(tiny_model, corpus, whole, tmp_path)
 def test_a_run_that_is_resumed_measures_nothing_anew(
     tiny_model, corpus, whole, tmp_path, monkeypatch
 ):
-    write, done = embed.write_embeddings, []
-
-    def killed(*arguments, **named):
-        if len(done) == 3:
-            raise Killed("as if killed")
-        done.append(write(*arguments, **named))
-        return done[-1]
-
-    with monkeypatch.context() as patch:
-        patch.setattr(embed, "write_embeddings", killed)
-        with pytest.raises(Killed):
-            run(tiny_model, corpus, tmp_path, version="first")
+    with killed_after_blocks(monkeypatch, 3):
+        run(tiny_model, corpus, tmp_path, version="first")
     monkeypatch.setattr(layer_ranges, "MeasureRanges", never)
     resumed = run(tiny_model, corpus, tmp_path, version="first")
     assert ranges(resumed) == ranges(whole)

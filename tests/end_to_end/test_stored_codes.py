@@ -10,7 +10,7 @@ import polars
 import pyarrow.parquet as pq
 import pytest
 from beam_running import results
-from running import Dataset, records, tiny_job, write_jsonl
+from running import Dataset, killed_after_blocks, records, tiny_job, write_jsonl
 from sentence_transformers.util.quantization import quantize_embeddings
 
 from embedkit.config import CorpusConfig, ModelConfig, OutputConfig
@@ -19,8 +19,7 @@ from embedkit.dataset.version import Version
 from embedkit.encoders.static.directory import write_directory
 from embedkit.engines import encode_splits
 from embedkit.engines.run import run_job
-from embedkit.errors import ConfigError, StoreError
-from embedkit.flow import embed
+from embedkit.errors import ConfigError
 from embedkit.quantization import Calibration, StoredAs
 from embedkit.search.reader import open_version
 from embedkit.transforms.embed_corpus import EmbedCorpus
@@ -189,26 +188,12 @@ def test_a_search_finds_what_brute_force_does(runs, dtype):
         )
 
 
-class Killed(StoreError):
-    """Ends a run in its middle."""
-
-
 def test_a_run_that_is_resumed_keeps_its_calibration(static, tmp_path, monkeypatch):
     many = in_shards(tmp_path / "in", 9, records(40))
     settings = {"vector_dtype": "int8", "split_bytes": 2000, "block_rows": 7}
     whole = run(static, many, tmp_path / "whole", **settings)
-    write, done = embed.write_embeddings, []
-
-    def killed(*arguments, **named):
-        if len(done) == 3:
-            raise Killed("as if killed")
-        done.append(write(*arguments, **named))
-        return done[-1]
-
-    with monkeypatch.context() as patch:
-        patch.setattr(embed, "write_embeddings", killed)
-        with pytest.raises(Killed):
-            run(static, many, tmp_path / "resumed", **settings)
+    with killed_after_blocks(monkeypatch, 3):
+        run(static, many, tmp_path / "resumed", **settings)
     began = next((tmp_path / "resumed" / "out").glob("v*/_meta/calibration.json"))
     before = began.read_bytes()
 
@@ -253,14 +238,14 @@ def test_without_the_earlier_version_the_ranges_are_those_of_tonight(static, tmp
             np.testing.assert_allclose(vector, rows[name], atol=0.05)
 
 
-def test_a_version_begun_with_another_calibration_takes_nothing_over(static, tmp_path, caplog):
+def test_a_version_begun_with_another_calibration_takes_nothing_over(
+    static, tmp_path, caplog, monkeypatch
+):
     folder, settings = in_shards(tmp_path / "in", 1, records(110)), {"vector_dtype": "int8"}
     run(static, folder, tmp_path, version="first", **settings)
     other = in_shards(tmp_path / "other", 1, records(40, 20))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(embed, "write_embeddings", lambda *_: (_ for _ in ()).throw(Killed("now")))
-        with pytest.raises(Killed):
-            run(static, other, tmp_path, version="second", reuse="off", **settings)
+    with killed_after_blocks(monkeypatch, 0):
+        run(static, other, tmp_path, version="second", reuse="off", **settings)
     second = run(static, other, tmp_path, version="second", **settings)
     assert "nothing is taken over from version first: its codes are made by another" in caplog.text
     assert figures(second)["rows_measured"] == 40
