@@ -356,6 +356,21 @@ def test_what_is_not_read_is_named(tmp_path: Path, data: bytes, said: str) -> No
     one_line(error, path, said)
 
 
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (b"\x50\x2a\x4d\x18\x04\0\0\0abcd" + zstandard.compress(b"one\n"), "zstd"),
+        (lzma.compress(b"one\n", format=lzma.FORMAT_ALONE), "xz"),
+    ],
+)
+def test_rare_forms_of_compressed_data_are_named(tmp_path: Path, data: bytes, kind: str) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(data)
+    with pytest.raises(InputError) as error:
+        plan_corpus(corpus_config(path))
+    one_line(error, path, f"holds {kind} data by its first bytes", f"--compression {kind}")
+
+
 def test_a_pointer_in_the_place_of_a_parquet_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:4d\n")
