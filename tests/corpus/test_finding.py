@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 from reading import corpus_config, read_corpus, write
 from running import Dataset, tiny_job, write_corpus
 
@@ -159,6 +160,18 @@ def test_links_are_not_followed_out_of_the_corpus(
     assert sorted(read_corpus(f"{link}/").texts) == INSIDE
     assert read_corpus(linked / "out.txt").texts == ["private one"]
     assert read_corpus(linked / "more").texts == ["private two"]
+
+
+def test_a_pattern_and_links_to_folders(linked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert read_corpus(f"{linked}/[y]").texts == ["inside"]
+    # As a glob would that goes on behind links.
+    info = {"type": "file", "islink": False}
+    found = {f"{linked}/{name}": info for name in ("good.txt", "more/k.txt")}
+    monkeypatch.setattr(LocalFileSystem, "glob", lambda *_, **__: found)
+    assert read_corpus(f"{linked}/*/*").texts == ["good"]
+    assert sorted(read_corpus(f"{linked}/*/*", follow_symlinks=True).texts) == [
+        "good", "private two",
+    ]  # fmt: skip
 
 
 def test_a_folder_whose_name_begins_like_the_corpus_is_not_in_it(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from running import Dataset, records, tiny_job, write_corpus, write_jsonl
 from tiny_models import make_tokenizer, save_transformer
 
 from embedkit.config import CorpusConfig, JobConfig, OutputConfig
+from embedkit.corpus import plan as planning
 from embedkit.dataset.manifest import read_manifest
 from embedkit.dataset.recipe import recipe_of
 from embedkit.dataset.version import Version
@@ -112,6 +113,15 @@ def test_a_version_keeps_the_plan_it_was_begun_with(config):
     assert again.plan == first.plan
     assert plan.read_bytes() == before
     assert json.loads(before)["fingerprint"] == first.fingerprint
+
+
+def test_a_version_goes_on_with_its_plan_where_another_release_would_split_otherwise(
+    config, monkeypatch
+):
+    first = prepare(config)
+    monkeypatch.setattr(planning, "borders", lambda stored, *_: [len(stored)])
+    assert len(planning.plan_inputs(config).splits) < len(first.plan.splits)
+    assert prepare(config).plan == first.plan
 
 
 def test_a_setting_of_a_later_release_at_its_default_renames_no_version(config):
