@@ -202,7 +202,8 @@ class Vectors:
                 "float16, or lists of them"
             )
         width = column.type.list_size
-        return cls(_flat(column).to_numpy(zero_copy_only=True), width, offsets)
+        # to_numpy imports pandas where it is installed, which takes longer than most of a search.
+        return cls(np.from_dlpack(_flat(column)), width, offsets)
 
     @classmethod
     def from_matrix(cls, matrix: NDArray[Any]) -> "Vectors":

@@ -86,6 +86,18 @@ def _local_head(file: FileRange) -> bytes:
         os.close(descriptor)
 
 
+def announce(file: FileRange) -> None:
+    """Has the system begin to read the first bytes of a local file, and does not wait for them."""
+    if os.path.isabs(file.url) and hasattr(os, "posix_fadvise"):
+        # What fails is told by what reads the file.
+        with suppress(OSError):
+            descriptor = _open_without_waiting(file.url, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.posix_fadvise(descriptor, 0, _FIRST_BYTES, os.POSIX_FADV_WILLNEED)
+            finally:
+                os.close(descriptor)
+
+
 def is_one_request(file: FileRange) -> bool:
     """Whether a file is so small that its store gives all of it at once."""
     if os.path.isabs(file.url) or not 0 < file.size <= _SMALL:

@@ -1,12 +1,10 @@
 """Planning: from the inputs to splits, with everything checked that can be without reading all."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
-from typing import TypeVar
 
 import numpy as np
 
@@ -19,7 +17,9 @@ from embedkit.corpus.duplicates import check_ids
 from embedkit.corpus.encodings import is_plain
 from embedkit.corpus.json_records import holds_records
 from embedkit.corpus.json_sample import JsonSample, sample_json
+from embedkit.corpus.many_files import look_at
 from embedkit.corpus.metadata_plan import Found, metadata_types
+from embedkit.corpus.opening import announce
 from embedkit.corpus.parquet_plan import plan_parquet
 from embedkit.corpus.sampling import CorpusEstimate, estimate
 from embedkit.corpus.sources import Listing, list_inputs
@@ -32,13 +32,8 @@ from embedkit.hashes.digests import digest, hash_of
 __all__ = ["CorpusEstimate", "FileRange", "Plan", "Split", "estimate", "plan_corpus", "plan_inputs"]
 
 MOST_FILES_OF_A_SPLIT = 4096
-FILES_AT_ONCE = 32
-"""Files that are looked at at the same time."""
-
-_MOST_OF_A_THREAD = 64
 
 _log = logging.getLogger(__name__)
-_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
@@ -80,11 +75,11 @@ def plan_inputs(config: CorpusConfig) -> Plan:
     Columns.of(config)
     listing = list_inputs(config)
     settle = partial(with_true_compression, config=config)
-    listing = replace(listing, files=tuple(_concurrently(settle, listing.files)))
+    listing = replace(listing, files=tuple(look_at(settle, listing.files, announce)))
     listing = _without_other_json(listing, config)
     _log_skipped(listing)
     check = partial(_check, config=config)
-    checked = list(_concurrently(check, listing.files))
+    checked = list(look_at(check, listing.files))
     found = [one.found for one in checked if one.found is not None]
     sample = sample_json(config, listing.files)
     if sample is not None:
@@ -110,17 +105,6 @@ def plan_inputs(config: CorpusConfig) -> Plan:
     )
 
 
-def _concurrently(
-    check: Callable[[FileRange], _Result], files: Sequence[FileRange]
-) -> Iterator[_Result]:
-    # A file at a time, handing them to threads takes longer than looking at local ones does.
-    each = max(1, min(_MOST_OF_A_THREAD, len(files) // FILES_AT_ONCE))
-    parts = [files[start : start + each] for start in range(0, len(files), each)]
-    with ThreadPoolExecutor(FILES_AT_ONCE, thread_name_prefix="plan") as threads:
-        for found in threads.map(lambda part: [check(file) for file in part], parts):
-            yield from found
-
-
 def _check(file: FileRange, config: CorpusConfig) -> _Checked:
     if file.format == "parquet":
         ranges, found = plan_parquet(file, config)
@@ -143,7 +127,7 @@ def _check(file: FileRange, config: CorpusConfig) -> _Checked:
 def _without_other_json(listing: Listing, config: CorpusConfig) -> Listing:
     """Skips ``.json`` files that hold no records, such as the configuration beside a corpus."""
     files = [file for file in listing.files if file.format == "json"]
-    hold = _concurrently(partial(holds_records, config=config), files)
+    hold = look_at(partial(holds_records, config=config), files)
     others = {file.url: file for file, holds in zip(files, hold, strict=True) if not holds}
     if not others:
         return listing

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from embedkit.config import EncoderRange, JobConfig
-from embedkit.corpus.plan import FILES_AT_ONCE
+from embedkit.corpus.many_files import FILES_AT_ONCE
 from embedkit.dataset.stores import READERS
 from embedkit.encoders.fitting import Fitting, workers_on_cluster, workers_on_machine
 from embedkit.encoders.host_cores import HostCores, HostWork

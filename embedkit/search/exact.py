@@ -357,7 +357,7 @@ def _take(file: pq.ParquetFile, rows: list[int]) -> Iterator[tuple[int, dict[str
         here = [row for row in rows if first <= row < end]
         if here:
             table = file.read_row_group(group, columns=columns)
-            yield from zip(here, table.take([row - first for row in here]).to_pylist(), strict=True)
+            yield from ((row, table.slice(row - first, 1).to_pylist()[0]) for row in here)
         first = end
 
 

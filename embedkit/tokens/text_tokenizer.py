@@ -292,7 +292,9 @@ class TextTokenizer:
                 kept, count = self._long_content(some[0])
                 yield np.array(kept, dtype=np.int32), np.array([0, len(kept)]), np.array([count])
                 continue
-            ids, ends = (self._words and self._words.encode(some)) or self._encode_whole(some)
+            # One text repeats few words, and what splits it may import pandas, 0.3 s of a search.
+            words = self._words if len(some) > 1 else None
+            ids, ends = (words and words.encode(some)) or self._encode_whole(some)
             yield ids, ends, np.diff(ends)
 
     def _encode_whole(self, texts: list[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
