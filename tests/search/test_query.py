@@ -1,6 +1,8 @@
 """A text to its nearest rows, against transformers, sentence-transformers and numpy."""
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -275,3 +277,18 @@ def test_a_version_that_is_not_complete(make_job, tmp_path):
         search_text(result.dataset, QUERY, 3)
     with pytest.raises(IntegrityError, match="not complete"):
         search_text(str(tmp_path / "out"), QUERY, 3)
+
+
+def test_a_search_does_without_pandas(make_job):
+    """Arrow imports it for many of its conversions, which takes longer than most of a search."""
+    job = make_job()
+    run_job(job)
+    code = (
+        "import sys\n"
+        "from embedkit.search.query import search_text\n"
+        f"found = [hit.id for hit in search_text({job.output!r}, {QUERY!r}, 5)]\n"
+        "print(found, 'pandas' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    expected = [hit.id for hit in search_text(job.output, QUERY, 5)]
+    assert done.stdout.strip() == f"{expected} False"
