@@ -26,6 +26,7 @@ from tests.benchmarks import (
     speed,
     start,
     static,
+    throughput,
     tokens,
 )
 
@@ -33,6 +34,7 @@ _ALL = {
     "speed": speed,
     "start": start,
     "tokens": tokens,
+    "throughput": throughput,
     "host": host,
     "memory": memory,
     "cluster": cluster,
