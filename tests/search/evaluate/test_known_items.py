@@ -16,6 +16,12 @@ from embedkit.search.evaluate.documents import VersionDocuments
 from embedkit.search.evaluate.known_items import known_items
 
 COUNT = 40
+_ROUNDING = 2e-6
+GAINS = {
+    "map": lambda places: 1 / places,
+    "mrr@10": lambda places: np.where(places <= 10, 1 / places, 0),
+    "ndcg@10": lambda places: np.where(places <= 10, 1 / np.log2(places + 1), 0),
+}
 
 
 def make(model: str, folder: Path, rows: list[dict], **changes: object) -> str:
@@ -36,7 +42,8 @@ def oracle(tiny_model) -> SentenceTransformer:
 def rows() -> list[dict]:
     made = records(COUNT)
     for number, row in enumerate(made):
-        texts = [sentence(5 * number + place, 7).capitalize() for place in range(3)]
+        # No two of the same words, as the last bits may order what is equal in any way.
+        texts = [sentence(5 * number + place, 7 + number % 3).capitalize() for place in range(3)]
         row["text"] = ". ".join(texts) + "."
         row["title"] = sentence(900 + number, 4)
     made[0]["title"] = made[1]["title"]
@@ -52,8 +59,10 @@ def version(tiny_model, tmp_path_factory) -> str:
     return make(tiny_model, folder, rows(), store_text=True, metadata_columns=("title", "stars"))
 
 
-def ranks(version: str, oracle, queries: dict[str, str], rests: dict[str, str]) -> list[int]:
-    """The place of each query's document among all, by NumPy."""
+def ranks(
+    version: str, oracle, queries: dict[str, str], rests: dict[str, str]
+) -> list[tuple[int, int]]:
+    """The best and the worst place of each query's document among all, by NumPy."""
     table = Dataset(Path(version)).table
     vectors = np.array(table["embedding"].to_pylist())
     names = table["id"].to_pylist()
@@ -66,20 +75,19 @@ def ranks(version: str, oracle, queries: dict[str, str], rests: dict[str, str]) 
         own = names.index(name)
         if name in left:
             scores[own] = left[name] @ query
-        # Some texts are the same tokens: of equal scores the smaller id comes first.
-        scores = scores - 1e-5 * np.arange(len(names)) / len(names)
-        found.append(1 + int((scores > scores[own]).sum()))
+        others = np.delete(scores, own) - scores[own]
+        found.append((1 + int((others > _ROUNDING).sum()), 1 + int((others > -_ROUNDING).sum())))
     return found
 
 
-def check(figures: dict, expected: list[int]) -> None:
-    places = np.array(expected, dtype=float)
-    assert figures["queries"] == len(places)
-    assert figures["map"] == pytest.approx(np.mean(1 / places), abs=1e-6)
-    assert figures["mrr@10"] == pytest.approx(np.mean(np.where(places <= 10, 1 / places, 0)))
+def check(figures: dict, expected: list[tuple[int, int]]) -> None:
+    best, worst = np.array(expected, dtype=float).T
+    assert (best < worst).mean() < 0.1
+    assert figures["queries"] == len(best)
     assert figures["recall@100"] == 1
-    gains = np.where(places <= 10, 1 / np.log2(places + 1), 0)
-    assert figures["ndcg@10"] == pytest.approx(gains.mean())
+    for name, gain in GAINS.items():
+        low, high = (gain(places).mean() for places in (worst, best))
+        assert low - 1e-6 <= figures[name] <= high + 1e-6, name
 
 
 @pytest.mark.parametrize("made_of", ["title", "title:text"])
@@ -108,7 +116,8 @@ def test_a_sentence_finds_the_rest_of_its_document(version, oracle):
     rests = {item.document: item.rest for item in items}
     check(answer, ranks(version, oracle, queries, rests))
     # The row itself, which the sentence is a part of, would be found more often.
-    assert answer["map"] < np.mean(1 / np.array(ranks(version, oracle, queries, {})))
+    _, worst = np.array(ranks(version, oracle, queries, {})).T
+    assert answer["map"] < np.mean(1 / worst)
     assert "a sentence of each of 25 documents is the query" in answer["about"]
 
 
