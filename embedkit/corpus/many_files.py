@@ -28,8 +28,8 @@ def look_at(
     """Looks at files, in the way that is quickest for those there are.
 
     A look at a file that the system holds is over before a thread can begin it, and threads that
-    contend for the interpreter take four times as long. For files of a disk they take twice as long
-    as one thread that has the system read the next files while it looks at these. So one file is
+    contend for the interpreter take four times as long. For files of a disk they take two to four
+    times as long as one thread that has the system read the next files meanwhile. So one file is
     looked at by itself, now and then, and tells how the next ones are.
 
     Args:

@@ -99,7 +99,7 @@ def shown(watch: Watch, display: Display) -> Iterator[None]:
             return
         display.show(snapshot.finished() if finished else snapshot)
 
-    with _repeated(show, display.interval, "progress"):
+    with repeated(show, display.interval, "progress"):
         yield
     show(finished=True)
 
@@ -121,14 +121,14 @@ def phases_shown(current: Callable[[], str | None], display: Display) -> Iterato
             display.phase(phase)
             last = phase
 
-    with _repeated(look, _PHASE_SECONDS, "phases"):
+    with repeated(look, _PHASE_SECONDS, "phases"):
         yield
     # A phase that began and ended between two looks is said all the same.
     look()
 
 
 @contextmanager
-def _repeated(call: Callable[[], None], seconds: float, name: str) -> Iterator[None]:
+def repeated(call: Callable[[], None], seconds: float, name: str) -> Iterator[None]:
     """Calls something over and over, in a thread of its own, while the body runs."""
     stop = threading.Event()
 

@@ -357,6 +357,7 @@ def _take(file: pq.ParquetFile, rows: list[int]) -> Iterator[tuple[int, dict[str
         here = [row for row in rows if first <= row < end]
         if here:
             table = file.read_row_group(group, columns=columns)
+            # By numbers that Arrow converts, take would import pandas, as to_numpy does.
             yield from ((row, table.slice(row - first, 1).to_pylist()[0]) for row in here)
         first = end
 

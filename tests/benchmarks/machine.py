@@ -6,9 +6,8 @@ import os
 import resource
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import psutil
 
 from embedkit.encoders.hardware import processor_name
+from embedkit.engines.progress import repeated
 
 LIBRARIES = ("torch", "openvino", "sentence-transformers", "transformers", "apache-beam", "ray")
 _QUIET_PERCENT = 10.0
@@ -68,24 +68,6 @@ def family(pid: int) -> list[psutil.Process]:
 
 
 @contextmanager
-def every(seconds: float, look: Callable[[], None]) -> Iterator[None]:
-    """Calls something at intervals, by a thread of its own, while the body runs."""
-    stop = threading.Event()
-
-    def loop() -> None:
-        while not stop.wait(seconds):
-            look()
-
-    thread = threading.Thread(target=loop, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
-
-
-@contextmanager
 def watched(pid: int, interval: float = 0.5, sample=None) -> Iterator[Usage]:
     """Watches a process with its descendants while the body runs.
 
@@ -112,7 +94,7 @@ def watched(pid: int, interval: float = 0.5, sample=None) -> Iterator[Usage]:
     look()
     before = sum(used.values())
     try:
-        with every(interval, look):
+        with repeated(look, interval, "watch"):
             yield usage
     finally:
         usage.seconds = time.monotonic() - begun

@@ -20,8 +20,9 @@ from typing import Any
 
 import psutil
 
+from embedkit.engines.progress import repeated
 from tests.benchmarks.corpus import MODEL, Texts, read_texts
-from tests.benchmarks.machine import describe_machine, every, family, wait_until_quiet, watched
+from tests.benchmarks.machine import describe_machine, family, wait_until_quiet, watched
 from tests.benchmarks.speed import ROUNDS, spread
 
 _WANTED = 1.8
@@ -176,7 +177,7 @@ def sampled(driver: int, servers: Sequence[int]) -> Iterator[Samples]:
 
     look()
     try:
-        with every(_SECONDS, look):
+        with repeated(look, _SECONDS, "watch"):
             yield samples
     finally:
         look()

@@ -37,9 +37,9 @@ class Throughput:
         example = {"input_ids": ids, "attention_mask": ids}
         network = openvino.convert_model(model, example_input=example)
         hints = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": _TYPES[precision]}
-        self._compiled = openvino.Core().compile_model(network, "CPU", hints)
-        self._queue = openvino.AsyncInferQueue(self._compiled)
-        self.requests = len(self._queue)
+        compiled = openvino.Core().compile_model(network, "CPU", hints)
+        self._queue = openvino.AsyncInferQueue(compiled)
+        self.inputs = {one.any_name for one in compiled.inputs}
 
     def run(self, batches: list[dict[str, Any]]) -> None:
         """Computes all batches."""
@@ -68,11 +68,11 @@ def measure(texts: Texts, precision: str, rounds: int, wait: float) -> dict[str,
     encoder, alone = load_encoder(spec), Throughput(precision)
     ids, offsets, _ = load_tokenizer(spec.tokenizer).encode(texts.texts)
     whole = TokenBatch(ids, offsets)
-    names = {name.any_name for name in alone._compiled.inputs}
     runs: dict[str, Any] = {"embedkit": lambda: encoder.encode(whole)}
     for size in _SIZES:
         batches = [
-            {name: one[name] for name in names & one.keys()} for one in padded_batches(whole, size)
+            {name: one[name] for name in alone.inputs & one.keys()}
+            for one in padded_batches(whole, size)
         ]
         runs[str(size)] = lambda batches=batches: alone.run(batches)
     for run in runs.values():
