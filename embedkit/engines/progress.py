@@ -14,6 +14,8 @@ from embedkit.errors import EmbedkitError
 
 _LOG = logging.getLogger("embedkit")
 _PHASE_SECONDS = 0.2
+_RATE_SECONDS = 60
+_RATE_CALLS = 8
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,15 @@ class Expected:
     tokens: int
     tokens_before: int = 0
     host: HostWork | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Moment:
+    """What encoders had done at a time of the monotonic clock."""
+
+    seconds: float
+    tokens: int = 0
+    calls: int = 0
 
 
 class Watch:
@@ -51,15 +62,16 @@ class Watch:
         self._loads = loads
         self._documents = documents
         self._expected = expected
-        self._past = [(time.monotonic(), 0)]
+        self._past = [_Moment(time.monotonic())]
 
     def snapshot(self) -> Snapshot:
         """Returns the present moment."""
         loads = self._loads()
-        now = time.monotonic()
         tokens = sum(load.tokens for load in loads)
-        then, tokens_then = self._begin_of_rate(now, tokens)
-        rate = (tokens - tokens_then) / (now - then) if now > then else 0.0
+        now = _Moment(time.monotonic(), tokens, sum(load.calls for load in loads))
+        then = self._begin_of_rate(now)
+        seconds = now.seconds - then.seconds
+        rate = (tokens - then.tokens) / seconds if seconds > 0 else 0.0
         todo = max(0, self._expected.tokens - tokens)
         return Snapshot(
             documents=self._documents(),
@@ -72,17 +84,21 @@ class Watch:
             tokens_before=self._expected.tokens_before,
         )
 
-    def _begin_of_rate(self, now: float, tokens: int) -> tuple[float, int]:
-        """Returns when what is counted for the rate began, and the tokens at that time.
+    def _begin_of_rate(self, now: _Moment) -> _Moment:
+        """Returns the moment from which on tokens are counted for the rate.
 
-        It is a minute ago, or longer if no encoder has answered since: calls that take minutes
-        come to no rate of 0 between their answers.
+        It is a minute ago, or longer ago if encoders answered only a few calls since: the rate is
+        not 0 between the answers of calls that take minutes, nor is it twice as high where two
+        answers fall into a minute and half as high where one does.
         """
         past = self._past
-        if len(past) > 1 and past[-1][1] == past[-2][1] == tokens:
+        if len(past) > 1 and past[-1].tokens == past[-2].tokens == now.tokens:
             past.pop()
-        past.append((now, tokens))
-        while past[1][0] <= now - 60 and past[1][1] < tokens:
+        past.append(now)
+        while (
+            past[1].seconds <= now.seconds - _RATE_SECONDS
+            and past[1].calls <= now.calls - _RATE_CALLS
+        ):
             past.pop(0)
         return past[0]
 

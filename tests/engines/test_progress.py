@@ -52,12 +52,12 @@ class Run:
 
     def __init__(self, monkeypatch) -> None:
         self.now = 5000.0
-        self.tokens = self.documents = 0
+        self.tokens = self.documents = self.calls = 0
         monkeypatch.setattr(progress.time, "monotonic", lambda: self.now)
 
     def loads(self) -> list[EncoderLoad]:
         return [
-            EncoderLoad("a", "p", 3.0, 100.0, 104.0, 1, 1, self.tokens // 2),
+            EncoderLoad("a", "p", 3.0, 100.0, 104.0, self.calls, 1, self.tokens // 2),
             EncoderLoad("b", "q", 1.0, 100.0, 104.0, 1, 1, self.tokens - self.tokens // 2),
         ]
 
@@ -82,26 +82,30 @@ def test_the_rate_is_that_of_the_last_minute(monkeypatch):
     run = Run(monkeypatch)
     watch = run.watch(Expected(1000, 1_000_000))
     for second in range(0, 301, 10):
-        run.now, run.tokens = 5000.0 + second, 1000 * second
+        run.now, run.tokens, run.calls = 5000.0 + second, 1000 * second, 10 * second
         watch.snapshot()
     for second in range(310, 401, 10):
         run.now, run.tokens = 5000.0 + second, 300_000 + 10 * (second - 300)
+        run.calls = 10 * second
         late = watch.snapshot()
     assert late.tokens_per_second == pytest.approx(10.0)
 
 
-def test_between_answers_that_take_long_the_rate_does_not_vanish(monkeypatch):
+@pytest.mark.parametrize("every", [20, 50, 90])
+def test_between_answers_that_take_long_the_rate_is_steady(monkeypatch, every):
     run = Run(monkeypatch)
     watch = run.watch(Expected(1000, 1_000_000))
     rates = []
-    # A line every 30 s, an answer of 9,000 tokens every 90 s, and then none any more.
-    for second in range(0, 1801, 30):
-        run.now, run.tokens = 5000.0 + second, 9000 * min(second // 90, 10)
+    # A line every 30 s, an answer at times that do not meet them, and then none any more.
+    for second in range(0, 3601, 30):
+        run.calls = min(second, 1800) // every
+        run.now, run.tokens = 5000.0 + second, 100 * every * run.calls
         rates.append(watch.snapshot().tokens_per_second)
-    assert all(50 <= rate <= 150 for rate in rates[4:31])
-    assert rates[40:] == sorted(rates[40:], reverse=True)
-    assert 0 < rates[-1] < 15
-    assert len(watch._past) < 5
+    assert rates[8:61] == pytest.approx([100.0] * 53, abs=26)
+    assert rates[30:61] == pytest.approx([100.0] * 31, abs=13)
+    assert rates[64:] == sorted(rates[64:], reverse=True)
+    assert 0 < rates[-1] < 40
+    assert len(watch._past) < 20
 
 
 def test_more_work_than_was_expected_leaves_no_time(monkeypatch):
