@@ -278,10 +278,10 @@ def _spread(
         dropped: list[list[str]] = [[] for _ in range(len(long))]
         total = none
         for name, array in arrays.items():
-            too_long = sizes[name] > config.max_record_bytes
-            for place in np.flatnonzero(too_long & ~long) if name not in texts else ():
+            is_long = sizes[name] > config.max_record_bytes
+            for place in np.flatnonzero(is_long & ~long) if name not in texts else ():
                 dropped[place].append(name)
-            blank = long | too_long
+            blank = long | is_long
             if blank.any():
                 arrays[name] = array.take(pa.array(np.arange(len(array)), mask=blank))
             total = total + np.where(blank, 0, sizes[name])
