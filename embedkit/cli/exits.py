@@ -161,7 +161,7 @@ def _stopped(name: str) -> ResumableError:
 
 def _say(error: EmbedkitError) -> None:
     """Writes the error's line to stderr, and an object to stdout where one was asked for."""
-    message = " ".join(str(error).splitlines())
+    message = str(error)
     # Not imported: another thread may be in the middle of that.
     say_error = getattr(sys.modules.get("embedkit.cli.logs"), "say_error", None)
     logging.disable(logging.NOTSET)

@@ -7,9 +7,14 @@ import re
 
 from embedkit.errors.urls import without_secrets
 
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
 
 class EmbedkitError(Exception):
-    """Base of all errors that embedkit raises on purpose; what they say holds no secret of a URL.
+    """Base of all errors that embedkit raises on purpose.
+
+    What they say holds no secret of a URL, and is one line whatever they quote: ends of lines and
+    other control characters of a file, a name or a setting are written as their escapes.
 
     Attributes:
         exit_code: What the command line exits with.
@@ -18,7 +23,11 @@ class EmbedkitError(Exception):
     exit_code = 4
 
     def __init__(self, message: str = "") -> None:
-        super().__init__(without_secrets(message))
+        super().__init__(_CONTROL.sub(_escaped, without_secrets(message)))
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape").decode("ascii")
 
 
 class ConfigError(EmbedkitError):

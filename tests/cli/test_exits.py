@@ -42,7 +42,7 @@ def run(body: str) -> subprocess.CompletedProcess:
             "print('half')\nraise errors.ConfigError('a.yaml: wrong;\\nmend it')",
             2,
             "half\n",
-            "embedkit: a.yaml: wrong; mend it\n",
+            "embedkit: a.yaml: wrong;\\nmend it\n",
         ),
         ("raise errors.InputError('a: gone')", 2, "", "embedkit: a: gone\n"),
         ("raise errors.RejectsExceededError('too many')", 3, "", "embedkit: too many\n"),
@@ -118,8 +118,8 @@ def test_what_the_machine_refuses_is_said_with_its_remedy(raised, code, said):
 
 def test_a_failure_is_an_object_too_where_json_is_asked_for():
     done = run("sys.argv.append('--json')\nraise errors.InputError('a:\\ngone')")
-    assert json.loads(one_line(done.stdout)) == {"error": "a: gone", "exit_code": 2}
-    assert done.stderr == "embedkit: a: gone\n"
+    assert json.loads(one_line(done.stdout)) == {"error": r"a:\ngone", "exit_code": 2}
+    assert done.stderr == "embedkit: a:\\ngone\n"
     for kind, code in (("RejectsExceededError", 3), ("GatesFailedError", 5)):
         done = run(f"sys.argv.append('--json')\nprint('{{}}')\nraise errors.{kind}('many')")
         assert (done.stdout, done.returncode) == ("{}\n", code)

@@ -36,6 +36,28 @@ def test_exit_codes(kind, code):
     assert issubclass(kind, EmbedkitError)
 
 
+@pytest.mark.parametrize(
+    ("quoted", "said"),
+    [
+        ("a\nb", r"a\nb"),
+        ("a\r\n", r"a\r\n"),
+        ("a\x0b\x0c\x1c\x1d\x1eb", r"a\x0b\x0c\x1c\x1d\x1eb"),
+        ("a\x85b", r"a\x85b"),
+        ("a\u2028b\u2029", r"a\u2028b\u2029"),
+        ("\x1b[31mred\x1b]0;title\x07", r"\x1b[31mred\x1b]0;title\x07"),
+        ("a\tb\0", r"a\tb\x00"),
+        (r"C:\new\table", r"C:\new\table"),
+        ("日本 é 👩‍👩‍👧", "日本 é 👩‍👩‍👧"),
+    ],
+)
+def test_an_error_is_one_line_whatever_it_quotes(quoted, said):
+    error = ConfigError(f"text: {quoted}; give another")
+    assert str(error) == f"text: {said}; give another"
+    assert len(str(error).splitlines()) == 1
+    # As when it comes from another process.
+    assert str(ConfigError(str(error))) == str(error)
+
+
 def test_what_a_retry_can_help_is_resumable():
     resumable = {kind for kind in CODES if issubclass(kind, ResumableError)}
     assert resumable == {ResumableError, StoreError, EncoderError}

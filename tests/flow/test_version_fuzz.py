@@ -435,6 +435,7 @@ FOUND = [
     ("v2/_meta/manifest.json", ("parts", 0, "rows"), 10**30, "reuse global"),
     ("v3/_meta/commits/00002-00000.json", ("rows",), 10**12, "reuse global"),
     ("v2/_meta/manifest.json", ("parts", 1, "sha256"), "a\nb", "validate"),
+    ("v1/_meta/plan.json", ("inputs_digest",), "a\nb", "again"),
 ]
 """What once ended otherwise, with checksums that hold."""
 
