@@ -200,7 +200,53 @@ def read_table(
         IntegrityError: It is not readable.
     """
     with readable(name, remedy):
-        return pq.ParquetFile(pa.BufferReader(data)).read(columns=columns)
+        return read_whole(pq.ParquetFile(pa.BufferReader(data)), columns)
+
+
+def read_whole(
+    file: pq.ParquetFile, columns: Sequence[str] | None = None, group: int | None = None
+) -> pa.Table:
+    """Reads columns of all rows, or of all rows of a row group.
+
+    Arrow passes over a page whose kind it does not know, which is one wrong byte, and says
+    nothing of the rows in it.
+
+    Args:
+        file: The file.
+        columns: Their names; all unless given.
+        group: The row group's number.
+
+    Raises:
+        EOFError: They are not as many as the footer says; ``readable`` names the file.
+    """
+    if group is None:
+        expected, table = file.metadata.num_rows, file.read(columns=columns)
+    else:
+        expected = file.metadata.row_group(group).num_rows
+        table = file.read_row_group(group, columns=columns)
+    _check_rows(table.num_rows, expected)
+    return table
+
+
+def iter_whole(
+    file: pq.ParquetFile, most: int, columns: Sequence[str], group: int | None = None
+) -> Iterator[pa.RecordBatch]:
+    """Reads the same in batches of ``most`` rows at most.
+
+    Raises:
+        EOFError: They are not as many as the footer says, which turns out behind the last of them.
+    """
+    groups = list(range(file.num_row_groups)) if group is None else [group]
+    found = 0
+    for batch in file.iter_batches(most, row_groups=groups, columns=columns):
+        found += batch.num_rows
+        yield batch
+    _check_rows(found, sum(file.metadata.row_group(one).num_rows for one in groups))
+
+
+def _check_rows(found: int, expected: int) -> None:
+    if found != expected:
+        raise EOFError(f"{found} rows can be read of {expected}")
 
 
 def _is_string(kind: pa.DataType) -> bool:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from embedkit.dataset.committed import committed
 from embedkit.dataset.finalize import Totals
 from embedkit.dataset.manifest import Part, read_manifest
-from embedkit.dataset.parquet import RESTORE, readable
+from embedkit.dataset.parquet import RESTORE, iter_whole, read_whole, readable
 from embedkit.dataset.parquet import rows_at_once as bounded_rows
 from embedkit.dataset.removal import while_it_stands
 from embedkit.dataset.version import Version
@@ -111,7 +111,7 @@ def read_columns(
             most = rows_at_once
             if "embeddings" in chosen:
                 most = bounded_rows(file, rows_at_once)
-            yield from file.iter_batches(most, columns=chosen)
+            yield from iter_whole(file, most, chosen)
 
 
 def read_rows(
@@ -137,7 +137,7 @@ def read_rows(
     with opened_part(version, part, places is None, checked) as file:
         names = [name for name in file.schema_arrow.names if name in columns]
         if places is None:
-            return file.read(columns=names)
+            return read_whole(file, names)
         found: list[pa.RecordBatch] = []
         start = 0
         for group in range(file.num_row_groups):
@@ -162,7 +162,7 @@ def _picked(
     most = _FEW_ROWS_AT_ONCE
     if "embeddings" in names:
         most = bounded_rows(file, most)
-    for batch in file.iter_batches(most, row_groups=[group], columns=names):
+    for batch in iter_whole(file, most, names, group):
         inside = places[(places >= start) & (places < start + len(batch))] - start
         yield batch.take(pa.array(inside))
         start += len(batch)

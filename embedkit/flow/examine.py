@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from embedkit.blas import blas_on_one_thread
 from embedkit.dataset.manifest import Part, shared_parts
+from embedkit.dataset.parquet import read_whole
 from embedkit.dataset.rows import opened_part
 from embedkit.dataset.stores import in_order
 from embedkit.dataset.version import Version, block_of
@@ -133,7 +134,7 @@ def _read(file: pq.ParquetFile, texts: bool) -> pa.Table:
         size = sum(group.column(leaves[name]).total_uncompressed_size for group in groups)
         if size <= _MOST_TEXT:
             columns.append(name)
-    return file.read(columns=columns)
+    return read_whole(file, columns)
 
 
 def _chosen(parts: Sequence[Part]) -> list[tuple[Part, int]]:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from embedkit.corpus.splits import FileRange, Split
 from embedkit.dataset.manifest import Part
+from embedkit.dataset.parquet import iter_whole
 from embedkit.dataset.rows import opened_part, read_rows
 from embedkit.dataset.stores import in_order
 from embedkit.dataset.version import Version
@@ -173,7 +174,7 @@ def _texts_of(rows: pa.Table, first: int) -> Rows:
 def _rows_at(file: pq.ParquetFile, chosen: Places, first: int) -> Iterator[Rows]:
     """Yields some rows of a part, given by ascending numbers, whose first row has a place."""
     start = 0
-    for batch in file.iter_batches(_ROWS_AT_ONCE, columns=_PART_COLUMNS):
+    for batch in iter_whole(file, _ROWS_AT_ONCE, _PART_COLUMNS):
         inside = chosen[
             np.searchsorted(chosen, start) : np.searchsorted(chosen, start + len(batch))
         ]
@@ -377,7 +378,7 @@ class AssignRows:
     def _rows(self, run: PartsToRead) -> Iterator[tuple[Rows, int]]:
         for part, first in run.of_each():
             with opened_part(run.version, part) as file:
-                for batch in file.iter_batches(_ROWS_AT_ONCE, columns=_PART_COLUMNS):
+                for batch in iter_whole(file, _ROWS_AT_ONCE, _PART_COLUMNS):
                     places = np.arange(first, first + len(batch))
                     kept = np.flatnonzero(~np.isin(places, run.repeats))
                     rows = _with_direction(batch.take(pa.array(kept)), places[kept])

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from embedkit.blas import blas_on_one_thread
 from embedkit.config import RESERVED_COLUMNS
 from embedkit.dataset.manifest import Manifest, Part, read_manifest
+from embedkit.dataset.parquet import read_whole
 from embedkit.dataset.rows import opened_part, read_columns
 from embedkit.dataset.version import Version
 from embedkit.encoders.hardware import usable_cores
@@ -356,7 +357,7 @@ def _take(file: pq.ParquetFile, rows: list[int]) -> Iterator[tuple[int, dict[str
         end = first + file.metadata.row_group(group).num_rows
         here = [row for row in rows if first <= row < end]
         if here:
-            table = file.read_row_group(group, columns=columns)
+            table = read_whole(file, columns, group)
             # By numbers that Arrow converts, take would import pandas, as to_numpy does.
             yield from ((row, table.slice(row - first, 1).to_pylist()[0]) for row in here)
         first = end

@@ -4,6 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from damaged_parquet import without_page
 
 from embedkit.dataset.manifest import read_manifest
 from embedkit.dataset.rows import checked_columns, read_columns, read_rows, schema_of
@@ -53,6 +54,21 @@ def test_a_part_with_other_rows_than_the_manifest_says_is_named(complete):
     complete.store.replace(complete.key(parts[1].path), data)
     with pytest.raises(IntegrityError, match=r"part-00000-00001\.parquet: 5 rows, expected 3"):
         list(read_columns(complete, parts, ["id"]))
+
+
+@pytest.mark.parametrize("places", [None, [0, 2]])
+def test_a_page_that_arrow_passes_over_is_no_end_of_the_rows(complete, places):
+    part = read_manifest(complete).parts[0]
+    key = complete.key(part.path)
+    complete.store.replace(key, without_page(complete.store.read(key), "id"))
+    damage = r"part-00000-00000\.parquet: not a readable part \(0 rows can be read of 5\)"
+    chosen = None if places is None else np.array(places, np.int64)
+    for columns in (["id"], ["id", "doc_id"]):
+        with pytest.raises(IntegrityError, match=damage):
+            list(read_columns(complete, [part], columns))
+        # Arrow itself finds columns of different lengths.
+        with pytest.raises(IntegrityError, match=damage if len(columns) == 1 else "not a readable"):
+            read_rows(complete, part, columns, chosen)
 
 
 @pytest.fixture

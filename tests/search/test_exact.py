@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from blocks import Job, make_options
+from damaged_parquet import without_page
 from sklearn.neighbors import NearestNeighbors
 
 from embedkit.dataset import rows as rows_module
@@ -203,9 +204,9 @@ def test_first_only_ids_and_vectors_are_read(build, make_block, monkeypatch):
         def __getattr__(self, name):
             return getattr(self._file, name)
 
-        def iter_batches(self, size, columns):
+        def iter_batches(self, size, columns, row_groups):
             asked.append(("scan", tuple(columns)))
-            return self._file.iter_batches(size, columns=columns)
+            return self._file.iter_batches(size, columns=columns, row_groups=row_groups)
 
         def read_row_group(self, group, columns):
             asked.append(("take", "embedding" in columns))
@@ -253,6 +254,15 @@ def test_a_damaged_or_missing_part_is_named(build, make_block):
     version.store.remove(key)
     with pytest.raises(IntegrityError, match=r"part-00001-00000\.parquet: in the manifest, but"):
         search(version, queries_of(1), 1)
+
+
+@pytest.mark.parametrize("column", ["id", "embedding.list.element", "source"])
+def test_a_part_of_which_a_page_is_passed_over_is_named(build, make_block, column):
+    version = build(blocks_of(make_block))
+    key = "v1/data/part-00001-00000.parquet"
+    version.store.replace(key, without_page(version.store.read(key), column))
+    with pytest.raises(IntegrityError, match=r"part-00001-00000\.parquet: not a readable part"):
+        search(version, queries_of(1), 1200)
 
 
 @pytest.mark.parametrize("kind", ["memory", "s3"])
