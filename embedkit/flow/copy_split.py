@@ -61,7 +61,7 @@ class _Earlier:
     Attributes:
         record: Its commit record.
         rejects: Its rejects, a JSON object per line.
-        stats: Its statistics.
+        stats: Its statistics, as they are of the block that is its copy.
         footer: What its part says of itself; nothing where it has none.
     """
 
@@ -127,7 +127,7 @@ def copy_blocks(split: Split, earlier_id: str, version: Version, reuse: Reuse) -
     """
     try:
         end = standing_end(reuse.version, earlier_id)
-        blocks = [] if end is None else list(_blocks(end, reuse.version))
+        blocks = [] if end is None else list(_blocks(end, reuse.version, split.split_id))
     except (FileNotFoundError, IntegrityError) as error:
         return Copied(fault=_said(error, reuse.version))
     if end is None or not _may_be_copied(blocks, split, reuse):
@@ -150,23 +150,35 @@ def _said(error: Exception, earlier: Version) -> str:
     return str(error)
 
 
-def _blocks(end: SplitEnd, version: Version) -> Iterator[_Earlier]:
-    """Reads the blocks of a split, and looks at their parts.
+def _blocks(end: SplitEnd, version: Version, split_id: str) -> Iterator[_Earlier]:
+    """Reads the blocks of a split, whose copies are of another one, and looks at their parts.
 
     Raises:
         FileNotFoundError: A file is gone.
         IntegrityError: A file is damaged.
     """
-    for record in _records(end, version):
+    for seq, record in enumerate(_records(end, version)):
         key = version.stats_key(record.block_id)
         stats = version.store.read(key)
         _refuse(version.url_of(key), fault_of_statistics(stats, record))
+        if end.split_id != split_id:
+            stats = _renamed(stats, record, f"{split_id}-{seq:05d}", version.url_of(key))
         rejects = b""
         if record.rejects:
             key = version.reject_key(record.block_id)
             rejects = version.store.read(key)
             _refuse(version.url_of(key), fault_of_rejects(rejects, record))
         yield _Earlier(record, rejects, stats, _footer(version, record) if record.rows else {})
+
+
+def _renamed(stats: bytes, record: CommitRecord, block_id: str, name: str) -> bytes:
+    """Returns the statistics of a block as those of one of another name."""
+    try:
+        return Sidecar.from_json(stats, record.block_id).in_block(block_id).to_json()
+    except ValueError as error:
+        raise IntegrityError(
+            f"{name}: not the statistics that were written ({one_line(error)})"
+        ) from error
 
 
 def _records(end: SplitEnd, version: Version) -> Iterator[CommitRecord]:
@@ -217,9 +229,7 @@ def _copy_block(block_id: str, block: _Earlier, version: Version, earlier: Versi
     """
     if (standing := standing_record(version, block_id)) is not None:
         return standing
-    was, stats = block.record, block.stats
-    if block_id != was.block_id:
-        stats = Sidecar.from_json(stats, was.block_id).in_block(block_id).to_json()
+    was = block.record
     reused = Reused(
         version=earlier.name,
         rows=was.rows,
@@ -231,7 +241,7 @@ def _copy_block(block_id: str, block: _Earlier, version: Version, earlier: Versi
     if was.part is not None:
         record = replace(record, origin=was.origin or Origin(earlier.name, was.part))
         record = _with_part(record, was, version, earlier)
-    return commit_record(version, record, block.rejects, stats)
+    return commit_record(version, record, block.rejects, block.stats)
 
 
 def _with_part(

@@ -436,6 +436,7 @@ FOUND = [
     ("v3/_meta/commits/00002-00000.json", ("rows",), 10**12, "reuse global"),
     ("v2/_meta/manifest.json", ("parts", 1, "sha256"), "a\nb", "validate"),
     ("v1/_meta/plan.json", ("inputs_digest",), "a\nb", "again"),
+    ("v2/_meta/stats/00001-00000.json", ("text_hashes",), "", "reuse"),
 ]
 """What once ended otherwise, with checksums that hold."""
 
