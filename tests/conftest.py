@@ -25,6 +25,8 @@ settings.load_profile("embedkit")
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+# Threads that wait by spinning take the cores of the other processes in which tests run.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if "EMBEDKIT_CACHE" not in os.environ:
     # Of this session alone, and of all of its processes: each model is converted once.

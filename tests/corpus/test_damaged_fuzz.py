@@ -159,7 +159,7 @@ def test_a_changed_compressed_file(tmp_path: Path) -> None:
 
 
 def test_a_changed_parquet_file(tmp_path: Path) -> None:
-    fuzz_parquet(200)(tmp_path=tmp_path)
+    fuzz_parquet(80)(tmp_path=tmp_path)
 
 
 @pytest.mark.soak

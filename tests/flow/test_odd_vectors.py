@@ -48,7 +48,7 @@ class OddClient:
 
 @pytest.mark.parametrize("kind", ODD)
 @pytest.mark.parametrize(("rows", "dimension"), [(2, 1), (40, 2), (80, 33)])
-@pytest.mark.few(2 * len(ODD))
+@pytest.mark.few(len(ODD))
 def test_the_report_of_odd_vectors_is_written(kind, rows, dimension, tiny_model, tmp_path):
     for file in range(2):
         write_jsonl(tmp_path / f"in/{file}.jsonl", records(rows // 2, file * 1000))
