@@ -1,12 +1,12 @@
 """Copying: the blocks of a split whose inputs are what they were, from an earlier version's."""
 
-import json
 import logging
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow.parquet as pq
+from pydantic import TypeAdapter
 
 from embedkit import __version__
 from embedkit.corpus.splits import Split
@@ -55,6 +55,24 @@ class Copied:
 
 
 @dataclass(frozen=True)
+class _Footer:
+    """What a part says of how its vectors were made."""
+
+    libraries: dict[str, Any] = field(default_factory=dict)
+    numerics: dict[str, Any] = field(default_factory=dict)
+    reused_numerics: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def all_numerics(self) -> tuple[dict[str, Any], ...]:
+        """Of what numerics its vectors are, each once."""
+        own, others = self.numerics, self.reused_numerics
+        return (*([own] if own else []), *(one for one in others if one != own))
+
+
+_FOOTER = TypeAdapter(_Footer)
+
+
+@dataclass(frozen=True)
 class _Earlier:
     """A block of the earlier version, all of it but its part.
 
@@ -62,24 +80,13 @@ class _Earlier:
         record: Its commit record.
         rejects: Its rejects, a JSON object per line.
         stats: Its statistics, as they are of the block that is its copy.
-        footer: What its part says of itself; nothing where it has none.
+        footer: What its part says of itself, if it has one.
     """
 
     record: CommitRecord
     rejects: bytes
     stats: bytes
-    footer: Mapping[bytes, bytes]
-
-    @property
-    def numerics(self) -> tuple[dict[str, Any], ...]:
-        """Of what numerics its vectors are, each once."""
-        own, others = self.said("numerics", {}), self.said("reused_numerics", [])
-        return (*([own] if own else []), *(one for one in others if one != own))
-
-    def said(self, name: str, default: Any) -> Any:
-        """Returns what its part says under a name."""
-        said = self.footer.get(f"embedkit.{name}".encode())
-        return default if said is None else json.loads(said)
+    footer: _Footer | None
 
 
 def copy_split(split: Split, draft: Draft) -> list[CommitRecord]:
@@ -168,7 +175,7 @@ def _blocks(end: SplitEnd, version: Version, split_id: str) -> Iterator[_Earlier
             key = version.reject_key(record.block_id)
             rejects = version.store.read(key)
             _refuse(version.url_of(key), fault_of_rejects(rejects, record))
-        yield _Earlier(record, rejects, stats, _footer(version, record) if record.rows else {})
+        yield _Earlier(record, rejects, stats, _footer(version, record) if record.rows else None)
 
 
 def _renamed(stats: bytes, record: CommitRecord, block_id: str, name: str) -> bytes:
@@ -188,7 +195,7 @@ def _records(end: SplitEnd, version: Version) -> Iterator[CommitRecord]:
         yield from commit_records(version, [f"{end.split_id}-{seq:05d}" for seq in some])
 
 
-def _footer(version: Version, record: CommitRecord) -> Mapping[bytes, bytes]:
+def _footer(version: Version, record: CommitRecord) -> _Footer:
     key = version.part_key(record.block_id)
     name = version.url_of(key)
     with version.store.open(key) as file:
@@ -196,7 +203,17 @@ def _footer(version: Version, record: CommitRecord) -> Mapping[bytes, bytes]:
         if size != record.size:
             _refuse(name, f"{size} bytes, but its commit record says {record.size}")
         with readable(name):
-            return pq.read_metadata(file).metadata or {}
+            metadata = pq.read_metadata(file).metadata or {}
+    try:
+        return _FOOTER.validate_python(
+            {
+                name: load_json(metadata[f"embedkit.{name}".encode()])
+                for name in ("libraries", "numerics", "reused_numerics")
+                if f"embedkit.{name}".encode() in metadata
+            }
+        )
+    except ValueError as error:
+        raise IntegrityError(f"{name}: its footer is damaged ({one_line(error)})") from error
 
 
 def _refuse(name: str, fault: str | None) -> None:
@@ -213,12 +230,11 @@ def _may_be_copied(blocks: list[_Earlier], split: Split, reuse: Reuse) -> bool:
     repeated = {(one["source"], one["row_index"]) for one in rejects if one["reason"] == _REPEATED}
     if repeated != set(split.duplicates):
         return False
-    with_rows = [one for one in blocks if one.footer]
+    footers = [one.footer for one in blocks if one.footer is not None]
     # Another release may read a file otherwise, and write other columns.
-    releases = {one.said("libraries", {}).get("embedkit") for one in with_rows}
-    if releases != {__version__}:
+    if not footers or any(one.libraries.get("embedkit") != __version__ for one in footers):
         return False
-    return reuse.numerics is None or all(one.numerics == (reuse.numerics,) for one in with_rows)
+    return reuse.numerics is None or all(one.all_numerics == (reuse.numerics,) for one in footers)
 
 
 def _copy_block(block_id: str, block: _Earlier, version: Version, earlier: Version) -> CommitRecord:
@@ -235,7 +251,7 @@ def _copy_block(block_id: str, block: _Earlier, version: Version, earlier: Versi
         rows=was.rows,
         tokens=was.tokens,
         sources={source: (rows, 0, 0) for source, rows in was.sources.items()},
-        numerics=block.numerics,
+        numerics=() if block.footer is None else block.footer.all_numerics,
     )
     record = replace(was, block_id=block_id, tokens_encoded=0, reused=reused)
     if was.part is not None:

@@ -190,6 +190,14 @@ def test_a_reject_of_circumstances_is_tried_again(make, corpus, poisoned):
             lambda v1: overwrite(v1 / "data/part-00001-00001.parquet"),
             r"part-00001-00001.parquet: not a readable part",
         ),
+        (
+            lambda v1: say(v1 / "data/part-00001-00001.parquet", b'{"embedkit":', b'x"embedkit":'),
+            r"part-00001-00001.parquet: its footer is damaged \(Expecting value",
+        ),
+        (
+            lambda v1: say(v1 / "data/part-00001-00001.parquet", b'{"embedkit":', b'["embedkit",'),
+            r"part-00001-00001.parquet: its footer is damaged \(Expecting ',' delim",
+        ),
     ],
 )
 def test_what_is_gone_or_damaged_is_not_copied(make, caplog, change, fault):
@@ -204,6 +212,12 @@ def test_what_is_gone_or_damaged_is_not_copied(make, caplog, change, fault):
     (said,) = [one.getMessage() for one in caplog.records if one.levelno == logging.WARNING]
     assert said.startswith("1 of 5 unchanged splits could not be copied and are read; split 00001:")
     assert re.search(fault, said)
+
+
+def say(path: Path, old: bytes, new: bytes) -> None:
+    data = path.read_bytes()
+    assert data.count(old) == 1, "in the footer's metadata, and not in the schema's"
+    path.write_bytes(data.replace(old, new))
 
 
 def overwrite(path: Path) -> None:
