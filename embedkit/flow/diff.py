@@ -13,6 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from embedkit.dataset.manifest import Manifest, Part, read_manifest, shared_parts
+from embedkit.dataset.parquet import RESTORE
 from embedkit.dataset.plan_file import read_plan
 from embedkit.dataset.removal import while_it_stands
 from embedkit.dataset.row_digests import row_digests
@@ -29,7 +30,7 @@ from embedkit.dataset.rows import parts_of, read_rows, schema_of
 from embedkit.dataset.schema import value_column
 from embedkit.dataset.stores import in_order
 from embedkit.dataset.version import Version, find_version
-from embedkit.errors import ConfigError, ResumableError
+from embedkit.errors import ConfigError, IntegrityError, ResumableError
 from embedkit.errors.foreign import one_line
 from embedkit.flow.line_numbers import LineNumbers, place_of
 from embedkit.flow.reuse import changes
@@ -278,7 +279,12 @@ def diff_versions(earlier: str | os.PathLike[str], later: str | os.PathLike[str]
 def _schema(side: ComparedVersion, equal: set[str]) -> pa.Schema:
     """Returns the columns of the parts that are read; none where there are no such parts."""
     read = [part for part in side.parts if part.sha256 not in equal]
-    return schema_of(side.version, read[:1])
+    schema = schema_of(side.version, read[:1])
+    if read and value_column(schema) not in schema.names:
+        raise IntegrityError(
+            f"{side.version.url}/{read[0].path}: no column {value_column(schema)!r}; {RESTORE}"
+        )
+    return schema
 
 
 def _comparable(sides: Sequence[ComparedVersion], schemas: Sequence[pa.Schema]) -> _Comparable:

@@ -416,6 +416,9 @@ def test_a_damaged_part_is_named(sides, job):
     replaced_part(sides[1], table.drop_columns("text_hash"))
     with pytest.raises(IntegrityError, match=f"{named}: no column 'text_hash'"):
         diff_versions(sides[0].url, sides[1].url)
+    replaced_part(sides[1], table.rename_columns({"embedding": "embfdding"}))
+    with pytest.raises(IntegrityError, match=f"{named}: no column 'embedding'; "):
+        diff_versions(sides[0].url, sides[1].url)
     bad = pa.array([b"\xff"] * 5).view(pa.string())
     replaced_part(sides[1], table.set_column(0, "id", bad))
     with pytest.raises(IntegrityError, match=f"{named}: not a readable part .*UTF8"):
