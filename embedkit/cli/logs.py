@@ -3,7 +3,6 @@
 import json
 import logging
 import sys
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, TextIO
@@ -13,6 +12,7 @@ from rich.console import Console
 
 from embedkit.engines.display import Bar, Display, Lines, Nothing, clock
 from embedkit.errors import EmbedkitError, error_in_traceback
+from embedkit.errors.escapes import escaped
 from embedkit.errors.urls import without_secrets
 
 if TYPE_CHECKING:
@@ -32,14 +32,7 @@ def visible(text: str) -> str:
     Args:
         text: What is to be printed; its line ends and tabs stay.
     """
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(
-        char
-        if char in _HARMLESS or unicodedata.category(char) not in _UNSHOWN
-        else char.encode("unicode_escape").decode()
-        for char in text
-    )
+    return escaped(text, _UNSHOWN, _HARMLESS)
 
 
 def say(text: str) -> None:

@@ -59,7 +59,7 @@ def _state(one: "ListedVersion") -> str:
     if one.removing:
         return "being removed; the next prune goes on with it"
     if one.fault is not None:
-        return f"damaged: {' '.join(one.fault.splitlines())}"
+        return f"damaged: {one.fault}"
     said = ["complete"] if one.complete else [_progress(one)]
     if one.trial is not None:
         said.append(f"a trial of {one.trial:,} documents")

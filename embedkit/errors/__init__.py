@@ -5,9 +5,10 @@ Every message is one line that names the file and record (where there is one) an
 
 import re
 
+from embedkit.errors.escapes import escaped
 from embedkit.errors.urls import without_secrets
 
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_CONTROL = frozenset({"Cc", "Zl", "Zp"})
 
 
 class EmbedkitError(Exception):
@@ -23,11 +24,7 @@ class EmbedkitError(Exception):
     exit_code = 4
 
     def __init__(self, message: str = "") -> None:
-        super().__init__(_CONTROL.sub(_escaped, without_secrets(message)))
-
-
-def _escaped(found: re.Match[str]) -> str:
-    return found[0].encode("unicode_escape").decode("ascii")
+        super().__init__(escaped(without_secrets(message), _CONTROL))
 
 
 class ConfigError(EmbedkitError):
