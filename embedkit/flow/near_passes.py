@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from embedkit.corpus.splits import FileRange, Split
 from embedkit.dataset.manifest import Part
-from embedkit.dataset.parquet import iter_whole
+from embedkit.dataset.parquet import iter_whole, read_whole
 from embedkit.dataset.rows import opened_part, read_rows
 from embedkit.dataset.stores import in_order
 from embedkit.dataset.version import Version
@@ -150,7 +150,7 @@ class SurveyRows:
         for part, first in run.of_each():
             start, end = end, end + part.rows
             with opened_part(run.version, part) as file:
-                texts[start:end] = _texts_of(file.read(["id", "text_hash"]), first)
+                texts[start:end] = _texts_of(read_whole(file, ["id", "text_hash"]), first)
                 keys = texts["key"][start:end]
                 chosen = np.flatnonzero(drawn(keys, self.wanted, self.rows))
                 if len(chosen):

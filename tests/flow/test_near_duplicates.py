@@ -5,7 +5,9 @@ import pickle
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from damaged_parquet import without_page
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from near_rows import (
@@ -391,6 +393,23 @@ def test_a_part_that_is_gone_is_named(version):
     parts = write_parts(version, clustered(30), cut(30, 2))
     version.store.remove(version.key(parts[1].path))
     with pytest.raises(IntegrityError, match=r"part-00000-00001\.parquet.*gone"):
+        find_near_duplicates(version, parts)
+
+
+@pytest.mark.parametrize("passes", [False, True])
+def test_a_part_of_which_pages_are_passed_over_is_named(version, passes, monkeypatch):
+    if passes:
+        monkeypatch.setattr(near_duplicates, "FEW_ROWS", 100)
+        monkeypatch.setattr(near_duplicates, "Sizes", lambda: SMALL)
+    parts = write_parts(version, clustered(400), cut(400, 2))
+    key = version.key(parts[1].path)
+    data = version.store.read(key)
+    # Of all of its columns, or Arrow itself finds that their lengths differ.
+    group = pq.ParquetFile(pa.BufferReader(data)).metadata.row_group(0)
+    for column in range(group.num_columns):
+        data = without_page(data, group.column(column).path_in_schema)
+    version.store.replace(key, data)
+    with pytest.raises(IntegrityError, match=r"part-00000-00001\.parquet: not a readable part"):
         find_near_duplicates(version, parts)
 
 
