@@ -6,6 +6,7 @@ flags are Beam's own.
 
 import argparse
 import difflib
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -141,6 +142,7 @@ def _parameter(name: str, field: FieldInfo) -> dict[str, Any]:
     return parameter
 
 
+@functools.cache
 def _schemas() -> dict[str, dict[str, Any]]:
     """Returns the JSON schema of every setting, without the null of an optional one."""
     found: dict[str, dict[str, Any]] = {}
