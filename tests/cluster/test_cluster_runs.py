@@ -1,8 +1,11 @@
 """Runs on a Ray cluster of several raylets: equal to the plain run, whatever is killed or joins."""
 
+import json
 import re
+from typing import Any
 
 import pytest
+import yaml
 from processes import commits, wait_until
 from raylets import (
     ROWS,
@@ -13,7 +16,7 @@ from raylets import (
     one,
     wait_until_still,
 )
-from running import Dataset, tiny_job, write_corpus
+from running import Dataset, run_process, sentence, tiny_job, write_corpus, write_jsonl
 
 pytestmark = pytest.mark.timeout(1200)
 
@@ -122,3 +125,36 @@ def test_every_kind_of_vector_is_what_the_plain_run_makes(
     plain, other = (Dataset.latest(tmp_path / name) for name in ("plain", "out"))
     assert other.part_hashes == plain.part_hashes
     assert other.manifest["rows"] == plain.manifest["rows"] > 0
+
+
+@pytest.mark.soak
+def test_a_version_is_held_against_labels_by_the_driver(cluster, tiny_model, tmp_path):
+    """With no encoder of the cluster left by then, and to the figures of the plain run."""
+    cluster.resize(1)
+    judged = tmp_path / "judged"
+    write_jsonl(
+        judged / "queries.jsonl", [{"_id": f"q{n}", "text": sentence(n, 6)} for n in range(8)]
+    )
+    lines = ["query-id\tcorpus-id\tscore", *(f"q{n}\tdoc-{n:05}\t1" for n in range(8))]
+    (judged / "qrels.tsv").write_text("\n".join(lines) + "\n")
+    job: dict[str, Any] = {
+        "inputs": str(write_corpus(tmp_path / "in", 2, 40)), "id_column": "id",
+        "model": tiny_model, "pooling": "mean", "normalize": True, "backend": "torch",
+        "precision": "float32", "encoder_threads": 1, "store_text": True,
+        "metadata_columns": ["title"],
+        "evaluation": {"retrieval": str(judged), "known_items": "title"},
+    }  # fmt: skip
+
+    def evaluated(name: str, **changes: Any) -> dict[str, Any]:
+        file = tmp_path / f"{name}.yaml"
+        file.write_text(yaml.safe_dump({**job, "output": str(tmp_path / name), **changes}))
+        ended = run_process("run", str(file), timeout=600)
+        assert ended.returncode == 0, ended.stderr
+        folder = Dataset.latest(tmp_path / name).folder
+        return json.loads((folder / "report" / "report.json").read_text())["evaluation"]
+
+    plain = evaluated("plain", engine="plain")
+    found = evaluated("ray", engine="ray", ray_address=cluster.address)
+    assert found["retrieval"] == plain["retrieval"]
+    assert found["known_items"] == plain["known_items"]
+    assert 0 < found["known_items"]["ndcg@10"] <= 1
