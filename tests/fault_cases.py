@@ -14,6 +14,7 @@ from unittest.mock import patch
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from failing_store import FailingStore, Faults, Gone
 from fsspec.implementations.memory import MemoryFileSystem
 from numpy.typing import NDArray
@@ -24,10 +25,10 @@ from embedkit.config import JobConfig
 from embedkit.corpus import blocks
 from embedkit.dataset.stores import open_store, read_all
 from embedkit.dataset.validate import validate
-from embedkit.dataset.version import Version, latest_name
+from embedkit.dataset.version import Version, find_version, latest_name
 from embedkit.encoders.local_client import LocalClient
 from embedkit.engines.run import run_job
-from embedkit.errors import EmbedkitError
+from embedkit.errors import EmbedkitError, IntegrityError
 from embedkit.vectors import TokenBatch
 
 POISON = "#"
@@ -250,14 +251,17 @@ class Night:
                 continue
             is_torn = power and not _is_parquet(data)
             assert is_torn, key
-        self.check_published()
+        self.check_published(power)
 
-    def check_published(self) -> None:
-        """Checks that ``LATEST`` names a complete version."""
+    def check_published(self, power: bool = False) -> None:
+        """Checks that ``LATEST`` names a complete version, or that a torn one is said to be."""
         store = open_store(self.place.root)
         name = latest_name(store)
-        if name is not None:
-            assert Version(self.place.root, name).is_complete(), name
+        if name is None or Version(self.place.root, name).is_complete():
+            return
+        assert power, name
+        with pytest.raises(IntegrityError, match=f"LATEST names {name}, which is not complete"):
+            find_version(self.place.root)
 
     def check_end(self, power: bool = False) -> None:
         """Checks that the root is what an undisturbed run leaves."""

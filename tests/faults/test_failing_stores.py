@@ -48,6 +48,16 @@ def test_a_sample_of_operations_that_fail(store, nightly, make_place):
     check(store, night, "a sample")
 
 
+def test_half_a_name_of_the_latest_version_is_said_and_mended(nightly, make_place):
+    """As a disk that loses power may leave it, where it does not keep the order of writes."""
+    night = Night(*nightly, make_place("local"))
+    number = night.operations.index("replace LATEST")
+    try_all(night, [(number, Fault.TORN)])
+    assert night.log[number] == "replace LATEST"
+    check("local", night, "a torn LATEST")
+    assert night.counts.outcomes == {"killed": 1}
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(14_400)
 @pytest.mark.parametrize("store", ["memory", "local", "s3", "gcs"])
