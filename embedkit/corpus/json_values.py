@@ -10,6 +10,8 @@ from typing import Any
 
 import orjson
 
+from embedkit.corpus.plain_values import plain_value
+
 _MOST_DIGITS = 4300
 """Python makes no longer whole number of a text, as that takes time growing with the square."""
 _EXACT = 1 << 53
@@ -116,9 +118,14 @@ def _json(value: Any) -> str:
     return written.getvalue()
 
 
+_OWN = frozenset({str, int, float, bool, type(None), dict, list, Written})
+
+
 def _write(value: Any, write: Callable[[str], object]) -> None:
-    if hasattr(value, "tolist"):
-        value = value.tolist()
+    if type(value) not in _OWN:
+        value = plain_value(value)
+        if hasattr(value, "tolist"):
+            value = value.tolist()
     separator = ""
     if isinstance(value, Mapping):
         write("{")

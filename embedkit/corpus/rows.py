@@ -5,7 +5,6 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from embedkit.config import RESERVED_COLUMNS, RecordConfig
@@ -15,6 +14,7 @@ from embedkit.corpus.columns import Columns, lookup
 from embedkit.corpus.documents import Documents, Records, make_documents
 from embedkit.corpus.metadata_types import declared_types, infer_type, parse_type
 from embedkit.corpus.parts import in_parts
+from embedkit.corpus.plain_values import plain_value
 from embedkit.corpus.splits import Plan, Split
 from embedkit.errors import ConfigError
 from embedkit.hashes.digests import digest
@@ -41,7 +41,7 @@ def plan_rows(shards: int) -> Plan:
 
 
 def as_mapping(row: Any) -> dict[str, Any]:
-    """Returns a mapping, named tuple or ``beam.Row`` as a dictionary; NumPy scalars as Python's.
+    """Returns a mapping, named tuple or ``beam.Row`` as a dictionary of Python's own values.
 
     Raises:
         ConfigError: It is something else.
@@ -58,11 +58,7 @@ def as_mapping(row: Any) -> dict[str, Any]:
             else "map it upstream"
         )
         raise ConfigError(f"rows: an element is a {kind}, expected a mapping or a Row; {remedy}")
-    return {str(name): _plain(value) for name, value in values.items()}
-
-
-def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value
+    return {str(name): plain_value(value) for name, value in values.items()}
 
 
 def row_split(row: Row, config: RecordConfig, shards: int) -> str:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from pydantic import ValidationError
 
 from embedkit.config import EngineConfig, ModelConfig, RecordConfig, granularity_fault
@@ -18,6 +17,7 @@ from embedkit.corpus.blocks import make_blocks
 from embedkit.corpus.columns import Columns, lookup
 from embedkit.corpus.documents import Documents, Records, make_documents
 from embedkit.corpus.parts import in_parts
+from embedkit.corpus.plain_values import plain_value
 from embedkit.corpus.rows import as_mapping
 from embedkit.encoders.base import EncoderClient
 from embedkit.encoders.kinds import read_model
@@ -311,18 +311,6 @@ def refuse_spans(settings: Mapping[str, Any], name: str) -> None:
             f"granularity: {name} gives each text one vector; TextEmbedder and EncoderHandler give "
             f"those of {of}s with the characters that they are of"
         )
-
-
-def plain_value(value: Any) -> Any:
-    """Returns a scalar of NumPy, Arrow or pandas as Python's, and None for one that is missing."""
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, pa.Scalar):
-        return value.as_py()
-    if isinstance(value, str) and type(value) is not str:
-        return str.__str__(value)
-    # pandas is not needed for this, and need not be there.
-    return None if type(value).__name__ in ("NAType", "NaTType") else value
 
 
 def _slices(columns: Sequence[Sequence[Any]]) -> Iterator[tuple[int, int]]:

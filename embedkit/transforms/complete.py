@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import apache_beam as beam
@@ -50,36 +49,44 @@ class CompleteVersion(BlockTransform):
         further = () if self.also is None else (beam.pvalue.AsIter(self.also),)
         waited = (beam.pvalue.AsSingleton(committed), *further)
         once = commits.pipeline | "Once" >> beam.Create([None], reshuffle=False)
-        if self.draft is None:
-            complete = partial(_complete, self.complete, self.splits)
-            inputs: tuple[Any, ...] = waited
-        else:
+        inputs: tuple[Any, ...] = waited
+        step: type[beam.DoFn] = _Complete
+        if self.draft is not None:
             runs = once | "FindRuns" >> beam.ParDo(_FindRuns(self.draft), *waited)
             surveyed = runs | "Survey" >> _Survey(self.draft.version)
-            complete = partial(_complete_surveyed, self.complete, self.splits)
             inputs = (*surveyed, *further)
-        return once | "Complete" >> beam.Map(complete, *inputs).with_output_types(RunAccount)
+            step = _CompleteSurveyed
+        complete = beam.ParDo(step(self.complete, self.splits), *inputs)
+        return once | "Complete" >> complete.with_output_types(RunAccount)
 
 
-def _complete(
-    complete: Callable[[Sequence[str]], RunAccount],
-    splits: tuple[str, ...],
-    element: None,
-    committed: int,
-    further: Iterable[str] = (),
-) -> RunAccount:
-    return complete(sorted({*splits, *further}, key=int))
+class _Complete(beam.DoFn):
+    """Waits for every commit, and completes the version."""
+
+    def __init__(self, complete: Callable[..., RunAccount], splits: tuple[str, ...]) -> None:
+        self._complete = complete
+        self._splits = splits
+
+    def process(
+        self, element: None, committed: int, further: Iterable[str] = ()
+    ) -> Iterator[RunAccount]:
+        yield self._complete(self._with(further))
+
+    def _with(self, further: Iterable[str]) -> Sequence[str]:
+        return sorted({*self._splits, *further}, key=int)
 
 
-def _complete_surveyed(
-    complete: Callable[[Sequence[str], Survey], RunAccount],
-    splits: tuple[str, ...],
-    element: None,
-    runs: list[RunSurvey],
-    repeated: RepeatedHashes,
-    further: Iterable[str] = (),
-) -> RunAccount:
-    return complete(sorted({*splits, *further}, key=int), Survey(runs, repeated))
+class _CompleteSurveyed(_Complete):
+    """Completes the version with the survey of its records."""
+
+    def process(  # type: ignore[override]
+        self,
+        element: None,
+        runs: list[RunSurvey],
+        repeated: RepeatedHashes,
+        further: Iterable[str] = (),
+    ) -> Iterator[RunAccount]:
+        yield self._complete(self._with(further), Survey(runs, repeated))
 
 
 class _FindRuns(beam.DoFn):

@@ -70,8 +70,15 @@ class EmbedCorpus(BlockTransform):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.shards < 1:
-            raise ConfigError(f"shards is {self.shards}; give at least 1")
+        for name, kind in (("model", ModelConfig), ("output", OutputConfig)):
+            given = getattr(self, name)
+            if not isinstance(given, kind):
+                raise ConfigError(
+                    f"{name}: a {type(given).__name__}, expected a {kind.__name__}, as "
+                    f"{kind.__name__}({name}=...)"
+                )
+        if type(self.shards) is not int or self.shards < 1:
+            raise ConfigError(f"shards is {self.shards!r}; give a whole number of at least 1")
         if self.output.version is None and not isinstance(self.records, CorpusConfig):
             raise ConfigError(
                 "output: without input files nothing tells one version from another; name it, as "

@@ -9,10 +9,12 @@ from typing import Any, NamedTuple
 
 import apache_beam as beam
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 from apache_beam.testing import test_stream
 from beam_running import FailingClient, results
+from markupsafe import Markup
 from running import Dataset, records, tiny_job, write_corpus
 
 from embedkit.config import CorpusConfig, ModelConfig, OutputConfig, RecordConfig
@@ -51,6 +53,57 @@ def model(tiny_model: str) -> ModelConfig:
 @pytest.fixture
 def output(tmp_path: Path) -> OutputConfig:
     return OutputConfig(output=str(tmp_path / "out"), version="v1")
+
+
+class Author(NamedTuple):
+    name: str
+    born: int
+
+
+def test_values_of_other_libraries_are_what_they_stand_for(model, output):
+    """Missing ones are null, strings strings, and what has fields is a mapping, also inside."""
+    author = {"name": "x", "born": 1}
+    rows = [
+        {"id": "a", "text": "rain", "stars": 1, "by": author},
+        {"id": "b", "text": Markup("a fox"), "stars": pd.NA, "by": Author("x", 1)},
+        {"id": Markup("c"), "text": "the sea", "stars": 3, "by": beam.Row(name="x", born=1)},
+        {"id": "d", "text": "hills", "stars": pa.scalar(4), "by": {"all": [Author("x", pd.NaT)]}},
+        {"id": "e", "text": pd.NA, "stars": 5, "by": None},
+        {"id": "f", "text": "trees", "stars": None, "by": pd.NaT},
+    ]
+    output = output.model_copy(update={"max_reject_share": 1.0})
+    assert embed(rows, EmbedCorpus(model, output, _SMALL, shards=2)).rejects == 1
+    dataset = Dataset.latest(output.output)
+    table = dataset.table
+    assert table.schema.field("stars").type == pa.int64()
+    told = dict(zip(table["id"].to_pylist(), table["stars"].to_pylist(), strict=True))
+    assert told == {"a": 1, "b": None, "c": 3, "d": 4, "f": None}
+    one = '{"name":"x","born":1}'
+    by = dict(zip(table["id"].to_pylist(), table["by"].to_pylist(), strict=True))
+    inside = '{"all":[{"name":"x","born":null}]}'
+    assert by == {"a": one, "b": one, "c": one, "d": inside, "f": None}
+    assert [(r["doc_id"], r["reason"]) for r in dataset.rejects] == [("e", "missing_column")]
+
+
+@pytest.mark.parametrize("check", ["runtime_type_check", "performance_runtime_type_check"])
+def test_beam_may_check_every_type_as_it_runs(model, output, check):
+    transform = EmbedCorpus(model, output, _SMALL, shards=2)
+    assert embed(records(20), transform, **{check: True}).rows == 20
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"shards": 0}, "shards is 0; give a whole number"),
+        ({"shards": "3"}, "shards is '3'; give a whole number"),
+        ({"shards": True}, "shards is True; give a whole number"),
+        ({"output": "out"}, "output: a str, expected a OutputConfig"),
+        ({"model": "/models/x"}, "model: a str, expected a ModelConfig"),
+    ],
+)
+def test_settings_of_another_kind_are_refused(model, output, changes, said):
+    with pytest.raises(ConfigError, match=said):
+        EmbedCorpus(**{"model": model, "output": output, **changes})
 
 
 def embed(rows: Rows, transform: EmbedCorpus, **options: Any) -> RunAccount:

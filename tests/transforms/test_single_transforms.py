@@ -367,6 +367,9 @@ def test_large_texts_are_cut_into_batches_that_arrow_can_hold(monkeypatch):
 def test_a_row_may_be_a_mapping_or_have_asdict():
     assert as_mapping(beam.Row(a=1)) == {"a": 1}
     assert as_mapping({"a": np.float32(0.5)}) == {"a": 0.5}
+    assert as_mapping({"a": pa.scalar("x"), "b": pa.scalar(None, pa.int64())}) == {
+        "a": "x", "b": None,
+    }  # fmt: skip
     with pytest.raises(ConfigError, match="an element is a list"):
         as_mapping([1])
 

@@ -1,0 +1,24 @@
+"""Values of other libraries as Python's own."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+
+def plain_value(value: Any) -> Any:
+    """Returns a scalar of NumPy, Arrow or pandas as Python's, and None for one that is missing.
+
+    A string of a class of its own is a string, and a named tuple or ``beam.Row`` a mapping.
+    """
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, pa.Scalar):
+        return value.as_py()
+    if isinstance(value, str) and type(value) is not str:
+        return str.__str__(value)
+    if hasattr(value, "_asdict") and not isinstance(value, Mapping):
+        return value._asdict()
+    # pandas is not needed for this, and need not be there.
+    return None if type(value).__name__ in ("NAType", "NaTType") else value
