@@ -95,10 +95,17 @@ class TextEmbeddings(EmbeddingsManager):
 
 
 class _Embedded(NamedTuple):
-    """An element, and what became of its texts by column; of a type adapter's by its own name."""
+    """An element, and what became of its texts by column; of a type adapter's by its own name.
+
+    Attributes:
+        element: The element.
+        results: Vectors, or why there is none.
+        no_row: What is wrong where it has no columns at all.
+    """
 
     element: Any
     results: dict[str, list[float] | TextReject]
+    no_row: ConfigError | None = None
 
 
 class _Elements(ModelHandler[Any, _Embedded, TextEmbedder]):
@@ -125,16 +132,27 @@ class _Elements(ModelHandler[Any, _Embedded, TextEmbedder]):
         inference_args: Mapping[str, Any] | None = None,
     ) -> Iterable[_Embedded]:
         names = self._columns or ["text"]
+        no_rows: dict[int, ConfigError] = {}
         if self._columns is None:
             texts = list(self._adapter.input_fn(batch))
         else:
-            rows = [as_mapping(row) for row in batch]
-            texts = [row.get(name) for row in rows for name in names]
+            texts = []
+            for place, one in enumerate(batch):
+                try:
+                    row = as_mapping(one)
+                except ConfigError as error:
+                    # The others of its batch are none the worse for it.
+                    no_rows[place] = error
+                    row = {}
+                texts += [row.get(name) for name in names]
         embedded = self._handler.embed(texts, model)
         rejects = embedded.rejects
         found = enumerate(embedded.vectors)
         results = iter(rejects.get(place) or vector.tolist() for place, vector in found)
-        return [_Embedded(one, {name: next(results) for name in names}) for one in batch]
+        return [
+            _Embedded(one, {name: next(results) for name in names}, no_rows.get(place))
+            for place, one in enumerate(batch)
+        ]
 
     def get_num_bytes(self, batch: Sequence[Any]) -> int:
         return self._handler.get_num_bytes(batch)
@@ -202,12 +220,16 @@ class _Finish:
 
     def without_rejects(self, embedded: _Embedded) -> Any:
         """Returns the element with its vectors, or raises where one is missing."""
+        if embedded.no_row is not None:
+            raise embedded.no_row
         if reasons := _reasons(embedded):
             raise _Rejected(reasons)
         return self._with(embedded.element, embedded.results)
 
     def with_reasons(self, embedded: _Embedded) -> Any:
         """Returns the element with its vectors, and with the reasons where columns are named."""
+        if embedded.no_row is not None:
+            raise embedded.no_row
         columns: dict[str, Any] = {}
         reasons: dict[str, Any] = {}
         for name, one in embedded.results.items():
@@ -245,7 +267,7 @@ def _each_of_batch(failed: Any) -> Iterator[Any]:
 def _of_element(failed: Any) -> Any:
     """Returns an element that was rejected, with the reasons in the place of a traceback."""
     embedded, (kind, message, stack) = failed
-    reasons = _reasons(embedded)
+    reasons = "" if embedded.no_row is not None else _reasons(embedded)
     return embedded.element, (kind, reasons, []) if reasons else (kind, message, stack)
 
 

@@ -9,7 +9,7 @@ from beam_running import results
 from reference_version import SETTINGS, beam_reference
 from running import SumClient
 
-from embedkit.errors import ConfigError, EncoderError
+from embedkit.errors import ConfigError, EncoderError, ResumableError
 from embedkit.transforms.ml_transform import TextEmbeddings
 
 
@@ -167,6 +167,24 @@ def test_each_row_of_a_batch_that_failed_is_a_dead_letter_of_its_own(tiny_model,
         results(lambda p: p | beam.Create(rows) | plain)
 
 
+def test_an_element_that_is_no_row_costs_the_others_of_its_batch_nothing(tiny_model, tmp_path):
+    rows = [{"id": 1, "text": "rain"}, None, {"id": 2, "text": ""}, {"id": 3, "text": "a fox"}]
+    embed = TextEmbeddings(tiny_model, columns=["text"], min_batch_size=4, pooling="mean")
+    transform = MLTransform(write_artifact_location=str(tmp_path)).with_transform(embed)
+
+    def both(pipeline):
+        good, dead = pipeline | beam.Create(rows) | transform.with_exception_handling()
+        told = dead | beam.Map(lambda one: (one.element, one.msg))
+        return (good | beam.Map(lambda row: (row["id"], len(row["text"]))), told) | beam.Flatten()
+
+    found = results(both)
+    assert {one for one in found if isinstance(one[0], int)} == {(1, 32), (3, 32)}
+    said = {one[0] and one[0]["id"]: one[1] for one in found if not isinstance(one[0], int)}
+    assert said.keys() == {None, 2}
+    assert "rows: an element is a NoneType" in said[None]
+    assert said[2].startswith("text: empty_text")
+
+
 def test_a_column_in_the_place_of_the_reasons_is_refused_and_not_lost(tiny_model, tmp_path):
     rows = [{"text": "one", "text_reject": "mine"}]
     with pytest.raises(ConfigError, match="rows: have a column text_reject already"):
@@ -179,7 +197,7 @@ def test_a_column_in_the_place_of_the_reasons_is_refused_and_not_lost(tiny_model
 def test_too_large_a_share_of_dead_letters_fails_the_pipeline(tiny_model, tmp_path):
     rows = [{"text": text} for text in ("one", "two", "", None)]
     dead = transform(tmp_path, tiny_model).with_exception_handling(threshold=0.25)
-    with pytest.raises(ValueError, match="exceeded threshold: 2 / 4"):
+    with pytest.raises(ResumableError, match=r"ValueError: .*exceeded threshold: 2 / 4"):
         both(beam.Create(rows), dead)
 
 
