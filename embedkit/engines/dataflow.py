@@ -21,7 +21,7 @@ from embedkit.config import JobConfig
 from embedkit.encoders.hardware import Gpu, Machine
 from embedkit.encoders.kinds import read_job_model
 from embedkit.encoders.spec import ModelSpec
-from embedkit.errors import ConfigError
+from embedkit.errors import ConfigError, ResumableError
 from embedkit.errors.foreign import one_line
 from embedkit.errors.urls import holds_secret
 from embedkit.flow.completed import account_of_complete
@@ -36,6 +36,7 @@ _WITH_FLOAT8 = re.compile(r"type:nvidia-(l4|h100|h200)\b")
 _BUCKET = re.compile(r"gs://[a-z0-9][-_a-z0-9.]+[a-z0-9](/|$)")
 _JOB_WIDE = "worker_accelerator="
 _ONE_PROCESS = "no_use_multiple_sdk_containers"
+_NOT_SENT = "Dataflow: the job could not be sent ({}); send it again"
 _SIBLINGS = "use_sibling_sdk_workers"
 
 
@@ -86,7 +87,31 @@ def start_on_dataflow(
     if settled.version.is_complete():
         raise_where_refused(account_of_complete(settled))
         return settled, None
-    return settled, pipeline.run()
+    return settled, _sent(pipeline)
+
+
+def _sent(pipeline: beam.Pipeline) -> Any:
+    # The runner needs Google's packages itself.
+    from apache_beam.runners.dataflow.internal.apiclient import DataflowJobAlreadyExistsError
+    from google.api_core.exceptions import ClientError, GoogleAPICallError, TooManyRequests
+    from google.auth.exceptions import GoogleAuthError
+
+    try:
+        return pipeline.run()
+    except GoogleAuthError as error:
+        raise ConfigError(
+            f"Dataflow: nobody is logged in ({one_line(error)}); log in by 'gcloud auth "
+            "application-default login', or run where a service account is"
+        ) from error
+    except (OSError, TooManyRequests, DataflowJobAlreadyExistsError) as error:
+        raise ResumableError(_NOT_SENT.format(one_line(error))) from error
+    except (RuntimeError, ValueError, ClientError) as error:
+        raise ConfigError(
+            f"Dataflow: the job cannot be sent ({one_line(error)}); correct the options of Beam's "
+            "that this is about"
+        ) from error
+    except GoogleAPICallError as error:
+        raise ResumableError(_NOT_SENT.format(one_line(error))) from error
 
 
 def build_pipeline(

@@ -5,7 +5,6 @@ flags are Beam's own.
 """
 
 import argparse
-import difflib
 import functools
 import json
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from embedkit.config import CorpusConfig, JobConfig, ModelConfig, OutputConfig
+from embedkit.engines.beam_flags import check_beam_flags
 from embedkit.engines.dataflow import DataflowConfig, start_on_dataflow
 from embedkit.errors import ConfigError
 from embedkit.errors.settings import sentence, what_is_wrong
@@ -52,24 +52,25 @@ def parse(arguments: Sequence[str]) -> tuple[JobConfig, DataflowConfig, Pipeline
     """
     parser = argparse.ArgumentParser("embedkit dataflow", allow_abbrev=False, exit_on_error=False)
     for name, field in settings().items():
-        # A flag may stand alone where a template's parameter has a value.
-        alone: dict[str, Any] = {"nargs": "?", "const": "true"} if _is_bool(name) else {}
+        kind: dict[str, Any] = {}
+        if _is_bool(name):
+            # A flag may stand alone where a template's parameter has a value.
+            kind = {"nargs": "?", "const": "true"}
+        elif _is_list(_schemas()[name]):
+            kind = {"action": "append"}
         parser.add_argument(
             *dict.fromkeys((f"--{name}", f"--{name.replace('_', '-')}")),
             help=(field.description or "").replace("%", "%%"),
-            **alone,
+            **kind,
         )
     try:
         known, rest = parser.parse_known_args(list(arguments))
     except argparse.ArgumentError as error:
         raise ConfigError(f"{error.argument_name}: {error.message}") from error
-    _check_known(rest)
-    given: dict[str, Any] = {
-        name: value.split(",") if _is_list(_schemas()[name]) else value
-        for name, value in vars(known).items()
-        # A template passes a parameter that was left out as an empty one.
-        if value
-    }
+    flags = (f"--{name.replace('_', '-')}" for name in settings())
+    check_beam_flags(rest, flags, "no setting of a job on Dataflow and no option of Beam's")
+    found = {name: _given(name, value) for name, value in vars(known).items() if value}
+    given: dict[str, Any] = {name: value for name, value in found.items() if value}
     of_workers = {name: given.pop(name) for name in DataflowConfig.model_fields if name in given}
     job = _validated(JobConfig, given)
     workers = _validated(DataflowConfig, of_workers)
@@ -78,28 +79,15 @@ def parse(arguments: Sequence[str]) -> tuple[JobConfig, DataflowConfig, Pipeline
     return job, workers, options
 
 
-def _check_known(arguments: Sequence[str]) -> None:
-    """Refuses what neither a setting nor an option of Beam's is; Beam would drop it in silence."""
-    parsers: list[argparse.ArgumentParser] = []
-    try:
-        PipelineOptions([]).get_all_options(add_extra_args_fn=parsers.append)
-        _, unknown = parsers[0].parse_known_args(list(arguments))
-    except SystemExit as error:
-        # Beam's parser has printed its usage and what is wrong.
-        raise ConfigError("the value of an option of Beam's cannot be used, see above") from error
-    flags = [f"--{name.replace('_', '-')}" for name in settings()]
-    flags += [flag for action in parsers[0]._actions for flag in action.option_strings]
-    problems: list[str] = []
-    for name in (one.partition("=")[0] for one in unknown):
-        like = difflib.get_close_matches(name, flags, n=1)
-        # What stands alone is the value of the flag before it, or of none.
-        if name.startswith("-") or not problems:
-            problems.append(
-                f"{name}: no setting of a job on Dataflow and no option of Beam's"
-                + (f", did you mean {like[0]}?" if like else "")
-            )
-    if problems:
-        raise ConfigError("; ".join(problems))
+def _given(name: str, value: str | list[str]) -> str | list[str]:
+    """Returns what a flag says: of a list, what all of its flags say together."""
+    if isinstance(value, str):
+        return value
+    # A template passes a parameter that was left out as an empty one.
+    items = [item.strip() for one in value if one.strip() for item in one.split(",")]
+    if "" in items:
+        raise ConfigError(f"--{name}: {','.join(value)} has an empty item; leave a comma out")
+    return items
 
 
 def _validated(config: type[_Config], values: dict[str, Any]) -> _Config:
@@ -194,8 +182,9 @@ def send_to_dataflow(arguments: Sequence[str]) -> dict[str, Any]:
         InputError: An input cannot be used.
         NotPublishedError: The version is complete already, but is not to be published.
     """
-    if arguments and arguments[0] == "--write_metadata":
-        return _write_metadata(arguments[1:])
+    first, has_value, value = arguments[0].partition("=") if arguments else ("", "", "")
+    if first in ("--write_metadata", "--write-metadata"):
+        return _write_metadata([*([value] if has_value else []), *arguments[1:]])
     settled, result = start_on_dataflow(*parse(arguments))
     job = None if result is None else getattr(result, "job_id", lambda: None)()
     return {"job": job, "version": settled.version.name, "url": settled.version.url}

@@ -1,5 +1,6 @@
 """What is wrong with settings, in words for who wrote them."""
 
+import datetime
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,6 +16,10 @@ _PATTERNS = {
 """In the place of the patterns that settings must have, which tell a person little."""
 
 
+_NOT_QUOTED = (bool, int, float, datetime.date)
+"""What YAML makes of a text that stands there without quotes."""
+
+
 def what_is_wrong(problem: Mapping[str, Any]) -> str:
     """Returns what is wrong with a value, without the checker's own words and patterns.
 
@@ -26,6 +31,8 @@ def what_is_wrong(problem: Mapping[str, Any]) -> str:
         return _PATTERNS[place[0]]
     if problem["type"] == "missing":
         return "missing; give it"
+    if problem["type"] == "string_type" and isinstance(problem["input"], _NOT_QUOTED):
+        return "expected a text; put it in quotes"
     message = str(problem["msg"])
     if problem["type"] in ("value_error", "assertion_error"):
         return message.partition(", ")[2]

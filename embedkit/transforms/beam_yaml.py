@@ -6,17 +6,17 @@ configuration's own, flat, as in a job file.
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Annotated, Any, get_origin
 
 import apache_beam as beam
 import pyarrow as pa
 from apache_beam.typehints.row_type import RowTypeConstraint
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from embedkit.config import CorpusConfig, ModelConfig, OutputConfig, RecordConfig
 from embedkit.corpus.plan import plan_inputs
 from embedkit.errors import ConfigError
-from embedkit.errors.settings import sentence
+from embedkit.errors.settings import sentence, what_is_wrong
 from embedkit.records import DocumentBlock
 from embedkit.reports.account import RunAccount
 from embedkit.transforms.embed_corpus import EmbedCorpus
@@ -59,6 +59,7 @@ _ACCOUNT: dict[str, Any] = {
 """What a row tells of a RunAccount."""
 
 _SHARDS = inspect.Parameter("shards", inspect.Parameter.KEYWORD_ONLY, default=64, annotation=int)
+_WHOLE = TypeAdapter(Annotated[int, Field(ge=1)])
 
 
 def _takes(
@@ -96,7 +97,7 @@ def embed_corpus(**settings: Any) -> beam.PTransform:
 
     Rows need a text, and should have an id; what else they have is carried along.
     """
-    shards = settings.pop("shards", _SHARDS.default)
+    shards = _shards(settings.pop("shards", None))
     model, output, records = _configured(settings, ModelConfig, OutputConfig, RecordConfig)
     return "EmbedCorpus" >> _EmbedToRow(EmbedCorpus(model, output, records, shards=shards))
 
@@ -123,9 +124,27 @@ for _source in (embed_files, read_corpus):
     vars(_source)["_yaml_requires_inputs"] = False
 
 
+def _shards(given: Any) -> int:
+    try:
+        return _SHARDS.default if given is None else _WHOLE.validate_python(given)
+    except ValidationError as error:
+        raise ConfigError(f"shards: {what_is_wrong(error.errors()[0])}") from error
+
+
 def _configured(settings: Mapping[str, Any], *configs: type[BaseModel]) -> list[Any]:
     """Parts flat settings among configurations; what none of them has is refused by the last."""
-    left = {name: value for name, value in settings.items() if value is not None}
+    lists = {
+        name
+        for config in configs
+        for name, field in config.model_fields.items()
+        if get_origin(field.annotation) is tuple
+    }
+    left = {
+        # One value where a list is expected is a list of one, as in a job file.
+        name: [value] if name in lists and isinstance(value, str) else value
+        for name, value in settings.items()
+        if value is not None
+    }
     made = []
     try:
         for config in configs[:-1]:

@@ -14,8 +14,11 @@ from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOpt
 from apache_beam.portability import common_urns
 from apache_beam.portability.api import beam_runner_api_pb2
 from apache_beam.runners.dataflow.internal import apiclient
+from apache_beam.runners.dataflow.internal.apiclient import DataflowJobAlreadyExistsError
 from beam_running import results
 from copied import check_copied, spoiled
+from google.api_core.exceptions import Forbidden, ServiceUnavailable, TooManyRequests
+from google.auth.exceptions import DefaultCredentialsError
 from running import Dataset, records, tiny_job, write_corpus, write_jsonl
 
 from embedkit.actors.local_ray import LocalRay
@@ -23,9 +26,14 @@ from embedkit.config import JobConfig
 from embedkit.dataset.version import Version
 from embedkit.encoders.local_client import LocalConnection
 from embedkit.engines import dataflow
-from embedkit.engines.dataflow import DataflowConfig, build_pipeline, check_for_dataflow
+from embedkit.engines.dataflow import (
+    DataflowConfig,
+    build_pipeline,
+    check_for_dataflow,
+    start_on_dataflow,
+)
 from embedkit.engines.dataflow_flags import _schemas, parse, settings, template_metadata
-from embedkit.errors import ConfigError, RejectsExceededError
+from embedkit.errors import ConfigError, RejectsExceededError, ResumableError
 from embedkit.reports.account import RunAccount
 
 GPU = "type:nvidia-l4;count:1;install-nvidia-driver"
@@ -546,6 +554,55 @@ def test_flags_are_written_with_hyphens_or_underscores(joined):
     assert (beams["temp_location"], beams["experiments"]) == ("gs://a/t", ["x"])
     assert (beams["no_auth"], beams["streaming"]) == (True, True)
     assert read("_") == (job, workers, beams)
+
+
+GOOD = ["--inputs=gs://a/b", "--model=/m", "--output=gs://a/o"]
+
+
+def test_a_list_is_what_all_its_flags_say():
+    flags = ["--inputs= gs://a/c , gs://a/d", "--metadata_columns=stars", "--metadata-columns="]
+    job, _, _ = parse([*GOOD, *flags, "--metadata_columns", "title"])
+    assert job.inputs == ("gs://a/b", "gs://a/c", "gs://a/d")
+    assert job.metadata_columns == ("stars", "title")
+    with pytest.raises(ConfigError, match=r"--metadata_columns: a,,b has an empty item"):
+        parse([*GOOD, "--metadata_columns=a,,b"])
+
+
+@pytest.mark.parametrize(
+    ("flag", "said"),
+    [
+        ("--max_num_workers=x", "--max_num_workers: invalid int value: 'x'; correct this option"),
+        ("--streaming=true", "--streaming/--no_streaming: ignored explicit argument 'true'"),
+    ],
+)
+def test_a_wrong_value_of_beams_is_said_without_all_its_usage(flag, said, capsys):
+    with pytest.raises(ConfigError, match=re.escape(said.partition("/")[0])) as found:
+        parse([*GOOD, flag])
+    assert "\n" not in str(found.value)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("raised", "kind", "said"),
+    [
+        (RuntimeError("The file /nope.py cannot be found"), ConfigError, "(The file /nope.py"),
+        (DefaultCredentialsError("none"), ConfigError, "gcloud auth application-default login"),
+        (Forbidden("no right"), ConfigError, "cannot be sent (403 no right)"),
+        (TooManyRequests("later"), ResumableError, "send it again"),
+        (ServiceUnavailable("later"), ResumableError, "send it again"),
+        (DataflowJobAlreadyExistsError("active"), ResumableError, "(active); send it again"),
+        (OSError("Could not upload"), ResumableError, "(Could not upload); send it again"),
+    ],
+)
+def test_what_keeps_a_job_from_being_sent_is_one_line(raised, kind, said, job, monkeypatch):
+    def run(self: beam.Pipeline) -> None:
+        raise raised
+
+    monkeypatch.setattr(beam.Pipeline, "run", run)
+    monkeypatch.setattr(dataflow, "check_for_dataflow", lambda *_: None)
+    with pytest.raises(kind, match=re.escape(said)) as found:
+        start_on_dataflow(job, DataflowConfig(), options())
+    assert str(found.value).startswith("Dataflow: ")
 
 
 def test_every_pattern_of_a_setting_has_its_words():
