@@ -76,9 +76,5 @@ def test_damage_that_any_of_them_finds_ends_the_pipeline(tiny_model, corpus, tmp
 def test_splits_come_in_the_order_of_their_numbers_however_many_they_are():
     """Which is that of the parts in the manifest, on every engine."""
     splits = ("00000", "99999", "100000")
-    assert complete._complete(list, splits[::-1], None, 0, ["00007"]) == [
-        "00000",
-        "00007",
-        "99999",
-        "100000",
-    ]
+    step = complete._Complete(list, splits[::-1])
+    assert list(step.process(None, 0, ["00007"])) == [["00000", "00007", "99999", "100000"]]
