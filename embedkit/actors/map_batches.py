@@ -22,7 +22,7 @@ class EmbedBatches(BatchEmbedder):
         ...     fn_constructor_kwargs={"model": abspath("model")},
         ...     batch_format="pyarrow",
         ...     batch_size=4096,
-        ...     concurrency=1,
+        ...     compute=ray.data.ActorPoolStrategy(size=1),
         ... )
         >>> embedded, rejects = part_rejects(dataset)
         >>> [len(row["embedding"]) for row in embedded.take_all()]
@@ -36,6 +36,7 @@ class EmbedBatches(BatchEmbedder):
     divided by the actors on it.
     """
 
+    name = "EmbedBatches"
     # So that an actor is ready, or fails, before it gets rows.
     loads_at_once = True
 

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+_MISSING = frozenset({"NAType", "NaTType", "MaskedConstant"})
+
 
 def plain_value(value: Any) -> Any:
     """Returns a scalar of NumPy, Arrow or pandas as Python's, and None for one that is missing.
@@ -21,4 +23,9 @@ def plain_value(value: Any) -> Any:
     if hasattr(value, "_asdict") and not isinstance(value, Mapping):
         return value._asdict()
     # pandas is not needed for this, and need not be there.
-    return None if type(value).__name__ in ("NAType", "NaTType") else value
+    return None if type(value).__name__ in _MISSING else value
+
+
+def without_nan(value: Any) -> Any:
+    """Returns None for a NaN, which stands for a missing text where there is no other null."""
+    return None if isinstance(value, float) and value != value else value

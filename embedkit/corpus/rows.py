@@ -14,7 +14,7 @@ from embedkit.corpus.columns import Columns, lookup
 from embedkit.corpus.documents import Documents, Records, make_documents
 from embedkit.corpus.metadata_types import declared_types, infer_type, parse_type
 from embedkit.corpus.parts import in_parts
-from embedkit.corpus.plain_values import plain_value
+from embedkit.corpus.plain_values import plain_value, without_nan
 from embedkit.corpus.splits import Plan, Split
 from embedkit.errors import ConfigError
 from embedkit.hashes.digests import digest
@@ -63,7 +63,7 @@ def as_mapping(row: Any) -> dict[str, Any]:
 
 def row_split(row: Row, config: RecordConfig, shards: int) -> str:
     """Returns the split of a row, told from its id, or from its text where it has none."""
-    known = lookup(row, _id_column(config))
+    known = _value(row, _id_column(config))
     key = digest(_text_key(row, config) if known is None else str(known))
     return f"{int(key[:8], 16) % shards:05d}"
 
@@ -158,10 +158,11 @@ def _ordered(rows: Iterable[Row], config: RecordConfig) -> list[tuple[Any, Row]]
     known: list[tuple[Any, Row]] = []
     without: dict[str, list[Row]] = {}
     for row in rows:
-        if lookup(row, column) is None and config.id_column is None:
+        row_id = _value(row, column)
+        if row_id is None and config.id_column is None:
             without.setdefault(_text_key(row, config), []).append(row)
         else:
-            known.append((lookup(row, column), row))
+            known.append((row_id, row))
     for text, equal in without.items():
         for number, row in enumerate(sorted(equal, key=_canonical)):
             known.append((digest(text, str(number)) if number else digest(text), row))
@@ -182,6 +183,8 @@ def _documents(
     for start, stop in _slices(ordered):
         part = ordered[start:stop]
         values = {name: [lookup(row, name) for _, row in part] for name in columns.names}
+        for name in columns.text_names:
+            values[name] = [_value(row, name) for _, row in part]
         values[id_column] = [row_id for row_id, _ in part]
         records = Records(source=source, row_index=list(range(start, stop)), columns=values)
         for one in in_parts(records, columns, config.max_record_bytes):
@@ -201,6 +204,11 @@ def _slices(ordered: list[tuple[Any, Row]]) -> Iterator[tuple[int, int]]:
         yield start, len(ordered)
 
 
+def _value(row: Row, name: str) -> Any:
+    """Returns an id or text of a row; pandas has NaN where there is none."""
+    return without_nan(lookup(row, name))
+
+
 def _id_column(config: RecordConfig) -> str:
     return config.id_column or "id"
 
@@ -214,7 +222,7 @@ def _not_metadata(config: RecordConfig) -> frozenset[str]:
 
 
 def _text_key(row: Row, config: RecordConfig) -> str:
-    return "\0".join(str(lookup(row, name)) for name in Columns.of(config).text_names)
+    return "\0".join(str(_value(row, name)) for name in Columns.of(config).text_names)
 
 
 def _canonical(row: Row) -> str:

@@ -2,9 +2,10 @@
 
 import os
 import threading
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,11 +24,13 @@ class LocalClient:
     Args:
         encoder: The encoder.
         turns: Lets as many calls as the encoder takes at once into it; shared by all its clients.
+        kept: What is to be kept for as long as there is a client.
     """
 
-    def __init__(self, encoder: Encoder, turns: threading.Semaphore) -> None:
+    def __init__(self, encoder: Encoder, turns: threading.Semaphore, kept: object = None) -> None:
         self.encoder = encoder
         self._turns = turns
+        self._kept = kept
         self._meter = LoadMeter("encoder-0", str(os.getpid()))
 
     def encode_all(self, batches: Iterable[TokenBatch]) -> Iterator[NDArray[np.float32]]:
@@ -55,10 +58,28 @@ _loading = threading.Lock()
 _loaded_in: set[int] = set()
 
 
-@lru_cache(maxsize=2)
-def _encoder(model: ModelSpec) -> tuple[Encoder, threading.Semaphore]:
-    _loaded_in.add(os.getpid())
-    return load_encoder(model), threading.BoundedSemaphore(model.calls_at_once)
+class _Loaded:
+    """An encoder, and the turns of all that call it."""
+
+    def __init__(self, model: ModelSpec) -> None:
+        self.encoder = load_encoder(model)
+        self.turns = threading.BoundedSemaphore(model.calls_at_once)
+
+
+_in_use: WeakValueDictionary[ModelSpec, _Loaded] = WeakValueDictionary()
+"""All that some client still has, which is not loaded twice."""
+_used_last: deque[_Loaded] = deque(maxlen=2)
+
+
+def _loaded(model: ModelSpec) -> _Loaded:
+    found = _in_use.get(model)
+    if found is None:
+        _loaded_in.add(os.getpid())
+        found = _in_use[model] = _Loaded(model)
+    if found in _used_last:
+        _used_last.remove(found)
+    _used_last.append(found)
+    return found
 
 
 def _check_not_forked() -> None:
@@ -91,4 +112,5 @@ class LocalConnection:
         """
         _check_not_forked()
         with _loading:
-            return LocalClient(*_encoder(self.model))
+            found = _loaded(self.model)
+            return LocalClient(found.encoder, found.turns, found)

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from embedkit.corpus.columns import lookup
+from embedkit.corpus.plain_values import without_nan
 from embedkit.errors import ConfigError
 from embedkit.flow.embed_texts import Connect, TextEmbedder, refuse_spans
 from embedkit.vectors import vector_type
@@ -23,6 +24,8 @@ class BatchEmbedder:
         reject_column: Column that takes the reasons of rejects, null for what was embedded.
     """
 
+    name: str
+    """What it is called where something is wrong; Ray wraps it in a class of another name."""
     loads_at_once = False
     """Whether the model is loaded when one is made, not by its first call."""
 
@@ -54,7 +57,7 @@ class BatchEmbedder:
             ConfigError: A setting or the model cannot be used.
             EncoderError: No encoder could be reached, where one is at once.
         """
-        refuse_spans(settings, type(self).__name__)
+        refuse_spans(settings, self.name)
         self.embedder = TextEmbedder(
             model,
             text_column=text_column,
@@ -148,12 +151,8 @@ def _as_list(column: Any) -> list[Any]:
         if hasattr(column, method):
             values: list[Any] = getattr(column, method)()
             # NumPy and pandas have no other null in a column of strings or numbers.
-            return values if method == "to_pylist" else [_without_nan(one) for one in values]
+            return values if method == "to_pylist" else [without_nan(one) for one in values]
     return list(column)
-
-
-def _without_nan(value: Any) -> Any:
-    return None if isinstance(value, float) and value != value else value
 
 
 class EmbedExamples(BatchEmbedder):
@@ -175,6 +174,8 @@ class EmbedExamples(BatchEmbedder):
     The cache of datasets finds the result again as long as the model's files, the settings and the
     dataset are the same. One process uses all cores, so ``num_proc`` gains nothing.
     """
+
+    name = "EmbedExamples"
 
     def __call__(self, batch: Any) -> Any:
         """Returns a batch with its vectors; of a mapping, the new columns alone.

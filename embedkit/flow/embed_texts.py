@@ -6,10 +6,12 @@ the same vectors, and what a run would reject is a reject here, for the same rea
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from pydantic import ValidationError
 
 from embedkit.config import EngineConfig, ModelConfig, RecordConfig, granularity_fault
@@ -17,7 +19,7 @@ from embedkit.corpus.blocks import make_blocks
 from embedkit.corpus.columns import Columns, lookup
 from embedkit.corpus.documents import Documents, Records, make_documents
 from embedkit.corpus.parts import in_parts
-from embedkit.corpus.plain_values import plain_value
+from embedkit.corpus.plain_values import plain_value, without_nan
 from embedkit.corpus.rows import as_mapping
 from embedkit.encoders.base import EncoderClient
 from embedkit.encoders.kinds import read_model
@@ -126,13 +128,7 @@ class TextEmbedder:
             ConfigError: It is no list, or the model cannot be loaded here.
             EncoderError: No encoder answered.
         """
-        if isinstance(texts, str):
-            raise ConfigError("texts: a single text, expected a list of them, as [text]")
-        # What one finds in them by going through are names.
-        if isinstance(texts, Mapping) or hasattr(texts, "columns"):
-            raise ConfigError(
-                f"texts: a {type(texts).__name__}, expected a list of texts, such as one column"
-            )
+        _check_list(texts, "texts")
         if len(self.text_columns) != 1:
             raise ConfigError("text_template: takes several columns; call embed_columns with them")
         return self.embed_columns({self.text_columns[0]: texts})
@@ -156,20 +152,22 @@ class TextEmbedder:
         """Embeds the texts that rows make of their columns.
 
         Args:
-            columns: The columns of ``text_columns``, all of one length; None where null.
+            columns: The columns of ``text_columns``, all of one length: a mapping, or a table of
+                pandas or Arrow. None where null; so is NaN, which pandas has there.
 
         Raises:
             ConfigError: A column is missing or of another length, or the model cannot be loaded
                 here.
             EncoderError: No encoder answered.
         """
+        columns = _checked_columns(columns)
         missing = [name for name in self.text_columns if name not in columns]
         if missing:
             raise ConfigError(
                 f"columns: {missing[0]} is missing of {', '.join(self.text_columns)}; give it, "
                 "of nulls where it may be absent"
             )
-        values = {name: [plain_value(one) for one in columns[name]] for name in self.text_columns}
+        values = {name: _values(columns[name], name) for name in self.text_columns}
         lengths = {name: len(column) for name, column in values.items()}
         count = max(lengths.values())
         if min(lengths.values()) != count:
@@ -311,6 +309,40 @@ def refuse_spans(settings: Mapping[str, Any], name: str) -> None:
             f"granularity: {name} gives each text one vector; TextEmbedder and EncoderHandler give "
             f"those of {of}s with the characters that they are of"
         )
+
+
+def _check_list(values: object, name: str) -> None:
+    """Refuses what is no list of texts, of which the members are something else, or in no order."""
+    kind = type(values).__name__
+    if isinstance(values, str | bytes | bytearray):
+        raise ConfigError(f"{name}: a single text, expected a list of them, as [text]")
+    # What one finds in the first two by going through are names, and in a set no places.
+    no_list = isinstance(values, Mapping | set | frozenset) or hasattr(values, "columns")
+    if no_list or not isinstance(values, Iterable) or getattr(values, "ndim", 1) == 0:
+        raise ConfigError(f"{name}: a {kind}, expected a list of texts, such as one column")
+
+
+def _checked_columns(columns: Any) -> Any:
+    """Returns what gives a column by its name, of a mapping or a table of pandas or Arrow."""
+    if isinstance(columns, Mapping):
+        return columns
+    is_arrow = isinstance(columns, pa.Table | pa.RecordBatch)
+    names = columns.schema.names if is_arrow else getattr(columns, "columns", None)
+    # A table that is still to be computed has names, but no columns.
+    if names is None or hasattr(columns, "collect"):
+        raise ConfigError(
+            f"columns: a {type(columns).__name__}, expected a mapping of names to lists of values, "
+            "or a table of pandas or Arrow; call embed_rows with rows, or make one of it"
+        )
+    repeated = [name for name, count in Counter(names).items() if count > 1]
+    if repeated:
+        raise ConfigError(f"columns: {repeated[0]} is there twice; rename one of them")
+    return {name: columns[name] for name in names} if is_arrow else columns
+
+
+def _values(column: Any, name: str) -> list[Any]:
+    _check_list(column, name)
+    return [without_nan(plain_value(one)) for one in column]
 
 
 def _slices(columns: Sequence[Sequence[Any]]) -> Iterator[tuple[int, int]]:

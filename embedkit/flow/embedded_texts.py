@@ -9,6 +9,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from embedkit.errors import ConfigError
+
 
 class TextReject(NamedTuple):
     """Why a text has no vector.
@@ -97,7 +99,15 @@ class EmbeddedTexts:
 
         The vectors are lists, not lists of a fixed size: of those, pyarrow up to 25 writes nulls
         to Parquet, but does not read them.
+
+        Raises:
+            ConfigError: They are of words or tokens, of which a text has many.
         """
+        if self.offsets is not None:
+            raise ConfigError(
+                "as_columns: a text has many vectors of words or tokens; go through the texts, "
+                "each of which gives its vectors and spans"
+            )
         good = np.ones(len(self), dtype=np.bool_)
         good[list(self.rejects)] = False
         offsets = np.concatenate([[0], np.cumsum(good)]).astype(np.int32) * self.vectors.shape[1]
