@@ -14,6 +14,7 @@ from embedkit.config import (
     ModelConfig,
     OutputConfig,
 )
+from embedkit.errors import ConfigError
 
 JOB = {"inputs": ("a.jsonl",), "model": "m", "output": "o"}
 
@@ -76,15 +77,31 @@ def test_every_setting_has_a_sentence():
     ],
 )
 def test_a_wrong_setting_is_named(change, named):
-    with pytest.raises(ValidationError) as raised:
+    with pytest.raises(ConfigError) as raised:
         JobConfig(**(JOB | change))
     assert named in str(raised.value)
 
 
 @pytest.mark.parametrize("name", ["inputs", "model", "output"])
 def test_what_has_no_default_must_be_given(name):
-    with pytest.raises(ValidationError, match=name):
+    with pytest.raises(ConfigError, match=name):
         JobConfig(**{key: value for key, value in JOB.items() if key != name})
+
+
+def test_one_value_where_a_list_is_expected_is_a_list_of_one(tmp_path):
+    changed = JOB | {"inputs": tmp_path, "metadata_columns": "stars:int64"}
+    for job in (JobConfig(**changed), JobConfig.model_validate(changed)):
+        assert (job.inputs, job.metadata_columns) == ((str(tmp_path),), ("stars:int64",))
+
+
+def test_what_is_wrong_is_one_line_for_who_makes_them_and_the_checker_s_for_who_reads_them():
+    with pytest.raises(ConfigError) as found:
+        JobConfig(**JOB, block_rows=0, engine="slow")
+    assert "\n" not in str(found.value)
+    assert "https" not in str(found.value)
+    assert {"block_rows", "engine"} == {one.split(":")[0] for one in str(found.value).split("; ")}
+    with pytest.raises(ValidationError):
+        JobConfig.model_validate(JOB | {"block_rows": 0})
 
 
 def test_a_job_cannot_be_changed():
@@ -104,13 +121,13 @@ def test_reading_settings_loads_nothing_heavy():
 
 @pytest.mark.parametrize("name", ["block_rows", "max_reject_share", "chunk_tokens"])
 def test_a_switch_is_no_number(name):
-    with pytest.raises(ValidationError, match=f"{name}: expected a number, not true or false"):
+    with pytest.raises(ConfigError, match=f"{name}: expected a number, not true or false"):
         JobConfig(**JOB, **{name: True})
 
 
 @pytest.mark.parametrize("name", ["prompt", "text_column", "metadata_columns", "version"])
 def test_half_a_character_is_no_text(name):
     value = ("a\ud800",) if name == "metadata_columns" else "a\ud800"
-    with pytest.raises(ValidationError):
+    with pytest.raises(ConfigError):
         JobConfig(**JOB, **{name: value})
     assert JobConfig(**(JOB | {"inputs": ("a\udcff.jsonl",)})).inputs

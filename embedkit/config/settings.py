@@ -1,9 +1,12 @@
 """What all settings have in common, and the names that a user's columns cannot have."""
 
 import os
-from typing import Any, Self, get_args
+from typing import Any, Self, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from embedkit.errors import ConfigError
+from embedkit.errors.settings import sentence
 
 MIB = 1 << 20
 RESERVED_COLUMNS = frozenset(
@@ -40,6 +43,31 @@ class Settings(BaseModel):
     """Settings that cannot change, checked alike whatever they are of."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    def __init__(self, **values: Any) -> None:
+        """Checks the settings, each given by its name.
+
+        Raises:
+            ConfigError: A setting is unknown, missing or out of range.
+        """
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise ConfigError(sentence(error)) from error
+
+    # What reads settings from a file has words of its own, and asks for no call of the above.
+    vars(__init__)["__pydantic_base_init__"] = True
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lists(cls, values: Any) -> Any:
+        # One value where a list is expected is a list of one.
+        for name, value in list(values.items()) if isinstance(values, dict) else ():
+            field = cls.model_fields.get(name)
+            is_list = field is not None and get_origin(field.annotation) is tuple
+            if is_list and isinstance(value, str | os.PathLike):
+                values = values | {name: (value,)}
+        return values
 
     @model_validator(mode="before")
     @classmethod

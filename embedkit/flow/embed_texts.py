@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from pydantic import ValidationError
 
 from embedkit.config import EngineConfig, ModelConfig, RecordConfig, granularity_fault
 from embedkit.corpus.blocks import make_blocks
@@ -26,7 +25,6 @@ from embedkit.encoders.kinds import read_model
 from embedkit.encoders.local_client import LocalConnection
 from embedkit.encoders.spec import ModelSpec, VectorSpec
 from embedkit.errors import ConfigError
-from embedkit.errors.settings import sentence
 from embedkit.flow.block_size import with_block_size
 from embedkit.flow.embedded_texts import EmbeddedTexts, SpanVectors, TextReject
 from embedkit.flow.encode import encode_tokens
@@ -279,19 +277,16 @@ def checked_settings(
     Raises:
         ConfigError: A setting is unknown or out of range.
     """
-    try:
-        records = RecordConfig(text_column=text_column, text_template=text_template)
-        Columns.of(records)
-        if isinstance(model, ModelSpec):
-            if settings:
-                raise ConfigError(f"{min(settings)}: is settled by the model that was read before")
-            return model, records
-        config = ModelConfig(model=os.fspath(model), **settings)
-        if fault := granularity_fault(config, records):
-            raise ConfigError(fault)
-        return config, records
-    except ValidationError as error:
-        raise ConfigError(sentence(error)) from error
+    records = RecordConfig(text_column=text_column, text_template=text_template)
+    Columns.of(records)
+    if isinstance(model, ModelSpec):
+        if settings:
+            raise ConfigError(f"{min(settings)}: is settled by the model that was read before")
+        return model, records
+    config = ModelConfig(**{"model": model, **settings})
+    if fault := granularity_fault(config, records):
+        raise ConfigError(fault)
+    return config, records
 
 
 def refuse_spans(settings: Mapping[str, Any], name: str) -> None:

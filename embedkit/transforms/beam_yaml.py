@@ -6,7 +6,7 @@ configuration's own, flat, as in a job file.
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, get_origin
+from typing import Annotated, Any
 
 import apache_beam as beam
 import pyarrow as pa
@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from embedkit.config import CorpusConfig, ModelConfig, OutputConfig, RecordConfig
 from embedkit.corpus.plan import plan_inputs
 from embedkit.errors import ConfigError
-from embedkit.errors.settings import sentence, what_is_wrong
+from embedkit.errors.settings import what_is_wrong
 from embedkit.records import DocumentBlock
 from embedkit.reports.account import RunAccount
 from embedkit.transforms.embed_corpus import EmbedCorpus
@@ -133,26 +133,12 @@ def _shards(given: Any) -> int:
 
 def _configured(settings: Mapping[str, Any], *configs: type[BaseModel]) -> list[Any]:
     """Parts flat settings among configurations; what none of them has is refused by the last."""
-    lists = {
-        name
-        for config in configs
-        for name, field in config.model_fields.items()
-        if get_origin(field.annotation) is tuple
-    }
-    left = {
-        # One value where a list is expected is a list of one, as in a job file.
-        name: [value] if name in lists and isinstance(value, str) else value
-        for name, value in settings.items()
-        if value is not None
-    }
+    left = {name: value for name, value in settings.items() if value is not None}
     made = []
-    try:
-        for config in configs[:-1]:
-            own = {name: left.pop(name) for name in config.model_fields if name in left}
-            made.append(config(**own))
-        return [*made, configs[-1](**left)]
-    except ValidationError as error:
-        raise ConfigError(sentence(error)) from error
+    for config in configs[:-1]:
+        own = {name: left.pop(name) for name in config.model_fields if name in left}
+        made.append(config(**own))
+    return [*made, configs[-1](**left)]
 
 
 class _EmbedToRow(beam.PTransform):

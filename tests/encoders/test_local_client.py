@@ -1,5 +1,6 @@
 """The encoder of one process: loaded once, called once at a time, counted for each client."""
 
+import gc
 import os
 import pickle
 import threading
@@ -40,10 +41,15 @@ def loaded(monkeypatch) -> list[SlowEncoder]:
         encoders.append(SlowEncoder())
         return encoders[-1]
 
-    local_client._encoder.cache_clear()
+    forget()
     monkeypatch.setattr(local_client, "load_encoder", load)
     yield encoders
-    local_client._encoder.cache_clear()
+    forget()
+
+
+def forget() -> None:
+    local_client._used_last.clear()
+    local_client._in_use.clear()
 
 
 @pytest.fixture
@@ -74,6 +80,26 @@ def test_threads_share_one_encoder_and_wait_for_each_other(
     assert found == {first: list(range(first, first + 20)) for first in (100, 200, 300, 400)}
     assert len(loaded) == 1
     assert loaded[0].most == at_once
+
+
+def test_no_encoder_is_loaded_twice_while_somebody_has_it(connection, loaded, tiny_model, tmp_path):
+    """And of those that nobody has any more, the two that were used last stay."""
+    others = [
+        LocalConnection(read_model(tiny_job(tiny_model, "in", tmp_path, max_tokens=20 + n)))
+        for n in range(3)
+    ]
+    every = [connection, *others]
+    clients = [one() for one in every]
+    assert len(loaded) == 4
+    again = [one() for one in every * 2]
+    assert len(loaded) == 4
+    assert [one.encoder for one in again[:4]] == [one.encoder for one in clients]
+    del clients, again
+    gc.collect()
+    others[1](), others[2]()
+    assert len(loaded) == 4
+    connection()
+    assert len(loaded) == 5
 
 
 def test_each_client_counts_its_own_calls(connection, loaded):

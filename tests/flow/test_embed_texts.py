@@ -193,6 +193,80 @@ def test_rows_that_are_none_and_texts_for_a_template_are_refused(tiny_model, emb
         two.embed_columns({"a": ["one"], "b": ["one", "two"]})
 
 
+@pytest.mark.parametrize(
+    ("texts", "said"),
+    [
+        (b"abc", r"a single text, expected a list of them, as \[text\]"),
+        (None, "a NoneType, expected a list of texts"),
+        (3, "a int, expected a list of texts"),
+        ({"a", "b"}, "a set, expected a list of texts"),
+        (np.array("one"), "a ndarray, expected a list of texts"),
+    ],
+)
+def test_what_is_no_list_of_texts_is_refused(embedder, texts, said):
+    with pytest.raises(ConfigError, match=f"texts: {said}"):
+        embedder.embed(texts)
+    with pytest.raises(ConfigError, match=f"text: {said}"):
+        embedder.embed_columns({"text": texts})
+
+
+class Later:
+    """A table that is still to be computed."""
+
+    columns = ("text",)
+    collect = None
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        (pd.DataFrame([["a", "b"]], columns=["text", "text"]), "text is there twice; rename one"),
+        (pa.table([["a"], ["b"]], names=["text", "text"]), "text is there twice; rename one"),
+        (pd.Series({"text": "abc"}), "a Series, expected a mapping of names"),
+        ([{"text": "abc"}], "a list, expected a mapping .* call embed_rows with rows"),
+        (Later(), "a Later, expected a mapping"),
+    ],
+)
+def test_what_has_no_columns_is_refused(embedder, columns, said):
+    with pytest.raises(ConfigError, match=f"columns: {said}"):
+        embedder.embed_columns(columns)
+
+
+def test_a_table_of_pandas_or_arrow_has_columns(embedder):
+    texts = ["rain", None, "a fox"]
+    alone = embedder.embed(texts).vectors
+    for table in (
+        pd.DataFrame({"text": texts}, index=[7, 7, 7]),
+        pa.table({"text": texts}),
+        pa.RecordBatch.from_pydict({"text": texts}),
+    ):
+        np.testing.assert_array_equal(embedder.embed_columns(table).vectors, alone)
+
+
+def test_what_is_missing_in_pandas_is_no_text(tiny_model, embedder):
+    frame = pd.DataFrame({"title": ["A fox", None], "text": ["rain", "rain"]})
+    missing = [{"title": None, "text": "rain"}, {"title": float("nan"), "text": "rain"}]
+    missing += [{"title": value, "text": "rain"} for value in (pd.NA, np.nan, np.ma.masked)]
+    both = TextEmbedder(tiny_model, text_template="{title}. {text}", **SETTINGS)
+    wanted = both.embed_columns({"title": [""], "text": ["rain"]}).vectors[0]
+    found = both.embed_columns(frame).vectors[1], *both.embed_rows(missing).vectors
+    np.testing.assert_allclose(found, [wanted] * 6, atol=1e-6)
+    rejects = embedder.embed(["rain", float("nan"), np.float32("nan")]).rejects
+    assert [rejects[place].reason for place in (1, 2)] == ["missing_column"] * 2
+
+
+def test_vectors_of_words_are_no_column(tiny_model):
+    words = TextEmbedder(tiny_model, granularity="word", **SETTINGS)
+    with pytest.raises(ConfigError, match="a text has many vectors of words or tokens"):
+        words.embed(["rain fox", None]).as_columns()
+
+
+@pytest.mark.parametrize("model", [None, 3])
+def test_what_is_no_model_is_said_in_one_line(model):
+    with pytest.raises(ConfigError, match="model: "):
+        TextEmbedder(model)
+
+
 def test_a_lost_encoder_is_an_error_and_no_reject(tiny_model):
     def connect():
         raise EncoderError("an encoder was lost: it was pulled")

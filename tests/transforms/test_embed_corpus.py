@@ -70,19 +70,24 @@ def test_values_of_other_libraries_are_what_they_stand_for(model, output):
         {"id": "d", "text": "hills", "stars": pa.scalar(4), "by": {"all": [Author("x", pd.NaT)]}},
         {"id": "e", "text": pd.NA, "stars": 5, "by": None},
         {"id": "f", "text": "trees", "stars": None, "by": pd.NaT},
+        {"id": "g", "text": np.nan, "stars": 5, "by": None},
+        {"id": np.nan, "text": "a row without an id", "stars": 6, "by": None},
     ]
     output = output.model_copy(update={"max_reject_share": 1.0})
-    assert embed(rows, EmbedCorpus(model, output, _SMALL, shards=2)).rejects == 1
+    assert embed(rows, EmbedCorpus(model, output, _SMALL, shards=2)).rejects == 2
     dataset = Dataset.latest(output.output)
     table = dataset.table
     assert table.schema.field("stars").type == pa.int64()
     told = dict(zip(table["id"].to_pylist(), table["stars"].to_pylist(), strict=True))
-    assert told == {"a": 1, "b": None, "c": 3, "d": 4, "f": None}
+    (derived,) = told.keys() - set("abcdf")
+    assert "nan" not in derived
+    assert told == {"a": 1, "b": None, "c": 3, "d": 4, "f": None, derived: 6}
     one = '{"name":"x","born":1}'
     by = dict(zip(table["id"].to_pylist(), table["by"].to_pylist(), strict=True))
     inside = '{"all":[{"name":"x","born":null}]}'
-    assert by == {"a": one, "b": one, "c": one, "d": inside, "f": None}
-    assert [(r["doc_id"], r["reason"]) for r in dataset.rejects] == [("e", "missing_column")]
+    assert by == {"a": one, "b": one, "c": one, "d": inside, "f": None, derived: None}
+    rejects = {(one["doc_id"], one["reason"]) for one in dataset.rejects}
+    assert rejects == {("e", "missing_column"), ("g", "missing_column")}
 
 
 @pytest.mark.parametrize("check", ["runtime_type_check", "performance_runtime_type_check"])
