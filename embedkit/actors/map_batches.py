@@ -31,7 +31,8 @@ class EmbedBatches(BatchEmbedder):
         [{'text': '', 'reject': 'empty_text'}]
 
     It takes batches of every format and returns tables of Arrow; of the formats, ``pyarrow`` alone
-    leaves nulls of other columns as they are. The model's directory must be on every node.
+    leaves nulls of other columns as they are, and whole numbers beside them whole, as a template
+    over numbers wants them. The model's directory must be on every node.
     ``num_gpus=1`` gives each actor a GPU; on CPUs give ``encoder_threads``, the cores of a machine
     divided by the actors on it.
     """
