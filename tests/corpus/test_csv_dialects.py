@@ -10,7 +10,7 @@ from reading import corpus_config, read_corpus, write
 
 from embedkit.config import CorpusConfig
 from embedkit.corpus.plan import plan_corpus
-from embedkit.errors import InputError
+from embedkit.errors import ConfigError, InputError
 
 
 def numbered(rejects):
@@ -179,7 +179,7 @@ def test_a_named_dialect_as_pythons_reader_has_it(tmp_path: Path, case: str) -> 
     ],
 )  # fmt: skip
 def test_a_dialect_that_cannot_be(given: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match=next(iter(given))):
+    with pytest.raises(ConfigError, match=next(iter(given))):
         CorpusConfig(inputs=("x",), **given)
 
 

@@ -14,7 +14,7 @@ from reading import corpus_config, read_corpus, write
 from embedkit.config import CorpusConfig
 from embedkit.corpus import encodings
 from embedkit.corpus.plan import plan_corpus
-from embedkit.errors import InputError
+from embedkit.errors import ConfigError, InputError
 
 TEXTS = ["plain", "Grüße, überall", "漢字 and 😀", "a ”quoted” one", "\ufeffinside", "x" * 70_000]
 CONTENT = {
@@ -150,5 +150,5 @@ def test_what_a_mark_told_is_said_once(
 
 @pytest.mark.parametrize("name", ["no-such", "rot13", "base64", "idna", "punycode", "undefined"])
 def test_what_is_no_encoding_of_text(name: str) -> None:
-    with pytest.raises(ValueError, match="no encoding of text"):
+    with pytest.raises(ConfigError, match="no encoding of text"):
         CorpusConfig(inputs=("x",), encoding=name)

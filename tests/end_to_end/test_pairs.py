@@ -263,7 +263,7 @@ def test_settings_that_do_not_go_with_pairs(cross, tmp_path, settings, message):
     ],
 )
 def test_columns_that_cannot_be_a_query(settings, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ConfigError, match=message):
         RecordConfig(**settings)
 
 

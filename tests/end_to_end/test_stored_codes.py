@@ -321,5 +321,5 @@ def test_what_cannot_be_stored_so_is_refused(static, tiny_model, tmp_path):
     write_directory(odd, np.random.default_rng(1).normal(size=(2, 9)), ["one", "two"])
     with pytest.raises(ConfigError, match="binary puts eight components into a byte"):
         run(str(odd), folder, tmp_path, vector_dtype="binary")
-    with pytest.raises(ValueError, match="int8 is for one vector per document or chunk, and words"):
+    with pytest.raises(ConfigError, match="int8 is for one vector per document or chunk, and wor"):
         job(tiny_model, folder, tmp_path, vector_dtype="int8", granularity="word")

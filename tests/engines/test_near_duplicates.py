@@ -166,7 +166,7 @@ def test_the_setting_as_it_may_be_written(job, given, settled):
 
 @pytest.mark.parametrize("wrong", ["yes", 0, 1.5, -1, "nan", "", None])
 def test_a_setting_that_is_neither(job, wrong):
-    with pytest.raises(ValueError, match="expected auto, on, off, or a cosine above 0"):
+    with pytest.raises(ConfigError, match="expected auto, on, off, or a cosine above 0"):
         job(near_duplicates=wrong)
 
 
