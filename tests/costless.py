@@ -24,7 +24,7 @@ from embedkit.corpus.plan import Split
 from embedkit.dataset import version
 from embedkit.dataset.committed import CommitRecord
 from embedkit.dataset.stores import open_store
-from embedkit.encoders.local_client import LocalClient
+from embedkit.encoders.local_client import LocalClient, SharedEncoder
 from embedkit.encoders.spec import ModelIdentity, ModelSpec, Placement, VectorSpec
 from embedkit.engines import run
 from embedkit.engines.display import Nothing
@@ -129,7 +129,7 @@ class CostlessEngine(PlainEngine):
         self, job: Job, splits: Sequence[Split], committed: Mapping[str, CommitRecord]
     ) -> Iterator[PlainWork]:
         """There is nothing to load."""
-        client = LocalClient(self.encoder, Semaphore())
+        client = LocalClient(SharedEncoder(self.encoder, Semaphore()))
         yield PlainWork(job, splits, client, Tally(documents_by_split(committed.values())))
 
 

@@ -209,7 +209,7 @@ def _evaluation_in(job: Mapping[str, Any], name: str) -> EvaluationConfig | None
             f"{name}: {EVALUATION} = {str(section)[:_SHOWN]!r}: expected lines below it, such as "
             "'retrieval: DIRECTORY'"
         )
-    settings = {str(key): _listed(str(key), one, EvaluationConfig) for key, one in section.items()}
+    settings = {str(key): one for key, one in section.items()}
     return read_settings(EvaluationConfig, settings, f"{name}: {EVALUATION}")
 
 
@@ -280,14 +280,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(job, dict):
         held = "nothing" if job is None else f"a {type(job).__name__}"
         raise ConfigError(f"{path}: holds {held}, expected lines such as 'model: DIRECTORY'")
-    return {str(key): _listed(str(key), value) for key, value in job.items()}
-
-
-def _listed(name: str, value: Any, kind: type[BaseModel] = JobConfig) -> Any:
-    """One value where a list is expected is a list of one."""
-    field = kind.model_fields.get(name)
-    is_list = field is not None and _option_type(field) == list[str]
-    return [value] if is_list and isinstance(value, str) else value
+    return {str(key): value for key, value in job.items()}
 
 
 def _problem(kind: type[BaseModel], problem: Any) -> str:

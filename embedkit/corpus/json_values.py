@@ -119,6 +119,7 @@ def _json(value: Any) -> str:
 
 
 _OWN = frozenset({str, int, float, bool, type(None), dict, list, Written})
+"""Types of which no value is another library's."""
 
 
 def _write(value: Any, write: Callable[[str], object]) -> None:

@@ -40,25 +40,33 @@ def plan_rows(shards: int) -> Plan:
     return Plan(base="", metadata=(), splits=splits, files=0, total_bytes=0, inputs_digest="")
 
 
+def fields_of(row: Any) -> Mapping[Any, Any]:
+    """Returns the fields of a mapping, named tuple or ``beam.Row``, their values as they are.
+
+    Raises:
+        ConfigError: It is something else.
+    """
+    if isinstance(row, Mapping):
+        return row
+    if hasattr(row, "_asdict"):
+        fields: dict[str, Any] = row._asdict()
+        return fields
+    kind = type(row).__name__
+    remedy = (
+        "the step before has to say so: .with_output_types(DocumentBlock)"
+        if isinstance(row, DocumentBlock)
+        else "map it upstream"
+    )
+    raise ConfigError(f"rows: an element is a {kind}, expected a mapping or a Row; {remedy}")
+
+
 def as_mapping(row: Any) -> dict[str, Any]:
     """Returns a mapping, named tuple or ``beam.Row`` as a dictionary of Python's own values.
 
     Raises:
         ConfigError: It is something else.
     """
-    if isinstance(row, Mapping):
-        values: dict[Any, Any] = dict(row)
-    elif hasattr(row, "_asdict"):
-        values = row._asdict()
-    else:
-        kind = type(row).__name__
-        remedy = (
-            "the step before has to say so: .with_output_types(DocumentBlock)"
-            if isinstance(row, DocumentBlock)
-            else "map it upstream"
-        )
-        raise ConfigError(f"rows: an element is a {kind}, expected a mapping or a Row; {remedy}")
-    return {str(name): plain_value(value) for name, value in values.items()}
+    return {str(name): plain_value(value) for name, value in fields_of(row).items()}
 
 
 def row_split(row: Row, config: RecordConfig, shards: int) -> str:

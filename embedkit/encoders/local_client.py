@@ -18,19 +18,29 @@ from embedkit.errors import ConfigError
 from embedkit.vectors import TokenBatch
 
 
+@dataclass(frozen=True, eq=False)
+class SharedEncoder:
+    """An encoder of this process that several clients call.
+
+    Attributes:
+        encoder: The encoder.
+        turns: Lets as many calls as the encoder takes at once into it.
+    """
+
+    encoder: Encoder
+    turns: threading.Semaphore
+
+
 class LocalClient:
     """Calls one encoder in this process, from any number of threads.
 
     Args:
-        encoder: The encoder.
-        turns: Lets as many calls as the encoder takes at once into it; shared by all its clients.
-        kept: What is to be kept for as long as there is a client.
+        shared: The encoder, with others' clients if they have the same.
     """
 
-    def __init__(self, encoder: Encoder, turns: threading.Semaphore, kept: object = None) -> None:
-        self.encoder = encoder
-        self._turns = turns
-        self._kept = kept
+    def __init__(self, shared: SharedEncoder) -> None:
+        self.encoder = shared.encoder
+        self._shared = shared
         self._meter = LoadMeter("encoder-0", str(os.getpid()))
 
     def encode_all(self, batches: Iterable[TokenBatch]) -> Iterator[NDArray[np.float32]]:
@@ -38,7 +48,7 @@ class LocalClient:
         _check_not_forked()
         for batch in batches:
             with (
-                self._turns,
+                self._shared.turns,
                 self._meter.call(
                     len(batch),
                     len(batch.input_ids),
@@ -58,24 +68,17 @@ _loading = threading.Lock()
 _loaded_in: set[int] = set()
 
 
-class _Loaded:
-    """An encoder, and the turns of all that call it."""
-
-    def __init__(self, model: ModelSpec) -> None:
-        self.encoder = load_encoder(model)
-        self.turns = threading.BoundedSemaphore(model.calls_at_once)
-
-
-_in_use: WeakValueDictionary[ModelSpec, _Loaded] = WeakValueDictionary()
+_in_use: WeakValueDictionary[ModelSpec, SharedEncoder] = WeakValueDictionary()
 """All that some client still has, which is not loaded twice."""
-_used_last: deque[_Loaded] = deque(maxlen=2)
+_used_last: deque[SharedEncoder] = deque(maxlen=2)
 
 
-def _loaded(model: ModelSpec) -> _Loaded:
+def _loaded(model: ModelSpec) -> SharedEncoder:
     found = _in_use.get(model)
     if found is None:
         _loaded_in.add(os.getpid())
-        found = _in_use[model] = _Loaded(model)
+        turns = threading.BoundedSemaphore(model.calls_at_once)
+        found = _in_use[model] = SharedEncoder(load_encoder(model), turns)
     if found in _used_last:
         _used_last.remove(found)
     _used_last.append(found)
@@ -112,5 +115,4 @@ class LocalConnection:
         """
         _check_not_forked()
         with _loading:
-            found = _loaded(self.model)
-            return LocalClient(found.encoder, found.turns, found)
+            return LocalClient(_loaded(self.model))

@@ -40,8 +40,9 @@ def what_is_wrong(problem: Mapping[str, Any]) -> str:
 
 
 def named_problem(problem: Mapping[str, Any]) -> str:
-    """Returns what is wrong with a value, behind the setting's name."""
-    return f"{problem['loc'][0] if problem['loc'] else 'settings'}: {what_is_wrong(problem)}"
+    """Returns what is wrong with a value, behind the setting's name; of several, they name them."""
+    place = f"{problem['loc'][0]}: " if problem["loc"] else ""
+    return place + what_is_wrong(problem)
 
 
 def sentence(

@@ -9,9 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from embedkit.corpus.columns import lookup
-from embedkit.corpus.plain_values import without_nan
 from embedkit.errors import ConfigError
-from embedkit.flow.embed_texts import Connect, TextEmbedder, refuse_spans
+from embedkit.flow.embed_texts import Connect, TextEmbedder, column_names, refuse_spans
 from embedkit.vectors import vector_type
 
 
@@ -84,7 +83,13 @@ class BatchEmbedder:
             ConfigError: The batch lacks a column of the text, or has one of the new ones already.
             EncoderError: No encoder answered.
         """
-        names = [str(name) for name in column_names(batch)]
+        found_names = column_names(batch)
+        if found_names is None:
+            raise ConfigError(
+                f"expected a batch of rows, not a {type(batch).__name__}; map batches, not single "
+                "columns (leave input_columns out)"
+            )
+        names = [str(name) for name in found_names]
         taken = {self.embedding_column, self.reject_column}.intersection(names)
         if taken:
             raise ConfigError(
@@ -108,21 +113,6 @@ class BatchEmbedder:
         )
         vectors, reasons = embedded.as_columns()
         return {self.embedding_column: vectors, self.reject_column: reasons}
-
-
-def column_names(batch: Any) -> list[Any]:
-    """Returns the names of a batch's columns, whatever kind of batch it is."""
-    if isinstance(batch, Mapping):
-        return list(batch)
-    if isinstance(batch, pa.Table):
-        return list(batch.column_names)
-    columns = getattr(batch, "columns", None)
-    if columns is None:
-        raise ConfigError(
-            f"expected a batch of rows, not a {type(batch).__name__}; map batches, not single "
-            "columns (leave input_columns out)"
-        )
-    return list(columns)
 
 
 def column_values(batch: Any, name: str, names: list[str]) -> list[Any] | None:
@@ -150,8 +140,7 @@ def _as_list(column: Any) -> list[Any]:
     for method in ("to_pylist", "to_list", "tolist"):
         if hasattr(column, method):
             values: list[Any] = getattr(column, method)()
-            # NumPy and pandas have no other null in a column of strings or numbers.
-            return values if method == "to_pylist" else [without_nan(one) for one in values]
+            return values
     return list(column)
 
 

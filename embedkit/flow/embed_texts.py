@@ -6,7 +6,6 @@ the same vectors, and what a run would reject is a reject here, for the same rea
 
 import os
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -158,14 +157,14 @@ class TextEmbedder:
                 here.
             EncoderError: No encoder answered.
         """
-        columns = _checked_columns(columns)
-        missing = [name for name in self.text_columns if name not in columns]
+        given = _columns_of(columns, self.text_columns)
+        missing = [name for name in self.text_columns if name not in given]
         if missing:
             raise ConfigError(
                 f"columns: {missing[0]} is missing of {', '.join(self.text_columns)}; give it, "
                 "of nulls where it may be absent"
             )
-        values = {name: _values(columns[name], name) for name in self.text_columns}
+        values = {name: _values(column, name) for name, column in given.items()}
         lengths = {name: len(column) for name, column in values.items()}
         count = max(lengths.values())
         if min(lengths.values()) != count:
@@ -317,22 +316,33 @@ def _check_list(values: object, name: str) -> None:
         raise ConfigError(f"{name}: a {kind}, expected a list of texts, such as one column")
 
 
-def _checked_columns(columns: Any) -> Any:
-    """Returns what gives a column by its name, of a mapping or a table of pandas or Arrow."""
-    if isinstance(columns, Mapping):
-        return columns
-    is_arrow = isinstance(columns, pa.Table | pa.RecordBatch)
-    names = columns.schema.names if is_arrow else getattr(columns, "columns", None)
+def column_names(table: Any) -> list[Any] | None:
+    """Returns the names of the columns of a mapping or a table, None for what is neither.
+
+    Args:
+        table: Of Arrow, pandas or Polars, or a mapping of columns.
+    """
+    if isinstance(table, Mapping):
+        return list(table)
+    if isinstance(table, pa.Table | pa.RecordBatch):
+        return list(table.schema.names)
     # A table that is still to be computed has names, but no columns.
-    if names is None or hasattr(columns, "collect"):
+    lazy = not hasattr(table, "columns") or hasattr(table, "collect")
+    return None if lazy else list(table.columns)
+
+
+def _columns_of(columns: Any, wanted: Sequence[str]) -> dict[str, Any]:
+    """Returns those columns that are wanted, and none of the others, which may be costly."""
+    names = column_names(columns)
+    if names is None:
         raise ConfigError(
             f"columns: a {type(columns).__name__}, expected a mapping of names to lists of values, "
             "or a table of pandas or Arrow; call embed_rows with rows, or make one of it"
         )
-    repeated = [name for name, count in Counter(names).items() if count > 1]
+    repeated = [name for name in wanted if names.count(name) > 1]
     if repeated:
         raise ConfigError(f"columns: {repeated[0]} is there twice; rename one of them")
-    return {name: columns[name] for name in names} if is_arrow else columns
+    return {name: columns[name] for name in wanted if name in names}
 
 
 def _values(column: Any, name: str) -> list[Any]:

@@ -19,7 +19,7 @@ from embedkit.corpus.splits import Split
 from embedkit.dataset.layer_ranges import RangesRecord, create_ranges
 from embedkit.encoders.base import Encoder
 from embedkit.encoders.kinds import load_encoder, load_observed
-from embedkit.encoders.local_client import LocalClient
+from embedkit.encoders.local_client import LocalClient, SharedEncoder
 from embedkit.errors import ConfigError
 from embedkit.flow.calibrate import sampled_rows
 from embedkit.flow.codes import cosines_of
@@ -96,7 +96,7 @@ class MeasureRanges:
         block = DocumentBlock("00000", 0, rows.num_rows, True, (), rows)
         found = encode_tokens(
             tokenize_rows(block, load_row_tokenizer(model.tokenizer)),
-            LocalClient(encoder, BoundedSemaphore(1)),
+            LocalClient(SharedEncoder(encoder, BoundedSemaphore(1))),
             self.call_tokens,
             mixed_calls=model.mixed_calls,
             vectors=model.vectors,

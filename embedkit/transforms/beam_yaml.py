@@ -6,17 +6,15 @@ configuration's own, flat, as in a job file.
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any
+from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
 from apache_beam.typehints.row_type import RowTypeConstraint
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel
 
 from embedkit.config import CorpusConfig, ModelConfig, OutputConfig, RecordConfig
 from embedkit.corpus.plan import plan_inputs
-from embedkit.errors import ConfigError
-from embedkit.errors.settings import what_is_wrong
 from embedkit.records import DocumentBlock
 from embedkit.reports.account import RunAccount
 from embedkit.transforms.embed_corpus import EmbedCorpus
@@ -59,7 +57,6 @@ _ACCOUNT: dict[str, Any] = {
 """What a row tells of a RunAccount."""
 
 _SHARDS = inspect.Parameter("shards", inspect.Parameter.KEYWORD_ONLY, default=64, annotation=int)
-_WHOLE = TypeAdapter(Annotated[int, Field(ge=1)])
 
 
 def _takes(
@@ -97,7 +94,12 @@ def embed_corpus(**settings: Any) -> beam.PTransform:
 
     Rows need a text, and should have an id; what else they have is carried along.
     """
-    shards = _shards(settings.pop("shards", None))
+    shards = settings.pop("shards", None)
+    if shards is None:
+        shards = _SHARDS.default
+    elif isinstance(shards, str) and shards.isdecimal():
+        # A variable of the pipeline, which is text.
+        shards = int(shards)
     model, output, records = _configured(settings, ModelConfig, OutputConfig, RecordConfig)
     return "EmbedCorpus" >> _EmbedToRow(EmbedCorpus(model, output, records, shards=shards))
 
@@ -122,13 +124,6 @@ def read_corpus(**settings: Any) -> beam.PTransform:
 # How Beam YAML tells a source from a transform that lacks its input.
 for _source in (embed_files, read_corpus):
     vars(_source)["_yaml_requires_inputs"] = False
-
-
-def _shards(given: Any) -> int:
-    try:
-        return _SHARDS.default if given is None else _WHOLE.validate_python(given)
-    except ValidationError as error:
-        raise ConfigError(f"shards: {what_is_wrong(error.errors()[0])}") from error
 
 
 def _configured(settings: Mapping[str, Any], *configs: type[BaseModel]) -> list[Any]:

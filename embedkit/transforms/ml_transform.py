@@ -8,7 +8,7 @@ import apache_beam as beam
 from apache_beam.ml.inference.base import ModelHandler, RunInference, RunInferenceDLQ
 from apache_beam.ml.transforms.base import EmbeddingsManager, EmbeddingTypeAdapter
 
-from embedkit.corpus.rows import as_mapping
+from embedkit.corpus.rows import as_mapping, fields_of
 from embedkit.errors import ConfigError
 from embedkit.flow.embed_texts import Connect, TextEmbedder, refuse_spans
 from embedkit.flow.embedded_texts import TextReject
@@ -97,15 +97,11 @@ class TextEmbeddings(EmbeddingsManager):
 class _Embedded(NamedTuple):
     """An element, and what became of its texts by column; of a type adapter's by its own name.
 
-    Attributes:
-        element: The element.
-        results: Vectors, or why there is none.
-        no_row: What is wrong where it has no columns at all.
+    An element that is no row, and has no columns, has no results; whoever finishes it says so.
     """
 
     element: Any
     results: dict[str, list[float] | TextReject]
-    no_row: ConfigError | None = None
 
 
 class _Elements(ModelHandler[Any, _Embedded, TextEmbedder]):
@@ -131,27 +127,17 @@ class _Elements(ModelHandler[Any, _Embedded, TextEmbedder]):
         model: TextEmbedder,
         inference_args: Mapping[str, Any] | None = None,
     ) -> Iterable[_Embedded]:
-        names = self._columns or ["text"]
-        no_rows: dict[int, ConfigError] = {}
         if self._columns is None:
-            texts = list(self._adapter.input_fn(batch))
+            texts = [{"text": text} for text in self._adapter.input_fn(batch)]
         else:
-            texts = []
-            for place, one in enumerate(batch):
-                try:
-                    row = as_mapping(one)
-                except ConfigError as error:
-                    # The others of its batch are none the worse for it.
-                    no_rows[place] = error
-                    row = {}
-                texts += [row.get(name) for name in names]
-        embedded = self._handler.embed(texts, model)
+            texts = [_texts_of(one, self._columns) for one in batch]
+        embedded = self._handler.embed([text for one in texts for text in one.values()], model)
         rejects = embedded.rejects
         found = enumerate(embedded.vectors)
         results = iter(rejects.get(place) or vector.tolist() for place, vector in found)
         return [
-            _Embedded(one, {name: next(results) for name in names}, no_rows.get(place))
-            for place, one in enumerate(batch)
+            _Embedded(one, {name: next(results) for name in names})
+            for one, names in zip(batch, texts, strict=True)
         ]
 
     def get_num_bytes(self, batch: Sequence[Any]) -> int:
@@ -159,6 +145,15 @@ class _Elements(ModelHandler[Any, _Embedded, TextEmbedder]):
 
     def get_metrics_namespace(self) -> str:
         return self._handler.get_metrics_namespace()
+
+
+def _texts_of(element: Any, columns: list[str]) -> dict[str, Any]:
+    try:
+        row = as_mapping(element)
+    except ConfigError:
+        # Said when the element is finished, so that it costs the others of its batch nothing.
+        return {}
+    return {name: row.get(name) for name in columns}
 
 
 class _Rejected(Exception):
@@ -220,16 +215,12 @@ class _Finish:
 
     def without_rejects(self, embedded: _Embedded) -> Any:
         """Returns the element with its vectors, or raises where one is missing."""
-        if embedded.no_row is not None:
-            raise embedded.no_row
         if reasons := _reasons(embedded):
             raise _Rejected(reasons)
         return self._with(embedded.element, embedded.results)
 
     def with_reasons(self, embedded: _Embedded) -> Any:
         """Returns the element with its vectors, and with the reasons where columns are named."""
-        if embedded.no_row is not None:
-            raise embedded.no_row
         columns: dict[str, Any] = {}
         reasons: dict[str, Any] = {}
         for name, one in embedded.results.items():
@@ -238,7 +229,7 @@ class _Finish:
             reasons[f"{name}_reject"] = reject.reason if reject else None
         if self._columns is None:
             return self._with(embedded.element, columns)
-        taken = reasons.keys() & _values(embedded.element)
+        taken = reasons.keys() & fields_of(embedded.element)
         if taken:
             raise ConfigError(
                 f"rows: have a column {min(taken)} already, which takes the reasons of rejects; "
@@ -249,12 +240,8 @@ class _Finish:
     def _with(self, element: Any, columns: dict[str, Any]) -> Any:
         if self._columns is None:
             return self._adapter.output_fn([element], list(columns.values()))[0]
-        made = {**_values(element), **columns}
+        made = {**fields_of(element), **columns}
         return made if isinstance(element, Mapping) else beam.Row(**made)
-
-
-def _values(element: Any) -> Mapping[str, Any]:
-    return element if isinstance(element, Mapping) else dict(element._asdict())
 
 
 def _each_of_batch(failed: Any) -> Iterator[Any]:
@@ -267,7 +254,7 @@ def _each_of_batch(failed: Any) -> Iterator[Any]:
 def _of_element(failed: Any) -> Any:
     """Returns an element that was rejected, with the reasons in the place of a traceback."""
     embedded, (kind, message, stack) = failed
-    reasons = "" if embedded.no_row is not None else _reasons(embedded)
+    reasons = _reasons(embedded)
     return embedded.element, (kind, reasons, []) if reasons else (kind, message, stack)
 
 
