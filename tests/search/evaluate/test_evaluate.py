@@ -141,8 +141,9 @@ def test_everything_by_the_command(version, model, oracle, benchmark, pairs, tmp
     values = [query["measures"]["ndcg@10"] for query in worst]
     assert len(worst) == 10
     assert values == sorted(values)
-    (missed,) = [one for query in worst for one in query["expected"] if one["id"] == "doc-00059"]
-    assert (missed["rank"], missed["text"], missed["relevant"]) == (None, None, True)
+    # Two queries should have found it; whether both are of the worst hangs on the CPU's last bit.
+    missed = [one for query in worst for one in query["expected"] if one["id"] == "doc-00059"]
+    assert {(one["rank"], one["text"], one["relevant"]) for one in missed} == {(None, None, True)}
     assert all(one["text"] for query in worst for one in query["found"])
     for query in worst:
         assert [one["rank"] for one in query["found"]] == [1, 2, 3]
