@@ -8,6 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from bokeh.core.serialization import Serializer
 from bokeh.document import Document
 from bokeh.models import Plot
 from markupsafe import Markup
@@ -53,10 +54,9 @@ class Plots:
         return Markup("\n").join([*blocks, *map(_script, _sources())])
 
     def _document(self) -> dict[str, Any]:
-        document = Document()
-        for plot in self._plots:
-            document.add_root(plot)
-        content = document.to_json(deferred=False)
+        # A document looks through each plot's models for what follows their changes: nothing here.
+        content = Document().to_json(deferred=False)
+        content["roots"] = Serializer(deferred=False).encode(self._plots)
         names = _Names()
         roots = [names.of(plot.id) for plot in self._plots]
         return {"document": names.within(content), "roots": roots}
