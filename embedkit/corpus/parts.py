@@ -1,7 +1,8 @@
 """Cuts batches of records so that the texts made of them fit into memory."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -9,6 +10,8 @@ from embedkit.corpus.columns import Columns, text_lengths
 from embedkit.corpus.documents import Records
 
 _MOST_CHARS = 1 << 24
+_SLICE_ROWS = 4096
+_SLICE_CHARS = 1 << 26
 
 
 def in_parts(records: Records, columns: Columns, max_record_bytes: int) -> Iterator[Records]:
@@ -31,6 +34,24 @@ def in_parts(records: Records, columns: Columns, max_record_bytes: int) -> Itera
         stop = min(count, max(start + 1, stop))
         yield _part(records, start, stop) if stop - start < count else records
         start = stop
+
+
+def slices(rows: Iterable[Iterable[Any]]) -> Iterator[tuple[int, int]]:
+    """Cuts rows of values so that no slice's text comes near what one Arrow batch can hold.
+
+    Yields:
+        Where each slice starts, and where the next one does.
+    """
+    start = size = stop = 0
+    for number, row in enumerate(rows):
+        length = sum(len(value) for value in row if isinstance(value, str))
+        if number > start and (size + length > _SLICE_CHARS or number - start == _SLICE_ROWS):
+            yield start, number
+            start, size = number, 0
+        size += length
+        stop = number + 1
+    if stop:
+        yield start, stop
 
 
 def _part(records: Records, start: int, stop: int) -> Records:

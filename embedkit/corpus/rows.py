@@ -13,7 +13,7 @@ from embedkit.corpus.chunks import Chunker
 from embedkit.corpus.columns import Columns, lookup
 from embedkit.corpus.documents import Documents, Records, make_documents
 from embedkit.corpus.metadata_types import declared_types, infer_type, parse_type
-from embedkit.corpus.parts import in_parts
+from embedkit.corpus.parts import in_parts, slices
 from embedkit.corpus.plain_values import plain_value, without_nan
 from embedkit.corpus.splits import Plan, Split
 from embedkit.errors import ConfigError
@@ -24,8 +24,6 @@ Row = Mapping[str, Any]
 Kinds = dict[str, frozenset[str]]
 """By column, the kinds of its values: the names of ``_VALUES``."""
 
-_SLICE_ROWS = 4096
-_SLICE_CHARS = 1 << 26
 _VALUES = {"bool": True, "int": 0, "long": 2**53 + 1, "huge": 2**64, "float": 0.0, "other": ""}
 """A value of each kind: whole numbers differ by whether a float, or 64 bits, hold them exactly."""
 
@@ -188,7 +186,7 @@ def _documents(
     found = Columns.of(config, metadata)
     id_column = _id_column(config)
     columns = replace(found, id=id_column)
-    for start, stop in _slices(ordered):
+    for start, stop in slices(row.values() for _, row in ordered):
         part = ordered[start:stop]
         values = {name: [lookup(row, name) for _, row in part] for name in columns.names}
         for name in columns.text_names:
@@ -197,19 +195,6 @@ def _documents(
         records = Records(source=source, row_index=list(range(start, stop)), columns=values)
         for one in in_parts(records, columns, config.max_record_bytes):
             yield make_documents(one, columns, schema, config.max_record_bytes, duplicates)
-
-
-def _slices(ordered: list[tuple[Any, Row]]) -> Iterator[tuple[int, int]]:
-    """Cuts rows so that no slice's text comes near what one Arrow batch can hold."""
-    start = size = 0
-    for stop, (_, row) in enumerate(ordered):
-        length = sum(len(value) for value in row.values() if isinstance(value, str))
-        if stop > start and (size + length > _SLICE_CHARS or stop - start == _SLICE_ROWS):
-            yield start, stop
-            start, size = stop, 0
-        size += length
-    if ordered:
-        yield start, len(ordered)
 
 
 def _value(row: Row, name: str) -> Any:

@@ -16,7 +16,7 @@ from embedkit.config import EngineConfig, ModelConfig, RecordConfig, granularity
 from embedkit.corpus.blocks import make_blocks
 from embedkit.corpus.columns import Columns, lookup
 from embedkit.corpus.documents import Documents, Records, make_documents
-from embedkit.corpus.parts import in_parts
+from embedkit.corpus.parts import in_parts, slices
 from embedkit.corpus.plain_values import plain_value, without_nan
 from embedkit.corpus.rows import as_mapping
 from embedkit.encoders.base import EncoderClient
@@ -35,9 +35,6 @@ from embedkit.vectors import EmbeddingBlock, Vectors, flat_list
 
 Connect = Callable[[], EncoderClient]
 """Returns the client that reaches the encoders; picklable."""
-
-_SLICE_ROWS = 4096
-_SLICE_CHARS = 1 << 26
 
 
 class TextEmbedder:
@@ -205,7 +202,7 @@ class TextEmbedder:
 
     def _documents(self, values: Mapping[str, list[Any]]) -> Iterator[Documents]:
         most = self._records.max_record_bytes
-        for start, stop in _slices(list(values.values())):
+        for start, stop in slices(zip(*values.values(), strict=True)):
             records = Records(
                 source="",
                 row_index=list(range(start, stop)),
@@ -348,17 +345,3 @@ def _columns_of(columns: Any, wanted: Sequence[str]) -> dict[str, Any]:
 def _values(column: Any, name: str) -> list[Any]:
     _check_list(column, name)
     return [without_nan(plain_value(one)) for one in column]
-
-
-def _slices(columns: Sequence[Sequence[Any]]) -> Iterator[tuple[int, int]]:
-    """Cuts rows so that no slice's text comes near what one Arrow batch can hold."""
-    start = size = 0
-    stop = -1
-    for stop, row in enumerate(zip(*columns, strict=True)):
-        length = sum(len(value) for value in row if isinstance(value, str))
-        if stop > start and (size + length > _SLICE_CHARS or stop - start == _SLICE_ROWS):
-            yield start, stop
-            start, size = stop, 0
-        size += length
-    if stop >= start:
-        yield start, stop + 1

@@ -74,7 +74,7 @@ class EmbedCorpus(BlockTransform):
             given = getattr(self, name)
             if not isinstance(given, kind):
                 raise ConfigError(
-                    f"{name}: a {type(given).__name__}, expected a {kind.__name__}, as "
+                    f"{name}: expected {kind.__name__}, got {type(given).__name__}; give it as "
                     f"{kind.__name__}({name}=...)"
                 )
         if type(self.shards) is not int or self.shards < 1:

@@ -102,8 +102,8 @@ def test_beam_may_check_every_type_as_it_runs(model, output, check):
         ({"shards": 0}, "shards is 0; give a whole number"),
         ({"shards": "3"}, "shards is '3'; give a whole number"),
         ({"shards": True}, "shards is True; give a whole number"),
-        ({"output": "out"}, "output: a str, expected a OutputConfig"),
-        ({"model": "/models/x"}, "model: a str, expected a ModelConfig"),
+        ({"output": "out"}, "output: expected OutputConfig, got str"),
+        ({"model": "/models/x"}, "model: expected ModelConfig, got str"),
     ],
 )
 def test_settings_of_another_kind_are_refused(model, output, changes, said):

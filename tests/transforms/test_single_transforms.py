@@ -348,7 +348,7 @@ def test_splits_are_evenly_filled():
 
 
 def test_large_texts_are_cut_into_batches_that_arrow_can_hold(monkeypatch):
-    monkeypatch.setattr("embedkit.corpus.rows._SLICE_CHARS", 100)
+    monkeypatch.setattr("embedkit.corpus.parts._SLICE_CHARS", 100)
     sizes: list[int] = []
     real = Documents.__init__
 
