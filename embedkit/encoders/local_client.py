@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedkit.encoders.base import Encoder
+from embedkit.encoders.forks import settle_after_fork
 from embedkit.encoders.kinds import load_encoder
 from embedkit.encoders.meter import EncoderLoad, LoadMeter
 from embedkit.encoders.spec import ModelSpec
@@ -114,5 +115,6 @@ class LocalConnection:
             EncoderError: Its files are not what they were.
         """
         _check_not_forked()
+        settle_after_fork()
         with _loading:
             return LocalClient(_loaded(self.model))

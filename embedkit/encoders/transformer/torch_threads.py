@@ -5,6 +5,8 @@ from contextlib import contextmanager
 
 import torch
 
+from embedkit.encoders.forks import torch_has_no_threads
+
 
 @contextmanager
 def cpu_threads(number: int | None) -> Iterator[None]:
@@ -14,6 +16,8 @@ def cpu_threads(number: int | None) -> Iterator[None]:
     bits depend on it.
     """
     before = torch.get_num_threads()
+    if torch_has_no_threads():
+        number = 1
     if number is None or number == before:
         yield
         return
