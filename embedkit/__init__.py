@@ -17,6 +17,8 @@ import logging
 from importlib import import_module
 from typing import Any
 
+from embedkit.encoders.forks import note_forks
+
 __version__ = "0.2.0"
 
 # Where each name is at home; __init__.pyi tells type checkers the same. None of them is the name of
@@ -98,3 +100,5 @@ def _is_of_what_we_need(record: logging.LogRecord) -> bool:
 # Importing Beam warns of packages that embedkit does not need, through the root logger, whose
 # level is everybody's. Here, as whatever imports Beam in a run, on any machine, imports this first.
 logging.getLogger().addFilter(_is_of_what_we_need)
+# A fork cannot tell any more what its parent had when it loads more of embedkit than this.
+note_forks()

@@ -8,12 +8,14 @@ _log = logging.getLogger(__name__)
 _parent_had_torch = False
 
 
+def note_forks() -> None:
+    """Has every fork of this process note whether torch came along."""
+    os.register_at_fork(after_in_child=_note_fork)
+
+
 def _note_fork() -> None:
     global _parent_had_torch
     _parent_had_torch = "torch" in sys.modules
-
-
-os.register_at_fork(after_in_child=_note_fork)
 
 
 def torch_has_no_threads() -> bool:

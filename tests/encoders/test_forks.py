@@ -6,22 +6,25 @@ import sys
 
 CODE = """
 import multiprocessing, sys
+import embedkit
 import torch
-from embedkit import TextEmbedder
+
+def embed():
+    embedder = embedkit.TextEmbedder(
+        sys.argv[1], pooling="mean", backend="torch", encoder_threads=2)
+    return embedder.embed(["rain " * 60, "a fox"] * 40).vectors
 
 torch.set_num_threads(2)
 torch.rand(1 << 22).exp()  # Begins threads for parallel loops, which no fork has.
-embedder = TextEmbedder(sys.argv[1], pooling="mean", backend="torch", encoder_threads=2)
-texts = ["rain " * 60, "a fox"] * 40
 fork = multiprocessing.get_context("fork")
 answers = fork.SimpleQueue()
-child = fork.Process(target=lambda: answers.put(embedder.embed(texts).vectors))
+child = fork.Process(target=lambda: answers.put(embed()))
 child.start()
 child.join(60)
 print("ended" if child.exitcode == 0 else f"exit code {child.exitcode}")
 child.kill()
 there = answers.get() if child.exitcode == 0 else None
-print(abs(there - embedder.embed(texts).vectors).max() < 1e-6)
+print(abs(there - embed()).max() < 1e-6)
 """
 
 
