@@ -17,7 +17,7 @@ import logging
 from importlib import import_module
 from typing import Any
 
-from embedkit.encoders.forks import note_forks
+from embedkit.forks import note_forks
 
 __version__ = "0.2.0"
 

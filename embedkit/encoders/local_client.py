@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedkit.encoders.base import Encoder
-from embedkit.encoders.forks import settle_after_fork
 from embedkit.encoders.kinds import load_encoder
 from embedkit.encoders.meter import EncoderLoad, LoadMeter
 from embedkit.encoders.spec import ModelSpec
 from embedkit.errors import ConfigError
+from embedkit.forks import settle_after_fork
 from embedkit.vectors import TokenBatch
 
 

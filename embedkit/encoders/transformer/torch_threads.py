@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import torch
 
-from embedkit.encoders.forks import torch_has_no_threads
+from embedkit.forks import torch_has_no_threads
 
 
 @contextmanager
