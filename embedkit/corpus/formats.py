@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -21,6 +21,7 @@ from embedkit.corpus.splits import FileRange, Plan, Split
 from embedkit.corpus.text_records import read_jsonl, read_text
 from embedkit.errors import ConfigError
 from embedkit.records import DocumentBlock, LineCounts
+from embedkit.threads import GeneratorThreads
 
 _READERS: dict[str, Callable[[FileRange, CorpusConfig, Columns], Iterator[Records]]] = {
     "text": read_text,
@@ -119,7 +120,7 @@ def read_ranges(
     def read(file: FileRange) -> list[Records]:
         return list(read_records(file, config, columns))
 
-    with ThreadPoolExecutor(_FILES_AHEAD, thread_name_prefix="small-files") as threads:
+    with GeneratorThreads(_FILES_AHEAD, thread_name_prefix="small-files") as threads:
         ahead: deque[tuple[FileRange, Future[list[Records]] | None]] = deque()
         left = iter(ranges)
         while True:

@@ -2,11 +2,11 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from typing import TypeVar
 
 from embedkit.corpus.splits import FileRange
+from embedkit.threads import GeneratorThreads
 
 FILES_AT_ONCE = 32
 """Files that are looked at at the same time, where a look waits for a store."""
@@ -40,7 +40,7 @@ def look_at(
     Yields:
         What is returned for each file, in their order.
     """
-    with ThreadPoolExecutor(FILES_AT_ONCE, thread_name_prefix="plan") as threads:
+    with GeneratorThreads(FILES_AT_ONCE, thread_name_prefix="plan") as threads:
         place = 0
         while place < len(files):
             begun = time.perf_counter()

@@ -7,7 +7,7 @@ wherever they are killed, the object that one of them created first is the one t
 import secrets
 from collections import deque
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Protocol, TypeVar
@@ -16,6 +16,7 @@ from embedkit.dataset.local_store import LocalStore
 from embedkit.dataset.remote_stores import object_store
 from embedkit.dataset.store_keys import is_hopeless, is_local, normalize_root
 from embedkit.errors import ConfigError, StoreError
+from embedkit.threads import GeneratorThreads
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -280,7 +281,7 @@ def in_order(
         Each item and what was read of it.
     """
     waiting: deque[tuple[_Item, Future[_Result]]] = deque()
-    with ThreadPoolExecutor(readers) as pool:
+    with GeneratorThreads(readers) as pool:
         try:
             for item in items:
                 waiting.append((item, pool.submit(read, item)))

@@ -6,7 +6,6 @@ however many processes there were.
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,6 +25,7 @@ from embedkit.errors.foreign import one_line
 from embedkit.hashes.repeats import HashFile, RepeatedHashes, range_count, repeated_in
 from embedkit.reports.repeats import hash64
 from embedkit.reports.statistics import Sidecar, Statistics
+from embedkit.threads import GeneratorThreads
 
 PARTS_AT_ONCE = 8
 """Parts that one process reads at the same time."""
@@ -166,5 +166,5 @@ def _read_hashes(
             return found
         return hash64(read_rows(version, found, ["text_hash"]).column("text_hash"))
 
-    with ThreadPoolExecutor(PARTS_AT_ONCE, thread_name_prefix="parts") as pool:
+    with GeneratorThreads(PARTS_AT_ONCE, thread_name_prefix="parts") as pool:
         yield from pool.map(read, hashes)

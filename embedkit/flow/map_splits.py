@@ -1,10 +1,10 @@
 """A function over splits, on whatever workers there are."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeVar
 
 from embedkit.corpus.splits import Split
+from embedkit.threads import GeneratorThreads
 
 _THREADS = 4
 _WAITING_THREADS = 16
@@ -48,5 +48,5 @@ def map_in_threads(
     """Maps a function over splits in this process, a few at a time: some may wait for a store."""
     read = any(one.split.ranges for one in items)
     count = _THREADS if read else _WAITING_THREADS
-    with ThreadPoolExecutor(count, thread_name_prefix="splits") as threads:
+    with GeneratorThreads(count, thread_name_prefix="splits") as threads:
         yield from threads.map(function, items)

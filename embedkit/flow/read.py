@@ -1,7 +1,6 @@
 """Reading: the blocks of a split that a version does not have yet."""
 
 from collections.abc import Container, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -18,6 +17,7 @@ from embedkit.records import (
     DocumentBlock,
     Reject,
 )
+from embedkit.threads import GeneratorThreads
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ def read_ahead(blocks: Iterator[DocumentBlock]) -> Iterator[DocumentBlock]:
     At most one block waits, so memory grows by one block. An error of the reader is raised in its
     place among the blocks.
     """
-    with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as reader:
+    with GeneratorThreads(1, thread_name_prefix="read-ahead") as reader:
         waiting = reader.submit(next, blocks, None)
         while (block := waiting.result()) is not None:
             waiting = reader.submit(next, blocks, None)

@@ -1,7 +1,6 @@
 """The report of a version: the statistics of its blocks added up, and the rows that it shows."""
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -31,6 +30,7 @@ from embedkit.reports.repeats import COLUMNS, TextRepeats, name_repeats
 from embedkit.reports.report import Report, build_report, report_json
 from embedkit.reports.sample import Sample, Wanted, excerpt, read_sample
 from embedkit.reports.sections import records
+from embedkit.threads import GeneratorThreads
 
 _TOLD = ("id", "source", "row_index", "n_tokens")
 EXAMINED_AT_ONCE = 4
@@ -163,7 +163,7 @@ class _Rows:
     def read(self, wanted: Sequence[Wanted]) -> Iterator[pa.Table]:
         """Reads rows of blocks, see ``ReadRows``."""
         if wanted:
-            with ThreadPoolExecutor(EXAMINED_AT_ONCE, thread_name_prefix="parts") as pool:
+            with GeneratorThreads(EXAMINED_AT_ONCE, thread_name_prefix="parts") as pool:
                 yield from pool.map(self._read, wanted)
 
     def _read(self, wanted: Wanted) -> pa.Table:
