@@ -173,8 +173,9 @@ def make_costless(
         reports: Whether reports are written, which take longer than all else.
     """
     for name, module in list(sys.modules.items()):
-        if name.startswith("embedkit.") and hasattr(module, "ThreadPoolExecutor"):
-            patch.setattr(module, "ThreadPoolExecutor", HereExecutor)
+        for pool in ("ThreadPoolExecutor", "GeneratorThreads"):
+            if name.startswith("embedkit.") and hasattr(module, pool):
+                patch.setattr(module, pool, HereExecutor)
     patch.setattr(version, "open_store", lambda root: StoreInTurns(open_store(root)))
     patch.setattr(run, "_engine", lambda config, display: engine())
     # Their thread would do something at a moment of its own.

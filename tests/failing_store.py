@@ -62,6 +62,8 @@ class Faults:
         self._lock = threading.Lock()
         self._gone = False
         self.operations: list[str] = []
+        self.torn: int | None = None
+        """What a torn file holds: half of it, nothing or zeros; one after the other unless set."""
 
     @classmethod
     def at(cls, *faults: tuple[int, Fault]) -> "Faults":
@@ -177,5 +179,7 @@ class FailingStore:
             path = self._store.place(key)[1]
             os.makedirs(os.path.dirname(path), exist_ok=True)
             kinds = (half, b"", bytes(len(data)))
+            torn = self._faults.torn
+            number = len(self._faults.operations) if torn is None else torn
             with open(path, "wb") as file:
-                file.write(kinds[len(self._faults.operations) % len(kinds)])
+                file.write(kinds[number % len(kinds)])

@@ -256,7 +256,11 @@ class Night:
     def check_published(self, power: bool = False) -> None:
         """Checks that ``LATEST`` names a complete version, or that a torn one is said to be."""
         store = open_store(self.place.root)
-        name = latest_name(store)
+        try:
+            name = latest_name(store)
+        except IntegrityError as error:
+            assert power and "LATEST holds" in str(error), error
+            return
         if name is None or Version(self.place.root, name).is_complete():
             return
         assert power, name

@@ -54,12 +54,14 @@ def test_a_sample_of_operations_that_fail(store, nightly, make_place):
     check(store, night, "a sample")
 
 
-def test_half_a_name_of_the_latest_version_is_said_and_mended(nightly, make_place):
+@pytest.mark.parametrize("torn", range(3), ids=["half", "nothing", "zeros"])
+def test_a_torn_name_of_the_latest_version_is_said_and_mended(torn, nightly, make_place):
     """As a disk that loses power may leave it, where it does not keep the order of writes."""
     night = Night(*nightly, make_place("local"))
-    number = night.operations.index("replace LATEST")
-    try_all(night, [(number, Fault.TORN)])
-    assert night.log[number] == "replace LATEST"
+    faults = Faults.at((night.operations.index("replace LATEST"), Fault.TORN))
+    faults.torn = torn
+    night.case(faults, power=True)
+    assert night.log[-1] == "replace LATEST"
     check("local", night, "a torn LATEST")
     assert night.counts.outcomes == {"killed": 1}
 
