@@ -1,7 +1,6 @@
 """Threads that work for a generator."""
 
 from concurrent.futures import ThreadPoolExecutor
-from types import TracebackType
 
 
 class GeneratorThreads(ThreadPoolExecutor):
@@ -12,12 +11,7 @@ class GeneratorThreads(ThreadPoolExecutor):
     waits for an end there waits forever.
     """
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         """Waits for what is under way, unless the generator was closed before its end."""
         abandoned = kind is not None and issubclass(kind, GeneratorExit)
         self.shutdown(wait=not abandoned, cancel_futures=abandoned)
