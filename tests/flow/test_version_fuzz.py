@@ -8,7 +8,6 @@ more memory and time than the few rows are worth; and what runs to its end holds
 
 import json
 import math
-import os
 import re
 import resource
 import time
@@ -32,6 +31,7 @@ from costless import (
     make_costless,
 )
 from fsspec.implementations.memory import MemoryFileSystem
+from fuzzing import EXAMPLES, rounds
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
@@ -49,7 +49,6 @@ from embedkit.search.exact import search
 ROOT = "memory://root"
 MOST_SECONDS = 20.0
 MOST_BYTES = 1 << 29
-SOAK_SECONDS = float(os.environ.get("EMBEDKIT_SOAK_SECONDS", "600"))
 
 Files = dict[str, bytes]
 
@@ -465,9 +464,5 @@ def test_a_changed_file_is_named_or_harmless(world: World, kind: str) -> None:
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_changed_file_is_named_or_harmless_for_long(world: World, kind: str) -> None:
-    end = time.monotonic() + SOAK_SECONDS
-    rounds = 0
-    while time.monotonic() < end:
-        rounds += 1
-        fuzz(world, kind, 500, rounds)
-    print(f"\n{kind}: {500 * rounds} files changed", flush=True)
+    for seed in rounds(kind):
+        fuzz(world, kind, EXAMPLES, seed)
