@@ -18,7 +18,7 @@ from embedkit.records import LINE_FIELD, SPANS_FIELD, TOKENS_FIELD
 from embedkit.vectors import EmbeddingBlock, stored_of, value_column
 
 ROW_GROUP_BYTES = 64 << 20
-_COMPONENTS_AT_ONCE = 1 << 19
+_COMPONENTS_AT_ONCE = 1 << 17
 _BYTES_AT_ONCE = 16 << 20
 RESTORE = "restore the file, or remove it and run the version's job again, which makes it anew"
 
@@ -135,7 +135,8 @@ def _in_pieces(table: pa.Table) -> pa.Table:
     """Returns the same rows with the vectors in pieces.
 
     Parquet's writer notes a level of nesting for every component of a piece, in memory, before it
-    writes any of them: all of a block's at once would take as much as the vectors themselves.
+    writes any of them: all of a block's at once would take as much as the vectors themselves, and
+    buffers above a MiB are memory that faults anew each time.
     """
     place = table.schema.get_field_index(value_column(table.schema))
     field, column = table.schema.field(place), table.column(place)

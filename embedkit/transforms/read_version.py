@@ -29,6 +29,10 @@ class RecordBatchCoder(beam.coders.Coder):
         with pa.ipc.open_stream(encoded) as reader:
             return reader.read_next_batch()
 
+    def estimate_size(self, value: pa.RecordBatch) -> int:
+        """Returns the bytes of the batch, without encoding it, as Beam asks this of many."""
+        return int(value.nbytes)
+
     def is_deterministic(self) -> bool:
         """Equal batches may have other buffers."""
         return False

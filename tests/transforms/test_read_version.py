@@ -98,3 +98,10 @@ def test_a_batch_is_coded_and_decoded_to_itself(rows):
         found = coder.decode(coder.encode(one))
         assert found.schema == batch.schema
         assert repr(found.to_pylist()) == repr(one.to_pylist())
+
+
+def test_a_batch_is_measured_without_encoding_it():
+    numbers = pa.record_batch({"n": pa.array(range(10_000), pa.int64())})
+    for batch in (numbers, numbers.slice(5_000)):
+        size = len(RecordBatchCoder().encode(batch))
+        assert RecordBatchCoder().estimate_size(batch) == pytest.approx(size, rel=0.05)

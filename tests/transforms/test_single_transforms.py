@@ -13,6 +13,7 @@ from beam_running import results
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from running import connect_sum_client, records, write_corpus
+from span_blocks import span_block
 
 from embedkit.config import CorpusConfig, RecordConfig
 from embedkit.corpus.documents import Documents
@@ -190,6 +191,27 @@ def test_vectors_are_not_pickled_when_they_are_shuffled(spec):
     block = block_of_every_kind(spec)[2]
     coder = beam.coders.registry.get_coder(EmbeddingBlock)
     assert coder.encode(block) == block.to_ipc()
+
+
+def test_beam_measures_blocks_between_steps_without_encoding_them(monkeypatch):
+    block = span_block(["the cat sat on the mat"] * 400)
+    coder = beam.coders.registry.get_coder(EmbeddingBlock)
+    assert coder.estimate_size(block) == pytest.approx(len(coder.encode(block)), rel=0.05)
+    half = block.with_rows(block.rows.slice(200))
+    assert coder.estimate_size(half) == pytest.approx(len(coder.encode(half)), rel=0.05)
+    data = [block.to_ipc()] * 3
+    encoded: list[object] = []
+    monkeypatch.setattr(EmbeddingBlock, "to_ipc", lambda self: encoded.append(self) or b"")
+    found = results(
+        lambda p: (
+            p
+            | beam.Create(data, reshuffle=False)
+            | beam.Map(EmbeddingBlock.from_ipc).with_output_types(EmbeddingBlock)
+            | beam.Map(lambda one: one.rows.num_rows)
+        )
+    )
+    assert found == [400] * 3
+    assert encoded == []
 
 
 # --- rows ---
