@@ -1,8 +1,13 @@
-"""Vectors of tokens and words against pooled ones: an encoder alone, and whole runs."""
+"""Vectors of tokens and words against pooled ones: an encoder alone, and whole runs.
+
+All runs have the same splits. With larger ones a small corpus is tokenized before its first call
+and written after its last, so that the rate of pooled vectors between them knows nothing of either.
+"""
 
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -11,10 +16,12 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
+from safetensors.numpy import load_file, save_file
 
-from embedkit.config import ModelConfig
+from embedkit.config import CorpusConfig, ModelConfig
 from embedkit.encoders.base import Encoder
 from embedkit.encoders.kinds import load_encoder, read_model
+from embedkit.flow.block_size import with_block_size
 from embedkit.tokens.tokenization import load_tokenizer
 from embedkit.vectors import TokenBatch, TokenSpans
 from tests.benchmarks.corpus import MODEL, Texts, read_texts
@@ -50,9 +57,33 @@ def word_spans(batch: TokenBatch) -> TokenSpans:
     return TokenSpans(of_token[first], ends, offsets)
 
 
-def calls_of(texts: Texts, granularity: str) -> list[TokenBatch]:
+def light_model(folder: Path, width: int) -> str:
+    """Makes a model of one layer of this one's, its inner layer cut to some units.
+
+    On a CPU without bf16 units it can be as fast as the whole one is on a CPU that has them, so
+    that what runs beside it weighs as much as there.
+    """
+    shutil.copytree(MODEL, folder)
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"num_hidden_layers": 1, "intermediate_size": width}
+    (folder / "config.json").write_text(json.dumps(config))
+    weights = load_file(folder / "model.safetensors")
+    kept = {}
+    for name, weight in weights.items():
+        if ".layer." in name and ".layer.0." not in name:
+            continue
+        if ".intermediate.dense." in name:
+            weight = weight[:width]
+        elif ".layer.0.output.dense.weight" in name:
+            weight = weight[:, :width]
+        kept[name] = np.ascontiguousarray(weight)
+    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+    return str(folder)
+
+
+def calls_of(model: str, texts: Texts, granularity: str) -> list[TokenBatch]:
     """Returns calls of rows of all lengths, with the spans that are asked for."""
-    spec = read_model(ModelConfig(model=MODEL))
+    spec = read_model(ModelConfig(model=model))
     ids, offsets, _ = load_tokenizer(spec.tokenizer).encode(texts.texts)
     whole = TokenBatch(ids, offsets)
     number = -(-len(ids) // _CALL_TOKENS)
@@ -71,13 +102,13 @@ def encode(encoder: Encoder, calls: list[TokenBatch]) -> float:
     return sum(len(call.input_ids) for call in calls) / (time.perf_counter() - start)
 
 
-def measure_encoders(texts: Texts, rounds: int, wait: float) -> dict[str, list[float]]:
+def measure_encoders(model: str, texts: Texts, rounds: int, wait: float) -> dict[str, list[float]]:
     """Returns tokens per second by granularity, in the order of the rounds."""
     encoders = {
-        name: load_encoder(read_model(ModelConfig(model=MODEL, granularity=name)))
+        name: load_encoder(read_model(ModelConfig(model=model, granularity=name)))
         for name in _GRANULARITIES
     }
-    calls = {name: calls_of(texts, name) for name in _GRANULARITIES}
+    calls = {name: calls_of(model, texts, name) for name in _GRANULARITIES}
     rates: dict[str, list[float]] = {name: [] for name in _GRANULARITIES}
     for number in range(rounds):
         wait_until_quiet(wait)
@@ -94,30 +125,32 @@ def measure_encoders(texts: Texts, rounds: int, wait: float) -> dict[str, list[f
     return rates
 
 
-def measure_runs(texts: Texts, rounds: int, wait: float) -> dict[str, list[dict[str, float]]]:
+def measure_runs(
+    model: str, texts: Texts, rounds: int, wait: float
+) -> dict[str, list[dict[str, float]]]:
     """Returns what whole runs gave by granularity, in the order of the rounds."""
     found: dict[str, list[dict[str, float]]] = {name: [] for name in _GRANULARITIES}
+    of_tokens = read_model(ModelConfig(model=model, granularity="token"))
     with tempfile.TemporaryDirectory() as folder:
         corpus = texts.write_shards(Path(folder) / "corpus")
+        most = with_block_size(CorpusConfig(inputs=(str(corpus),)), of_tokens).split_bytes
         for number in range(rounds):
             turn = number % len(_GRANULARITIES)
             for name in _GRANULARITIES[turn:] + _GRANULARITIES[:turn]:
                 wait_until_quiet(wait)
                 output = Path(folder) / f"{number}-{name}"
-                found[name].append(run(corpus, output, name))
+                found[name].append(run(model, corpus, output, name, most))
                 for file in output.rglob("*.parquet"):
                     file.unlink()
     return found
 
 
-def run(corpus: Path, output: Path, granularity: str) -> dict[str, float]:
+def run(model: str, corpus: Path, output: Path, granularity: str, most: int) -> dict[str, float]:
     """Runs the command line once; returns its rate, its peak memory, and what it wrote."""
     command = [str(Path(sys.executable).parent / "embedkit"), "run", str(corpus)]
-    command += ["--model", MODEL, "--output", str(output), "--json", "--progress", "none"]
+    command += ["--model", model, "--output", str(output), "--json", "--progress", "none"]
     command += ["--granularity", granularity]
-    if granularity == "document":
-        # Of tokens and words the splits are small enough by themselves.
-        command += ["--split-bytes", str(max(file.stat().st_size for file in corpus.iterdir()))]
+    command += ["--split-bytes", str(most), "--block-bytes", str(most)]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env=os.environ | {"HF_HUB_OFFLINE": "1"},
@@ -173,12 +206,20 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds this benchmark's options."""
     parser.add_argument("--token-every", type=int, default=1, help="take 1 document in this many")
     parser.add_argument("--alone", action="store_true", help="of tokens, the encoder alone")
+    parser.add_argument(
+        "--light", type=int, default=0, metavar="UNITS",
+        help="of tokens, a model of one layer whose inner layer has this many units",
+    )  # fmt: skip
 
 
 def main(options: argparse.Namespace) -> None:
     """Measures and prints."""
     texts = read_texts().every(options.token_every)
     print(describe_machine(), flush=True)
-    encoders = measure_encoders(texts, options.rounds or ROUNDS, options.wait)
-    runs = {} if options.alone else measure_runs(texts, options.rounds or ROUNDS, options.wait)
+    rounds, wait = options.rounds or ROUNDS, options.wait
+    with tempfile.TemporaryDirectory() as folder:
+        light = Path(folder) / "light"
+        model = light_model(light, options.light) if options.light else MODEL
+        encoders = measure_encoders(model, texts, rounds, wait)
+        runs = {} if options.alone else measure_runs(model, texts, rounds, wait)
     print(report(texts, encoders, runs))
