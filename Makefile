@@ -17,7 +17,7 @@ lesson: $(INSTALLED)
 	$(BIN)/python -m pipelines.lesson
 
 test: $(INSTALLED) $(CHECKOV)/.installed
-	$(BIN)/python -m pytest -m "not soak" --numprocesses 2
+	$(BIN)/python -m pytest -m "not soak" --numprocesses 3
 
 soak: $(INSTALLED)
 	$(BIN)/python -m pytest -m soak --timeout 3600
