@@ -9,7 +9,11 @@ EXAMPLES = 500
 
 
 def rounds(what: str) -> Iterator[int]:
-    """Seeds, each for `EXAMPLES` examples, until the time of a soak is over; prints how many."""
+    """Seeds until the time of a soak is over; prints how many examples that were.
+
+    Each is for `EXAMPLES` of them: without one every round is the same where hypothesis is told
+    to repeat itself, as it is by the environment of a CI.
+    """
     end = time.monotonic() + SOAK_SECONDS
     seed = 0
     while seed == 0 or time.monotonic() < end:

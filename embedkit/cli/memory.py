@@ -19,7 +19,7 @@ def return_freed_memory() -> None:
     well: after a few blocks a process holds several times what it uses. A buffer from the system
     costs some page faults more, so this is for processes that read, tokenize and write, and for
     none that runs a model or belongs to somebody else. Smaller ones are given back only above 8 MiB
-    for each thread: else each page of a Parquet file faults anew, which takes a third of the time
+    for each thread: else each page of a Parquet file faults anew, which takes a quarter of the time
     of writing it. Where the C library is not glibc, only Arrow changes.
     """
     if platform.libc_ver()[0] == "glibc":

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 from fuzzing import EXAMPLES, rounds
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, example, given, seed, settings
 from hypothesis import strategies as st
 from reading import counted, read_corpus
 
@@ -167,5 +167,5 @@ def test_a_changed_parquet_file(tmp_path: Path) -> None:
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("fuzz", [fuzz_compressed, fuzz_parquet])
 def test_changed_files_for_long(tmp_path: Path, fuzz: Callable[[int], Callable[..., None]]) -> None:
-    for _ in rounds(fuzz.__name__):
-        fuzz(EXAMPLES)(tmp_path=tmp_path)
+    for number in rounds(fuzz.__name__):
+        seed(number)(fuzz(EXAMPLES))(tmp_path=tmp_path)

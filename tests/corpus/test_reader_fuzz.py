@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from fuzzing import EXAMPLES, rounds
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from reading import counted, read_corpus
 
@@ -115,5 +115,5 @@ def test_lines_in_are_records_out(tmp_path: Path, name: str) -> None:
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", BEGINNINGS)
 def test_lines_in_are_records_out_for_long(tmp_path: Path, name: str) -> None:
-    for _ in rounds(name):
-        fuzzed(EXAMPLES)(tmp_path=tmp_path, name=name)
+    for number in rounds(name):
+        seed(number)(fuzzed(EXAMPLES))(tmp_path=tmp_path, name=name)
