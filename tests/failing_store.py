@@ -54,7 +54,8 @@ class Faults:
     """Which operations of a run fail, counted over all stores that it opens.
 
     Args:
-        fault_of: Tells from the number and the name of an operation how it fails, if it does.
+        fault_of: Tells how an operation fails, if it does, from its number, which what else a run
+            does at that moment may change, and from its name and key, as in ``operations``.
     """
 
     def __init__(self, fault_of: Callable[[int, str], Fault | None]) -> None:
@@ -85,9 +86,9 @@ class Faults:
         with self._lock:
             if self._gone:
                 raise Gone
-            number = len(self.operations)
-            self.operations.append(f"{name} {key}")
-        yield self._fault_of(number, name)
+            number, operation = len(self.operations), f"{name} {key}"
+            self.operations.append(operation)
+        yield self._fault_of(number, operation)
 
     def answer(self, name: str, answer: Any) -> Any:
         """Returns what an operation is said to have found."""

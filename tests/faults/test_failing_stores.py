@@ -58,7 +58,7 @@ def test_a_sample_of_operations_that_fail(store, nightly, make_place):
 def test_a_torn_name_of_the_latest_version_is_said_and_mended(torn, nightly, make_place):
     """As a disk that loses power may leave it, where it does not keep the order of writes."""
     night = Night(*nightly, make_place("local"))
-    faults = Faults.at((night.operations.index("replace LATEST"), Fault.TORN))
+    faults = Faults(lambda _, operation: Fault.TORN if operation == "replace LATEST" else None)
     faults.torn = torn
     night.case(faults, power=True)
     assert night.log[-1] == "replace LATEST"
