@@ -13,7 +13,7 @@ _BATCH_BYTES = 1 << 20
 _BATCH_ROWS = 4096
 
 
-def iter_elements(stream: ByteStream, max_bytes: int) -> Iterator[Lines]:
+def iter_elements(stream: ByteStream, max_bytes: int, end: int | None = None) -> Iterator[Lines]:
     """Reads the elements of an array in batches; ``starts`` are their numbers from 0.
 
     An element with a string that does not end in its line is given as it is up to there, and the
@@ -22,9 +22,13 @@ def iter_elements(stream: ByteStream, max_bytes: int) -> Iterator[Lines]:
     Args:
         stream: Begins with the array.
         max_bytes: A longer element is passed over without being held.
+        end: Byte of the stream behind which no element begins that is read; None for all of it.
     """
     batch, size, number = Lines(), 0, 0
-    for element in _Scanner(max_bytes).elements(stream):
+    scanner = _Scanner(max_bytes)
+    for element in scanner.elements(stream):
+        if end is not None and scanner.begin >= end:
+            break
         if isinstance(element, bytes):
             batch.starts.append(number)
             batch.lines.append(element)
@@ -44,6 +48,8 @@ class _Scanner:
     def __init__(self, max_bytes: int) -> None:
         self._max = max_bytes
         self._data = b""
+        self._before = 0
+        """Bytes of the stream before the data."""
         self._at = 0
         """Up to here the data are scanned."""
         self._begin = 0
@@ -56,9 +62,15 @@ class _Scanner:
         self._head: bytes | None = None
         """The beginning of the element under way, where that is too long to be held."""
 
+    @property
+    def begin(self) -> int:
+        """Where in the stream the element begins that was given last."""
+        return self._before + self._begin
+
     def elements(self, stream: ByteStream) -> Iterator[bytes | LongRecord | Damage]:
         try:
             while piece := stream.read():
+                self._before += self._begin
                 self._data = self._data[self._begin :] + piece
                 self._at, self._begin = self._at - self._begin, 0
                 yield from self._scan()

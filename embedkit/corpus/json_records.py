@@ -20,7 +20,7 @@ def read_json(file: FileRange, config: CorpusConfig, columns: Columns) -> Iterat
     with open_text(file, config) as opened:
         stream = Peeked(opened)
         if _start(stream.head).startswith(b"["):
-            pieces = iter_elements(stream, config.max_record_bytes)
+            pieces = iter_elements(stream, config.max_record_bytes, end_of(file))
         else:
             pieces = _numbered(iter_lines(stream, 0, 0, end_of(file), config.max_record_bytes))
         for piece in pieces:

@@ -125,6 +125,7 @@ def as_jsonl(texts: list[str]) -> str:
 FORMS: dict[str, Callable[[list[str]], str]] = {
     "a.txt": lambda texts: "\n".join(texts),
     "a.jsonl": as_jsonl,
+    "a.json": lambda texts: json.dumps([{"text": text} for text in texts]),
     "a.csv": lambda texts: "".join(f"{line}\n" for line in ["text", *texts]),
 }
 
@@ -146,12 +147,20 @@ def check(found: CorpusEstimate, texts: list[str], within: float) -> None:
 
 @pytest.mark.parametrize("compression", COMPRESS)
 @pytest.mark.parametrize("name", FORMS)
-@pytest.mark.few(5)
+@pytest.mark.few(6)
 def test_estimates_are_near(tmp_path: Path, name: str, compression: str) -> None:
     path = write(tmp_path / f"{name}{compression}", FORMS[name](TEXTS))
     found = estimate_of(path, split_bytes=1 << 19)
     assert (found.files, found.bytes) == (1, path.stat().st_size)
     check(found, TEXTS, 0.25 if compression == ".bz2" else 0.1)
+
+
+def test_an_estimate_reads_an_array_no_further_than_it_says(tmp_path: Path) -> None:
+    plain = write(tmp_path / "a.json", FORMS["a.json"](TEXTS))
+    check(estimate_of(plain), TEXTS, 0.1)
+    # Of elements longer than what is read, the first is whole.
+    texts = ["word " * 60_000] * 30
+    check(estimate_of(write(tmp_path / "b.json", FORMS["a.json"](texts))), texts, 0.2)
 
 
 def test_an_estimate_of_bz2_sees_a_whole_block(tmp_path: Path) -> None:
