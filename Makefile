@@ -8,16 +8,18 @@ CHECKOV := .venv-checkov
 export HF_HUB_OFFLINE = 1
 include k8s/versions.env
 
-.PHONY: demo lesson test lint bench gpu gpu-bundle soak report docs images clean
+.PHONY: install demo lesson test lint bench gpu gpu-bundle soak report docs images clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m pipelines.demo
+
+install: $(INSTALLED) $(CHECKOV)/.installed
 
 lesson: $(INSTALLED)
 	$(BIN)/python -m pipelines.lesson
 
 test: $(INSTALLED) $(CHECKOV)/.installed
-	$(BIN)/python -m pytest -m "not soak" --numprocesses 3
+	$(BIN)/python -m pytest -m "not soak" --numprocesses 4
 
 soak: $(INSTALLED)
 	$(BIN)/python -m pytest -m soak --timeout 3600

@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 # Threads that wait by spinning take the cores of the other processes in which tests run.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
 
 if "EMBEDKIT_CACHE" not in os.environ:
     # Of this session alone, and of all of its processes: each model is converted once.
@@ -37,32 +39,35 @@ if "EMBEDKIT_CACHE" not in os.environ:
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
-_IN_TURN = {
-    "one Ray": (
-        "actors",
-        "dataflow",
-        "docs",
-        "end_to_end",
-        "engines",
-        "test_docstrings.py",
-        "transforms",
-    ),
-    "killed processes": ("cluster", "faults"),
-}
-"""Rooms of tests that one process runs, where tests run in several: those of this process's Ray,
-and those that start Rays of their own, of which one at a time is enough for a small machine."""
+_ONE_AT_A_TIME = ("cluster", "faults")
+"""Rooms of tests that start Rays of their own, of which one is enough for a small machine."""
+
+
+def _fixtures_of_ray() -> set[str]:
+    """Returns the names of the session's Ray and of the shared fixtures that need it."""
+    found = {"ray_session"}
+    for file in (REPOSITORY / "tests").rglob("conftest.py"):
+        fixtures = re.findall(r"^def (\w+)\((.*)\)", file.read_text(), re.MULTILINE)
+        found |= {name for name, needs in fixtures if found & set(re.findall(r"\w+", needs))}
+    return found
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Keeps rooms of tests that start Ray in one process each, and files of the others whole."""
+    """Gives what needs the session's Ray to one process, and keeps files of the others whole."""
     from xdist.scheduler import LoadFileScheduling
+
+    needs_ray = re.compile(rf"\b({'|'.join(_fixtures_of_ray())})\b")
+
+    @cache
+    def room_of(file: str) -> str:
+        if file.split("/")[1] in _ONE_AT_A_TIME:
+            return "killed processes"
+        return "one Ray" if needs_ray.search((REPOSITORY / file).read_text()) else file
 
     class InTurn(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            room = re.split("/|::", nodeid.removeprefix("tests/"))[0]
-            turns = (turn for turn, rooms in _IN_TURN.items() if room in rooms)
-            return next(turns, None) or super()._split_scope(nodeid)
+            return room_of(nodeid.partition("::")[0])
 
     # Else what has the most tests comes first, and not what takes longest.
     config.option.loadscopereorder = False
