@@ -31,7 +31,7 @@ def three():
 
     settle(3)
     if threads_of_blas() != {3}:
-        pytest.skip("no BLAS here has threads of the whole process")
+        pytest.skip(f"no BLAS here has threads of the whole process: {threadpool_info()}")
     yield
     settle(max(before))
 
