@@ -12,15 +12,14 @@ from dataclasses import dataclass, field
 
 from embedkit.config import CorpusConfig
 from embedkit.corpus.columns import Columns, too_long
-from embedkit.corpus.compression import ByteStream
 from embedkit.corpus.csv_dialect import Dialect, check_columns, check_header
 from embedkit.corpus.csv_lines import CsvLines, TooLongError, TooManyLinesError
 from embedkit.corpus.csv_swallowed import may_swallow_records, swallows_records
 from embedkit.corpus.documents import Records, excerpt
-from embedkit.corpus.encodings import HEAD, open_text, undecodable
+from embedkit.corpus.encodings import HEAD, TextStream, open_text, undecodable
 from embedkit.corpus.lines import iter_lines
 from embedkit.corpus.splits import FileRange
-from embedkit.corpus.text_records import damaged, end_of
+from embedkit.corpus.text_records import damaged
 from embedkit.errors import InputError
 from embedkit.records import LineCounts, Reject
 
@@ -85,9 +84,9 @@ def check_csv(file: FileRange, config: CorpusConfig, names: tuple[str, ...]) -> 
 class _Reader:
     """Reads the records of one file in batches."""
 
-    def __init__(self, stream: ByteStream, file: FileRange, config: CorpusConfig) -> None:
+    def __init__(self, stream: TextStream, file: FileRange, config: CorpusConfig) -> None:
         csv.field_size_limit(_NO_FIELD_LIMIT)
-        pieces = iter_lines(stream, 0, 0, end_of(file), config.max_record_bytes, keep_returns=True)
+        pieces = iter_lines(stream, 0, 0, stream.end, config.max_record_bytes, keep_returns=True)
         self.dialect = Dialect.of(file, config)
         self.lines = CsvLines(
             pieces, self.dialect, config.max_record_bytes, config.max_record_lines

@@ -5,6 +5,7 @@ import logging
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from embedkit.config import CorpusConfig
 from embedkit.corpus.compression import ByteStream, DamagedFileError, open_stream
@@ -37,10 +38,31 @@ def _marked(error: UnicodeError) -> tuple[str, int]:
 codecs.register_error("embedkit.marked", _marked)
 
 
+@dataclass(frozen=True)
+class TextStream:
+    """The content of a text file as it is read.
+
+    Attributes:
+        end: Byte behind which the range ends that is to be read; None where the stream ends there.
+    """
+
+    _stream: ByteStream
+    end: int | None
+
+    def read(self) -> bytes:
+        """Returns the next piece, empty at the end.
+
+        Raises:
+            DamagedFileError: The file is damaged here.
+            InputError: The file unpacks to more than it may.
+        """
+        return self._stream.read()
+
+
 @contextmanager
 def open_text(
     file: FileRange, config: CorpusConfig, start: int = 0, fetch: int | None = None
-) -> Iterator[ByteStream]:
+) -> Iterator[TextStream]:
     r"""Opens the content of a text file: decompressed, in UTF-8, with lines that end with ``\n``.
 
     What is not text in the file's encoding becomes bytes that are not UTF-8. Line ends of the old
@@ -48,7 +70,8 @@ def open_text(
     the documents keeps them.
 
     Args:
-        file: The file, or the range of a plain UTF-8 file.
+        file: The file, or the range of a plain UTF-8 file; of any other the bytes before its
+            ``end`` are read.
         config: Names the encoding, or leaves it to the file's mark.
         start: Where to begin, as in ``open_stream``.
         fetch: Bytes that one request to a store asks for at least.
@@ -56,17 +79,20 @@ def open_text(
     Raises:
         InputError: The file cannot be opened or changed since the plan.
     """
+    end = None if file.compression != "none" or file.end == file.size else file.end
     with open_stream(file, config.max_decompressed_bytes, start, fetch) as opened:
         if file.start:
             # Only a file that is plain is cut into ranges.
-            yield opened
+            yield TextStream(opened, end)
             return
         stream = Peeked(opened)
         check_unpacked(file, stream.head)
         if encoding := _encoding(stream.head, file, config):
-            stream = Peeked(_Transcoded(stream, encoding))
+            stored = stream if end is None else _Beginning(stream, end)
+            stream, end = Peeked(_Transcoded(stored, encoding)), None
         lines = file.format != "text" or config.text_unit != "file"
-        yield _Returns(stream) if lines and _has_returns(stream.head) else stream
+        returns = lines and _has_returns(stream.head)
+        yield TextStream(_Returns(stream) if returns else stream, end)
 
 
 def is_plain(file: FileRange, config: CorpusConfig) -> bool:
@@ -164,6 +190,17 @@ class Peeked:
         if self._error:
             raise self._error
         return self._stream.read()
+
+
+class _Beginning:
+    def __init__(self, stream: ByteStream, size: int) -> None:
+        self._stream = stream
+        self._left = size
+
+    def read(self) -> bytes:
+        piece = self._stream.read()[: self._left] if self._left else b""
+        self._left -= len(piece)
+        return piece
 
 
 class _Transcoded:

@@ -11,7 +11,7 @@ from embedkit.corpus.encodings import HEAD, Peeked, open_text
 from embedkit.corpus.json_array import iter_elements
 from embedkit.corpus.lines import BOM, Lines, iter_lines
 from embedkit.corpus.splits import FileRange
-from embedkit.corpus.text_records import drop_blank, end_of, object_records
+from embedkit.corpus.text_records import drop_blank, object_records
 from embedkit.records import LineCounts
 
 
@@ -20,9 +20,9 @@ def read_json(file: FileRange, config: CorpusConfig, columns: Columns) -> Iterat
     with open_text(file, config) as opened:
         stream = Peeked(opened)
         if _start(stream.head).startswith(b"["):
-            pieces = iter_elements(stream, config.max_record_bytes, end_of(file))
+            pieces = iter_elements(stream, config.max_record_bytes, opened.end)
         else:
-            pieces = _numbered(iter_lines(stream, 0, 0, end_of(file), config.max_record_bytes))
+            pieces = _numbered(iter_lines(stream, 0, 0, opened.end, config.max_record_bytes))
         for piece in pieces:
             yield object_records(piece, file, config, columns)
 

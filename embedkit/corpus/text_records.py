@@ -67,15 +67,9 @@ def _begun(piece: Lines, file: FileRange, config: CorpusConfig) -> Records:
 
 def _units(file: FileRange, config: CorpusConfig, paragraphs: bool = False) -> Iterator[Lines]:
     split = iter_paragraphs if paragraphs else iter_lines
-    begin, end = file.start, end_of(file)
-    offset = max(begin - 1, 0)
+    offset = max(file.start - 1, 0)
     with open_text(file, config, offset) as stream:
-        yield from split(stream, offset, begin, end, config.max_record_bytes)
-
-
-def end_of(file: FileRange) -> int | None:
-    """Returns where a range ends in what is read of it; None where its file ends there too."""
-    return None if file.compression != "none" or file.end == file.size else file.end
+        yield from split(stream, offset, file.start, stream.end, config.max_record_bytes)
 
 
 def _whole_file(file: FileRange, config: CorpusConfig) -> Iterator[Lines]:

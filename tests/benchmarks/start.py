@@ -73,6 +73,8 @@ class Command:
             Seconds from its start to its end, and the share of the machine that others used.
         """
         environment = os.environ | {"HF_HUB_OFFLINE": "1", _CACHE: str(self.cache)}
+        # An installed package has its modules compiled, one that is edited compiles them at first.
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
         command = [str(Path(sys.executable).parent / "embedkit"), *self.arguments]
         with tempfile.TemporaryFile("w+") as noise:
             busy, begun = busy_seconds(), time.perf_counter()

@@ -163,6 +163,19 @@ def test_an_estimate_reads_an_array_no_further_than_it_says(tmp_path: Path) -> N
     check(estimate_of(write(tmp_path / "b.json", FORMS["a.json"](texts))), texts, 0.2)
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "gb18030", "utf-8-sig"])
+@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.few(6)
+def test_an_estimate_of_other_encodings_counts_bytes_as_stored(
+    tmp_path: Path, name: str, encoding: str
+) -> None:
+    texts = [f"漢字 {text}" for text in TEXTS]
+    path = tmp_path / name
+    path.write_bytes(FORMS[name](texts).encode(encoding))
+    given = {} if encoding.startswith("utf") else {"encoding": encoding}
+    check(estimate_of(path, **given), texts, 0.1)
+
+
 def test_an_estimate_of_bz2_sees_a_whole_block(tmp_path: Path) -> None:
     # Such digits compress to half, so that a block takes more than the usual sample.
     texts = [f"{number(n):x} {number(n + 7):x}" for n in range(120_000)]
