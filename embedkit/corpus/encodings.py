@@ -198,7 +198,9 @@ class _Beginning:
         self._left = size
 
     def read(self) -> bytes:
-        piece = self._stream.read()[: self._left] if self._left else b""
+        if not self._left:
+            raise DamagedFileError("only its beginning is read")
+        piece = self._stream.read()[: self._left]
         self._left -= len(piece)
         return piece
 

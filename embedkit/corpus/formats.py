@@ -34,7 +34,7 @@ _READERS: dict[str, Callable[[FileRange, CorpusConfig, Columns], Iterator[Record
 
 
 _FILES_AHEAD = 16
-_BY_BYTES = ("text", "jsonl")
+BY_BYTES = ("text", "jsonl")
 """Formats whose plain files are cut into ranges of bytes."""
 
 
@@ -151,8 +151,8 @@ def _documents(
     for file, batches in read_ranges(split.ranges, config, columns):
         lines.append(LineCounts())
         for records in batches:
-            lines[-1] += replace(records.counts, records=_records_of_lines(records))
-            in_range = file.start and file.format in _BY_BYTES
+            lines[-1] += replace(records.counts, records=records_of_lines(records))
+            in_range = file.start and file.format in BY_BYTES
             for part in in_parts(records, columns, most):
                 yield _in_range(make(part)) if in_range else make(part)
         if not lines[-1].lines:
@@ -160,8 +160,8 @@ def _documents(
             lines[-1] = LineCounts()
 
 
-def _records_of_lines(records: Records) -> int:
-    # Damage stands for the rest of the file, not for a record.
+def records_of_lines(records: Records) -> int:
+    """Counts records, but not damage, which stands for the rest of a file."""
     return len(records) - sum(one.reason == "damaged_file" for one in records.rejects)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from embedkit.config import CorpusConfig, JobConfig, pairs_fault
 from embedkit.corpus.chunks import Chunker, windows_of
@@ -151,35 +152,32 @@ class _Counter:
         self._chunker = chunker
         self._kept: list[str] = []
         self._room = _TIMED_CHARACTERS
-        self.texts = self.rows = self.truncated = self.tokens = self.vectors = 0
+        self.documents = self.rows = self.truncated = self.tokens = self.vectors = 0.0
         self._with_vectors = with_vectors
 
-    def __call__(self, texts: list[str]) -> list[int]:
+    def __call__(self, texts: list[str], weights: NDArray[np.float64]) -> list[int]:
         tokens = []
-        for rows, chunks in self._rows_of(texts):
-            counts = self._counts(rows, chunks)
-            most = self._tokenizer.max_tokens
+        most = self._tokenizer.max_tokens
+        for weight, (rows, chunks) in zip(weights.tolist(), self._rows_of(texts), strict=True):
+            counts, vectors = self._counts(rows, chunks)
             tokens.append(sum(min(count, most) for count in counts))
-            self.rows += chunks
-            self.truncated += sum(count > most for count in counts)
-        self.texts += len(texts)
-        self.tokens += sum(tokens)
+            self.documents += weight
+            self.rows += weight * chunks
+            self.vectors += weight * vectors
+            self.truncated += weight * sum(count > most for count in counts)
+            self.tokens += weight * tokens[-1]
         for text in texts:
             if self._room > 0:
                 self._kept.append(text)
                 self._room -= len(text)
         return tokens
 
-    def _counts(self, rows: list[str], chunks: int) -> list[int]:
-        if not self._with_vectors:
-            return self._tokenizer.count(rows)
-        if self._model.vectors.many:
-            _, _, counts, spans = self._tokenizer.encode_with_spans(rows)
-            self.vectors += int(spans.offsets[-1])
-            known: list[int] = counts.tolist()
-            return known
-        self.vectors += chunks
-        return self._tokenizer.count(rows)
+    def _counts(self, rows: list[str], chunks: int) -> tuple[list[int], int]:
+        """Returns the tokens of what is encoded of a text, and how many vectors it has."""
+        if not self._with_vectors or not self._model.vectors.many:
+            return self._tokenizer.count(rows), chunks
+        _, _, counts, spans = self._tokenizer.encode_with_spans(rows)
+        return counts.tolist(), int(spans.offsets[-1])
 
     def _rows_of(self, texts: list[str]) -> list[tuple[list[str], int]]:
         """Returns what is encoded of each text, and how many rows come of it."""
@@ -217,10 +215,10 @@ class _Counter:
         Args:
             config: Says what is stored of it.
         """
-        texts, vectors = max(1, self.texts), self._model.vectors
+        documents, vectors = self.documents or 1.0, self._model.vectors
         return PerDocument(
-            rows=self.rows / texts,
-            vectors=self.vectors / texts,
+            rows=self.rows / documents,
+            vectors=self.vectors / documents,
             bytes_per_vector=vector_bytes(1, vectors.dimension, config.vector_dtype),
             one_vector=not vectors.many and vectors.column == "embedding",
             text_share=self._zstd_share() if config.store_text else 0.0,
@@ -268,7 +266,7 @@ def plan_job(
     warn_of_idle_settings(config, model, plan)
     counter = _Counter(model, _chunker(config, model), with_vectors=True)
     found = estimate(plan, config, counter)
-    vectors = round(found.documents * counter.vectors / max(1, counter.texts))
+    vectors = round(counter.vectors)
     device = model.placement.device
     if device == "cpu":
         gpu, speed = None, tokens_per_second(model)
@@ -281,16 +279,17 @@ def plan_job(
     sized = None
     if sizing is not None:
         work = workload_of(plan, found, config, counter.per_document(config), sizing.documents)
-        fleet = _fleet(config, model, gpu, sizing, counter.timed_work())
+        here = speed if gpu is None else gpu.tokens_per_second / config.encoders_per_gpu
+        fleet = _fleet(config, gpu, sizing, here, counter.timed_work())
         sized = size_run(work, fleet, sizing, start)
     return Estimate(
         files=plan.files,
         skipped_files=plan.skipped_files,
         bytes=plan.total_bytes,
         splits=len(plan.splits),
-        rows=round(found.documents * counter.rows / max(1, counter.texts)),
+        rows=round(counter.rows),
         tokens=found.tokens,
-        truncated_share=counter.truncated / max(1, counter.rows),
+        truncated_share=counter.truncated / (counter.rows or 1.0),
         seconds=None if speed is None else start + left / speed,
         model=model.identity.model_id,
         device=processor_name() if device == "cpu" else device,
@@ -307,21 +306,25 @@ def plan_job(
 
 def _fleet(
     config: JobConfig,
-    model: ModelSpec,
     gpu: GpuEstimate | None,
     sizing: SizingOptions,
+    speed: float | None,
     host: HostWork,
 ) -> Fleet:
     """Returns the fleet that a run is to be sized for.
 
+    Args:
+        config: The job.
+        gpu: What GPUs need; None on CPUs.
+        sizing: The run.
+        speed: Tokens per second of an encoder, as far as that is known without being told.
+        host: What cores have to do.
+
     Raises:
         ConfigError: How fast its encoders are was not said and is not known.
     """
-    speed = sizing.tokens_per_second
-    if speed is None and gpu is not None:
-        speed = gpu.tokens_per_second / config.encoders_per_gpu
-    elif speed is None and model.placement.device == "cpu":
-        speed = tokens_per_second(model)
+    given = sizing.tokens_per_second is not None
+    speed = sizing.tokens_per_second if given else speed
     if speed is None:
         raise ConfigError(
             "nothing is known of the speed of this model on this device; measure what one encoder "
@@ -329,7 +332,6 @@ def _fleet(
         )
     here = gpu.gpus * config.encoders_per_gpu if gpu else 1
     encoders = config.encoders.most if config.encoders else here
-    given = sizing.tokens_per_second is not None
     return Fleet.of(config, encoders, speed, given, host, usable_cores())
 
 

@@ -97,7 +97,12 @@ def workload_of(
     if documents is not None and not found.records:
         raise InputError("no records in the inputs, so they tell nothing of others; give some")
     factor = 1.0 if documents is None else documents / found.records
-    splits = len(plan.splits) if documents is None else _splits(plan, config.split_bytes, factor)
+    # Of a trial's files, what its records stand in.
+    stored = sum(piece.stored for piece in _ranges(plan.splits))
+    share = found.read_bytes / stored if stored else 1.0
+    splits = len(plan.splits)
+    if documents is not None:
+        splits = _splits(plan, config.split_bytes, factor * share)
     embedded = found.documents * factor
     rows = round(embedded * per_document.rows)
     rejects = round((found.records - found.documents) * factor)
@@ -105,9 +110,9 @@ def workload_of(
     each = max((rows + rejects) / config.block_rows, text_bytes / config.block_bytes) / splits
     blocks = splits * max(1, math.ceil(each))
     return Workload(
-        files=math.ceil(plan.files * factor),
+        files=math.ceil(plan.files * factor * share),
         formats=_formats(plan.splits),
-        input_bytes=round(plan.total_bytes * factor),
+        input_bytes=round(plan.total_bytes * factor * share),
         splits=splits,
         blocks=blocks,
         rejecting_blocks=min(blocks, rejects),

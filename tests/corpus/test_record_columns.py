@@ -1,15 +1,18 @@
 """Columns of a record: its text, its id, its metadata and their types."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from reading import corpus_config, read_corpus, write
 
 from embedkit.corpus import formats, parts, sampling
@@ -139,12 +142,18 @@ def test_the_texts_of_a_template_are_made_in_parts(
     assert corpus.table["m"].to_pylist() == wanted
     assert [one.line for one in corpus.rejects] == [n + 1 for n in range(100) if n % 7 == 0]
     assert max(sum(map(len, one.rows["text"].to_pylist())) for one in batches) <= 1000
-    found = estimate(plan_corpus(config), config, lambda texts: list(map(len, texts)))
+    found = estimate(plan_corpus(config), config, lambda texts, _: list(map(len, texts)))
     assert (found.records, found.documents, found.text_bytes) == (100, 85, 85 * 200)
     monkeypatch.setattr(sampling, "_MOST_TEXT_BYTES", 2000)
     counted: list[int] = []
-    estimate(plan_corpus(config), config, lambda texts: counted.extend(map(len, texts)) or [1])
+
+    def count(texts: Sequence[str], _: NDArray[np.float64]) -> list[int]:
+        counted.extend(map(len, texts))
+        return counted
+
+    found = estimate(plan_corpus(config), config, count)
     assert sum(counted) <= 3000
+    assert (found.records, found.documents) == (100, pytest.approx(85, abs=10))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from running import Dataset, records, tiny_job, write_corpus, write_jsonl
 from tiny_models import make_tokenizer, save_transformer
 
-from embedkit.corpus.sampling import _SAMPLED_BYTES
+from embedkit.corpus import sampling
 from embedkit.dataset.committed import committed
 from embedkit.encoders.hardware import Gpu, Machine
 from embedkit.encoders.host_cores import HostWork, host_cores
@@ -162,14 +162,15 @@ def test_the_work_left_of_a_split_half_done(make_job, embed_some):
     assert left.tokens == whole.tokens - sum(record.tokens for record in before.values())
 
 
-def test_blank_lines_are_no_documents_and_rejects_are(make_job, tiny_model, tmp_path):
+def test_blank_lines_are_no_documents_and_rejects_are(tiny_model, tmp_path, monkeypatch):
     """More than is sampled, so that the total is an estimate."""
     lines = [json.dumps({"id": str(at), "text": f"text {at} " * 20}) for at in range(4000)]
     lines[::4] = ["no JSON" + "." * 160] * 1000
     file = tmp_path / "a.jsonl"
     file.write_text("".join(f"{line}\n\n\n\n\n\n" for line in lines))
     job = prepare(tiny_job(tiny_model, file, tmp_path / "out"))
-    assert file.stat().st_size > 2 * _SAMPLED_BYTES
+    monkeypatch.setattr(sampling, "_PLACE_BYTES", 1 << 13)
+    assert file.stat().st_size > 3 * sampling._PLACES << 13
     found = expected_work(job, job.plan.splits, {})
     assert found.documents == pytest.approx(4000, rel=0.05)
     planned = plan_job(job.config)
