@@ -6,6 +6,8 @@ INSTALLED := $(VENV)/.installed
 # Checks the manifests; its dependencies contradict ours, so it lives by itself.
 CHECKOV := .venv-checkov
 export HF_HUB_OFFLINE = 1
+# Else each process that a test or the demo starts compiles all of embedkit anew.
+unexport PYTHONDONTWRITEBYTECODE
 include k8s/versions.env
 
 .PHONY: install demo lesson test lint bench gpu gpu-bundle soak report docs images clean
