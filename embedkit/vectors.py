@@ -9,7 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from embedkit.config import reserved_columns
-from embedkit.errors import IntegrityError
+from embedkit.errors import ConfigError, IntegrityError
 from embedkit.formats.reused import Reused
 from embedkit.formats.storage_loss import StorageLoss
 from embedkit.quantization import StoredAs
@@ -333,7 +333,9 @@ def vectors_of(rows: pa.RecordBatch | pa.Table) -> Vectors:
         rows: Rows of a part, or of an EmbeddingBlock, that have their ``value_column``.
 
     Raises:
-        IntegrityError: It has another type, or a null, or codes of which nothing is said.
+        ConfigError: They are no rows of Arrow's.
+        IntegrityError: It is not there, has another type, or a null, or codes of which nothing is
+            said.
     """
     stored = stored_of(rows)
     how = stored_as(rows.schema)
@@ -350,9 +352,18 @@ def stored_of(rows: pa.RecordBatch | pa.Table) -> Vectors:
     """Takes what was computed of rows as it is stored, as a view; see ``vectors_of``.
 
     Raises:
-        IntegrityError: It has another type, or a null.
+        ConfigError: They are no rows of Arrow's.
+        IntegrityError: It is not there, has another type, or a null.
     """
+    if not isinstance(rows, pa.RecordBatch | pa.Table):
+        raise ConfigError(
+            f"rows: expected rows as Arrow has them, got {type(rows).__name__}; read them by "
+            "open_version(...).to_batches()"
+        )
     name = value_column(rows.schema)
+    if rows.schema.get_field_index(name) < 0:
+        found = "two columns" if name in rows.schema.names else "no column"
+        raise IntegrityError(f"vectors: the rows have {found} {name}; read one of it")
     column = rows.column(name)
     if name == "score":
         one = pa.list_(pa.field("item", column.type, nullable=False), 1)

@@ -1,6 +1,7 @@
 """What all settings have in common, and the names that a user's columns cannot have."""
 
 import os
+from collections.abc import Mapping, Set
 from typing import Any, Self, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
@@ -17,6 +18,10 @@ RESERVED_COLUMNS = frozenset(
 _OF_OTHER_VALUES = frozenset({"embeddings", "spans", "tokens", "score", "scores"})
 _PATHS = ("inputs", "base", "model", "tokenizer", "onnx_file", "output", "sts", "retrieval")
 """Names of files, which need not be text; whoever opens them says so."""
+
+
+_AT_HOME = ("model", "tokenizer", "output", "sts", "retrieval")
+"""Those in which ``~`` is the user's own folder; whoever lists inputs sees to theirs."""
 
 
 def reserved_columns(column: str = "embedding") -> frozenset[str]:
@@ -37,6 +42,13 @@ def _spelled(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_spelled(one) for one in value]
     return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+def _expanded(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_expanded(one) for one in value]
+    home = isinstance(value, str) and value.startswith("~")
+    return os.path.expanduser(value) if home else value
 
 
 class Settings(BaseModel):
@@ -67,6 +79,8 @@ class Settings(BaseModel):
             is_list = field is not None and get_origin(field.annotation) is tuple
             if is_list and isinstance(value, str | os.PathLike):
                 values = values | {name: (value,)}
+            elif is_list and (isinstance(value, Set | Mapping) or hasattr(value, "columns")):
+                raise ValueError(f"{name}: expected a list, got {type(value).__name__}")
         return values
 
     @model_validator(mode="before")
@@ -75,7 +89,11 @@ class Settings(BaseModel):
         if not isinstance(values, dict):
             return values
         paths = {name: _spelled(values[name]) for name in _PATHS if name in values}
-        return values | paths
+        for name, value in paths.items():
+            if value == "" or (isinstance(value, list | tuple) and "" in value):
+                raise ValueError(f"{name}: an empty name is none of a file; give one")
+        at_home = {name: _expanded(paths[name]) for name in _AT_HOME if name in paths}
+        return values | paths | at_home
 
     @model_validator(mode="before")
     @classmethod
@@ -102,6 +120,6 @@ class Settings(BaseModel):
 def comma_separated(value: object) -> object:
     """Reads ``a,b,c``, or a list of names."""
     given = [value] if isinstance(value, str) else value
-    if not isinstance(given, list | tuple):
+    if not isinstance(given, list | tuple) or not all(isinstance(one, str) for one in given):
         return value
-    return tuple(name for one in given for name in str(one).split(","))
+    return tuple(name for one in given for name in one.split(","))

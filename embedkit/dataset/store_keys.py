@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from embedkit.errors import ConfigError, GoneError, StoreError
 from embedkit.errors.foreign import one_line
 from embedkit.errors.urls import lower_scheme, takes_no_user
+from embedkit.errors.wrong_kinds import as_path
 
 _HALF_A_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 _KEY = re.compile(r"\.?[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*")
@@ -24,9 +25,9 @@ def normalize_root(root: str | os.PathLike[str]) -> str:
     """Spells a root in one way: an absolute path, or a URL without a final slash, secrets and all.
 
     Raises:
-        ConfigError: The root is empty, half a URL, or chains several file systems.
+        ConfigError: The root is no path, empty, half a URL, or chains several file systems.
     """
-    root = lower_scheme(os.fspath(root))
+    root = lower_scheme(as_path("dataset", root))
     if root.startswith(("file://", "local://")):
         root = root.partition("://")[2]
     if not root or "::" in root or "\0" in root:

@@ -20,6 +20,7 @@ from embedkit.encoders.strange_files import check_files
 from embedkit.encoders.transformer.kind import TransformerKind
 from embedkit.encoders.transformer.onnx_files import usual_files
 from embedkit.errors import ConfigError, EncoderError
+from embedkit.errors.wrong_kinds import check_kind
 
 _log = logging.getLogger(__name__)
 
@@ -104,6 +105,7 @@ def read_model(config: ModelConfig, machine: Machine = HERE) -> ModelSpec:
         ConfigError: The model cannot be found, is damaged, would need foreign code, or cannot do
             what the job asks of it.
     """
+    check_kind("config", config, ModelConfig)
     onnx_files = () if config.backend != "onnx" else usual_files(config.onnx_file)
     directory, revision = model_directory(config.model, onnx_files=onnx_files)
     check_files(directory)

@@ -23,6 +23,7 @@ from embedkit.engines.progress import Expected
 from embedkit.engines.sizing import Fleet, Sizing, SizingOptions, size_run
 from embedkit.engines.workload import PerDocument, workload_of
 from embedkit.errors import ConfigError
+from embedkit.errors.wrong_kinds import check_kind
 from embedkit.flow.block_size import with_block_size
 from embedkit.flow.prepare import ChunkerFactory, Job, version_of_job, warn_of_idle_settings
 from embedkit.quantization import StoredAs
@@ -258,6 +259,7 @@ def plan_job(
             are of unknown speed.
         InputError: An input cannot be used.
     """
+    check_kind("config", config, JobConfig)
     if fault := pairs_fault(config, config):
         raise ConfigError(fault)
     model = read_job_model(config, config, machine)

@@ -11,6 +11,7 @@ from embedkit.engines.display import Display, Nothing
 from embedkit.engines.engine import RunningEngine
 from embedkit.engines.plain import PlainEngine
 from embedkit.engines.ray_output import ray_says_in_the_log
+from embedkit.errors.wrong_kinds import check_kind
 from embedkit.flow.beats import beating
 from embedkit.flow.completed import account_of_complete, begin_account
 from embedkit.flow.evaluated import Evaluate
@@ -38,6 +39,9 @@ def run_job(
         ResumableError: The run stopped; the same job resumes it.
     """
     started = time.time()
+    check_kind("config", config, JobConfig)
+    if evaluation is not None:
+        check_kind("evaluation", evaluation, EvaluationConfig)
     display = display or Nothing()
     evaluate = None if evaluation is None else _evaluate(config, evaluation)
     # The heartbeat goes on when the engine has ended, until the version is complete.

@@ -90,8 +90,8 @@ class ComparedVersion:
     """
 
     version: Version
-    manifest: Manifest | None
-    parts: Sequence[Part]
+    manifest: Manifest | None = field(repr=False)
+    parts: Sequence[Part] = field(repr=False)
 
     @classmethod
     def of(cls, version: Version) -> "ComparedVersion":

@@ -42,7 +42,7 @@ from embedkit.dataset.recipe import (
 from embedkit.dataset.removal import check_not_removed, is_there
 from embedkit.dataset.schema import PartOptions
 from embedkit.dataset.stores import probe
-from embedkit.dataset.version import Version
+from embedkit.dataset.version import Version, is_version_name
 from embedkit.encoders.kinds import read_job_model
 from embedkit.encoders.spec import ModelSpec
 from embedkit.errors import ConfigError
@@ -305,6 +305,7 @@ def begin_version(
         raise ConfigError(fault)
     identity = _identity(model, plan, records, output)
     named = _versions(identity, records, output)
+    _check_root(named[-1])
     probe(named[-1].store)
     version = _begun(named)
     check_not_removed(version)
@@ -342,6 +343,14 @@ def begin_version(
         not_reused=next(iter(refusals), None),
     )
     return with_standing_ranges(draft)
+
+
+def _check_root(version: Version) -> None:
+    """Refuses a version inside another, whose path would be a dataset's root from then on."""
+    within = version.root.rpartition("/")[2]
+    if is_version_name(within) and version.store.size("_meta/plan.json") is not None:
+        outer = version.root.rpartition("/")[0]
+        raise ConfigError(f"output {version.root}: a version of a dataset; give its root, {outer}")
 
 
 def with_standing_ranges(draft: _Draft) -> _Draft:

@@ -7,7 +7,6 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from itertools import chain
 from itertools import count as count_from
-from numbers import Integral
 from threading import Lock
 from typing import Any
 
@@ -24,6 +23,7 @@ from embedkit.dataset.rows import opened_part, read_columns
 from embedkit.dataset.version import Version
 from embedkit.encoders.hardware import usable_cores
 from embedkit.errors import ConfigError
+from embedkit.errors.wrong_kinds import whole_number
 from embedkit.records import LINE_FIELD, UNKNOWN_FIELD, counts_unknown
 from embedkit.vectors import vectors_of
 
@@ -300,12 +300,14 @@ def checked_queries(
         ConfigError: They have another dimension or are not finite, ``k`` is no positive whole
             number, or the version's metric is none that is known.
     """
+    no_vectors = "queries: no vectors; expected numbers of shape (queries, dimension), or one text"
     try:
-        queries = np.atleast_2d(np.asarray(queries, dtype=np.float32))
+        given = np.asarray(queries)
+        if given.dtype.kind not in "fiuO" or not given.ndim or np.ma.is_masked(queries):
+            raise ConfigError(no_vectors)
+        queries = np.atleast_2d(given.astype(np.float32))
     except (TypeError, ValueError) as error:
-        raise ConfigError(
-            "queries: no vectors; expected numbers of shape (queries, dimension), or one text"
-        ) from error
+        raise ConfigError(no_vectors) from error
     dimension = manifest.description["dimension"]
     metric = manifest.description["metric"]
     if queries.ndim != 2 or queries.shape[1] != dimension:
@@ -315,8 +317,7 @@ def checked_queries(
         )
     if not np.isfinite(queries).all():
         raise ConfigError("a query's vector is not finite; encode it again")
-    if not isinstance(k, Integral) or k < 1:
-        raise ConfigError(f"k is {k!r}, expected a whole number of at least 1")
+    whole_number("k", k)
     if metric not in METRICS:
         raise ConfigError(f"metric {metric!r} cannot be searched; expected {' or '.join(METRICS)}")
     return queries

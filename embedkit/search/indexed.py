@@ -92,13 +92,13 @@ class OpenIndex:
     def _enough(self, queries: NDArray[np.float32], k: int) -> Found:
         """Searches with more effort where that finds fewer rows than there are."""
         usual = self.index.effort
-        found = self.index.search(queries, k)
+        found = self.index.search(queries, int(k))
         for effort in self.index.efforts:
             if (found[0] >= 0).all():
                 break
             if effort > self.index.effort:
                 self.index.effort = effort
-                found = self.index.search(queries, k)
+                found = self.index.search(queries, int(k))
         self.index.effort = usual
         return found
 

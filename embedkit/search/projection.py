@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from embedkit.errors import ConfigError
 from embedkit.errors.urls import without_user
+from embedkit.errors.wrong_kinds import words_of
 from embedkit.reports.word_picture import words_page, words_plot
 from embedkit.search.words import WordVectors, place_of
 
@@ -46,7 +47,7 @@ def project_words(vectors: WordVectors, words: Sequence[str]) -> Projection:
     Raises:
         ConfigError: A word has no vector, or there are fewer than two.
     """
-    places = dict.fromkeys(place_of(vectors, word) for word in words)
+    places = dict.fromkeys(place_of(vectors, word) for word in words_of("words", words))
     if len(places) < 2:
         raise ConfigError("give two words or more, whose vectors differ")
     rows = np.asarray(vectors.matrix[np.array(list(places))], dtype=np.float64)

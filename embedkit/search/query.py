@@ -18,6 +18,7 @@ from embedkit.encoders.kinds import query_config, read_model
 from embedkit.encoders.local_client import LocalConnection
 from embedkit.encoders.spec import ModelSpec
 from embedkit.errors import ConfigError
+from embedkit.errors.wrong_kinds import check_text
 from embedkit.flow.line_numbers import LineNumbers, place_of
 from embedkit.search.exact import Hit, check_one_vector_per_row, search
 from embedkit.search.indexed import open_index, say_index
@@ -126,6 +127,7 @@ def encode_query(
 
 
 def _check_text(text: str) -> None:
+    check_text("the text to look for", text)
     if not text.strip():
         raise ConfigError("the text to look for is empty; give some words")
     _check_unicode("the text to look for", text)

@@ -13,7 +13,7 @@ from embedkit.dataset.describe import describe
 from embedkit.dataset.manifest import read_manifest
 from embedkit.dataset.rows import checked_columns, read_columns, schema_of
 from embedkit.dataset.version import Version, find_version
-from embedkit.errors import ConfigError
+from embedkit.errors import ConfigError, RemovedError
 from embedkit.lazy import lazy_property
 from embedkit.search.exact import Hit, check_one_vector_per_row, search
 from embedkit.search.query import QueryEncoder, with_places
@@ -102,8 +102,15 @@ class VersionReader:
 
     @lazy_property
     def metadata(self) -> dict[str, Any]:
-        """Everything that the manifest says, as ``embedkit info --json`` prints it."""
-        return describe(self._version)
+        """Everything that the manifest says, as ``embedkit info --json`` prints it.
+
+        Raises:
+            RemovedError: The version was removed.
+        """
+        described = describe(self._version)
+        if not described["complete"]:
+            raise RemovedError(f"{self.url}: removed since it was opened; read the newest version")
+        return described
 
     @lazy_property
     def schema(self) -> pa.Schema:

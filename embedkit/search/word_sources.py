@@ -6,6 +6,7 @@ from pathlib import Path
 from embedkit.encoders.static.layout import is_static
 from embedkit.encoders.static.vectors import open_vectors
 from embedkit.errors import ConfigError
+from embedkit.errors.wrong_kinds import as_path
 from embedkit.search.words import WordVectors
 
 _OF_MODELS = ("modules.json", "config.json", "model.safetensors")
@@ -23,10 +24,11 @@ def open_words(place: str | os.PathLike[str]) -> WordVectors:
         ConfigError: There is neither, or the version does not have its words.
         IntegrityError: A part of the version is damaged.
     """
-    directory = Path(place).expanduser()
+    place = as_path("place", place)
+    directory = Path(place)
     if is_static(directory) or any((directory / name).is_file() for name in _OF_MODELS):
         return open_vectors(directory)
-    if "://" not in str(place) and not directory.is_dir():
+    if "://" not in place and not directory.is_dir():
         raise ConfigError(f"{place}: no such directory, of static vectors or a dataset")
     # What a version needs takes a second to load, and static vectors need none of it.
     from embedkit.dataset.version import find_version

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedkit.errors import ConfigError
+from embedkit.errors.wrong_kinds import whole_number, words_of
 from embedkit.search.spelling import near_spellings, variants
 
 _LOG = logging.getLogger("embedkit")
@@ -85,8 +86,12 @@ def combined_words(
         k: How many are found, if there are so many.
 
     Raises:
-        ConfigError: A word has no vector, or the words cancel each other out.
+        ConfigError: A word has no vector, or the words cancel each other out; or an argument is of
+            another kind.
     """
+    positive, negative = words_of("positive", positive), words_of("negative", negative)
+    if not positive and not negative:
+        raise ConfigError("no words to add or take away; give some")
     places = [place_of(vectors, word) for word in (*positive, *negative)]
     signs = np.repeat([1.0, -1.0], [len(positive), len(negative)])
     wanted = signs @ _units(vectors, places)
@@ -101,7 +106,7 @@ def combined_words(
             f"{', '.join((*positive, *negative))}: nothing is left of these words' vectors; they "
             "cancel each other out"
         )
-    return _nearest(vectors, wanted / length, k, set(places))
+    return _nearest(vectors, wanted / length, whole_number("k", k), set(places))
 
 
 def ranked_by_centrality(vectors: WordVectors, words: Sequence[str]) -> list[SimilarWord]:
@@ -114,6 +119,7 @@ def ranked_by_centrality(vectors: WordVectors, words: Sequence[str]) -> list[Sim
     Raises:
         ConfigError: A word has no vector, or there are fewer than two.
     """
+    words = words_of("words", words)
     if len(words) < 2:
         raise ConfigError("give two words or more, of which one does not match the others")
     units = _units(vectors, [place_of(vectors, word) for word in words])

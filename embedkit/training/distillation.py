@@ -22,6 +22,7 @@ from embedkit.encoders.kinds import read_model
 from embedkit.encoders.transformer.spec import TransformerSpec
 from embedkit.errors import ConfigError, InputError, MissingSettingError
 from embedkit.errors.foreign import one_line
+from embedkit.errors.wrong_kinds import check_kind
 from embedkit.tokens.tokenization import load_tokenizer
 from embedkit.tokens.transformers_library import quiet_transformers, transformers_library
 from embedkit.training.config import DistillConfig
@@ -57,6 +58,9 @@ def distill_static(config: DistillConfig, corpus: CorpusConfig | None = None) ->
             not installed.
         InputError: An input cannot be read, or holds no word.
     """
+    check_kind("config", config, DistillConfig)
+    if corpus is not None:
+        check_kind("corpus", corpus, CorpusConfig)
     directory = check_output(config.output)
     if importlib.util.find_spec("model2vec") is None:
         raise ConfigError(

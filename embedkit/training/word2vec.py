@@ -16,6 +16,7 @@ from embedkit.config import CorpusConfig
 from embedkit.encoders.static.directory import write_directory
 from embedkit.errors import ConfigError, InputError
 from embedkit.errors.urls import public_url
+from embedkit.errors.wrong_kinds import check_kind
 from embedkit.training.config import Word2VecConfig
 from embedkit.training.epochs import Progress
 from embedkit.training.output import Trained, check_output, new_model, warn_of_rejects
@@ -45,6 +46,7 @@ def train_word2vec(config: Word2VecConfig) -> Trained:
         ConfigError: A setting cannot be used, the directory exists, or gensim is not installed.
         InputError: An input cannot be read, or holds too few words.
     """
+    check_kind("config", config, Word2VecConfig)
     directory = check_output(config.output)
     if importlib.util.find_spec("gensim") is None:
         raise ConfigError(

@@ -19,6 +19,7 @@ from embedkit.corpus.rows import (
     row_split,
     value_kinds,
 )
+from embedkit.errors import ConfigError
 from embedkit.records import Block, DocumentBlock, TokenBlock
 from embedkit.vectors import EmbeddingBlock, value_column
 
@@ -220,3 +221,15 @@ class RowsFromBlocks(BlockTransform):
     def expand(self, blocks: beam.PCollection) -> beam.PCollection:
         """One step."""
         return blocks | "Rows" >> beam.FlatMap(rows_from_blocks)
+
+
+def check_begins(name: str, given: Any) -> None:
+    """Checks that a transform which begins a pipeline is applied to one.
+
+    Raises:
+        ConfigError: It is applied to what another gives.
+    """
+    if isinstance(given, beam.PCollection):
+        raise ConfigError(
+            f"{name}: reads from files, and not what stands before it; apply it to the pipeline"
+        )

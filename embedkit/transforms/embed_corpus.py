@@ -12,6 +12,7 @@ from embedkit.corpus.rows import plan_rows
 from embedkit.encoders.kinds import read_job_model
 from embedkit.encoders.local_client import LocalConnection
 from embedkit.errors import ConfigError
+from embedkit.errors.wrong_kinds import check_kind
 from embedkit.flow.block_size import with_block_size
 from embedkit.flow.prepare import Draft, begin_version
 from embedkit.records import DocumentBlock
@@ -70,13 +71,9 @@ class EmbedCorpus(BlockTransform):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, kind in (("model", ModelConfig), ("output", OutputConfig)):
-            given = getattr(self, name)
-            if not isinstance(given, kind):
-                raise ConfigError(
-                    f"{name}: expected {kind.__name__}, got {type(given).__name__}; give it as "
-                    f"{kind.__name__}({name}=...)"
-                )
+        check_kind("model", self.model, ModelConfig)
+        check_kind("output", self.output, OutputConfig)
+        check_kind("records", self.records, RecordConfig)
         if type(self.shards) is not int or self.shards < 1:
             raise ConfigError(f"shards is {self.shards!r}; give a whole number of at least 1")
         if self.output.version is None and not isinstance(self.records, CorpusConfig):

@@ -10,12 +10,13 @@ from embedkit.config import CorpusConfig
 from embedkit.corpus.chunks import chunk_documents
 from embedkit.corpus.plan import Plan, Split, plan_inputs
 from embedkit.dataset.version import Version
+from embedkit.errors.wrong_kinds import check_kind
 from embedkit.flow.check_ids import take_published_hashes, with_known_duplicates
 from embedkit.flow.copy_split import copy_split
 from embedkit.flow.prepare import Draft, Job
 from embedkit.flow.read import SplitSource, read_ahead, read_claimed, read_pending
 from embedkit.records import DocumentBlock
-from embedkit.transforms.blocks import BlockTransform, ChunkingFn, MakeChunker
+from embedkit.transforms.blocks import BlockTransform, ChunkingFn, MakeChunker, check_begins
 from embedkit.transforms.check_ids import CheckIds
 
 
@@ -86,6 +87,8 @@ class ReadCorpus(BlockTransform):
 
     def expand(self, pipeline: beam.Pipeline) -> beam.PCollection:
         """Spreads the splits over the workers and reads them there."""
+        check_kind("corpus", self.corpus, CorpusConfig)
+        check_begins("ReadCorpus", pipeline)
         plan = self.plan or plan_inputs(self.corpus)
         if self.version is not None:
             # Of a complete version nothing is read.

@@ -11,7 +11,7 @@ import pyarrow as pa
 from embedkit.dataset.manifest import Part, read_manifest
 from embedkit.dataset.rows import checked_columns, read_columns, schema_of
 from embedkit.dataset.version import Version, find_version
-from embedkit.transforms.blocks import BlockTransform
+from embedkit.transforms.blocks import BlockTransform, check_begins
 
 
 class RecordBatchCoder(beam.coders.Coder):
@@ -79,6 +79,7 @@ class ReadVersion(BlockTransform):
 
     def expand(self, pipeline: beam.Pipeline) -> beam.PCollection:
         """Spreads the parts over the workers and reads them there."""
+        check_begins("ReadVersion", pipeline)
         version = find_version(self.path)
         parts = read_manifest(version).parts
         columns = None

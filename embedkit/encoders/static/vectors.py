@@ -114,6 +114,11 @@ class StaticVectors:
     lower_case: bool
     _places: dict[str, int] = field(default_factory=dict, repr=False)
 
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}({len(self.words):,} words of {self.matrix.shape[1]} components)"
+        )
+
     def index_of(self, word: str) -> int | None:
         """Returns a word's place, or None where it has no vector."""
         if not self._places:

@@ -14,6 +14,7 @@ from embedkit.config import EvaluationConfig
 from embedkit.dataset.manifest import Manifest, read_manifest
 from embedkit.dataset.version import Version, find_version
 from embedkit.errors import ConfigError, InputError
+from embedkit.errors.wrong_kinds import check_kind
 from embedkit.flow.embed_texts import TextEmbedder
 from embedkit.lazy import lazy_property
 from embedkit.quantization import QUANTIZED
@@ -204,6 +205,7 @@ def check_evaluation(manifest: Manifest, config: EvaluationConfig) -> None:
         ConfigError: Nothing is asked, or the version has other than one vector per row, no rows,
             or a metric that is not known.
     """
+    check_kind("config", config, EvaluationConfig)
     check_one_vector_per_row(manifest, "an evaluation")
     if not config.asks:
         raise ConfigError(

@@ -3,6 +3,7 @@
 import logging
 import os
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -106,8 +107,9 @@ def export_version(
         StoreError: A disk or store failed.
     """
     found = target_named(target)
-    if not 0 < recall <= 1:
+    if not isinstance(recall, Real) or not 0 < recall <= 1:
         raise ConfigError(f"recall is {recall!r}, expected a share above 0 and up to 1")
+    recall = float(recall)
     version = find_version(path)
     folder = _folder(version, target, output, found.is_index, force)
     source = Source.of(version)

@@ -77,6 +77,6 @@ def target_named(name: str) -> Target:
     Raises:
         ConfigError: There is none of that name.
     """
-    if name not in TARGETS:
+    if not isinstance(name, str) or name not in TARGETS:
         raise ConfigError(f"no target {name!r}; expected one of {', '.join(TARGETS)}")
     return TARGETS[name]
