@@ -207,6 +207,8 @@ def test_rows_of_another_kind(made):
     for given in (None, version, Frame(), rows.to_pylist(), rows["embedding"]):
         assert "expected rows as Arrow has them" in said_by(lambda given=given: vectors_of(given))
     assert "have no column embedding" in said_by(lambda: vectors_of(rows.select(["id"])))
+    assert np.array_equal(np.asarray(vectors_of(rows)), vectors_of(rows).matrix)
+    assert np.array(vectors_of(rows), np.float64).dtype == np.float64
     twice = pa.RecordBatch.from_arrays([rows["embedding"]] * 2, ["embedding"] * 2)
     assert "have two columns embedding" in said_by(lambda: vectors_of(twice))
 
@@ -257,6 +259,8 @@ def test_what_is_shown_of_objects_is_short(made, tmp_path):
         [f"word{n}" for n in range(1000)], np.zeros((1000, 3), np.float32), True
     )
     assert repr(vectors) == "StaticVectors(1,000 words of 3 components)"
-    assert len(repr(diff_versions(made, made))) < 2000
+    diff = diff_versions(made, made)
+    assert len(repr(diff)) < 2000
+    assert list(diff.rows("changed")) == []
     with pytest.raises(ConfigError):
         open_version(tmp_path / "none")

@@ -25,7 +25,13 @@ from embedkit.engines.workload import PerDocument, workload_of
 from embedkit.errors import ConfigError
 from embedkit.errors.wrong_kinds import check_kind
 from embedkit.flow.block_size import with_block_size
-from embedkit.flow.prepare import ChunkerFactory, Job, version_of_job, warn_of_idle_settings
+from embedkit.flow.prepare import (
+    ChunkerFactory,
+    Job,
+    reused_by_job,
+    version_of_job,
+    warn_of_idle_settings,
+)
 from embedkit.quantization import StoredAs
 from embedkit.reports.phrasing import size
 from embedkit.tokens.tokenization import load_tokenizer
@@ -62,6 +68,8 @@ class Estimate:
         vectors: Vectors, one for each row, word or token, estimated.
         vector_bytes: What they take on disk, which no compression makes much smaller.
         sizing: What a whole run takes on the encoders that were asked about; None where none were.
+        reuses: Name of the version whose rows are taken over where they are equal, which tokens and
+            seconds know nothing of; empty without one.
     """
 
     files: int
@@ -82,15 +90,17 @@ class Estimate:
     vectors: int = 0
     vector_bytes: int = 0
     sizing: Sizing | None = None
+    reuses: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the estimate as JSON values.
 
-        It has no ``gpu`` where the model runs on CPUs, and no ``sizing`` where none was asked for.
+        It has no ``gpu`` where the model runs on CPUs, no ``sizing`` where none was asked for, and
+        no ``reuses`` where nothing is taken over.
         """
         said = asdict(replace(self, sizing=None))
         said["sizing"] = self.sizing.to_dict() if self.sizing else None
-        optional = ("gpu", "sizing")
+        optional = ("gpu", "sizing", "reuses")
         return {name: value for name, value in said.items() if name not in optional or value}
 
     def to_text(self) -> str:
@@ -115,6 +125,7 @@ class Estimate:
                 *committed,
                 f"tokens     about {self.tokens:,}",
                 f"vectors    about {self.vectors:,}, {size(self.vector_bytes)} on disk",
+                *self._reuse_text(),
                 f"truncated  about {self.truncated_share:.1%} of rows",
                 f"time       {took} on {self.device}",
                 *(self.gpu.to_text() if self.gpu else []),
@@ -122,6 +133,11 @@ class Estimate:
                 *(self.sizing.to_text() if self.sizing else []),
             ]
         )
+
+    def _reuse_text(self) -> list[str]:
+        if not self.reuses:
+            return []
+        return [f"reuse      equal rows of version {self.reuses} are taken over, tokens are of all"]
 
 
 def vector_bytes(vectors: int, dimension: int, dtype: str) -> int:
@@ -276,6 +292,7 @@ def plan_job(
         gpu = gpu_estimate(config, model, machine.find_gpu(), counter.host_work())
         speed = gpu.job_tokens_per_second if gpu else None
     before = committed(version_of_job(config, model, plan)).values()
+    reused = reused_by_job(config, model, plan)
     left = max(0, found.tokens - sum(record.tokens for record in before))
     start = _START_SECONDS[config.engine]
     sized = None
@@ -303,6 +320,7 @@ def plan_job(
         vectors=vectors,
         vector_bytes=vector_bytes(vectors, model.vectors.dimension, config.vector_dtype),
         sizing=sized,
+        reuses=reused.name if reused else "",
     )
 
 

@@ -211,7 +211,7 @@ def checked_differences(names: Iterable[str]) -> list[Difference]:
     Raises:
         ConfigError: There is no such difference.
     """
-    wanted = list(dict.fromkeys(names))
+    wanted = list(dict.fromkeys([names] if isinstance(names, str) else names))
     unknown = [name for name in wanted if name not in _FLAGS]
     if unknown:
         raise ConfigError(f"no difference {unknown[0]!r}; expected one of {', '.join(_FLAGS)}")

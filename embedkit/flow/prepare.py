@@ -461,6 +461,21 @@ def version_of_job(config: JobConfig, model: ModelSpec, plan: Plan) -> Version:
     return _begun(_versions(_identity(model, plan, config, config), config, config))
 
 
+def reused_by_job(config: JobConfig, model: ModelSpec, plan: Plan) -> Version | None:
+    """Returns the version whose vectors a job takes over where rows are equal; None without one.
+
+    Raises:
+        ConfigError: The version that was named is not there.
+        IntegrityError: What says so is damaged.
+        StoreError: The store failed.
+    """
+    config = with_block_size(config, model)
+    identity = _identity(model, plan, config, config)
+    version = _begun(_versions(identity, config, config))
+    found = None if version.is_complete() else find_reuse(version, identity, config)
+    return None if found is None else found.version
+
+
 def _shape_of_rows(records: RecordConfig, output: OutputConfig) -> dict[str, Any]:
     """Returns the settings that decide which rows a version has, and what is said of each."""
     others = {**ModelConfig.model_fields, **OutputConfig.model_fields, **EngineConfig.model_fields}

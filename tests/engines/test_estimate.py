@@ -191,6 +191,19 @@ def test_what_is_committed_is_not_planned_again(make_job):
     assert "committed  180 rows" in after.to_text()
 
 
+def test_a_plan_says_of_which_version_rows_are_taken_over(make_job, tmp_path):
+    config = make_job()
+    assert "reuse" not in plan_job(config).to_text()
+    name = run_job(config).version
+    assert "reuses" not in plan_job(config).to_dict()
+    (tmp_path / "in" / "more.jsonl").write_text('{"text": "one more"}\n')
+    grown = plan_job(make_job())
+    assert grown.to_dict()["reuses"] == name
+    assert f"equal rows of version {name} are taken over" in grown.to_text()
+    assert plan_job(make_job(reuse="off")).reuses == ""
+    assert plan_job(make_job(max_tokens=5)).reuses == ""
+
+
 @pytest.fixture
 def on_gpus(make_job, monkeypatch):
     """Plans a job on so many GPUs of a name and so many cores; the model and the estimate."""
