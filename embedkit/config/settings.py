@@ -20,6 +20,8 @@ _PATHS = ("inputs", "base", "model", "tokenizer", "onnx_file", "output", "sts", 
 """Names of files, which need not be text; whoever opens them says so."""
 
 
+_OF_INPUTS = ("inputs", "model", "tokenizer", "sts", "retrieval")
+"""Those that are read, of which an empty name would be the working directory."""
 _AT_HOME = ("model", "tokenizer", "output", "sts", "retrieval")
 """Those in which ``~`` is the user's own folder; whoever lists inputs sees to theirs."""
 
@@ -90,7 +92,9 @@ class Settings(BaseModel):
             return values
         paths = {name: _spelled(values[name]) for name in _PATHS if name in values}
         for name, value in paths.items():
-            if value == "" or (isinstance(value, list | tuple) and "" in value):
+            if name in _OF_INPUTS and (
+                value == "" or (isinstance(value, list | tuple) and "" in value)
+            ):
                 raise ValueError(f"{name}: an empty name is none of a file; give one")
         at_home = {name: _expanded(paths[name]) for name in _AT_HOME if name in paths}
         return values | paths | at_home

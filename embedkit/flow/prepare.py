@@ -4,6 +4,7 @@ import importlib.metadata
 import json
 import logging
 from collections.abc import Callable, Set
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
 
@@ -45,7 +46,7 @@ from embedkit.dataset.stores import probe
 from embedkit.dataset.version import Version, is_version_name
 from embedkit.encoders.kinds import read_job_model
 from embedkit.encoders.spec import ModelSpec
-from embedkit.errors import ConfigError
+from embedkit.errors import ConfigError, StoreError
 from embedkit.flow.block_size import with_block_size
 from embedkit.flow.fitted_model import fitted_model
 from embedkit.flow.idle_settings import Circumstances, idle_settings
@@ -347,9 +348,13 @@ def begin_version(
 
 def _check_root(version: Version) -> None:
     """Refuses a version inside another, whose path would be a dataset's root from then on."""
-    within = version.root.rpartition("/")[2]
-    if is_version_name(within) and version.store.size("_meta/plan.json") is not None:
-        outer = version.root.rpartition("/")[0]
+    outer, _, name = version.root.rpartition("/")
+    if not is_version_name(name):
+        return
+    # What else is wrong with the place, its probe says.
+    with suppress(StoreError):
+        if version.store.size("_meta/plan.json") is None:
+            return
         raise ConfigError(f"output {version.root}: a version of a dataset; give its root, {outer}")
 
 
