@@ -112,10 +112,6 @@ class Vectors:
             return len(self.values) // self.width
         return len(self.offsets) - 1
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        """Returns ``matrix``, for NumPy."""
-        return np.array(self.matrix, dtype) if copy else np.asarray(self.matrix, dtype)
-
     @property
     def stacked(self) -> NDArray[Any]:
         """All vectors in the order of the rows, as a view, shape (vectors, width)."""

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import apache_beam as beam
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 from running import tiny_job
@@ -37,6 +38,7 @@ from embedkit import (
     train_word2vec,
     vectors_of,
 )
+from embedkit.dataset.store_keys import normalize_root
 from embedkit.errors import ConfigError, EmbedkitError, RemovedError
 from embedkit.search.words import WordVectors
 
@@ -138,6 +140,10 @@ def test_the_users_own_folder(made, monkeypatch, tiny_model):
     run_job(tiny_job(tiny_model, "~/a.jsonl", "~/new", engine="plain"))
     assert len(open_version(home / "new")) == 20
     assert not (home / "~").exists()
+    # Somebody else's folder it may be, but is not meant.
+    for name in ("~root", "~root/x", "~backup"):
+        assert JobConfig(inputs="a", model="m", output=name).output == name
+        assert normalize_root(name) == f"{home}/{name}"
 
 
 @pytest.mark.parametrize("given", [None, np.nan, 3, ["text"], b"text", np.array(["text"])])
@@ -207,8 +213,6 @@ def test_rows_of_another_kind(made):
     for given in (None, version, Frame(), rows.to_pylist(), rows["embedding"]):
         assert "expected rows as Arrow has them" in said_by(lambda given=given: vectors_of(given))
     assert "have no column embedding" in said_by(lambda: vectors_of(rows.select(["id"])))
-    assert np.array_equal(np.asarray(vectors_of(rows)), vectors_of(rows).matrix)
-    assert np.array(vectors_of(rows), np.float64).dtype == np.float64
     twice = pa.RecordBatch.from_arrays([rows["embedding"]] * 2, ["embedding"] * 2)
     assert "have two columns embedding" in said_by(lambda: vectors_of(twice))
 
@@ -220,6 +224,13 @@ def test_rows_of_another_kind(made):
 def test_lists_of_another_kind(setting, given):
     settings = {"inputs": ("a",), "model": "m", "output": "o", setting: given}
     assert f"{setting}: expected a list" in said_by(lambda: JobConfig(**settings))
+
+
+def test_lists_of_any_kind_that_have_an_order():
+    names = ["a.jsonl", "b.jsonl"]
+    lists = (names, tuple(names), dict.fromkeys(names).keys(), (name for name in names))
+    for given in (*lists, pd.Series(names), np.array(names), map(str, names), map(Path, names)):
+        assert CorpusConfig(inputs=given).inputs == tuple(names)
 
 
 @pytest.mark.parametrize("setting", ["words", "columns", "metadata_columns"])

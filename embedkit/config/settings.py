@@ -1,13 +1,14 @@
 """What all settings have in common, and the names that a user's columns cannot have."""
 
 import os
-from collections.abc import Mapping, Set
+from collections.abc import Iterator, Mapping
 from typing import Any, Self, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from embedkit.errors import ConfigError
 from embedkit.errors.settings import sentence
+from embedkit.errors.wrong_kinds import at_home
 
 MIB = 1 << 20
 RESERVED_COLUMNS = frozenset(
@@ -41,7 +42,7 @@ def _kinds(annotation: Any) -> list[Any]:
 
 
 def _spelled(value: Any) -> Any:
-    if isinstance(value, list | tuple):
+    if isinstance(value, list | tuple | Iterator):
         return [_spelled(one) for one in value]
     return os.fspath(value) if isinstance(value, os.PathLike) else value
 
@@ -49,8 +50,7 @@ def _spelled(value: Any) -> Any:
 def _expanded(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_expanded(one) for one in value]
-    home = isinstance(value, str) and value.startswith("~")
-    return os.path.expanduser(value) if home else value
+    return at_home(value) if isinstance(value, str) else value
 
 
 class Settings(BaseModel):
@@ -81,7 +81,8 @@ class Settings(BaseModel):
             is_list = field is not None and get_origin(field.annotation) is tuple
             if is_list and isinstance(value, str | os.PathLike):
                 values = values | {name: (value,)}
-            elif is_list and (isinstance(value, Set | Mapping) or hasattr(value, "columns")):
+            no_list = isinstance(value, set | frozenset | Mapping) or hasattr(value, "columns")
+            if is_list and no_list:
                 raise ValueError(f"{name}: expected a list, got {type(value).__name__}")
         return values
 
@@ -92,12 +93,11 @@ class Settings(BaseModel):
             return values
         paths = {name: _spelled(values[name]) for name in _PATHS if name in values}
         for name, value in paths.items():
-            if name in _OF_INPUTS and (
-                value == "" or (isinstance(value, list | tuple) and "" in value)
-            ):
+            given = value if isinstance(value, list | tuple) else (value,)
+            if name in _OF_INPUTS and any(isinstance(one, str) and not one for one in given):
                 raise ValueError(f"{name}: an empty name is none of a file; give one")
-        at_home = {name: _expanded(paths[name]) for name in _AT_HOME if name in paths}
-        return values | paths | at_home
+        expanded = {name: _expanded(paths[name]) for name in _AT_HOME if name in paths}
+        return values | paths | expanded
 
     @model_validator(mode="before")
     @classmethod

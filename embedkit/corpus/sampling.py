@@ -20,11 +20,13 @@ from embedkit.corpus.splits import FileRange, Plan, Split
 _PLACES = 32
 _PLACE_BYTES = 1 << 16
 _MOST_PLACE_BYTES = 1 << 19
-_FEWEST_RECORDS = 128
+_FEWEST_RECORDS = 16
 """Of fewer records at all places together more is read there, up to the most."""
 _FEWEST_BYTES_OF = {"bz2": 1 << 20}
 """Of a bz2 file nothing comes out before a whole block is in, and that has up to 900 kB."""
-_TEXTS_OF_A_PLACE = 64
+_MOST_COUNTED = 512
+_MOST_COUNTED_CHARS = 1 << 20
+_FEWEST_COUNTED = 16
 _MOST_TEXT_BYTES = 1 << 25
 """Of one place; a template may make far more text than was read."""
 _TRIAL_BYTES = 1 << 23
@@ -112,15 +114,16 @@ def estimate(plan: Plan, config: CorpusConfig, count_tokens: CountTokens) -> Cor
     read_bytes += sum(one.stored for one in ranges)
     places.extend(sampler.places(ranges))
 
-    records = documents = text_bytes = tokens = 0.0
-    for place in places:
-        records += place.records * place.factor
-        documents += len(place.texts) * place.factor
-        text_bytes += _size(place.texts) * place.factor
-        chosen, weights = _chosen(place.texts)
-        weights *= place.factor
-        if chosen:
-            tokens += float(np.dot(count_tokens(chosen, weights), weights))
+    records = sum(place.records * place.factor for place in places)
+    if records and any(split.documents is not None for split in plan.splits):
+        # A trial that ends inside a split has as many records as it was to have.
+        for place in places:
+            place.stands_for *= (config.limit or records) / records
+        records = config.limit or records
+    documents = sum(len(place.texts) * place.factor for place in places)
+    text_bytes = sum(_size(place.texts) * place.factor for place in places)
+    chosen, weights = _chosen(places)
+    tokens = float(np.dot(count_tokens(chosen, weights), weights)) if chosen else 0.0
     return CorpusEstimate(
         files=plan.files,
         splits=len(plan.splits),
@@ -138,6 +141,7 @@ class _Sampler:
         self._plan = plan
         self._config = config
         self._columns = Columns.of(config, plan.metadata)
+        self._from_beginnings = False
 
     def places(self, ranges: Sequence[FileRange]) -> list[_Place]:
         """Reads some places of ranges, by their format and compression."""
@@ -149,12 +153,17 @@ class _Sampler:
 
     def _places(self, files: Sequence[FileRange]) -> list[_Place]:
         size = _PLACE_BYTES
-        while True:
-            found = list(self._at_places(files, size))
-            enough = sum(place.records for place in found) >= _FEWEST_RECORDS
-            if enough or size == _MOST_PLACE_BYTES or all(place.whole for place in found):
+        found = list(self._at_places(files, size))
+        while sum(place.records for place in found) < _FEWEST_RECORDS:
+            if all(place.whole for place in found):
                 break
-            size *= 2
+            # Of the longest records beginnings of files tell more, where one always begins.
+            self._from_beginnings = size == _MOST_PLACE_BYTES
+            size = min(2 * size, _MOST_PLACE_BYTES)
+            found = list(self._at_places(files, size))
+            if self._from_beginnings:
+                break
+        self._from_beginnings = False
         # Where all files hold as many records for their size as each other, this is exact.
         share = sum(map(_units, files)) / sum(place.stands_for for place in found)
         for place in found:
@@ -186,15 +195,10 @@ class _Sampler:
         """Reads a range at some places of it, from 0 to 1, or once where it has no others."""
         most = max(len(places) * size, _FEWEST_BYTES_OF.get(file.compression, 0))
         if file.format == "parquet":
-            groups = np.unique(file.start + (places * (file.end - file.start)).astype(np.int64))
-            if file.stored <= most:
-                groups = np.arange(file.start, file.end)
-            for group in groups.tolist():
-                piece = replace(file, start=group, end=group + 1)
-                yield self._read(piece, stands_for / len(groups), most // len(groups))
+            yield self._read(file, stands_for, most)
         elif file.stored <= most or (file.format == "text" and self._config.text_unit == "file"):
             yield self._read(file, stands_for)
-        elif self._can_begin_anywhere(file):
+        elif not self._from_beginnings and self._can_begin_anywhere(file):
             for begin in file.start + (places * (file.stored - size)).astype(np.int64):
                 piece = replace(file, start=int(begin), end=int(begin) + size, stored=size)
                 yield self._read(piece, stands_for / len(places), whole=False)
@@ -207,6 +211,9 @@ class _Sampler:
         if file.format not in BY_BYTES or file.compression != "none":
             return False
         return file.stored < file.size or is_plain(file, self._config)
+
+    def _begins_with_a_record(self, piece: FileRange) -> bool:
+        return self._from_beginnings or not piece.start
 
     def _read(
         self, piece: FileRange, stands_for: float, most: int | None = None, whole: bool = True
@@ -233,9 +240,9 @@ class _Sampler:
         if piece.rows is not None:
             return _Place(stands_for, records, most is None or size <= most, records, texts)
         units = piece.stored * (records / read if records < read else 1.0)
-        if texts and not whole and not piece.start:
-            # The last one ends somewhere behind the piece, in whose beginning the first one began.
-            units += _size(texts[-1:]) / 2
+        if texts and piece.compression == "none" and not whole and not self._columns.templated:
+            # Where a piece begins with a record, what begins in it may end far behind it.
+            units += _size(texts[-1:]) / 2 if self._begins_with_a_record(piece) else 0
         return _Place(stands_for, units, whole, records, texts)
 
     def _parts(self, piece: FileRange) -> Iterator[tuple[Records, int]]:
@@ -279,21 +286,29 @@ def _units(file: FileRange) -> int:
     return file.stored if file.rows is None else file.rows
 
 
-def _chosen(texts: Sequence[str]) -> tuple[list[str], NDArray[np.float64]]:
-    """Chooses texts to count, and tells how many of all each stands for.
+def _chosen(places: Sequence[_Place]) -> tuple[list[str], NDArray[np.float64]]:
+    """Chooses texts to count, and tells how many documents of the corpus each stands for.
 
     They are chosen as files are, see ``estimate``: a long text makes many rows, a short one one.
     """
-    if len(texts) <= _TEXTS_OF_A_PLACE:
-        return list(texts), np.ones(len(texts))
+    texts = [text for place in places for text in place.texts]
+    stand_for = np.repeat([one.factor for one in places], [len(one.texts) for one in places])
     sizes = np.array([len(text) for text in texts], np.float64)
-    chances = 0.5 / len(texts) + 0.5 * sizes / max(1.0, sizes.sum())
+    if len(texts) <= _FEWEST_COUNTED:
+        return texts, stand_for.astype(np.float64)
+    bulk = stand_for * sizes
+    chances = 0.5 * stand_for / stand_for.sum() + 0.5 * bulk / max(1.0, bulk.sum())
+    mean = float(np.dot(chances, sizes)) / float(chances.sum())
+    count = int(min(_MOST_COUNTED, max(_FEWEST_COUNTED, _MOST_COUNTED_CHARS / max(1.0, mean))))
+    if len(texts) <= count:
+        return texts, stand_for.astype(np.float64)
     order = np.argsort(sizes, kind="stable")
     ends = np.cumsum(chances[order])
-    at = ends[-1] * (np.arange(_TEXTS_OF_A_PLACE) + 0.5) / _TEXTS_OF_A_PLACE
+    at = ends[-1] * (np.arange(count) + 0.5) / count
     found, times = np.unique(order[np.searchsorted(ends, at)], return_counts=True)
-    weights = times / chances[found]
-    return [texts[number] for number in found], weights * len(texts) / weights.sum()
+    weights = times * stand_for[found] / chances[found]
+    weights *= stand_for.sum() / weights.sum()
+    return [texts[number] for number in found], weights
 
 
 def _size(texts: Sequence[str]) -> int:

@@ -39,7 +39,12 @@ def as_path(name: str, given: Any) -> str:
     text = given if isinstance(given, str) else _path_of(given)
     if not isinstance(text, str):
         raise ConfigError(f"{name}: expected a path or URL, got {_kind(given)}; give its place")
-    return os.path.expanduser(text) if text.startswith("~") else text
+    return at_home(text)
+
+
+def at_home(path: str) -> str:
+    """Returns a path with the user's own folder in the place of ``~``; ``~name`` is a name."""
+    return os.path.expanduser(path) if path == "~" or path.startswith("~/") else path
 
 
 def check_text(name: str, given: Any) -> None:

@@ -349,7 +349,7 @@ def begin_version(
 def _check_root(version: Version) -> None:
     """Refuses a version inside another, whose path would be a dataset's root from then on."""
     outer, _, name = version.root.rpartition("/")
-    if not is_version_name(name):
+    if not is_version_name(name) or version.is_begun():
         return
     # What else is wrong with the place, its probe says.
     with suppress(StoreError):

@@ -129,7 +129,7 @@ def test_an_estimate_reads_little(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     found = estimate(plan_corpus(config), config, counted)
     assert found.documents == pytest.approx(1_000_000, rel=0.01)
     assert found.tokens == pytest.approx(4_000_000, rel=0.01)
-    assert seen <= 64
+    assert seen <= 512
 
 
 def test_an_estimate_of_a_changed_file_says_so(tmp_path: Path) -> None:
@@ -178,10 +178,39 @@ def test_a_long_record_before_short_ones(tmp_path: Path, name: str) -> None:
     assert found.documents == pytest.approx(len(texts), rel=0.5)
 
 
-def test_an_estimate_sees_how_rows_are_spread_over_row_groups(tmp_path: Path) -> None:
-    texts = sorted(TEXTS * 3, key=len)
-    pq.write_table(pa.table({"text": texts}), tmp_path / "a.parquet", row_group_size=1000)
-    check(estimate_of(tmp_path), texts, 0.1)
+def test_row_groups_of_any_size_and_none(tmp_path: Path) -> None:
+    schema = pa.schema([("text", pa.string())])
+    texts: list[str] = []
+    with pq.ParquetWriter(tmp_path / "a.parquet", schema) as writer:
+        for group in (["word " * 1000] * 10, [], ["a b"] * 10_000, [], ["one"]):
+            writer.write_table(pa.table({"text": group}, schema))
+            texts += group
+    found = estimate_of(tmp_path)
+    assert found.documents == len(texts)
+    assert found.tokens == pytest.approx(words_in(texts), rel=0.3)
+
+
+def test_files_of_one_long_record_each(tmp_path: Path) -> None:
+    for n in range(24):
+        write(tmp_path / f"{n}.jsonl", as_jsonl(["f" * 1_500_000]))
+    assert estimate_of(tmp_path).documents == pytest.approx(24, rel=0.5)
+    path = write(tmp_path / "one" / "a.txt", "f" * 5_000_000)
+    assert estimate_of(path).documents == 1
+
+
+def test_of_long_texts_few_are_counted(tmp_path: Path) -> None:
+    counted = 0
+
+    def count(texts: list[str], weights: NDArray[np.float64]) -> list[int]:
+        nonlocal counted
+        counted += sum(map(len, texts))
+        return words(texts, weights)
+
+    texts = ["word " * (15_000 + number(n) % 4000) for n in range(400)]
+    config = corpus_config(write(tmp_path / "a.jsonl", as_jsonl(texts)))
+    found = estimate(plan_corpus(config), config, count)
+    assert found.documents == pytest.approx(400, rel=0.4)
+    assert counted < 3 << 20
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.csv"])
