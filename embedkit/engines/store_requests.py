@@ -67,7 +67,7 @@ class Requests:
 _PARTS_SHOWN = 16
 """Parts of which rows are shown one by one, at most."""
 
-_ONCE = Requests(put=16, list=13, get=54)
+_ONCE = Requests(put=16, list=13, get=53)
 """Of a version, however large: probe, plan, heartbeat, report, card, manifest, ``LATEST``."""
 
 

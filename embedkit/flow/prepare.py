@@ -349,11 +349,11 @@ def begin_version(
 def _check_root(version: Version) -> None:
     """Refuses a version inside another, whose path would be a dataset's root from then on."""
     outer, _, name = version.root.rpartition("/")
-    if not is_version_name(name) or version.is_begun():
+    if not is_version_name(name):
         return
     # What else is wrong with the place, its probe says.
     with suppress(StoreError):
-        if version.store.size("_meta/plan.json") is None:
+        if version.store.size("_meta/plan.json") is None or version.is_begun():
             return
         raise ConfigError(f"output {version.root}: a version of a dataset; give its root, {outer}")
 
