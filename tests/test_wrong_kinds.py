@@ -254,6 +254,15 @@ def test_a_version_is_no_place_for_another(made, tiny_model):
     assert sorted(made.rglob("*")) == before
 
 
+def test_a_dataset_that_a_version_came_to_lie_around_is_resumed(tmp_path, tiny_model):
+    (tmp_path / "a.jsonl").write_text('{"text": "one"}\n')
+    inner = tiny_job(tiny_model, tmp_path / "a.jsonl", tmp_path / "out" / "v1", engine="plain")
+    made = run_job(inner)
+    around = {"output": tmp_path / "out", "version": "v1"}
+    run_job(tiny_job(tiny_model, tmp_path / "a.jsonl", engine="plain", **around))
+    assert run_job(inner).version == made.version
+
+
 def test_a_version_that_is_gone_says_nothing_of_itself(made, tmp_path):
     root = tmp_path / "out"
     shutil.copytree(made, root)

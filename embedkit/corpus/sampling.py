@@ -141,7 +141,6 @@ class _Sampler:
         self._plan = plan
         self._config = config
         self._columns = Columns.of(config, plan.metadata)
-        self._from_beginnings = False
 
     def places(self, ranges: Sequence[FileRange]) -> list[_Place]:
         """Reads some places of ranges, by their format and compression."""
@@ -154,28 +153,27 @@ class _Sampler:
     def _places(self, files: Sequence[FileRange]) -> list[_Place]:
         size = _PLACE_BYTES
         found = list(self._at_places(files, size))
-        while sum(place.records for place in found) < _FEWEST_RECORDS:
-            if all(place.whole for place in found):
-                break
-            # Of the longest records beginnings of files tell more, where one always begins.
-            self._from_beginnings = size == _MOST_PLACE_BYTES
-            size = min(2 * size, _MOST_PLACE_BYTES)
+        while _too_few(found) and size < _MOST_PLACE_BYTES:
+            size *= 2
             found = list(self._at_places(files, size))
-            if self._from_beginnings:
-                break
-        self._from_beginnings = False
+        if _too_few(found):
+            # Of the longest records beginnings of files tell more, where one always begins.
+            found = list(self._at_places(files, size, anywhere=False))
         # Where all files hold as many records for their size as each other, this is exact.
         share = sum(map(_units, files)) / sum(place.stands_for for place in found)
         for place in found:
             place.stands_for *= share
         return found
 
-    def _at_places(self, files: Sequence[FileRange], size: int) -> Iterator[_Place]:
+    def _at_places(
+        self, files: Sequence[FileRange], size: int, anywhere: bool = True
+    ) -> Iterator[_Place]:
+        """Chooses ranges, and reads so many bytes at each place of them."""
         stored = np.array([file.stored for file in files], np.float64)
         if len(files) <= _PLACES and stored.sum() <= _PLACES * size:
             for file in files:
                 # What the whole sample may take, as most of it may be this file's.
-                yield from self._in_range(file, np.zeros(_PLACES), _units(file), size)
+                yield from self._in_range(file, np.zeros(_PLACES), _units(file), size, anywhere)
             return
         chances = 0.5 / len(files) + 0.5 * stored / max(1.0, stored.sum())
         ends = np.cumsum(chances)
@@ -187,10 +185,15 @@ class _Sampler:
         for number in np.unique(hits):
             file, here = files[number], within[hits == number]
             stands_for = len(here) * _units(file) / (_PLACES * chances[number])
-            yield from self._in_range(file, here, stands_for, size)
+            yield from self._in_range(file, here, stands_for, size, anywhere)
 
     def _in_range(
-        self, file: FileRange, places: NDArray[np.float64], stands_for: float, size: int
+        self,
+        file: FileRange,
+        places: NDArray[np.float64],
+        stands_for: float,
+        size: int,
+        anywhere: bool,
     ) -> Iterator[_Place]:
         """Reads a range at some places of it, from 0 to 1, or once where it has no others."""
         most = max(len(places) * size, _FEWEST_BYTES_OF.get(file.compression, 0))
@@ -198,22 +201,23 @@ class _Sampler:
             yield self._read(file, stands_for, most)
         elif file.stored <= most or (file.format == "text" and self._config.text_unit == "file"):
             yield self._read(file, stands_for)
-        elif not self._from_beginnings and self._can_begin_anywhere(file):
+        elif anywhere and self._can_begin_anywhere(file):
             for begin in file.start + (places * (file.stored - size)).astype(np.int64):
                 piece = replace(file, start=int(begin), end=int(begin) + size, stored=size)
                 yield self._read(piece, stands_for / len(places), whole=False)
         else:
             # Cut short, a compressed file looks damaged, and what comes before that is the sample.
             piece = replace(file, end=file.start + most, stored=most)
-            yield self._read(piece, stands_for, whole=False)
+            place = self._read(piece, stands_for, whole=False)
+            if place.texts and file.compression == "none" and not self._columns.templated:
+                # What begins in a beginning may end far behind it, as one always begins with it.
+                place.units += _size(place.texts[-1:]) / 2
+            yield place
 
     def _can_begin_anywhere(self, file: FileRange) -> bool:
         if file.format not in BY_BYTES or file.compression != "none":
             return False
         return file.stored < file.size or is_plain(file, self._config)
-
-    def _begins_with_a_record(self, piece: FileRange) -> bool:
-        return self._from_beginnings or not piece.start
 
     def _read(
         self, piece: FileRange, stands_for: float, most: int | None = None, whole: bool = True
@@ -240,9 +244,6 @@ class _Sampler:
         if piece.rows is not None:
             return _Place(stands_for, records, most is None or size <= most, records, texts)
         units = piece.stored * (records / read if records < read else 1.0)
-        if texts and piece.compression == "none" and not whole and not self._columns.templated:
-            # Where a piece begins with a record, what begins in it may end far behind it.
-            units += _size(texts[-1:]) / 2 if self._begins_with_a_record(piece) else 0
         return _Place(stands_for, units, whole, records, texts)
 
     def _parts(self, piece: FileRange) -> Iterator[tuple[Records, int]]:
@@ -273,9 +274,10 @@ class _Sampler:
         for part, count in (found for piece in split.ranges for found in self._parts(piece)):
             taken = min(wanted - records, count)
             found = self._texts(part)
-            texts += found if taken == count else found[: round(len(found) * taken / count)]
+            found = found if taken == count else found[: round(len(found) * taken / count)]
+            texts += found
             records += taken
-            size = _size(texts)
+            size += _size(found)
             if records == wanted or size > _TRIAL_BYTES:
                 break
         return _Place(wanted, records, records == wanted, records, texts)
@@ -284,6 +286,11 @@ class _Sampler:
 def _units(file: FileRange) -> int:
     """Returns the size of a range: rows where they are known, else bytes as stored."""
     return file.stored if file.rows is None else file.rows
+
+
+def _too_few(places: Sequence[_Place]) -> bool:
+    records = sum(place.records for place in places)
+    return records < _FEWEST_RECORDS and not all(place.whole for place in places)
 
 
 def _chosen(places: Sequence[_Place]) -> tuple[list[str], NDArray[np.float64]]:

@@ -466,18 +466,26 @@ def version_of_job(config: JobConfig, model: ModelSpec, plan: Plan) -> Version:
     return _begun(_versions(_identity(model, plan, config, config), config, config))
 
 
-def reused_by_job(config: JobConfig, model: ModelSpec, plan: Plan) -> Version | None:
+def reused_by_job(
+    version: Version, config: JobConfig, model: ModelSpec, plan: Plan
+) -> Version | None:
     """Returns the version whose vectors a job takes over where rows are equal; None without one.
+
+    Args:
+        version: The one that the job writes.
+        config: The job.
+        model: The model.
+        plan: The splits.
 
     Raises:
         ConfigError: The version that was named is not there.
         IntegrityError: What says so is damaged.
         StoreError: The store failed.
     """
+    if version.is_complete():
+        return None
     config = with_block_size(config, model)
-    identity = _identity(model, plan, config, config)
-    version = _begun(_versions(identity, config, config))
-    found = None if version.is_complete() else find_reuse(version, identity, config)
+    found = find_reuse(version, _identity(model, plan, config, config), config)
     return None if found is None else found.version
 
 

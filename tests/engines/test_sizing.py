@@ -159,7 +159,7 @@ def test_requests_by_hand():
     found = output_requests(replace(WORK, rejecting_blocks=1000))
     assert found.put == 3 * 130_000 + 26_000 + 1000 + 16
     assert found.list == 26_000 + 10 * 130 + 4 * 26 + 3 + 13
-    assert found.get == 3 * 130_000 + 2 * 26_000 + 2 * 1000 + 2 * 130_000 + 3 * 2048 + 16 + 52
+    assert found.get == 3 * 130_000 + 2 * 26_000 + 2 * 1000 + 2 * 130_000 + 3 * 2048 + 16 + 53
     # Statistics of small blocks have the hashes; a heartbeat comes every 30 seconds.
     small = output_requests(replace(WORK, rejecting_blocks=1000, block_rows=256.0), 3600.0)
     assert small.get == found.get - 2 * 130_000 + 130_000
@@ -208,6 +208,16 @@ def test_a_sample_stands_for_more_documents(job):
     assert found.fleet.encoders == 16
     assert found.hours.encoders == pytest.approx(found.work.tokens / 16e6 / 3600)
     assert found.cost == pytest.approx(16 * 2 * found.hours.total)
+
+
+def test_a_trial_tells_of_files_as_all_of_them_do(job):
+    """Its files are counted as far as it reads them, and not whole for each of its records."""
+    asked = SizingOptions(documents=20_000, tokens_per_second=1000.0)
+    whole = plan_job(job(), sizing=asked).sizing.work
+    trial = plan_job(job(limit=10), sizing=asked).sizing.work
+    assert whole.files == 100
+    for name in ("files", "input_bytes", "splits"):
+        assert getattr(trial, name) == pytest.approx(getattr(whole, name), rel=0.6)
 
 
 @pytest.mark.parametrize("files_per_split", [0.6, 6])
